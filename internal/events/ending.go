@@ -1,0 +1,114 @@
+package events
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// SchemaVersion is the version of the JSON forms of [Event] and [Ending]. It
+// grows when a field changes its meaning or goes away, not when one is added.
+const SchemaVersion = 1
+
+// Path is the stable slug of what the kernel did, the same in JSON, filters,
+// scenario files and documents.
+type Path string
+
+// Ending is a conclusion: how a connection, or one direction of it, ended,
+// why, by what evidence and by whose call.
+type Ending struct {
+	Time   time.Time
+	MonoNS uint64
+	Path   Path
+	Title  string // the path in a few words, for the PATH column
+	Cause  string // why, numbers first
+	// Doubt says what was not observed; empty means that the verdict rests on
+	// observation alone ("confidence":"observed").
+	Doubt string
+
+	Trigger Trigger
+	Signal  int    // with TriggerSignal, or a wait that a signal interrupted
+	Syscall string // with a trigger that is a system call: which
+	// Actor is the task whose call it was; nil where the kernel acted by itself
+	// (softirq), which is nobody's call.
+	Actor *Task
+
+	Local, Remote netip.AddrPort
+	Netns         uint32
+	CgroupID      uint64
+	Before, After State
+	FIN, RST      bool   // whether a FIN was queued, a RST sent
+	KernelReason  string // the kernel's own reason for a RST, where it gives one
+	Evidence      Evidence
+	DurationNS    uint64 // how long the call took; 0 where its return is not seen
+}
+
+// Trigger is what set the call off.
+type Trigger string
+
+// The triggers.
+const (
+	TriggerClose         Trigger = "close"          // close(2), close_range(2)
+	TriggerShutdown      Trigger = "shutdown"       // shutdown(2)
+	TriggerExit          Trigger = "exit"           // the process ended by itself
+	TriggerSignal        Trigger = "signal"         // a signal killed the process
+	TriggerExecve        Trigger = "execve"         // close-on-exec
+	TriggerDup2          Trigger = "dup2"           // dup2(2) or dup3(2) over the descriptor
+	TriggerIOUring       Trigger = "io_uring"       // an io_uring request
+	TriggerLastReference Trigger = "last-reference" // another call held the file and was the last to let go
+	TriggerConnect       Trigger = "connect"        // connect(2), as connect(AF_UNSPEC)
+	TriggerKernel        Trigger = "kernel"         // a kernel thread
+	TriggerSegment       Trigger = "segment"        // an incoming segment
+	TriggerTimer         Trigger = "timer"          // a timer of the kernel
+	TriggerNetlink       Trigger = "netlink"        // sock_diag, as by ss -K
+)
+
+// Evidence is the numbers that prove an [Ending]. Bytes are payload.
+type Evidence struct {
+	UnreadBytes   uint32
+	UnsentBytes   uint32 // never left this host
+	UnackedBytes  uint32 // sent, not acknowledged
+	BytesSent     uint64
+	BytesReceived uint64
+	// FINUnsent: the FIN stands behind UnsentBytes or a closed window and has
+	// not left this host when the call ended.
+	FINUnsent bool
+
+	LingerOn bool
+	Linger   time.Duration // with LingerOn
+	// Linger2 is TCP_LINGER2: 0 the system's default, negative: a FIN_WAIT2
+	// without owner is reset at once.
+	Linger2 time.Duration
+	Waited  time.Duration // how long close(2) was blocked by SO_LINGER
+
+	SockErr         int    // errno pending on the socket before the call
+	Errno           int    // what the call returned, a positive errno
+	PeerFIN         bool   // the peer had sent its FIN
+	Children        uint32 // connections waiting in the listener's accept queue
+	ChildrenReset   uint32
+	PendingRequests uint32 // handshakes in progress on the listener
+	MPTCP           bool   // an MPTCP subflow
+}
+
+// Family returns "ipv4" or "ipv6" by what is on the wire: a v4-mapped IPv6
+// socket speaks IPv4.
+func (e *Ending) Family() string {
+	if e.Local.Addr().Unmap().Is4() {
+		return "ipv4"
+	}
+	return "ipv6"
+}
+
+// Confidence is "observed", or "inferred" where [Ending.Doubt] says why.
+func (e *Ending) Confidence() string {
+	if e.Doubt != "" {
+		return "inferred"
+	}
+	return "observed"
+}
+
+// Family of a slug: its part before the first dot, as in close.rst.unread.
+func (p Path) Family() string {
+	family, _, _ := strings.Cut(string(p), ".")
+	return family
+}

@@ -1,0 +1,147 @@
+package events
+
+import (
+	"net/netip"
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// AppendJSON appends the ending as one JSON object, without a newline. Fields
+// that do not apply are left out. It is built by appending because it is on the
+// way of every ending: see docs/architecture.md.
+func (e *Ending) AppendJSON(b []byte) []byte {
+	b = append(b, `{"schema_version":`...)
+	b = strconv.AppendInt(b, SchemaVersion, 10)
+	b = append(b, `,"time":"`...)
+	b = e.Time.UTC().AppendFormat(b, time.RFC3339Nano)
+	b = append(b, '"')
+	b = appendUint(b, "mono_ns", e.MonoNS)
+	b = appendText(b, "path", string(e.Path))
+	b = appendText(b, "cause", e.Cause)
+	b = appendText(b, "confidence", e.Confidence())
+	b = appendText(b, "doubt", e.Doubt)
+	b = appendText(b, "trigger", string(e.Trigger))
+	b = appendText(b, "syscall", e.Syscall)
+	b = appendNonZero(b, "signal", uint64(e.Signal))
+	if a := e.Actor; a != nil {
+		b = append(b, `,"actor":{"pid":`...)
+		b = strconv.AppendUint(b, uint64(a.PID), 10)
+		b = appendUint(b, "tid", uint64(a.TID))
+		b = append(b, `,"comm":`...)
+		b = appendString(b, a.Comm)
+		b = appendUint(b, "uid", uint64(a.UID))
+		b = append(b, '}')
+	}
+	b = appendAddr(b, "local", e.Local)
+	b = appendAddr(b, "remote", e.Remote)
+	b = appendText(b, "family", e.Family())
+	b = appendUint(b, "netns", uint64(e.Netns))
+	b = appendNonZero(b, "cgroup_id", e.CgroupID)
+	b = append(b, `,"state":{"before":"`...)
+	b = append(b, e.Before.String()...)
+	b = append(b, `","after":"`...)
+	b = append(b, e.After.String()...)
+	b = append(b, `"}`...)
+	b = appendBool(b, "fin", e.FIN)
+	b = appendBool(b, "rst", e.RST)
+	b = appendText(b, "kernel_reason", e.KernelReason)
+	b = e.Evidence.appendJSON(b)
+	b = appendNonZero(b, "duration_ns", e.DurationNS)
+	return append(b, '}')
+}
+
+func (v *Evidence) appendJSON(b []byte) []byte {
+	b = append(b, `,"evidence":{"unread_bytes":`...)
+	b = strconv.AppendUint(b, uint64(v.UnreadBytes), 10)
+	b = appendUint(b, "unsent_bytes", uint64(v.UnsentBytes))
+	b = appendUint(b, "unacked_bytes", uint64(v.UnackedBytes))
+	b = appendUint(b, "bytes_sent", v.BytesSent)
+	b = appendUint(b, "bytes_received", v.BytesReceived)
+	if v.FINUnsent {
+		b = appendBool(b, "fin_unsent", true)
+	}
+	if v.LingerOn {
+		b = appendUint(b, "linger_ms", uint64(v.Linger.Milliseconds()))
+	}
+	if v.Linger2 != 0 {
+		b = append(b, `,"linger2_ms":`...)
+		b = strconv.AppendInt(b, v.Linger2.Milliseconds(), 10)
+	}
+	b = appendNonZero(b, "waited_ns", uint64(v.Waited))
+	b = appendNonZero(b, "sk_err", uint64(v.SockErr))
+	b = appendNonZero(b, "errno", uint64(v.Errno))
+	if v.PeerFIN {
+		b = appendBool(b, "peer_fin", true)
+	}
+	b = appendNonZero(b, "children", uint64(v.Children))
+	b = appendNonZero(b, "children_reset", uint64(v.ChildrenReset))
+	b = appendNonZero(b, "pending_requests", uint64(v.PendingRequests))
+	if v.MPTCP {
+		b = appendBool(b, "mptcp", true)
+	}
+	return append(b, '}')
+}
+
+func appendKey(b []byte, key string) []byte {
+	b = append(b, `,"`...)
+	b = append(b, key...)
+	return append(b, `":`...)
+}
+
+func appendUint(b []byte, key string, v uint64) []byte {
+	return strconv.AppendUint(appendKey(b, key), v, 10)
+}
+
+func appendNonZero(b []byte, key string, v uint64) []byte {
+	if v == 0 {
+		return b
+	}
+	return appendUint(b, key, v)
+}
+
+func appendBool(b []byte, key string, v bool) []byte {
+	return strconv.AppendBool(appendKey(b, key), v)
+}
+
+func appendText(b []byte, key, v string) []byte {
+	if v == "" {
+		return b
+	}
+	return appendString(appendKey(b, key), v)
+}
+
+func appendAddr(b []byte, key string, a netip.AddrPort) []byte {
+	if !a.IsValid() {
+		return b
+	}
+	b = append(appendKey(b, key), '"')
+	return append(a.AppendTo(b), '"')
+}
+
+const hex = "0123456789abcdef"
+
+// appendString quotes s as JSON. A comm is under the control of its process:
+// bytes that are not UTF-8 become U+FFFD, control characters are escaped.
+func appendString(b []byte, s string) []byte {
+	b = append(b, '"')
+	for i := 0; i < len(s); {
+		c := s[i]
+		switch {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+			i++
+		case c < 0x20 || c == 0x7f:
+			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+			i++
+		case c < utf8.RuneSelf:
+			b = append(b, c)
+			i++
+		default:
+			r, size := utf8.DecodeRuneInString(s[i:])
+			b = utf8.AppendRune(b, r)
+			i += size
+		}
+	}
+	return append(b, '"')
+}
