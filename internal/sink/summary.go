@@ -1,0 +1,127 @@
+package sink
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/closetrace/closetrace/internal/events"
+)
+
+// Summary counts endings by path, and is printed at the end of a run.
+type Summary struct {
+	// Took is how long the run lasted.
+	Took time.Duration
+	// LostRecords is the number of facts for which the buffer had no room.
+	LostRecords uint64
+	// MissedProbes is how often the kernel side did not see a call, or not its
+	// return.
+	MissedProbes uint64
+	// Undecodable is the number of records that this program could not read.
+	Undecodable uint64
+
+	paths map[events.Path]*pathCount
+	total uint64
+}
+
+type pathCount struct {
+	path         events.Path
+	title        string
+	endings      uint64
+	fins, resets uint64
+}
+
+// Add counts e.
+func (s *Summary) Add(e *events.Ending) {
+	c := s.paths[e.Path]
+	if c == nil {
+		if s.paths == nil {
+			s.paths = make(map[events.Path]*pathCount)
+		}
+		c = &pathCount{path: e.Path, title: e.Title}
+		s.paths[e.Path] = c
+	}
+	s.total++
+	c.endings++
+	if e.FIN {
+		c.fins++
+	}
+	if e.RST {
+		c.resets++
+	}
+}
+
+// Endings returns how many were added.
+func (s *Summary) Endings() uint64 { return s.total }
+
+// Print writes the table, most frequent path first, and the totals. What was
+// lost is always told, also if it is nothing.
+func (s *Summary) Print(w io.Writer) error {
+	var b strings.Builder
+	s.table(&b)
+	fmt.Fprintf(&b, "%s in %s\n", plural(s.total, "ending", "endings"), s.Took.Round(time.Millisecond))
+	fmt.Fprintf(&b, "%s lost, %s missed\n",
+		plural(s.LostRecords, "record", "records"), plural(s.MissedProbes, "probe", "probes"))
+	if s.Undecodable > 0 {
+		fmt.Fprintf(&b, "%s not decoded\n", plural(s.Undecodable, "record", "records"))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (s *Summary) table(b *strings.Builder) {
+	if len(s.paths) == 0 {
+		return
+	}
+	rows := [][5]string{{"ENDINGS", "FIN", "RST", "PATH", "TITLE"}}
+	for _, c := range s.sorted() {
+		rows = append(rows, [5]string{
+			grouped(c.endings), grouped(c.fins), grouped(c.resets),
+			foreign(string(c.path)), foreign(c.title),
+		})
+	}
+	var widths [5]int
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], len(cell))
+		}
+	}
+	for _, row := range rows {
+		fmt.Fprintf(b, "%*s  %*s  %*s  %-*s  %s\n",
+			widths[0], row[0], widths[1], row[1], widths[2], row[2], widths[3], row[3], row[4])
+	}
+}
+
+func (s *Summary) sorted() []*pathCount {
+	var all []*pathCount
+	for _, c := range s.paths {
+		all = append(all, c)
+	}
+	slices.SortFunc(all, func(a, b *pathCount) int {
+		return cmp.Or(cmp.Compare(b.endings, a.endings), cmp.Compare(a.path, b.path))
+	})
+	return all
+}
+
+func plural(n uint64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return grouped(n) + " " + many
+}
+
+// grouped writes n with a comma between thousands.
+func grouped(n uint64) string {
+	digits := number(n)
+	var b strings.Builder
+	for i, d := range digits {
+		if i > 0 && (len(digits)-i)%3 == 0 {
+			b.WriteByte(',')
+		}
+		b.WriteRune(d)
+	}
+	return b.String()
+}
