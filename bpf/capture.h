@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* From a socket and a task to a record; the only place that submits one. */
+#ifndef CAPTURE_H
+#define CAPTURE_H
+
+static __always_inline u8 state_of(const struct sock *sk)
+{
+	return BPF_CORE_READ(sk, __sk_common.skc_state);
+}
+
+static __always_inline bool is_tcp(const struct sock *sk)
+{
+	return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
+}
+
+/*
+ * held_by_task: a task holds the socket lock (lock_sock), so what runs now is
+ * its call or work it took over from softirq. Softirq itself takes only the
+ * spinlock and never touches a socket that is so held.
+ */
+static __always_inline bool held_by_task(const struct sock *sk)
+{
+	return BPF_CORE_READ(sk, sk_lock.owned);
+}
+
+/* file_is_closing: the last reference to the socket's file is gone, or the
+ * kernel closes a socket of its own that never had a file. */
+static __always_inline bool file_is_closing(const struct sock *sk)
+{
+	const struct socket *socket = BPF_CORE_READ(sk, sk_socket);
+	const struct file *file;
+
+	if (!socket)
+		return false;
+	file = BPF_CORE_READ(socket, file);
+	if (!file)
+		return BPF_CORE_READ(sk, sk_shutdown) == (RCV_SHUTDOWN | SEND_SHUTDOWN);
+	return file_is_dying(file);
+}
+
+#define sock_flag(flags, name) \
+	((flags >> bpf_core_enum_value(enum sock_flags, name)) & 1)
+
+static __always_inline void capture_flags(struct event *e, const struct sock *sk)
+{
+	const struct tcp_sock *tp = (const void *)sk;
+	unsigned long bits = BPF_CORE_READ(sk, __sk_common.skc_flags);
+	u32 flags = 0;
+
+	flags |= sock_flag(bits, SOCK_LINGER) ? LINGER_ON : 0;
+	flags |= sock_flag(bits, SOCK_DONE) ? PEER_FIN : 0;
+	flags |= sock_flag(bits, SOCK_DEAD) ? ORPHAN : 0;
+	flags |= sock_flag(bits, SOCK_KEEPOPEN) ? KEEPALIVE : 0;
+	flags |= BPF_CORE_READ_BITFIELD_PROBED(tp, repair) ? REPAIR : 0;
+	flags |= BPF_CORE_READ_BITFIELD_PROBED(sk, sk_kern_sock) ? KERNEL_SOCKET : 0;
+	flags |= is_mptcp_subflow(sk) ? IS_MPTCP : 0;
+	flags |= BPF_CORE_READ((const struct inet_connection_sock *)sk, icsk_ulp_ops) ? HAS_ULP : 0;
+	flags |= file_is_closing(sk) ? FILE_CLOSING : 0;
+	flags |= netns_is_gone(BPF_CORE_READ(sk, __sk_common.skc_net.net)) ? NETNS_GONE : 0;
+	e->flags |= flags;
+}
+
+static __always_inline void capture_addresses(struct event *e, const struct sock *sk)
+{
+	e->family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	/* skc_num is 0 once the port is given back; inet_sport stays. */
+	e->local_port = bpf_ntohs(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport));
+	e->remote_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	if (e->family == AF_INET6) {
+		BPF_CORE_READ_INTO(&e->local, sk, __sk_common.skc_v6_rcv_saddr);
+		BPF_CORE_READ_INTO(&e->remote, sk, __sk_common.skc_v6_daddr);
+	} else {
+		BPF_CORE_READ_INTO((u32 *)e->local, sk, __sk_common.skc_rcv_saddr);
+		BPF_CORE_READ_INTO((u32 *)e->remote, sk, __sk_common.skc_daddr);
+	}
+	e->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+}
+
+/* capture_decision: what __tcp_close decides on, and what a disconnect zeroes. */
+static __always_inline void capture_decision(struct event *e, const struct sock *sk)
+{
+	const struct tcp_sock *tp = (const void *)sk;
+	u32 write_seq = BPF_CORE_READ(tp, write_seq);
+	u32 snd_nxt = BPF_CORE_READ(tp, snd_nxt);
+
+	e->before = state_of(sk);
+	e->after = e->before;
+	e->receive_queue = BPF_CORE_READ(tp, rcv_nxt) - BPF_CORE_READ(tp, copied_seq);
+	e->unsent = write_seq - snd_nxt;
+	e->unacked = snd_nxt - BPF_CORE_READ(tp, snd_una);
+	e->bytes_sent = BPF_CORE_READ(tp, bytes_sent);
+	e->bytes_received = BPF_CORE_READ(tp, bytes_received);
+	e->linger_jiffies = BPF_CORE_READ(sk, sk_lingertime);
+	e->linger2 = BPF_CORE_READ(tp, linger2);
+	e->sk_err = BPF_CORE_READ(sk, sk_err);
+	e->shutdown_mask = BPF_CORE_READ(sk, sk_shutdown);
+	capture_flags(e, sk);
+	if (e->before != TCP_LISTEN)
+		return;
+	e->children = BPF_CORE_READ(sk, sk_ack_backlog);
+	e->requests = BPF_CORE_READ((const struct inet_connection_sock *)sk,
+				    icsk_accept_queue.qlen.counter);
+}
+
+static __always_inline void capture_socket(struct event *e, const struct sock *sk)
+{
+	e->sock = (u64)sk;
+	capture_addresses(e, sk);
+	capture_decision(e, sk);
+}
+
+/* capture_after: what is left to do for the kernel when the call is over. */
+static __always_inline void capture_after(struct event *e, const struct sock *sk)
+{
+	const struct tcp_sock *tp = (const void *)sk;
+	u32 write_seq = BPF_CORE_READ(tp, write_seq);
+
+	e->after = state_of(sk);
+	e->output_left = write_seq - BPF_CORE_READ(tp, snd_una);
+	e->unsent_left = write_seq - BPF_CORE_READ(tp, snd_nxt);
+}
+
+/* capture_task: who. Only where it is the task's own call: see held_by_task. */
+static __always_inline void capture_task(struct event *e)
+{
+	const struct task_struct *task = (const void *)bpf_get_current_task();
+	u64 id = bpf_get_current_pid_tgid();
+
+	e->pid = id >> 32;
+	e->tid = (u32)id;
+	e->uid = (u32)bpf_get_current_uid_gid();
+	e->cgroup_id = bpf_get_current_cgroup_id();
+	e->task_flags = BPF_CORE_READ(task, flags);
+	e->exit_code = BPF_CORE_READ(task, exit_code);
+	bpf_get_current_comm(e->comm, sizeof(e->comm));
+	e->syscall = -1;
+	if (!(e->task_flags & PF_KTHREAD)) {
+		struct user_call call = current_user_call();
+
+		e->syscall = call.number;
+		e->flags |= call.compat ? COMPAT_SYSCALL : 0;
+	}
+}
+
+/*
+ * submit sends a record without waking the reader, who comes by on a timer:
+ * a wake-up costs forty times the rest. Only a ring that fills up rings.
+ */
+static __always_inline void submit(struct event *e)
+{
+	u64 wakeup = BPF_RB_NO_WAKEUP;
+
+	if (bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= wakeup_bytes)
+		wakeup = BPF_RB_FORCE_WAKEUP;
+	if (bpf_ringbuf_output(&ring, e, sizeof(*e), wakeup))
+		count(COUNT_LOST);
+}
+
+/* end_call: the call is over; now: the time of its return, 0 if not seen. */
+static __always_inline void end_call(struct call *call, u64 now)
+{
+	if (now) {
+		call->event.duration_ns = now - call->event.time_ns;
+		call->event.waited_jiffies = bpf_jiffies64() - call->began_jiffies;
+	}
+	submit(&call->event);
+	call->sk = 0;
+}
+
+/* begin_captured: begin_call, with who and what. NULL: filtered, or no memory.
+ * Not inlined, like alone(): a dozen programs share them. */
+static __noinline struct call *begin_captured(const struct sock *sk, u8 kind)
+{
+	struct call *call;
+
+	if (!wanted(sk, true))
+		return NULL;
+	call = begin_call(sk, kind);
+	if (!call)
+		return NULL;
+	capture_task(&call->event);
+	capture_socket(&call->event, sk);
+	return call;
+}
+
+#endif

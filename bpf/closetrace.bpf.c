@@ -1,0 +1,201 @@
+//go:build ignore
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * Where closetrace sits in the kernel. Programs only, grouped by path: the
+ * fentry, the kprobe and the tracepoint of one hook stand together and call the
+ * same handler. Which of them are loaded is the choice of internal/probe.
+ */
+#include "kernel.h"
+#include "event.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+#include "compat.h"
+#include "maps.h"
+#include "filter.h"
+#include "capture.h"
+#include "calls.h"
+#include "states.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+/* close(2), exit, execve, dup2: tcp_close takes the lock, __tcp_close decides. */
+
+SEC("fentry/tcp_close")
+int fentry_tcp_close(u64 *ctx)
+{
+	return enter_close((const struct sock *)ctx[0], ctx[1]);
+}
+
+SEC("kprobe/tcp_close")
+int kprobe_tcp_close(struct pt_regs *ctx)
+{
+	return enter_close((const struct sock *)ARG1(ctx), ARG2(ctx));
+}
+
+SEC("fexit/tcp_close")
+int fexit_tcp_close(u64 *ctx)
+{
+	return leave_close();
+}
+
+SEC("kretprobe/tcp_close")
+int kretprobe_tcp_close(struct pt_regs *ctx)
+{
+	return leave_close();
+}
+
+SEC("fentry/__tcp_close")
+int fentry_tcp_close_locked(u64 *ctx)
+{
+	return enter_locked_close((const struct sock *)ctx[0], ctx[1]);
+}
+
+SEC("kprobe/__tcp_close")
+int kprobe_tcp_close_locked(struct pt_regs *ctx)
+{
+	return enter_locked_close((const struct sock *)ARG1(ctx), ARG2(ctx));
+}
+
+SEC("fexit/__tcp_close")
+int fexit_tcp_close_locked(u64 *ctx)
+{
+	return leave_locked_close();
+}
+
+SEC("kretprobe/__tcp_close")
+int kretprobe_tcp_close_locked(struct pt_regs *ctx)
+{
+	return leave_locked_close();
+}
+
+/* shutdown(2): inet_shutdown sees every call, tcp_shutdown those that get to TCP. */
+
+SEC("fentry/inet_shutdown")
+int fentry_inet_shutdown(u64 *ctx)
+{
+	return enter_shutdown((const struct socket *)ctx[0], ctx[1]);
+}
+
+SEC("kprobe/inet_shutdown")
+int kprobe_inet_shutdown(struct pt_regs *ctx)
+{
+	return enter_shutdown((const struct socket *)ARG1(ctx), ARG2(ctx));
+}
+
+SEC("fexit/inet_shutdown")
+int fexit_inet_shutdown(u64 *ctx)
+{
+	return leave_shutdown(ctx[2]);
+}
+
+SEC("kretprobe/inet_shutdown")
+int kretprobe_inet_shutdown(struct pt_regs *ctx)
+{
+	return leave_shutdown(RESULT(ctx));
+}
+
+SEC("fentry/tcp_shutdown")
+int fentry_tcp_shutdown(u64 *ctx)
+{
+	return enter_tcp_shutdown((const struct sock *)ctx[0], ctx[1]);
+}
+
+SEC("kprobe/tcp_shutdown")
+int kprobe_tcp_shutdown(struct pt_regs *ctx)
+{
+	return enter_tcp_shutdown((const struct sock *)ARG1(ctx), ARG2(ctx));
+}
+
+SEC("fexit/tcp_shutdown")
+int fexit_tcp_shutdown(u64 *ctx)
+{
+	return leave_shutdown(0);
+}
+
+SEC("kretprobe/tcp_shutdown")
+int kretprobe_tcp_shutdown(struct pt_regs *ctx)
+{
+	return leave_shutdown(0);
+}
+
+/* What goes on the wire, and the disconnect that may send it. */
+
+SEC("fentry/tcp_send_fin")
+int fentry_tcp_send_fin(u64 *ctx)
+{
+	return on_fin((const struct sock *)ctx[0]);
+}
+
+SEC("kprobe/tcp_send_fin")
+int kprobe_tcp_send_fin(struct pt_regs *ctx)
+{
+	return on_fin((const struct sock *)ARG1(ctx));
+}
+
+SEC("fentry/tcp_disconnect")
+int fentry_tcp_disconnect(u64 *ctx)
+{
+	return on_disconnect((const struct sock *)ctx[0]);
+}
+
+SEC("kprobe/tcp_disconnect")
+int kprobe_tcp_disconnect(struct pt_regs *ctx)
+{
+	return on_disconnect((const struct sock *)ARG1(ctx));
+}
+
+/* The reason is the third argument from 6.10 on, the second from 7.2 on. Read
+ * as volatile, or clang folds both into a computed offset, which the verifier
+ * does not allow on a context. */
+#define VOLATILE(x) (*(volatile typeof(x) *)&(x))
+
+SEC("fentry/tcp_send_active_reset")
+int fentry_tcp_send_active_reset(u64 *ctx)
+{
+	u32 reason = reset_reason_arg == 3 ? VOLATILE(ctx[2]) :
+		     reset_reason_arg == 2 ? VOLATILE(ctx[1]) : 0;
+
+	return on_active_reset((const struct sock *)ctx[0], reason);
+}
+
+SEC("kprobe/tcp_send_active_reset")
+int kprobe_tcp_send_active_reset(struct pt_regs *ctx)
+{
+	u32 reason = reset_reason_arg == 3 ? VOLATILE(ARG3(ctx)) :
+		     reset_reason_arg == 2 ? VOLATILE(ARG2(ctx)) : 0;
+
+	return on_active_reset((const struct sock *)ARG1(ctx), reason);
+}
+
+/* (sk, skb, reason from 6.10 on); without skb it is an active reset. */
+
+SEC("raw_tp/tcp_send_reset")
+int tracepoint_tcp_send_reset(u64 *ctx)
+{
+	u32 reason = trace_reset_reason ? ctx[2] : 0;
+
+	if (ctx[1])
+		return on_reply((const struct sock *)ctx[0], reason);
+	return by_tracepoints ? on_active_reset((const struct sock *)ctx[0], reason) : 0;
+}
+
+/* Tracepoint mode only. */
+
+SEC("raw_tp/inet_sock_set_state")
+int tracepoint_inet_sock_set_state(u64 *ctx)
+{
+	return on_state((const struct sock *)ctx[0], ctx[1], ctx[2]);
+}
+
+SEC("raw_tp/tcp_destroy_sock")
+int tracepoint_tcp_destroy_sock(u64 *ctx)
+{
+	return on_destroy((const struct sock *)ctx[0]);
+}
+
+SEC("raw_tp/signal_deliver")
+int tracepoint_signal_deliver(u64 *ctx)
+{
+	return on_signal(ctx[0]);
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * What differs between kernels: for each difference the change, the flavour of
+ * the type, one accessor. No version is tested anywhere: distributions port
+ * changes back, so the running kernel's BTF decides.
+ */
+#ifndef COMPAT_H
+#define COMPAT_H
+
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wpadded" /* as in kernel.h */
+
+/* struct file counted references in f_count (0: last one gone) until 6.13
+ * brought file_ref_t, whose counter is negative once the file is dead. */
+struct file___f_count {
+	atomic64_t f_count;
+} __kernel_type;
+
+typedef struct {
+	atomic64_t refcnt;
+} __kernel_type file_ref_t;
+
+struct file___f_ref {
+	file_ref_t f_ref;
+} __kernel_type;
+
+/* file_is_dying: the last reference is gone and __fput is under way. */
+static __always_inline bool file_is_dying(const struct file *file)
+{
+	const struct file___f_count *old = (const void *)file;
+	const struct file___f_ref *new = (const void *)file;
+
+	if (bpf_core_field_exists(new->f_ref))
+		return (s64)BPF_CORE_READ(new, f_ref.refcnt.counter) < 0;
+	return BPF_CORE_READ(old, f_count.counter) == 0;
+}
+
+/* The reference count of a namespace: net.count until 5.10, ns_common.count
+ * from 5.11, ns_common.__ns_ref from 6.18. */
+struct net___count {
+	refcount_t count;
+} __kernel_type;
+
+struct ns_common___count {
+	refcount_t count;
+} __kernel_type;
+
+struct ns_common___ref {
+	refcount_t __ns_ref;
+} __kernel_type;
+
+/* netns_is_gone: check_net() of include/net/net_namespace.h is false. */
+static __always_inline bool netns_is_gone(const struct net *net)
+{
+	const struct ns_common___ref *ref = (const void *)&net->ns;
+	const struct ns_common___count *count = (const void *)&net->ns;
+	const struct net___count *old = (const void *)net;
+
+	if (bpf_core_field_exists(ref->__ns_ref))
+		return BPF_CORE_READ(ref, __ns_ref.refs.counter) == 0;
+	if (bpf_core_field_exists(count->count))
+		return BPF_CORE_READ(count, count.refs.counter) == 0;
+	return BPF_CORE_READ(old, count.refs.counter) == 0;
+}
+
+/* tcp_sock.is_mptcp exists if the kernel was built with MPTCP (5.6). */
+struct tcp_sock___mptcp {
+	bool is_mptcp;
+} __kernel_type;
+
+static __always_inline bool is_mptcp_subflow(const struct sock *sk)
+{
+	const struct tcp_sock___mptcp *tp = (const void *)sk;
+
+	return bpf_core_field_exists(tp->is_mptcp) && BPF_CORE_READ(tp, is_mptcp);
+}
+
+/* The registers that user mode had, from which the system call is read:
+ * bpf_task_pt_regs is in 5.15. */
+enum bpf_func_id___pt_regs {
+	BPF_FUNC_task_pt_regs___pt_regs = 175,
+};
+
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs___user {
+	unsigned long orig_ax;
+	u16 cs;
+	unsigned long si;
+} __attribute__((preserve_access_index));
+#define USER32_CS 0x23 /* __USER32_CS */
+#else
+struct pt_regs___user {
+	s32 syscallno;
+	u64 pstate;
+	u64 regs[31];
+} __attribute__((preserve_access_index));
+#define MODE32_BIT 0x10 /* PSR_MODE32_BIT */
+#endif
+
+struct user_call {
+	s32 number; /* of the system call; -1: none or unknown */
+	u32 compat; /* by the 32-bit table */
+	u32 arg2;
+};
+
+/* current_user_call: the system call that the current task is in. */
+static __always_inline struct user_call current_user_call(void)
+{
+	struct user_call call = { .number = -1 };
+	const struct pt_regs___user *regs;
+
+	if (!bpf_core_enum_value_exists(enum bpf_func_id___pt_regs,
+					BPF_FUNC_task_pt_regs___pt_regs))
+		return call;
+	regs = (const void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+#if defined(__TARGET_ARCH_x86)
+	call.number = (s32)BPF_CORE_READ(regs, orig_ax);
+	call.compat = BPF_CORE_READ(regs, cs) == USER32_CS;
+	call.arg2 = (u32)BPF_CORE_READ(regs, si);
+#else
+	call.number = BPF_CORE_READ(regs, syscallno);
+	call.compat = BPF_CORE_READ(regs, pstate) & MODE32_BIT;
+	call.arg2 = (u32)BPF_CORE_READ(regs, regs[1]);
+#endif
+	return call;
+}
+
+#pragma clang diagnostic pop
+
+#endif

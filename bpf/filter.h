@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Cheap yes or no, before anything else is read. */
+#ifndef FILTER_H
+#define FILTER_H
+
+static __always_inline bool listed(enum filter_field field, u32 value)
+{
+	struct filter_key key = { .field = field, .value = value };
+
+	return bpf_map_lookup_elem(&filter_values, &key);
+}
+
+/* wire_family: AF_INET also for a v4-mapped IPv6 socket. */
+static __always_inline u16 wire_family(const struct sock *sk)
+{
+	u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	struct in6_addr addr;
+
+	if (family != AF_INET6)
+		return family;
+	BPF_CORE_READ_INTO(&addr, sk, __sk_common.skc_v6_daddr);
+	if (*(u64 *)addr.in6_u.u6_addr8 == 0 &&
+	    *(u32 *)&addr.in6_u.u6_addr8[8] == bpf_htonl(0xffff))
+		return AF_INET;
+	return family;
+}
+
+static __always_inline bool ports_wanted(const struct sock *sk)
+{
+	u16 local = bpf_ntohs(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport));
+	u16 remote = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+
+	if (filter_port && !listed(FILTER_PORT, local) && !listed(FILTER_PORT, remote))
+		return false;
+	if (filter_local_port && !listed(FILTER_LOCAL_PORT, local))
+		return false;
+	return !filter_remote_port || listed(FILTER_REMOTE_PORT, remote);
+}
+
+/*
+ * wanted: whether an event about this socket is to be reported. by_task: the
+ * current task is the actor; a filter by pid rejects what is nobody's call.
+ */
+static __always_inline bool wanted(const struct sock *sk, bool by_task)
+{
+	if (filter_pid &&
+	    (!by_task || !listed(FILTER_PID, (u32)(bpf_get_current_pid_tgid() >> 32))))
+		return false;
+	if (filter_netns && filter_netns != BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum))
+		return false;
+	if (filter_family && filter_family != wire_family(sk))
+		return false;
+	if (filter_port || filter_local_port || filter_remote_port)
+		return ports_wanted(sk);
+	return true;
+}
+
+#endif

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * The kernel's types, by hand: only the fields that are read, only by name.
+ * CO-RE finds their places in the running kernel's BTF, so neither order nor
+ * completeness matters, and no generated vmlinux.h is needed.
+ */
+#ifndef KERNEL_H
+#define KERNEL_H
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef int s32;
+typedef unsigned long long u64;
+typedef long long s64;
+typedef _Bool bool;
+
+/* The names that the headers of libbpf use. */
+typedef u8 __u8;
+typedef u16 __u16;
+typedef s32 __s32;
+typedef u32 __u32;
+typedef s64 __s64;
+typedef u64 __u64;
+typedef u16 __be16;
+typedef u32 __be32;
+typedef u32 __wsum;
+
+#define false 0
+#define true 1
+#define NULL ((void *)0)
+
+/* include/uapi/linux/bpf.h */
+#define BPF_MAP_TYPE_HASH 1
+#define BPF_MAP_TYPE_PERCPU_ARRAY 6
+#define BPF_MAP_TYPE_RINGBUF 27
+#define BPF_MAP_TYPE_TASK_STORAGE 29
+#define BPF_F_NO_PREALLOC 1
+#define BPF_LOCAL_STORAGE_GET_F_CREATE 1
+#define BPF_RB_NO_WAKEUP 1
+#define BPF_RB_FORCE_WAKEUP 2
+#define BPF_RB_AVAIL_DATA 0
+
+#define AF_INET 2
+#define AF_INET6 10
+#define IPPROTO_TCP 6
+
+/* include/net/tcp_states.h, part of the user-space ABI */
+enum {
+	TCP_ESTABLISHED = 1,
+	TCP_SYN_SENT,
+	TCP_SYN_RECV,
+	TCP_FIN_WAIT1,
+	TCP_FIN_WAIT2,
+	TCP_TIME_WAIT,
+	TCP_CLOSE,
+	TCP_CLOSE_WAIT,
+	TCP_LAST_ACK,
+	TCP_LISTEN,
+	TCP_CLOSING,
+	TCP_NEW_SYN_RECV,
+};
+
+#define RCV_SHUTDOWN 1 /* include/net/sock.h */
+#define SEND_SHUTDOWN 2
+#define PF_KTHREAD 0x00200000 /* include/linux/sched.h */
+
+/*
+ * Registers at a kprobe: the layout is the context of the program and is not
+ * relocated. arch/x86/include/asm/ptrace.h, arch/arm64/include/uapi/asm/ptrace.h
+ */
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8;
+	unsigned long ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
+};
+#define ARG1(ctx) ((ctx)->di)
+#define ARG2(ctx) ((ctx)->si)
+#define ARG3(ctx) ((ctx)->dx)
+#define RESULT(ctx) ((ctx)->ax)
+#elif defined(__TARGET_ARCH_arm64)
+struct pt_regs {
+	u64 regs[31];
+	u64 sp, pc, pstate;
+};
+#define ARG1(ctx) ((ctx)->regs[0])
+#define ARG2(ctx) ((ctx)->regs[1])
+#define ARG3(ctx) ((ctx)->regs[2])
+#define RESULT(ctx) ((ctx)->regs[0])
+#else
+#error "no register layout for this architecture"
+#endif
+
+#define __kernel_type __attribute__((preserve_access_index))
+
+/* Holes between the few fields we name are not the kernel's. */
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wpadded"
+
+typedef struct {
+	int counter;
+} __kernel_type atomic_t;
+
+typedef struct {
+	s64 counter;
+} __kernel_type atomic64_t;
+
+typedef struct {
+	atomic_t refs;
+} __kernel_type refcount_t;
+
+struct in6_addr {
+	union {
+		u8 u6_addr8[16];
+	} in6_u;
+} __kernel_type;
+
+struct ns_common {
+	u32 inum;
+} __kernel_type;
+
+struct net {
+	struct ns_common ns;
+} __kernel_type;
+
+typedef struct {
+	struct net *net;
+} __kernel_type possible_net_t;
+
+struct sock_common {
+	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
+	u16 skc_family;
+	volatile u8 skc_state;
+	possible_net_t skc_net;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+	unsigned long skc_flags;
+} __kernel_type;
+
+typedef struct {
+	int owned;
+} __kernel_type socket_lock_t;
+
+struct file;
+
+struct socket {
+	struct file *file;
+	struct sock *sk;
+} __kernel_type;
+
+struct sock {
+	struct sock_common __sk_common;
+	socket_lock_t sk_lock;
+	struct socket *sk_socket;
+	int sk_err;
+	u32 sk_ack_backlog;
+	u16 sk_protocol;
+	u8 sk_shutdown;
+	u8 sk_kern_sock : 1;
+	unsigned long sk_lingertime;
+} __kernel_type;
+
+enum sock_flags { /* include/net/sock.h; numbers resolved by name */
+	SOCK_DEAD,
+	SOCK_DONE,
+	SOCK_URGINLINE,
+	SOCK_KEEPOPEN,
+	SOCK_LINGER,
+};
+
+struct inet_sock {
+	__be16 inet_sport;
+} __kernel_type;
+
+struct request_sock_queue {
+	atomic_t qlen;
+} __kernel_type;
+
+struct tcp_ulp_ops;
+
+struct inet_connection_sock {
+	struct request_sock_queue icsk_accept_queue;
+	const struct tcp_ulp_ops *icsk_ulp_ops;
+} __kernel_type;
+
+struct tcp_sock {
+	u32 rcv_nxt;
+	u32 copied_seq;
+	u32 write_seq;
+	u32 snd_nxt;
+	u32 snd_una;
+	u64 bytes_sent;
+	u64 bytes_received;
+	int linger2;
+	u8 repair : 1;
+} __kernel_type;
+
+struct task_struct {
+	unsigned int flags;
+	int exit_code;
+} __kernel_type;
+
+#pragma clang diagnostic pop
+
+#endif

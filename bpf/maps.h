@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* State and settings: what each map holds, who writes and who deletes. */
+#ifndef MAPS_H
+#define MAPS_H
+
+/* Settings, written by internal/probe before loading. */
+const volatile u8 reset_reason_arg = 0;	 /* tcp_send_active_reset: 2, 3; 0 none */
+const volatile u8 trace_reset_reason = 0; /* tcp:tcp_send_reset has a third argument */
+const volatile u8 has_tcp_close = 0;	 /* a program sits on tcp_close */
+const volatile u8 has_inet_shutdown = 0; /* programs sit on inet_shutdown */
+const volatile u8 by_tracepoints = 0;	 /* none of these: tracepoint mode */
+const volatile u32 wakeup_bytes = 0;	 /* wake the reader from this fill on */
+
+/* The filter, likewise. */
+const volatile u32 filter_netns = 0; /* 0: any */
+const volatile u16 filter_family = 0; /* by the wire; 0: any */
+const volatile u8 filter_pid = 0, filter_port = 0, filter_local_port = 0, filter_remote_port = 0;
+
+enum filter_field { FILTER_PID, FILTER_PORT, FILTER_LOCAL_PORT, FILTER_REMOTE_PORT };
+
+struct filter_key {
+	enum filter_field field;
+	u32 value;
+};
+
+/* What a filter lets pass: filled by internal/probe before attaching. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct filter_key);
+	__type(value, u8);
+} filter_values SEC(".maps");
+
+/* The events, to internal/probe. Its size is set there. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4 << 20);
+	__type(value, struct event);
+} ring SEC(".maps");
+
+enum counter {
+	COUNT_LOST,	  /* records that found the ring buffer full */
+	COUNT_UNFINISHED, /* calls whose return was never seen, or no memory to follow them */
+	COUNTERS,
+};
+
+/* Counted per CPU, added up by internal/probe. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, COUNTERS);
+	__type(key, enum counter);
+	__type(value, u64);
+} counters SEC(".maps");
+
+/*
+ * The close or shutdown that a task is in. A task is in one at a time: tcp_close
+ * does not nest. Softirqs that run in the middle of it, on the same task, are
+ * told apart by the socket.
+ */
+struct call {
+	struct event event;
+	u64 sk;		  /* whose call is open; 0: none */
+	u64 began_jiffies;
+	u8 reported;	  /* the event has gone out already (tracepoint mode) */
+	u8 last_state;	  /* newest state seen (tracepoint mode) */
+	u8 child_before;  /* state of the child that is being torn down */
+	u8 waiting;	  /* may be blocked by SO_LINGER (tracepoint mode) */
+	u8 pad[4];
+};
+
+/* One a task, made at its first close, freed by the kernel when it ends. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, u32);
+	__type(value, struct call);
+} calls SEC(".maps");
+
+static __always_inline void count(enum counter counter)
+{
+	u64 *n = bpf_map_lookup_elem(&counters, &counter);
+
+	if (n)
+		*n += 1;
+}
+
+/* open_call: the call that the current task is in on any socket, or NULL. */
+static __always_inline struct call *open_call(void)
+{
+	struct call *call = bpf_task_storage_get(&calls, bpf_get_current_task_btf(), NULL, 0);
+
+	return call && call->sk ? call : NULL;
+}
+
+/* begin_call: a new call of the current task on sk; NULL if there is no memory. */
+static __always_inline struct call *begin_call(const struct sock *sk, u8 kind)
+{
+	struct call *call = bpf_task_storage_get(&calls, bpf_get_current_task_btf(), NULL,
+						 BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!call) {
+		count(COUNT_UNFINISHED);
+		return NULL;
+	}
+	if (call->sk && !call->reported)
+		count(COUNT_UNFINISHED);
+	__builtin_memset(call, 0, sizeof(*call));
+	call->sk = (u64)sk;
+	call->began_jiffies = bpf_jiffies64();
+	call->event.time_ns = bpf_ktime_get_ns();
+	call->event.kind = kind;
+	call->event.flags = TASK_CONTEXT;
+	return call;
+}
+
+#endif

@@ -1,0 +1,61 @@
+package kernel
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// syscalls names the system calls in which the last reference to a socket may
+// go, on every architecture; syscalls_ARCH.go adds those that only some have.
+var syscalls = map[int32]string{
+	unix.SYS_ACCEPT:         "accept",
+	unix.SYS_ACCEPT4:        "accept4",
+	unix.SYS_CLOSE:          "close",
+	unix.SYS_CLOSE_RANGE:    "close_range",
+	unix.SYS_CONNECT:        "connect",
+	unix.SYS_DUP3:           "dup3",
+	unix.SYS_EPOLL_PWAIT:    "epoll_pwait",
+	unix.SYS_EXECVE:         "execve",
+	unix.SYS_EXECVEAT:       "execveat",
+	unix.SYS_EXIT:           "exit",
+	unix.SYS_EXIT_GROUP:     "exit_group",
+	unix.SYS_IO_URING_ENTER: "io_uring_enter",
+	unix.SYS_MUNMAP:         "munmap",
+	unix.SYS_PPOLL:          "ppoll",
+	unix.SYS_PSELECT6:       "pselect6",
+	unix.SYS_READ:           "read",
+	unix.SYS_READV:          "readv",
+	unix.SYS_RECVFROM:       "recvfrom",
+	unix.SYS_RECVMMSG:       "recvmmsg",
+	unix.SYS_RECVMSG:        "recvmsg",
+	unix.SYS_SENDFILE:       "sendfile",
+	unix.SYS_SENDMMSG:       "sendmmsg",
+	unix.SYS_SENDMSG:        "sendmsg",
+	unix.SYS_SENDTO:         "sendto",
+	unix.SYS_SHUTDOWN:       "shutdown",
+	unix.SYS_SPLICE:         "splice",
+	unix.SYS_UNSHARE:        "unshare",
+	unix.SYS_WRITE:          "write",
+	unix.SYS_WRITEV:         "writev",
+}
+
+// SyscallName names the system call with this number on this architecture, by
+// the table of 32-bit programs if compat. "" for -1, which is none; a number
+// where there is no name.
+func SyscallName(number int32, compat bool) string {
+	if number == -1 {
+		return ""
+	}
+	table := syscalls
+	if compat {
+		table = compatSyscalls
+	}
+	if name, ok := table[number]; ok {
+		return name
+	}
+	if name, ok := archSyscalls[number]; ok && !compat {
+		return name
+	}
+	return fmt.Sprintf("syscall-%d", number)
+}

@@ -1,0 +1,128 @@
+package probe
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"unsafe"
+
+	"github.com/closetrace/closetrace/internal/events"
+)
+
+// decodeError is a record that this build cannot read: the BPF object and the
+// program do not fit together.
+type decodeError struct{ what string }
+
+func (e *decodeError) Error() string { return "record from the kernel side: " + e.what }
+
+// Undecodable marks the error as one that concerns a single record.
+func (e *decodeError) Undecodable() bool { return true }
+
+// Hint says what to do.
+func (e *decodeError) Hint() string {
+	return "this closetrace and its BPF object do not fit together: rebuild it with make generate build"
+}
+
+// names are the look-ups that turn the kernel's numbers into words.
+type names struct {
+	resetReason map[uint32]string // enum sk_rst_reason of the running kernel
+	syscall     func(number int32, compat bool) string
+}
+
+const recordSize = int(unsafe.Sizeof(bpfEvent{}))
+
+// decode turns a record of the ring buffer (struct event of bpf/event.h) into
+// an Event, overwriting all of it. It takes any bytes: too short a record or an
+// unknown kind is an error; longer ones are read as far as they are known.
+func (n *names) decode(raw []byte, ev *events.Event) error {
+	if len(raw) < recordSize {
+		return &decodeError{fmt.Sprintf("%d bytes, need %d", len(raw), recordSize)}
+	}
+	var w bpfEvent
+	// The twin that bpf2go generates has the layout of the C struct and holds
+	// no pointers; its size was checked above.
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&w)), recordSize), raw)
+	kind := events.Kind(w.Kind)
+	if !kind.Valid() {
+		return &decodeError{fmt.Sprintf("kind %d is unknown", w.Kind)}
+	}
+	*ev = events.Event{
+		Kind: kind, MonoNS: w.TimeNs, DurationNS: w.DurationNs, Flags: events.Flags(w.Flags),
+		Sock: w.Sock, Listener: w.Listener, Netns: w.Netns, CgroupID: w.CgroupId,
+		Local:     address(w.Family, w.Local, w.LocalPort),
+		Remote:    address(w.Family, w.Remote, w.RemotePort),
+		TaskFlags: w.TaskFlags, ExitCode: w.ExitCode,
+		Before: events.State(w.Before), After: events.State(w.After), AtRST: events.State(w.AtRst),
+		How: w.How, Result: w.Result, SockErr: w.SkErr, ShutdownMask: w.ShutdownMask,
+		BytesSent: w.BytesSent, OutputLeft: w.OutputLeft, UnsentLeft: w.UnsentLeft,
+		LingerJiffies: w.LingerJiffies, TimeoutJiffies: w.TimeoutJiffies, WaitedJiffies: w.WaitedJiffies,
+		Linger2Jiffies: w.Linger2, Signal: w.Signal,
+		Children: w.Children, ChildrenReset: w.ChildrenReset, ChildrenDropped: w.ChildrenDropped,
+		PendingRequests: w.Requests,
+	}
+	if ev.Flags.Has(events.TaskContext) {
+		ev.Task = events.Task{PID: w.Pid, TID: w.Tid, UID: w.Uid, Comm: comm(w.Comm)}
+		ev.Syscall = n.syscall(w.Syscall, ev.Flags.Has(events.CompatSyscall))
+	}
+	if ev.Flags.Has(events.SentRST) && n.resetReason != nil {
+		ev.KernelReason = n.resetReason[w.KernelReason]
+	}
+	if ev.AtRST != events.StateUnknown && kind == events.KindReset {
+		ev.Before = ev.AtRST // the socket was in CLOSE when its RST went out
+	}
+	payload(ev, &w)
+	return nil
+}
+
+// payload turns differences of sequence numbers into bytes of payload: a SYN
+// and a FIN take one number each.
+func payload(ev *events.Event, w *bpfEvent) {
+	switch ev.Before {
+	case events.SynSent, events.Listen, events.Close, events.StateUnknown:
+		return // nothing can be queued, and the numbers are of the handshake
+	}
+	ev.UnreadBytes, ev.BytesReceived = w.ReceiveQueue, w.BytesReceived
+	if ev.Flags.Has(events.PeerFIN) {
+		ev.UnreadBytes = lessOne(ev.UnreadBytes)
+		if ev.BytesReceived > 0 {
+			ev.BytesReceived--
+		}
+	}
+	ev.UnsentBytes, ev.UnackedBytes = w.Unsent, w.Unacked
+	switch ev.Before {
+	case events.FinWait1, events.Closing, events.LastAck: // our FIN is the last of it
+		if ev.UnsentBytes > 0 {
+			ev.UnsentBytes--
+		} else {
+			ev.UnackedBytes = lessOne(ev.UnackedBytes)
+		}
+	case events.SynRecv: // our SYN is not acknowledged yet
+		ev.UnackedBytes = lessOne(ev.UnackedBytes)
+	}
+}
+
+func lessOne(n uint32) uint32 {
+	if n == 0 {
+		return 0
+	}
+	return n - 1
+}
+
+// address keeps a v4-mapped address as the socket has it.
+func address(family uint16, addr [16]uint8, port uint16) netip.AddrPort {
+	switch family {
+	case 2: // AF_INET, the same on every Linux
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(addr[:4])), port)
+	case 10: // AF_INET6
+		return netip.AddrPortFrom(netip.AddrFrom16(addr), port)
+	}
+	return netip.AddrPort{}
+}
+
+func comm(b [16]uint8) string {
+	if end := bytes.IndexByte(b[:], 0); end >= 0 {
+		return string(b[:end])
+	}
+	return string(b[:])
+}
+

@@ -1,0 +1,51 @@
+package probe
+
+import (
+	"log/slog"
+)
+
+// Mode is a way to attach to the kernel's functions.
+type Mode string
+
+// The attach modes. Auto takes the first of Fentry, Kprobe and Tracepoint that
+// works on this kernel, which is also their order from cheap to dear.
+const (
+	Auto       Mode = "auto"
+	Fentry     Mode = "fentry"
+	Kprobe     Mode = "kprobe"
+	Tracepoint Mode = "tracepoint"
+)
+
+// Filter is decided in the kernel, before a record is made. An empty list or a
+// zero does not restrict; within a list any match suffices, between the fields
+// all must hold.
+type Filter struct {
+	PIDs        []uint32 // thread group ids as in the initial pid namespace
+	Ports       []uint16 // local or remote
+	LocalPorts  []uint16
+	RemotePorts []uint16
+	IPv4, IPv6  bool   // by what is on the wire: v4-mapped counts as IPv4
+	Netns       uint32 // inode of a network namespace
+}
+
+// Options say what to attach and what to report.
+type Options struct {
+	Attach     Mode
+	Filter     Filter
+	BufferSize int          // of the ring buffer, bytes, a power of two; 0 is [DefaultBufferSize]
+	Log        *slog.Logger // why a mode or a hook was not taken; never nil
+}
+
+// DefaultBufferSize of the ring buffer in bytes.
+const DefaultBufferSize = 4 << 20
+
+// Losses is what happened and was not reported, since the start.
+type Losses struct {
+	LostRecords  uint64 // the ring buffer was full
+	MissedProbes uint64 // a program did not run, or a call's return was never seen
+}
+
+// Add returns the sum of both.
+func (l Losses) Add(m Losses) Losses {
+	return Losses{l.LostRecords + m.LostRecords, l.MissedProbes + m.MissedProbes}
+}
