@@ -1,0 +1,191 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// apt runs the system's apt with a state of its own below dir; the system's state is neither read nor changed.
+type apt struct {
+	dir  string
+	arch string
+}
+
+// newAPT makes the private state and gives it a sources.list.
+func newAPT(dir, arch, sourcesList string) (apt, error) {
+	for _, sub := range []string{"lists/partial", "archives/partial"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			return apt{}, err
+		}
+	}
+	return apt{dir, arch}, os.WriteFile(filepath.Join(dir, "sources.list"), []byte(sourcesList), 0o644)
+}
+
+// run runs one of apt's programs in a directory and returns its standard output. An error carries apt's own.
+func (a apt) run(ctx context.Context, workDir, program string, args ...string) (string, error) {
+	options := []string{
+		"-o", "Dir::State=" + a.dir,
+		"-o", "Dir::State::lists=" + filepath.Join(a.dir, "lists"),
+		"-o", "Dir::State::status=/dev/null",
+		"-o", "Dir::Cache=" + a.dir,
+		"-o", "Dir::Cache::archives=" + filepath.Join(a.dir, "archives"),
+		"-o", "Dir::Etc::sourcelist=" + filepath.Join(a.dir, "sources.list"),
+		"-o", "Dir::Etc::sourceparts=/dev/null",
+		"-o", "Dir::Etc::preferences=/dev/null",
+		"-o", "Dir::Etc::preferencesparts=/dev/null",
+		"-o", "APT::Architecture=" + a.arch,
+		"-o", "APT::Architectures=" + a.arch,
+		"-o", "APT::Sandbox::User=", // its user could not read a home directory
+		"-q",
+	}
+	cmd := exec.CommandContext(ctx, program, append(options, args...)...)
+	cmd.Dir = workDir
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("%s %s: %w%s", program, strings.Join(args, " "), err, complaint(stderr.String()))
+	}
+	return stdout.String(), nil
+}
+
+// complaint returns apt's errors, or its warnings if there are none, on one line.
+func complaint(stderr string) string {
+	for _, kind := range []string{"E: ", "W: "} {
+		var found []string
+		for line := range strings.Lines(stderr) {
+			if text, ok := strings.CutPrefix(line, kind); ok {
+				found = append(found, strings.TrimSpace(text))
+			}
+		}
+		if len(found) > 0 {
+			return ": " + strings.Join(found, "; ")
+		}
+	}
+	return ""
+}
+
+// update fetches and verifies the metadata; any failure is an error.
+func (a apt) update(ctx context.Context) error {
+	_, err := a.run(ctx, a.dir, "apt-get", "update", "--error-on=any")
+	return err
+}
+
+// debPackage is a package in one version.
+type debPackage struct {
+	name, version string
+	depends       []dependency
+}
+
+func (p debPackage) String() string {
+	return p.name + "=" + p.version
+}
+
+// dependency is one alternative of one item of Depends; version is set where exactly that one is asked for.
+type dependency struct {
+	name, version string
+}
+
+// packages returns the package called name in its newest version, and with it the packages of the kernel that it
+// depends on, directly or not: a meta package leads to the image, and from 6.19 on that leads to binary and modules.
+func (a apt) packages(ctx context.Context, name string) ([]debPackage, error) {
+	var found []debPackage
+	seen := map[string]bool{name: true}
+	for queue := []dependency{{name: name}}; len(queue) > 0; queue = queue[1:] {
+		p, err := a.show(ctx, queue[0])
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, p)
+		for _, d := range p.depends {
+			if !seen[d.name] {
+				seen[d.name] = true
+				queue = append(queue, d)
+			}
+		}
+	}
+	return found, nil
+}
+
+func (a apt) show(ctx context.Context, d dependency) (debPackage, error) {
+	which := d.name
+	if d.version != "" {
+		which += "=" + d.version
+	}
+	out, err := a.run(ctx, a.dir, "apt-cache", "show", "--no-all-versions", which)
+	if err != nil {
+		return debPackage{}, hinted(fmt.Errorf("no package %s: %w", which, err),
+			"check suites, package and arch in test/kernels.txt against what the mirror has")
+	}
+	return parsePackage(out)
+}
+
+// parsePackage reads the first stanza of apt-cache show.
+func parsePackage(text string) (debPackage, error) {
+	stanza, _, _ := strings.Cut(text, "\n\n")
+	var p debPackage
+	for line := range strings.Lines(stanza) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		switch key {
+		case "Package":
+			p.name = value
+		case "Version":
+			p.version = value
+		case "Depends":
+			p.depends = kernelDepends(value)
+		}
+	}
+	if p.name == "" || p.version == "" {
+		return debPackage{}, errors.New("apt-cache show: no package in its answer")
+	}
+	return p, nil
+}
+
+var kernelDependency = regexp.MustCompile(`^(linux-(?:image|binary|modules)-[^\s:(]+)(?::\w+)?(?:\s*\(=\s*([^)\s]+)\))?`)
+
+// kernelDepends picks from a Depends field what belongs to the kernel itself; of alternatives, the first.
+func kernelDepends(field string) []dependency {
+	var found []dependency
+	for item := range strings.SplitSeq(field, ",") {
+		if m := kernelDependency.FindStringSubmatch(strings.TrimSpace(item)); m != nil {
+			found = append(found, dependency{m[1], m[2]})
+		}
+	}
+	return found
+}
+
+// extract downloads packages, which apt verifies, and unpacks them all into root.
+func (a apt) extract(ctx context.Context, packages []debPackage, root string) error {
+	debs, err := os.MkdirTemp(a.dir, "debs-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(debs)
+	args := []string{"download"}
+	for _, p := range packages {
+		args = append(args, p.String())
+	}
+	if _, err := a.run(ctx, debs, "apt-get", args...); err != nil {
+		return err
+	}
+	files, err := filepath.Glob(filepath.Join(debs, "*.deb"))
+	if err != nil {
+		return err
+	}
+	if len(files) != len(packages) {
+		return fmt.Errorf("apt-get download: %d files for %d packages", len(files), len(packages))
+	}
+	for _, file := range files {
+		if out, err := exec.CommandContext(ctx, "dpkg-deb", "-x", file, root).CombinedOutput(); err != nil {
+			return fmt.Errorf("dpkg-deb -x %s: %w: %s", filepath.Base(file), err, bytes.TrimSpace(out))
+		}
+	}
+	return nil
+}

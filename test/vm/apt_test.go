@@ -1,0 +1,123 @@
+package main
+
+import (
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParseTargets(t *testing.T) {
+	const text = `Elsewhere|Debian|https://vendor.example/apt/
+Debian|Debian-Security|https://mirror.example/debian-security/
+Debian|Debian|https://mirror.example/debian/
+Debian|Debian|https://second.example/debian/
+||https://unfetched.example/debian/
+`
+	want := archives{main: "https://mirror.example/debian/", security: "https://mirror.example/debian-security/"}
+	if got := parseTargets(text); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got := parseTargets(""); got != (archives{}) {
+		t.Errorf("from nothing: %+v", got)
+	}
+}
+
+func TestMirrorFromEnvironment(t *testing.T) {
+	t.Setenv(mirrorEnv, "file:///srv/debian file:///srv/security")
+	got, err := findArchives(t.Context())
+	if want := (archives{main: "file:///srv/debian", security: "file:///srv/security"}); err != nil || got != want {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+}
+
+func TestSources(t *testing.T) {
+	k := kernel{suites: []string{"bookworm", "bookworm-security"}, arch: "arm64"}
+	signed := "deb [arch=arm64 signed-by=" + keyring + " target=Packages] "
+	list, leftOut := sources(k, archives{main: "m:", security: "s:"})
+	if want := signed + "m: bookworm main\n" + signed + "s: bookworm-security main\n"; list != want || leftOut != nil {
+		t.Errorf("got %q without %q, want %q", list, leftOut, want)
+	}
+	list, leftOut = sources(k, archives{main: "m:"})
+	if want := signed + "m: bookworm main\n"; list != want || !reflect.DeepEqual(leftOut, []string{"bookworm-security"}) {
+		t.Errorf("got %q without %q, want %q", list, leftOut, want)
+	}
+}
+
+func TestParsePackage(t *testing.T) {
+	const text = `Package: linux-image-cloud-amd64
+Version: 6.19.3-1
+Depends: kmod, linux-base (>= 4.3~), linux-binary-6.19.3-cloud-amd64 (= 6.19.3-1) | linux-binary-unsigned-6.19.3-cloud-amd64 (= 6.19.3-1), linux-modules-6.19.3-cloud-amd64
+Description: Linux
+
+Package: linux-image-cloud-amd64
+Version: 1.0
+`
+	got, err := parsePackage(text)
+	want := debPackage{"linux-image-cloud-amd64", "6.19.3-1", []dependency{
+		{"linux-binary-6.19.3-cloud-amd64", "6.19.3-1"}, {"linux-modules-6.19.3-cloud-amd64", ""},
+	}}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+	if _, err := parsePackage("Version: 1\n"); err == nil {
+		t.Error("no error for a stanza without a name")
+	}
+}
+
+func TestComplaint(t *testing.T) {
+	if got := complaint("W: careful\nE: one\nnoise\nE: two\n"); got != ": one; two" {
+		t.Errorf("errors: %q", got)
+	}
+	if got := complaint("W: careful\n"); got != ": careful" {
+		t.Errorf("warnings: %q", got)
+	}
+}
+
+// A kernel that is there is used without a word to apt or the network while it is fresh, and also when it is old and
+// the network does not answer; but not when a refresh was asked for.
+func TestCachedKernel(t *testing.T) {
+	t.Setenv("PATH", "") // no apt
+	t.Setenv(mirrorEnv, "file:///nowhere")
+	var notices []string
+	s := &store{dir: t.TempDir(), notice: func(format string, _ ...any) { notices = append(notices, format) }}
+	k := kernel{name: "6.1", arch: "amd64", suites: []string{"bookworm"}, pkg: "linux-image-cloud-amd64"}
+	if _, err := s.image(t.Context(), k); err == nil {
+		t.Fatal("no error for a kernel that is nowhere")
+	}
+	writeTree(t, s.kernelDir(k), map[string]string{
+		"packages": "p=1\n", "boot/vmlinuz-6.1.0-1": "", "lib/modules/6.1.0-1/modules.builtin": "",
+	})
+	if got, err := s.image(t.Context(), k); err != nil || got.release != "6.1.0-1" || len(notices) > 0 {
+		t.Errorf("fresh: %+v, %v, notices %q", got, err, notices)
+	}
+	age(t, s.stamp(k), 25*time.Hour)
+	if got, err := s.image(t.Context(), k); err != nil || got.release != "6.1.0-1" || len(notices) != 1 {
+		t.Errorf("old, and no network: %+v, %v, notices %q", got, err, notices)
+	}
+	s.refresh = true
+	if _, err := s.image(t.Context(), k); err == nil || !strings.HasPrefix(err.Error(), "kernel 6.1: ") {
+		t.Errorf("refresh, and no network: %v", err)
+	}
+}
+
+func TestOpenImage(t *testing.T) {
+	for _, c := range []struct{ vmlinuz, modules string }{
+		{"boot/vmlinuz-6.1", "lib/modules/6.1"},
+		{"boot/vmlinuz-6.1", "usr/lib/modules/6.1"},
+		{"usr/lib/modules/6.1/vmlinuz", "usr/lib/modules/6.1"},
+	} {
+		root := t.TempDir()
+		writeTree(t, root, map[string]string{c.vmlinuz: "", c.modules + "/modules.builtin": ""})
+		got, err := openImage(root)
+		if want := (image{"6.1", filepath.Join(root, c.vmlinuz), filepath.Join(root, c.modules)}); err != nil || got != want {
+			t.Errorf("%s: %+v, %v", c.vmlinuz, got, err)
+		}
+	}
+	root := t.TempDir()
+	writeTree(t, root, map[string]string{"boot/vmlinuz-6.2": "", "lib/modules/6.1/modules.builtin": ""})
+	if got, err := openImage(root); err == nil {
+		t.Errorf("a kernel with another's modules: %+v", got)
+	}
+}

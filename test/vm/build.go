@@ -1,0 +1,73 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/closetrace/closetrace/test/vm/guest"
+)
+
+// program is one of our programs in the guest.
+type program struct {
+	path string // in the guest
+	pkg  string // relative to the module's root
+	test bool   // built by go test -c
+}
+
+const (
+	initPath       = "/init"
+	closetracePath = "/bin/closetrace"
+	liveTestPath   = "/bin/live.test"
+)
+
+// programsFor returns what the jobs need: always init, and closetrace, which other programs may run; tests only where
+// a job runs them, so that code that does not compile does not stand in the way of others.
+func programsFor(jobs []guest.Job) []program {
+	programs := []program{
+		{path: initPath, pkg: "./test/vm/init"},
+		{path: closetracePath, pkg: "./cmd/closetrace"},
+	}
+	runsLive := func(j guest.Job) bool { return j.Argv[0] == liveTestPath }
+	if slices.ContainsFunc(jobs, runsLive) {
+		programs = append(programs, program{path: liveTestPath, pkg: "./test/live", test: true})
+	}
+	return programs
+}
+
+// moduleRoot returns the directory of closetrace's go.mod.
+func moduleRoot(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", hinted(fmt.Errorf("go list -m: %w", err), "run it inside closetrace's checkout")
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// build compiles programs for an architecture, each linked statically, into files below dir.
+func build(ctx context.Context, root, dir, arch string, programs []program) ([]file, error) {
+	var files []file
+	for _, b := range programs {
+		out := filepath.Join(dir, filepath.Base(b.path))
+		args := []string{"build", "-o", out, b.pkg}
+		if b.test {
+			args = []string{"test", "-c", "-o", out, b.pkg}
+		}
+		cmd := exec.CommandContext(ctx, "go", args...)
+		cmd.Dir = root
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
+		if output, err := cmd.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("build %s: %w: %s", b.pkg, err, bytes.TrimSpace(output))
+		}
+		if _, err := os.Stat(out); err != nil {
+			return nil, fmt.Errorf("build %s: no program came out: %w", b.pkg, err)
+		}
+		files = append(files, file{name: b.path, mode: 0o755, from: out})
+	}
+	return files, nil
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/closetrace/closetrace/test/vm/guest"
+)
+
+const nonce = "TESTNONCE"
+
+var twoJobs = []guest.Job{{Name: "kprobe/lab", Timeout: time.Minute}, {Name: "kprobe/live", Timeout: time.Minute}}
+
+func mark(t *testing.T, m guest.Mark) string {
+	t.Helper()
+	line, err := m.Line(nonce)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return line
+}
+
+// feed passes text in pieces of every size, as a pipe may, and checks that this makes no difference.
+func feed(t *testing.T, text string) *console {
+	t.Helper()
+	whole := newConsole(nonce)
+	_, _ = whole.Write([]byte(text))
+	_ = whole.Close()
+	for size := 1; size < 40; size++ {
+		c := newConsole(nonce)
+		for rest := []byte(text); len(rest) > 0; {
+			n := min(size, len(rest))
+			_, _ = c.Write(rest[:n])
+			rest = rest[n:]
+		}
+		_ = c.Close()
+		if got, want := outcome(c), outcome(whole); got != want {
+			t.Errorf("in pieces of %d: %s, want %s", size, got, want)
+		}
+	}
+	return whole
+}
+
+// outcome is all that a console concludes about twoJobs, on one line.
+func outcome(c *console) string {
+	lost := ""
+	if err := c.lost(); err != nil {
+		lost = err.Error()
+	}
+	all := []string{"lost: " + lost}
+	for _, v := range c.verdicts(twoJobs, lost) {
+		all = append(all, v.job+": "+v.failure+" ["+strings.Join(v.output, "|")+"]")
+	}
+	return strings.Join(all, "; ")
+}
+
+func TestConsole(t *testing.T) {
+	boot := mark(t, guest.Mark{Event: guest.Boot, Seconds: 2.5})
+	start1, start2 := mark(t, guest.Mark{Event: guest.Start, Job: "kprobe/lab"}), mark(t, guest.Mark{Event: guest.Start, Job: "kprobe/live"})
+	end1, end2 := mark(t, guest.Mark{Event: guest.End, Job: "kprobe/lab"}), mark(t, guest.Mark{Event: guest.End, Job: "kprobe/live"})
+	done := mark(t, guest.Mark{Event: guest.Done})
+	with := func(m guest.Mark) string {
+		m.Event, m.Job = guest.End, "kprobe/live"
+		return mark(t, m)
+	}
+	rest := boot + start1 + end1 + start2
+	for _, c := range []struct{ name, text, want string }{
+		{"all well", "firmware\r\n" + boot + start1 + "one\ntwo\n" + end1 + start2 + "three\n" + end2 + done,
+			"lost: ; kprobe/lab:  [one|two]; kprobe/live:  [three]"},
+		{"no newline before a mark", boot + start1 + "one" + end1 + start2 + end2 + done,
+			"lost: ; kprobe/lab:  [one]; kprobe/live:  []"},
+		{"empty lines are output", boot + start1 + "\n\n" + end1 + start2 + end2 + done,
+			"lost: ; kprobe/lab:  [|]; kprobe/live:  []"},
+		{"exit code", rest + with(guest.Mark{Exit: 3}) + done,
+			"lost: ; kprobe/lab:  []; kprobe/live: exit code 3 []"},
+		{"signal", rest + with(guest.Mark{Exit: 139, Signal: "SIGSEGV"}) + done,
+			"lost: ; kprobe/lab:  []; kprobe/live: killed by SIGSEGV []"},
+		{"timed out", rest + "working\n" + with(guest.Mark{Exit: 137, Signal: "SIGKILL", TimedOut: true}) + done,
+			"lost: ; kprobe/lab:  []; kprobe/live: timed out after 1m0s [working]"},
+		{"timed out and yet exit code 0", rest + with(guest.Mark{TimedOut: true}) + done,
+			"lost: ; kprobe/lab:  []; kprobe/live: timed out after 1m0s []"},
+		{"not started", rest + with(guest.Mark{Error: "start: no such file"}) + done,
+			"lost: ; kprobe/lab:  []; kprobe/live: start: no such file []"},
+		{"truncated in the output", rest + "half a li",
+			"lost: the guest stopped before its end; kprobe/lab:  []; kprobe/live: did not end: the guest stopped before its end [half a li]"},
+		{"panic", rest + "[  1.0] Kernel panic - not syncing: Fatal exception\r\n",
+			"lost: kernel panic: Fatal exception; kprobe/lab:  []; kprobe/live: did not end: kernel panic: Fatal exception [[  1.0] Kernel panic - not syncing: Fatal exception]"},
+		{"panic before the first job", "Kernel panic - not syncing: VFS\r\n",
+			"lost: kernel panic: VFS; kprobe/lab: never ran: kernel panic: VFS []; kprobe/live: never ran: kernel panic: VFS []"},
+		{"a job talks of a panic", boot + start1 + "Kernel panic - not syncing: no\n" + end1 + start2 + end2 + done,
+			"lost: ; kprobe/lab:  [Kernel panic - not syncing: no]; kprobe/live:  []"},
+		{"init fails", boot + start1 + end1 + mark(t, guest.Mark{Event: guest.Fail, Error: "send files: gone"}),
+			"lost: init: send files: gone; kprobe/lab:  []; kprobe/live: never ran: init: send files: gone []"},
+		{"nothing at all", "",
+			"lost: the guest did not boot; kprobe/lab: never ran: the guest did not boot []; kprobe/live: never ran: the guest did not boot []"},
+		{"a job that was left out", boot + start1 + end1 + done,
+			"lost: ; kprobe/lab:  []; kprobe/live: never ran: its marks are missing from the console []"},
+		{"an end without a start", boot + start1 + end1 + end2 + done,
+			"lost: ; kprobe/lab:  []; kprobe/live: never ran: its marks are missing from the console []"},
+		{"a mark of another boot", rest + "@vm OTHER {}\n" + end2 + done,
+			"lost: ; kprobe/lab:  []; kprobe/live:  [@vm OTHER {}]"},
+		{"a mark that the kernel's log broke", rest + strings.Replace(end2, ":", ":[ 1.0] oops\n", 1) + done,
+			"lost: ; kprobe/lab:  []; kprobe/live: did not end: its marks are missing from the console [" +
+				strings.TrimSuffix(strings.Replace(end2, ":", ":[ 1.0] oops|", 1), "\n") + "]"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := outcome(feed(t, c.text)); got != c.want {
+				t.Errorf("got  %s\nwant %s", got, c.want)
+			}
+		})
+	}
+}
+
+// Wherever the console is cut, a job whose end was not seen must not pass.
+func TestConsoleTruncated(t *testing.T) {
+	text := mark(t, guest.Mark{Event: guest.Boot}) +
+		mark(t, guest.Mark{Event: guest.Start, Job: "kprobe/lab"}) + "out\n" + mark(t, guest.Mark{Event: guest.End, Job: "kprobe/lab"}) +
+		mark(t, guest.Mark{Event: guest.Start, Job: "kprobe/live"}) + "out\n"
+	text += strings.TrimSuffix(mark(t, guest.Mark{Event: guest.End, Job: "kprobe/live"}), "\n")
+	for n := range len(text) {
+		c := newConsole(nonce)
+		_, _ = c.Write([]byte(text[:n]))
+		_ = c.Close()
+		if c.lost() == nil {
+			t.Errorf("cut at %d: the guest is not seen as lost", n)
+		}
+		if v := c.verdicts(twoJobs, "lost")[1]; v.failure == "" {
+			t.Errorf("cut at %d: a job passed without its end: %q", n, text[:n])
+		}
+	}
+}
+
+func TestReportFailed(t *testing.T) {
+	var out strings.Builder
+	r := &report{out: &out}
+	if !r.failed() {
+		t.Error("nothing ran, and the report says that nothing failed")
+	}
+	r.add(kernel{name: "6.1"}, []verdict{{job: "kprobe/lab", seconds: 1.26}})
+	if r.failed() {
+		t.Error("one job passed, and the report says failed")
+	}
+	r.add(kernel{name: "6.12"}, []verdict{{job: "kprobe/live", failure: "exit code 1", output: []string{"why"}}})
+	if !r.failed() {
+		t.Error("one job failed, and the report says passed")
+	}
+	if !strings.Contains(out.String(), "    why\n") {
+		t.Errorf("the output of the failed job is missing:\n%s", &out)
+	}
+	out.Reset()
+	if err := r.table(); err != nil {
+		t.Fatal(err)
+	}
+	const want = "KERNEL  MODE    LAB         LIVE\n6.1     kprobe  pass 1.3 s  -\n6.12    kprobe  -           FAIL\n"
+	if out.String() != want {
+		t.Errorf("table\n%swant\n%s", &out, want)
+	}
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxAge is how long a kernel is used without asking whether there is a newer one.
+const maxAge = 24 * time.Hour
+
+// store is a directory of kernels from Debian packages, with the apt state that they were fetched with. It may be
+// deleted at any time.
+type store struct {
+	dir     string
+	refresh bool                             // ask for a newer kernel whatever the age
+	notice  func(format string, args ...any) // tells the user what is worth knowing
+}
+
+// newStore uses the user's cache directory.
+func newStore(refresh bool, notice func(string, ...any)) (*store, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return nil, hinted(fmt.Errorf("no cache directory: %w", err), "set HOME or XDG_CACHE_HOME")
+	}
+	dir := filepath.Join(cache, "closetrace", "vm")
+	return &store{dir, refresh, notice}, os.MkdirAll(dir, 0o755)
+}
+
+// image returns a kernel, fetched if need be. It asks the network only if the kernel is missing, older than maxAge or
+// to be refreshed; if then the network does not answer, a kernel that is there already will do, unless a refresh was
+// asked for.
+func (s *store) image(ctx context.Context, k kernel) (image, error) {
+	unlock, err := s.lock()
+	if err != nil {
+		return image{}, fmt.Errorf("lock %s: %w", s.dir, err)
+	}
+	defer unlock()
+	info, err := os.Stat(s.stamp(k))
+	cached := err == nil
+	if cached && !s.refresh && time.Since(info.ModTime()) < maxAge {
+		return openImage(s.kernelDir(k))
+	}
+	err = s.fetch(ctx, k)
+	if err != nil && cached && !s.refresh {
+		s.notice("kernel %s: using the one fetched on %s: %v", k.name, info.ModTime().Format(time.DateOnly), err)
+		err = nil
+	}
+	if err != nil {
+		return image{}, fmt.Errorf("kernel %s: %w", k.name, err)
+	}
+	return openImage(s.kernelDir(k))
+}
+
+// kernelDir is where the packages of a kernel are unpacked.
+func (s *store) kernelDir(k kernel) string {
+	return filepath.Join(s.dir, "kernels", k.name+"-"+k.arch)
+}
+
+// stamp is a file that lists the packages of a kernel, as old as the last time they were found to be the newest.
+func (s *store) stamp(k kernel) string {
+	return filepath.Join(s.kernelDir(k), "packages")
+}
+
+// lock keeps other processes out of the store.
+func (s *store) lock() (unlock func(), err error) {
+	file, err := os.OpenFile(filepath.Join(s.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
+		file.Close()
+		return nil, err
+	}
+	return func() { file.Close() }, nil
+}
+
+// fetch brings the kernel's directory to the newest version.
+func (s *store) fetch(ctx context.Context, k kernel) error {
+	if _, err := os.Stat(keyring); err != nil {
+		return hinted(err, "install the package debian-archive-keyring")
+	}
+	found, err := findArchives(ctx)
+	if err != nil {
+		return err
+	}
+	list, leftOut := sources(k, found)
+	if len(leftOut) > 0 {
+		s.notice("kernel %s: no archive is known for %s; an older kernel may be used", k.name, strings.Join(leftOut, ", "))
+	}
+	a, err := newAPT(filepath.Join(s.dir, "apt", strings.Join(k.suites, "+")+"-"+k.arch), k.arch, list)
+	if err != nil {
+		return err
+	}
+	if err := a.update(ctx); err != nil {
+		return err
+	}
+	packages, err := a.packages(ctx, k.pkg)
+	if err != nil {
+		return err
+	}
+	return s.unpack(ctx, a, k, packages)
+}
+
+// unpack puts packages into the kernel's directory, all or nothing, unless they are there already.
+func (s *store) unpack(ctx context.Context, a apt, k kernel, packages []debPackage) error {
+	var want strings.Builder
+	for _, p := range packages {
+		fmt.Fprintln(&want, p)
+	}
+	if have, err := os.ReadFile(s.stamp(k)); err == nil && string(have) == want.String() {
+		return os.Chtimes(s.stamp(k), time.Time{}, time.Now())
+	}
+	dir := s.kernelDir(k)
+	part := dir + ".part"
+	if err := os.RemoveAll(part); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(part, 0o755); err != nil {
+		return err
+	}
+	if err := a.extract(ctx, packages, part); err != nil {
+		return err
+	}
+	if _, err := openImage(part); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(part, "packages"), []byte(want.String()), 0o644); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	return os.Rename(part, dir)
+}

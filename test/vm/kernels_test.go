@@ -1,0 +1,104 @@
+package main
+
+import (
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func TestReadKernels(t *testing.T) {
+	const text = `
+# a comment
+6.1   bookworm,bookworm-security  linux-image-cloud-amd64  amd64  fentry,kprobe  -   # and another
+5.10  bullseye                    linux-image-cloud-arm64  arm64  kprobe         mptcp,reset-reason
+`
+	got, err := readKernels(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []kernel{
+		{name: "6.1", suites: []string{"bookworm", "bookworm-security"}, pkg: "linux-image-cloud-amd64", arch: "amd64", modes: []string{"fentry", "kprobe"}},
+		{name: "5.10", suites: []string{"bullseye"}, pkg: "linux-image-cloud-arm64", arch: "arm64", modes: []string{"kprobe"}, gaps: []string{"mptcp", "reset-reason"}},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestReadKernelsRejects(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"# nothing\n", "no kernel"},
+		{"6.1 s p a kprobe\n", "line 1: 5 columns"},
+		{"6.1 s p a kprobe - more\n", "line 1: 7 columns"},
+		{"\n6.1 s p a kprope -\n", `line 2: kernel 6.1: unknown attach mode "kprope"`},
+		{"6.1 s p a kprobe, -\n", "empty item"},
+		{"6.1 s,,s p a kprobe -\n", "empty item"},
+		{"6.1 s p a kprobe -\n6.1 s p a fentry -\n", "line 2: kernel 6.1 is listed twice"},
+		{"all s p a kprobe -\n", "cannot be the name"},
+		{"../x s p a kprobe -\n", "cannot be the name"},
+	} {
+		if _, err := readKernels(strings.NewReader(c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: error %v, want one with %q", c.text, err, c.want)
+		}
+	}
+}
+
+func TestSelectKernels(t *testing.T) {
+	kernels := []kernel{{name: "6.1"}, {name: "6.12"}}
+	if got, err := selectKernels(kernels, "all"); err != nil || len(got) != 2 {
+		t.Errorf("all: %v, %v", got, err)
+	}
+	if got, err := selectKernels(kernels, "6.1"); err != nil || len(got) != 1 || got[0].name != "6.1" {
+		t.Errorf("6.1: %v, %v", got, err)
+	}
+	_, err := selectKernels(kernels, "6")
+	if err == nil || hintOf(err) != "it has: 6.1, 6.12" {
+		t.Errorf("6: error %v with hint %q", err, hintOf(err))
+	}
+}
+
+// Every kernel that is listed must be one that the runner can boot.
+func TestListedKernels(t *testing.T) {
+	list, err := os.Open("../kernels.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer list.Close()
+	kernels, err := readKernels(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range kernels {
+		if _, ok := machines[k.arch]; !ok {
+			t.Errorf("kernel %s: no machine for %s", k.name, k.arch)
+		}
+	}
+}
+
+func TestJobsFor(t *testing.T) {
+	k := kernel{name: "6.1", modes: []string{"kprobe", "tracepoint"}, gaps: []string{"a", "b"}}
+	names := func(o options) string {
+		var all []string
+		for _, job := range jobsFor(k, o) {
+			all = append(all, job.Name)
+			if len(job.Env) != 1 || job.Env[0] != "CLOSETRACE_GAPS=a,b" {
+				t.Errorf("%s: env %q", job.Name, job.Env)
+			}
+		}
+		return strings.Join(all, " ")
+	}
+	for _, c := range []struct {
+		o    options
+		want string
+	}{
+		{options{}, "kprobe/lab kprobe/live tracepoint/lab tracepoint/live"},
+		{options{modes: []string{"tracepoint"}}, "tracepoint/lab tracepoint/live"},
+		{options{modes: []string{"fentry"}}, ""},
+		{options{command: []string{"/bin/closetrace", "check"}}, "-/closetrace"},
+	} {
+		if got := names(c.o); got != c.want {
+			t.Errorf("%+v: jobs %q, want %q", c.o, got, c.want)
+		}
+	}
+}

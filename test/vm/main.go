@@ -1,0 +1,194 @@
+// Command vm boots Debian's kernels in QEMU and runs closetrace inside: the lab and the live tests, in each attach
+// mode of each kernel that test/kernels.txt lists.
+//
+//	go run ./test/vm                      # everything
+//	go run ./test/vm -list                # what there is
+//	go run ./test/vm -kernel 6.1 -modes kprobe
+//	go run ./test/vm -kernel 6.1 -- /bin/closetrace lab --attach kprobe close.rst.unread
+//
+// It needs QEMU, the go command, and apt with a Debian mirror for kernels that are not in its cache yet; it needs no
+// root. One guest is booted per kernel, with an initramfs that holds nothing but our static programs (package init is
+// its process 1) and what -file adds. The exit code is 0 only if every job was seen to pass.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// options is the command line.
+type options struct {
+	kernel  string
+	modes   []string // nil: all
+	verbose bool
+	outDir  string
+	list    bool
+	refresh bool
+	timeout time.Duration
+	modules []string
+	files   []file
+	command []string
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o, err := parseOptions(args, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	passed := false
+	if err == nil {
+		passed, err = runAll(ctx, o, stdout, stderr)
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "vm: %v\n", err)
+		if hint := hintOf(err); hint != "" {
+			fmt.Fprintf(stderr, "hint: %s\n", hint)
+		}
+		return 1
+	}
+	if !passed {
+		return 1
+	}
+	return 0
+}
+
+func parseOptions(args []string, stderr io.Writer) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("vm", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&o.kernel, "kernel", "all", "boot the kernel called `NAME` in test/kernels.txt")
+	modes := flags.String("modes", "", "run only the attach modes in `LIST`")
+	flags.BoolVar(&o.verbose, "v", false, "print what the guest prints, as it does")
+	flags.StringVar(&o.outDir, "o", "", "keep the files that jobs leave in /out, below `DIR`/KERNEL")
+	flags.BoolVar(&o.list, "list", false, "list the kernels and their jobs, and run nothing")
+	flags.BoolVar(&o.refresh, "refresh", false, "look for newer kernels now")
+	flags.DurationVar(&o.timeout, "timeout", 10*time.Minute, "what one job may take")
+	modules := flags.String("modules", "inet_diag,tcp_diag,veth,af_packet", "load the kernel modules in `LIST`")
+	flags.Func("file", "put a file into the guest, `HOST:GUEST`; may be repeated", func(s string) error {
+		from, name, ok := strings.Cut(s, ":")
+		if !ok {
+			return errors.New("want HOST:GUEST")
+		}
+		o.files = append(o.files, file{name: name, mode: 0o755, from: from})
+		return nil
+	})
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	o.modes = splitList(*modes)
+	o.modules = splitList(*modules)
+	o.command = flags.Args()
+	if len(o.command) > 0 && !filepath.IsAbs(o.command[0]) {
+		return o, hinted(fmt.Errorf("%q is not the path of a program in the guest", o.command[0]),
+			"give an absolute path, such as "+closetracePath)
+	}
+	return o, checkModes(o.modes)
+}
+
+// splitList splits at commas; of "" it makes nil.
+func splitList(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(s, ",")
+}
+
+// runAll boots one guest for each selected kernel and tells whether every job passed.
+func runAll(ctx context.Context, o options, stdout, stderr io.Writer) (passed bool, err error) {
+	root, err := moduleRoot(ctx)
+	if err != nil {
+		return false, err
+	}
+	kernels, err := loadKernels(root, o.kernel)
+	if err != nil {
+		return false, err
+	}
+	if o.list {
+		return true, printKernels(stdout, kernels, o)
+	}
+	notice := func(format string, args ...any) { fmt.Fprintf(stderr, "vm: "+format+"\n", args...) }
+	store, err := newStore(o.refresh, notice)
+	if err != nil {
+		return false, err
+	}
+	r := &report{out: stdout, verbose: o.verbose}
+	for _, k := range kernels {
+		if err := runKernel(ctx, root, k, o, store, r); err != nil {
+			return false, err
+		}
+	}
+	if len(r.rows) == 0 {
+		return false, errors.New("nothing to run: none of the kernels has one of these modes")
+	}
+	return !r.failed(), r.table()
+}
+
+// runKernel fetches, builds and boots what one kernel needs. A kernel with nothing to run is passed over.
+func runKernel(ctx context.Context, root string, k kernel, o options, store *store, r *report) error {
+	jobs := jobsFor(k, o)
+	if len(jobs) == 0 {
+		return nil
+	}
+	image, err := store.image(ctx, k)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "closetrace-build-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	built, err := build(ctx, root, dir, k.arch, programsFor(jobs))
+	if err != nil {
+		return err
+	}
+	spec := guestSpec{kernel: k, image: image, modules: o.modules, files: append(built, o.files...), jobs: jobs}
+	if o.outDir != "" {
+		spec.outDir = filepath.Join(o.outDir, k.name)
+	}
+	fmt.Fprintf(r.out, "%s: booting %s\n", k.name, image.release)
+	return r.run(ctx, spec)
+}
+
+func loadKernels(root, name string) ([]kernel, error) {
+	list, err := os.Open(filepath.Join(root, "test", "kernels.txt"))
+	if err != nil {
+		return nil, err
+	}
+	defer list.Close()
+	kernels, err := readKernels(list)
+	if err != nil {
+		return nil, fmt.Errorf("test/kernels.txt: %w", err)
+	}
+	return selectKernels(kernels, name)
+}
+
+func printKernels(w io.Writer, kernels []kernel, o options) error {
+	for _, k := range kernels {
+		if _, err := fmt.Fprintf(w, "%s  %s %s from %s\n", k.name, k.pkg, k.arch, strings.Join(k.suites, ", ")); err != nil {
+			return err
+		}
+		for _, job := range jobsFor(k, o) {
+			if _, err := fmt.Fprintf(w, "    %s: %s\n", job.Name, strings.Join(job.Argv, " ")); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/closetrace/closetrace/test/vm/guest"
+)
+
+// machine is how one architecture is emulated. It has two serial ports: the first is the console, the second carries
+// the files that the guest sends.
+type machine struct {
+	qemu    string
+	args    []string
+	console string // the kernel's name of the first port
+	port    string // the device of the second
+}
+
+// machines holds an entry for each architecture that was tried.
+var machines = map[string]machine{
+	"amd64": {
+		qemu:    "qemu-system-x86_64",
+		args:    []string{"-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,-la57"},
+		console: "ttyS0",
+		port:    "/dev/ttyS1",
+	},
+}
+
+func machineFor(arch string) (machine, error) {
+	m, ok := machines[arch]
+	if !ok {
+		return m, fmt.Errorf("no machine is known for the architecture %q", arch)
+	}
+	if _, err := exec.LookPath(m.qemu); err != nil {
+		return m, hinted(fmt.Errorf("%s not found", m.qemu), "install QEMU's system emulation (Debian: qemu-system-x86)")
+	}
+	return m, nil
+}
+
+// bootTimeout is what a guest may take besides its jobs; emulation on a busy machine is slow.
+const bootTimeout = 3 * time.Minute
+
+// vm is one guest to boot.
+type vm struct {
+	machine   machine
+	vmlinuz   string
+	initramfs string
+	dir       string // for the files of this boot
+	jobs      []guest.Job
+}
+
+// sentFile is what came through the second port.
+func (v vm) sentFile() string {
+	return filepath.Join(v.dir, "out.tar.gz")
+}
+
+// boot runs the guest until it powers off, and feeds its console to c. It returns nil only if the guest got to its
+// end: every job ran and the files were sent. A reboot, which is what the kernel does when it panics, ends the guest.
+func (v vm) boot(ctx context.Context, c *console) error {
+	timeout := bootTimeout
+	for _, job := range v.jobs {
+		timeout += job.Timeout + 10*time.Second
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, v.machine.qemu, v.args()...)
+	var stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = c, &stderr
+	err := cmd.Run()
+	_ = c.Close() // never fails
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Errorf("the guest did not power off within %v", timeout)
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return fmt.Errorf("%s: %w: %s", v.machine.qemu, err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	return c.lost()
+}
+
+func (v vm) args() []string {
+	kernelArgs := []string{
+		"console=" + v.machine.console, "quiet", "panic=-1", "random.trust_cpu=on",
+	}
+	args := append([]string{}, v.machine.args...)
+	return append(args,
+		"-smp", "2", "-m", "1536M",
+		"-nodefaults", "-no-user-config", "-nographic", "-no-reboot",
+		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
+		"-chardev", "file,id=sent,path="+strings.ReplaceAll(v.sentFile(), ",", ",,"), "-serial", "chardev:sent",
+		"-kernel", v.vmlinuz, "-initrd", v.initramfs,
+		"-append", strings.Join(kernelArgs, " "),
+	)
+}
+
+// saveSent unpacks what the guest sent into dir.
+func (v vm) saveSent(dir string) error {
+	sent, err := os.Open(v.sentFile())
+	if err != nil {
+		return err
+	}
+	defer sent.Close()
+	return unpackTar(sent, dir)
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/cavaliergopher/cpio"
+
+	"github.com/closetrace/closetrace/test/vm/guest"
+)
+
+// guestSpec is a guest to run, whatever it runs.
+type guestSpec struct {
+	kernel  kernel
+	image   image
+	modules []string // to be loaded, with what they depend on
+	files   []file   // with init among them
+	jobs    []guest.Job
+	outDir  string // where the files from the guest go; "" drops them
+}
+
+// run boots a guest and reports on every job. The error is nil if the guest could be started and its files kept; what
+// went wrong inside is in the report.
+func (r *report) run(ctx context.Context, s guestSpec) error {
+	machine, err := machineFor(s.kernel.arch)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "closetrace-vm-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	v := vm{machine: machine, vmlinuz: s.image.vmlinuz, initramfs: filepath.Join(dir, "initramfs"), dir: dir, jobs: s.jobs}
+	nonce := rand.Text()
+	if err := s.pack(v.initramfs, nonce, machine.port); err != nil {
+		return err
+	}
+	c := newConsole(nonce)
+	r.follow(s.kernel, c)
+	if err := v.boot(ctx, c); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		r.lost(s.kernel, err, c)
+		r.add(s.kernel, c.verdicts(s.jobs, err.Error()))
+		return nil
+	}
+	r.add(s.kernel, c.verdicts(s.jobs, ""))
+	if s.outDir == "" {
+		return nil
+	}
+	return v.saveSent(s.outDir)
+}
+
+// pack writes the initramfs: the plan, the modules and the files.
+func (s guestSpec) pack(path, nonce, port string) error {
+	tree, err := readModules(s.image.modules)
+	if err != nil {
+		return err
+	}
+	modules, err := tree.load(s.modules)
+	if err != nil {
+		return fmt.Errorf("kernel %s: %w", s.kernel.name, err)
+	}
+	plan := guest.Plan{Nonce: nonce, Hostname: "closetrace-vm", Port: port, Jobs: s.jobs}
+	files := append(fixedFiles(), s.files...)
+	for _, m := range modules {
+		name := "/modules/" + m.name + ".ko"
+		plan.Modules = append(plan.Modules, name)
+		files = append(files, file{name: name, mode: 0o644, data: m.data})
+	}
+	data, err := json.MarshalIndent(plan, "", "  ")
+	if err != nil {
+		return err
+	}
+	files = append(files, file{name: guest.PlanFile, mode: 0o644, data: data})
+	out, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(writeInitramfs(out, files), out.Close())
+}
+
+// fixedFiles are what programs expect to find on every machine.
+func fixedFiles() []file {
+	text := func(name, content string) file {
+		return file{name: name, mode: cpio.FileMode(0o644), data: []byte(content)}
+	}
+	return []file{
+		text("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
+		text("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"),
+		text("/etc/group", "root:x:0:\n"),
+	}
+}
