@@ -93,8 +93,10 @@ type dependency struct {
 	name, version string
 }
 
-// packages returns the package called name in its newest version, and with it the packages of the kernel that it
-// depends on, directly or not: a meta package leads to the image, and from 6.19 on that leads to binary and modules.
+// packages returns what holds the kernel that the package called name stands for, in its newest version: that package
+// itself, or if it depends on others of the kernel, all of these, directly or not. A meta package leads to the image,
+// and that leads from 6.19 on to base, binary and modules. Meta packages come and go on mirrors faster than kernels, so
+// the first is left out when it is one.
 func (a apt) packages(ctx context.Context, name string) ([]debPackage, error) {
 	var found []debPackage
 	seen := map[string]bool{name: true}
@@ -103,7 +105,9 @@ func (a apt) packages(ctx context.Context, name string) ([]debPackage, error) {
 		if err != nil {
 			return nil, err
 		}
-		found = append(found, p)
+		if p.name != name || len(p.depends) == 0 {
+			found = append(found, p)
+		}
 		for _, d := range p.depends {
 			if !seen[d.name] {
 				seen[d.name] = true
@@ -148,7 +152,7 @@ func parsePackage(text string) (debPackage, error) {
 	return p, nil
 }
 
-var kernelDependency = regexp.MustCompile(`^(linux-(?:image|binary|modules)-[^\s:(]+)(?::\w+)?(?:\s*\(=\s*([^)\s]+)\))?`)
+var kernelDependency = regexp.MustCompile(`^(linux-(?:image|base|binary|modules)-[^\s:(]+)(?::\w+)?(?:\s*\(=\s*([^)\s]+)\))?`)
 
 // kernelDepends picks from a Depends field what belongs to the kernel itself; of alternatives, the first.
 func kernelDepends(field string) []dependency {

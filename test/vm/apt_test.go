@@ -48,7 +48,7 @@ func TestSources(t *testing.T) {
 func TestParsePackage(t *testing.T) {
 	const text = `Package: linux-image-cloud-amd64
 Version: 6.19.3-1
-Depends: kmod, linux-base (>= 4.3~), linux-binary-6.19.3-cloud-amd64 (= 6.19.3-1) | linux-binary-unsigned-6.19.3-cloud-amd64 (= 6.19.3-1), linux-modules-6.19.3-cloud-amd64
+Depends: kmod, linux-base (>= 4.3~), linux-base-6.19.3-cloud-amd64:amd64 (= 6.19.3-1), linux-binary-6.19.3-cloud-amd64 (= 6.19.3-1) | linux-binary-unsigned-6.19.3-cloud-amd64 (= 6.19.3-1), linux-modules-6.19.3-cloud-amd64
 Description: Linux
 
 Package: linux-image-cloud-amd64
@@ -56,7 +56,7 @@ Version: 1.0
 `
 	got, err := parsePackage(text)
 	want := debPackage{"linux-image-cloud-amd64", "6.19.3-1", []dependency{
-		{"linux-binary-6.19.3-cloud-amd64", "6.19.3-1"}, {"linux-modules-6.19.3-cloud-amd64", ""},
+		{"linux-base-6.19.3-cloud-amd64", "6.19.3-1"}, {"linux-binary-6.19.3-cloud-amd64", "6.19.3-1"}, {"linux-modules-6.19.3-cloud-amd64", ""},
 	}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v, want %+v", got, err, want)

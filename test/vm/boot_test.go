@@ -23,8 +23,8 @@ func thing(name string, timeout time.Duration, args ...string) guest.Job {
 	return guest.Job{Name: "-/" + name, Argv: append([]string{testguest}, args...), Timeout: timeout}
 }
 
-// bootEach runs jobs on each kernel and hands the report and the directory of the guest's files to check.
-func bootEach(t *testing.T, jobs []guest.Job, check func(t *testing.T, rows map[string]row, printed, out string)) {
+// bootEach runs jobs on each kernel, within a limit, and hands the report and the directory of the guest's files to check.
+func bootEach(t *testing.T, jobs []guest.Job, limit time.Duration, check func(t *testing.T, rows map[string]row, printed, out string)) {
 	root, err := moduleRoot(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +48,10 @@ func bootEach(t *testing.T, jobs []guest.Job, check func(t *testing.T, rows map[
 			if err != nil {
 				t.Fatal(err)
 			}
-			spec := guestSpec{kernel: k, image: image, modules: []string{"tcp_diag", "veth", "af_packet"}, files: files, jobs: jobs, outDir: t.TempDir()}
+			spec := guestSpec{
+				kernel: k, image: image, modules: []string{"tcp_diag", "veth", "af_packet"}, files: files, jobs: jobs,
+				outDir: t.TempDir(), limit: limit,
+			}
 			var printed bytes.Buffer
 			r := &report{out: &printed}
 			start := time.Now()
@@ -89,7 +92,7 @@ func TestBootJobs(t *testing.T) {
 		{Name: "-/absent", Argv: []string{"/bin/absent"}, Timeout: time.Minute},
 		thing("write", time.Minute, "write", "deep/data", "3000000"),
 	}
-	bootEach(t, jobs, func(t *testing.T, rows map[string]row, printed, out string) {
+	bootEach(t, jobs, limitFor(jobs), func(t *testing.T, rows map[string]row, printed, out string) {
 		for _, job := range []string{"machine", "modules", "exit0", "orphan", "alone", "write"} {
 			wantFailure(t, rows, job, "")
 		}
@@ -114,12 +117,27 @@ func TestBootPanic(t *testing.T) {
 		thing("panic", time.Minute, "panic"),
 		thing("after", time.Minute, "exit", "0"),
 	}
-	bootEach(t, jobs, func(t *testing.T, rows map[string]row, printed, out string) {
+	bootEach(t, jobs, limitFor(jobs), func(t *testing.T, rows map[string]row, printed, out string) {
 		wantFailure(t, rows, "before", "")
 		wantFailure(t, rows, "panic", "did not end: kernel panic: sysrq triggered crash")
 		wantFailure(t, rows, "after", "never ran: kernel panic: sysrq triggered crash")
 		if !strings.Contains(printed, "sysrq: Trigger a crash") {
 			t.Errorf("the tail of the console is missing from:\n%s", printed)
+		}
+	})
+}
+
+func TestBootLimit(t *testing.T) {
+	jobs := []guest.Job{
+		thing("before", time.Minute, "exit", "0"),
+		thing("hang", time.Hour, "hang"),
+	}
+	const limit = 20 * time.Second
+	bootEach(t, jobs, limit, func(t *testing.T, rows map[string]row, printed, out string) {
+		wantFailure(t, rows, "before", "")
+		wantFailure(t, rows, "hang", "did not end: the guest did not power off within 20s")
+		if !strings.Contains(printed, "hanging") {
+			t.Errorf("the output of the job is missing from:\n%s", printed)
 		}
 	})
 }

@@ -158,7 +158,9 @@ func runKernel(ctx context.Context, root string, k kernel, o options, store *sto
 	if err != nil {
 		return err
 	}
-	spec := guestSpec{kernel: k, image: image, modules: o.modules, files: append(built, o.files...), jobs: jobs}
+	spec := guestSpec{
+		kernel: k, image: image, modules: o.modules, files: append(built, o.files...), jobs: jobs, limit: limitFor(jobs),
+	}
 	if o.outDir != "" {
 		spec.outDir = filepath.Join(o.outDir, k.name)
 	}

@@ -44,8 +44,15 @@ func machineFor(arch string) (machine, error) {
 	return m, nil
 }
 
-// bootTimeout is what a guest may take besides its jobs; emulation on a busy machine is slow.
-const bootTimeout = 3 * time.Minute
+// limitFor is what a guest may take in all: its jobs, and time to boot and to send files, generously, because emulation
+// on a busy machine is slow.
+func limitFor(jobs []guest.Job) time.Duration {
+	limit := 3 * time.Minute
+	for _, job := range jobs {
+		limit += job.Timeout + 10*time.Second
+	}
+	return limit
+}
 
 // vm is one guest to boot.
 type vm struct {
@@ -53,7 +60,7 @@ type vm struct {
 	vmlinuz   string
 	initramfs string
 	dir       string // for the files of this boot
-	jobs      []guest.Job
+	limit     time.Duration
 }
 
 // sentFile is what came through the second port.
@@ -64,11 +71,7 @@ func (v vm) sentFile() string {
 // boot runs the guest until it powers off, and feeds its console to c. It returns nil only if the guest got to its
 // end: every job ran and the files were sent. A reboot, which is what the kernel does when it panics, ends the guest.
 func (v vm) boot(ctx context.Context, c *console) error {
-	timeout := bootTimeout
-	for _, job := range v.jobs {
-		timeout += job.Timeout + 10*time.Second
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, v.limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, v.machine.qemu, v.args()...)
 	var stderr bytes.Buffer
@@ -77,7 +80,7 @@ func (v vm) boot(ctx context.Context, c *console) error {
 	_ = c.Close() // never fails
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return fmt.Errorf("the guest did not power off within %v", timeout)
+		return fmt.Errorf("the guest did not power off within %v", v.limit)
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/cavaliergopher/cpio"
 
@@ -22,6 +23,7 @@ type guestSpec struct {
 	files   []file   // with init among them
 	jobs    []guest.Job
 	outDir  string // where the files from the guest go; "" drops them
+	limit   time.Duration
 }
 
 // run boots a guest and reports on every job. The error is nil if the guest could be started and its files kept; what
@@ -36,7 +38,7 @@ func (r *report) run(ctx context.Context, s guestSpec) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	v := vm{machine: machine, vmlinuz: s.image.vmlinuz, initramfs: filepath.Join(dir, "initramfs"), dir: dir, jobs: s.jobs}
+	v := vm{machine: machine, vmlinuz: s.image.vmlinuz, initramfs: filepath.Join(dir, "initramfs"), dir: dir, limit: s.limit}
 	nonce := rand.Text()
 	if err := s.pack(v.initramfs, nonce, machine.port); err != nil {
 		return err
