@@ -157,7 +157,6 @@ static __noinline int alone(const struct sock *sk, const struct fact *fact)
 		capture_task(&e);
 	capture_socket(&e, sk);
 	e.at_rst = fact->at_rst;
-	capture_after(&e, sk);
 	submit(&e);
 	return 0;
 }
@@ -176,6 +175,7 @@ static __always_inline int on_fin(const struct sock *sk)
 	if (!call_is_on(call, sk))
 		return fin_alone(sk);
 	call->event.flags |= SENT_FIN;
+	call->event.after = state_of(sk);
 	return 0;
 }
 
@@ -205,6 +205,7 @@ static __always_inline void reset_in_call(struct call *call, const struct sock *
 		capture_flags(e, sk);
 	}
 	e->flags |= SENT_RST;
+	e->after = state_of(sk);
 	e->kernel_reason = reason;
 	e->output_left = BPF_CORE_READ(tp, write_seq) - BPF_CORE_READ(tp, snd_una);
 	e->at_rst = e->before;

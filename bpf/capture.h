@@ -109,13 +109,18 @@ static __always_inline void capture_socket(struct event *e, const struct sock *s
 	capture_decision(e, sk);
 }
 
-/* capture_after: what is left to do for the kernel when the call is over. */
+/* capture_after: what is left to do for the kernel when the call is over. A
+ * disconnect has begun the sequence numbers anew, so that nothing is. */
 static __always_inline void capture_after(struct event *e, const struct sock *sk)
 {
 	const struct tcp_sock *tp = (const void *)sk;
 	u32 write_seq = BPF_CORE_READ(tp, write_seq);
 
-	e->after = state_of(sk);
+	e->at_return = state_of(sk);
+	if (!(e->flags & (SENT_FIN | SENT_RST)))
+		e->after = e->at_return;
+	if (e->flags & DISCONNECTED)
+		return;
 	e->output_left = write_seq - BPF_CORE_READ(tp, snd_una);
 	e->unsent_left = write_seq - BPF_CORE_READ(tp, snd_nxt);
 }

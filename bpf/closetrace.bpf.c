@@ -145,26 +145,35 @@ int kprobe_tcp_disconnect(struct pt_regs *ctx)
 	return on_disconnect((const struct sock *)ARG1(ctx));
 }
 
-/* The reason is the third argument from 6.10 on, the second from 7.2 on. Read
- * as volatile, or clang folds both into a computed offset, which the verifier
- * does not allow on a context. */
-#define VOLATILE(x) (*(volatile typeof(x) *)&(x))
+/* The reason is the third argument from 6.10 on, the second from 7.2 on. The
+ * barrier keeps clang from folding the two reads into one at a computed
+ * offset, which the verifier does not allow on a context. */
 
 SEC("fentry/tcp_send_active_reset")
 int fentry_tcp_send_active_reset(u64 *ctx)
 {
-	u32 reason = reset_reason_arg == 3 ? VOLATILE(ctx[2]) :
-		     reset_reason_arg == 2 ? VOLATILE(ctx[1]) : 0;
+	u64 reason = 0;
 
+	if (reset_reason_arg == 3) {
+		reason = ctx[2];
+		barrier_var(reason);
+	} else if (reset_reason_arg == 2) {
+		reason = ctx[1];
+	}
 	return on_active_reset((const struct sock *)ctx[0], reason);
 }
 
 SEC("kprobe/tcp_send_active_reset")
 int kprobe_tcp_send_active_reset(struct pt_regs *ctx)
 {
-	u32 reason = reset_reason_arg == 3 ? VOLATILE(ARG3(ctx)) :
-		     reset_reason_arg == 2 ? VOLATILE(ARG2(ctx)) : 0;
+	u64 reason = 0;
 
+	if (reset_reason_arg == 3) {
+		reason = ARG3(ctx);
+		barrier_var(reason);
+	} else if (reset_reason_arg == 2) {
+		reason = ARG2(ctx);
+	}
 	return on_active_reset((const struct sock *)ARG1(ctx), reason);
 }
 

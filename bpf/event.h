@@ -88,11 +88,12 @@ struct event {
 	u16 remote_port;    /* host order: skc_dport */
 	u8 kind;	    /* enum event_kind */
 	u8 before;	    /* call: sk_state */
-	u8 after;	    /* now: sk_state */
+	u8 after;	    /* the state that the decision led to */
+	u8 at_return;	    /* now: sk_state; 0: no return seen */
 	u8 at_rst;	    /* last sk_state before the RST was decided */
 	u8 shutdown_mask;   /* call: sk_shutdown */
 	u8 how;		    /* shutdown(2): 1 read, 2 write, 3 both */
-	u8 pad[4];
+	u8 pad[3];
 
 	u8 local[16];	    /* network order; IPv4 in the first four */
 	u8 remote[16];

@@ -112,9 +112,9 @@ func (c *Classifier) waitOver(ev *events.Event) {
 		h.event.DurationNS = ev.MonoNS - h.event.MonoNS
 		h.event.Signal = ev.Signal
 		if ev.Signal == 0 {
-			h.event.After = events.FinWait2
+			h.event.AtReturn = events.FinWait2
 			if h.event.Before == events.CloseWait || h.event.Before == events.LastAck {
-				h.event.After = events.Close
+				h.event.AtReturn = events.Close
 			}
 		}
 		h.until = ev.MonoNS + uint64(afterthought)

@@ -1,6 +1,7 @@
 package classify
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
@@ -99,7 +100,7 @@ func (f *fact) lingered() bool {
 
 // unacknowledged: the FIN had no ACK when the call was over.
 func (f *fact) unacknowledged() bool {
-	switch f.After {
+	switch cmp.Or(f.AtReturn, f.After) {
 	case events.FinWait1, events.Closing, events.LastAck:
 		return true
 	}

@@ -153,9 +153,10 @@ type Event struct {
 	ExitCode  int32  `json:"exit_code,omitempty"` // task_struct.exit_code: low 7 bits a signal
 	Syscall   string `json:"syscall,omitempty"`   // the system call the task is in, by name
 
-	Before State `json:"before"`           // state when the call began
-	After  State `json:"after"`            // state when it was over
-	AtRST  State `json:"at_rst,omitempty"` // last state before the RST was decided, where known
+	Before   State `json:"before"`              // state when the call began
+	After    State `json:"after"`               // state that the decision led to
+	AtReturn State `json:"at_return,omitempty"` // state when the call returned, where that is seen
+	AtRST    State `json:"at_rst,omitempty"`    // last state before the RST was decided, where known
 
 	How          uint8  `json:"how,omitempty"`           // shutdown(2): 1 read, 2 write, 3 both (the kernel's SHUTDOWN_MASK)
 	Result       int32  `json:"result,omitempty"`        // shutdown(2): 0 or a negative errno

@@ -68,9 +68,9 @@ func (k *Kernel) HasTracepoint(name string) bool {
 	return ok
 }
 
-// FuncParam returns the position, from 1, of the parameter named param of a
-// function, or 0 if it has none of that name.
-func (k *Kernel) FuncParam(function, param string) int {
+// FuncParam returns the position, from 1, of a function's first parameter of an
+// enum type, or 0 if it has none.
+func (k *Kernel) FuncParam(function, enum string) int {
 	var fn *btf.Func
 	if k.btf.TypeByName(function, &fn) != nil {
 		return 0
@@ -79,17 +79,17 @@ func (k *Kernel) FuncParam(function, param string) int {
 	if !ok {
 		return 0
 	}
-	return paramIndex(proto, param)
+	return paramIndex(proto, enum)
 }
 
 // TracepointParam is like [Kernel.FuncParam] for the arguments of a raw
-// tracepoint.
-func (k *Kernel) TracepointParam(name, param string) int {
+// tracepoint, of which BTF tells types, but no names.
+func (k *Kernel) TracepointParam(name, enum string) int {
 	proto, ok := k.tracepoint(name)
 	if !ok {
 		return 0
 	}
-	return max(0, paramIndex(proto, param)-1) // the first is the kernel's own void *__data
+	return max(0, paramIndex(proto, enum)-1) // the first is the kernel's own void *__data
 }
 
 func (k *Kernel) tracepoint(name string) (*btf.FuncProto, bool) {
@@ -105,9 +105,9 @@ func (k *Kernel) tracepoint(name string) (*btf.FuncProto, bool) {
 	return proto, ok
 }
 
-func paramIndex(proto *btf.FuncProto, param string) int {
+func paramIndex(proto *btf.FuncProto, enum string) int {
 	for i, p := range proto.Params {
-		if p.Name == param {
+		if e, ok := btf.UnderlyingType(p.Type).(*btf.Enum); ok && e.Name == enum {
 			return i + 1
 		}
 	}

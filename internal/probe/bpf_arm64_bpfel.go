@@ -73,10 +73,11 @@ type bpfEvent struct {
 	Kind            uint8
 	Before          uint8
 	After           uint8
+	AtReturn        uint8
 	AtRst           uint8
 	ShutdownMask    uint8
 	How             uint8
-	Pad             [4]uint8
+	Pad             [3]uint8
 	Local           [16]uint8
 	Remote          [16]uint8
 	Comm            [16]uint8

@@ -29,7 +29,10 @@ type names struct {
 	syscall     func(number int32, compat bool) string
 }
 
-const recordSize = int(unsafe.Sizeof(bpfEvent{}))
+const (
+	recordSize = int(unsafe.Sizeof(bpfEvent{}))
+	kindOffset = int(unsafe.Offsetof(bpfEvent{}.Kind))
+)
 
 // decode turns a record of the ring buffer (struct event of bpf/event.h) into
 // an Event, overwriting all of it. It takes any bytes: too short a record or an
@@ -52,7 +55,7 @@ func (n *names) decode(raw []byte, ev *events.Event) error {
 		Local:     address(w.Family, w.Local, w.LocalPort),
 		Remote:    address(w.Family, w.Remote, w.RemotePort),
 		TaskFlags: w.TaskFlags, ExitCode: w.ExitCode,
-		Before: events.State(w.Before), After: events.State(w.After), AtRST: events.State(w.AtRst),
+		Before: events.State(w.Before), After: events.State(w.After), AtReturn: events.State(w.AtReturn), AtRST: events.State(w.AtRst),
 		How: w.How, Result: w.Result, SockErr: w.SkErr, ShutdownMask: w.ShutdownMask,
 		BytesSent: w.BytesSent, OutputLeft: w.OutputLeft, UnsentLeft: w.UnsentLeft,
 		LingerJiffies: w.LingerJiffies, TimeoutJiffies: w.TimeoutJiffies, WaitedJiffies: w.WaitedJiffies,
@@ -70,8 +73,22 @@ func (n *names) decode(raw []byte, ev *events.Event) error {
 	if ev.AtRST != events.StateUnknown && kind == events.KindReset {
 		ev.Before = ev.AtRST // the socket was in CLOSE when its RST went out
 	}
+	if kind == events.KindFIN {
+		finStates(ev)
+	}
 	payload(ev, &w)
 	return nil
+}
+
+// finStates: tcp_send_fin runs right after the change of state, the tracepoint
+// right before it. Either way both states are known.
+func finStates(ev *events.Event) {
+	switch ev.Before {
+	case events.Established, events.FinWait1:
+		ev.Before, ev.After = events.Established, events.FinWait1
+	case events.CloseWait, events.LastAck:
+		ev.Before, ev.After = events.CloseWait, events.LastAck
+	}
 }
 
 // payload turns differences of sequence numbers into bytes of payload: a SYN
@@ -125,4 +142,3 @@ func comm(b [16]uint8) string {
 	}
 	return string(b[:])
 }
-

@@ -73,7 +73,7 @@ func oneLine(err error) string {
 // configure writes the settings of bpf/maps.h, which are constants to the
 // verifier: what they exclude is not even checked.
 func configure(spec *ebpf.CollectionSpec, k *kernel.Kernel, pl plan, f Filter, size int) error {
-	reasonArg := k.FuncParam("tcp_send_active_reset", "reason")
+	reasonArg := k.FuncParam("tcp_send_active_reset", "sk_rst_reason")
 	if reasonArg > 3 {
 		return fmt.Errorf("tcp_send_active_reset takes its reason as argument %d, 2 or 3 is known", reasonArg)
 	}
@@ -86,7 +86,7 @@ func configure(spec *ebpf.CollectionSpec, k *kernel.Kernel, pl plan, f Filter, s
 	}
 	settings := map[string]any{
 		bpfVarResetReasonArg:   uint8(reasonArg),
-		bpfVarTraceResetReason: flag(k.TracepointParam("tcp_send_reset", "reason") == 3),
+		bpfVarTraceResetReason: flag(k.TracepointParam("tcp_send_reset", "sk_rst_reason") == 3),
 		bpfVarHasTcpClose:      flag(pl.has("fentry_tcp_close") || pl.has("kprobe_tcp_close")),
 		bpfVarHasInetShutdown:  flag(pl.has("fentry_inet_shutdown") || pl.has("kprobe_inet_shutdown")),
 		bpfVarByTracepoints:    flag(pl.mode == Tracepoint),

@@ -1,0 +1,179 @@
+package probe
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/closetrace/closetrace/internal/events"
+)
+
+var testNames = names{
+	resetReason: map[uint32]string{11: "TCP_ABORT_ON_CLOSE"},
+	syscall: func(n int32, compat bool) string {
+		if n == 3 && !compat {
+			return "close"
+		}
+		return ""
+	},
+}
+
+// raw is what the kernel side would have put into the ring buffer.
+func raw(t testing.TB, w bpfEvent) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := binary.Write(&b, binary.NativeEndian, w); err != nil {
+		t.Fatal(err)
+	}
+	if b.Len() != recordSize {
+		t.Fatalf("the generated struct is written as %d bytes and laid out as %d", b.Len(), recordSize)
+	}
+	return b.Bytes()
+}
+
+func TestDecode(t *testing.T) {
+	w := bpfEvent{
+		TimeNs: 7, Flags: uint32(events.SentRST | events.TaskContext), Pid: 10, Tid: 11, Uid: 12, Syscall: 3,
+		KernelReason: 11, ReceiveQueue: 148, BytesReceived: 200, Family: 2, LocalPort: 443, RemotePort: 51234,
+		Kind: uint8(events.KindClose), Before: uint8(events.Established), After: uint8(events.Close),
+		Local: [16]uint8{10, 0, 0, 5}, Remote: [16]uint8{10, 0, 0, 9}, Comm: [16]uint8{'n', 'g', 'i', 'n', 'x'},
+	}
+	var ev events.Event
+	if err := testNames.decode(raw(t, w), &ev); err != nil {
+		t.Fatal(err)
+	}
+	if ev.Local.String() != "10.0.0.5:443" || ev.Remote.String() != "10.0.0.9:51234" {
+		t.Errorf("addresses %v %v", ev.Local, ev.Remote)
+	}
+	if ev.KernelReason != "TCP_ABORT_ON_CLOSE" || ev.Syscall != "close" || ev.UnreadBytes != 148 {
+		t.Errorf("reason %q, syscall %q, unread %d", ev.KernelReason, ev.Syscall, ev.UnreadBytes)
+	}
+	if want := (events.Task{PID: 10, TID: 11, UID: 12, Comm: "nginx"}); ev.Task != want {
+		t.Errorf("task %+v, want %+v", ev.Task, want)
+	}
+}
+
+// Sequence numbers count SYN and FIN, payload does not.
+func TestDecodePayload(t *testing.T) {
+	tests := []struct {
+		name                   string
+		state                  events.State
+		flags                  events.Flags
+		queue, unsent, unacked uint32
+		wantUnread, wantUnsent uint32
+		wantUnacked            uint32
+		received, wantReceived uint64
+	}{
+		{name: "plain", state: events.Established, queue: 5, unsent: 6, unacked: 7, wantUnread: 5, wantUnsent: 6, wantUnacked: 7, received: 5, wantReceived: 5},
+		{name: "only the peer's FIN is queued", state: events.CloseWait, flags: events.PeerFIN, queue: 1, received: 1},
+		{name: "data and FIN", state: events.CloseWait, flags: events.PeerFIN, queue: 71, wantUnread: 70, received: 101, wantReceived: 100},
+		{name: "FIN was read", state: events.CloseWait, flags: events.PeerFIN, queue: 0, received: 101, wantReceived: 100},
+		{name: "our FIN in flight", state: events.FinWait1, unacked: 1},
+		{name: "our FIN behind data", state: events.LastAck, unsent: 101, unacked: 50, wantUnsent: 100, wantUnacked: 50},
+		{name: "our SYN in flight", state: events.SynRecv, unacked: 1},
+		{name: "connecting", state: events.SynSent, unacked: 1, queue: 3},
+		{name: "listening", state: events.Listen, queue: 9},
+		{name: "closed", state: events.Close, queue: 9, unacked: 2},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var ev events.Event
+			err := testNames.decode(raw(t, bpfEvent{
+				Kind: uint8(events.KindClose), Before: uint8(tt.state), Flags: uint32(tt.flags),
+				ReceiveQueue: tt.queue, Unsent: tt.unsent, Unacked: tt.unacked, BytesReceived: tt.received,
+			}), &ev)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ev.UnreadBytes != tt.wantUnread || ev.UnsentBytes != tt.wantUnsent || ev.UnackedBytes != tt.wantUnacked || ev.BytesReceived != tt.wantReceived {
+				t.Errorf("unread %d unsent %d unacked %d received %d", ev.UnreadBytes, ev.UnsentBytes, ev.UnackedBytes, ev.BytesReceived)
+			}
+		})
+	}
+}
+
+// Softirq runs on top of whichever task it interrupted.
+func TestDecodeBlamesNobodyInSoftirq(t *testing.T) {
+	var ev events.Event
+	err := testNames.decode(raw(t, bpfEvent{Kind: uint8(events.KindFIN), Pid: 10, Tid: 11, Syscall: 3, Comm: [16]uint8{'x'}}), &ev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ev.Task != (events.Task{}) || ev.Syscall != "" {
+		t.Errorf("softirq event names %+v in %q", ev.Task, ev.Syscall)
+	}
+}
+
+func TestDecodeRejects(t *testing.T) {
+	whole := raw(t, bpfEvent{Kind: uint8(events.KindClose)})
+	unknown := raw(t, bpfEvent{Kind: 99})
+	for name, bad := range map[string][]byte{"empty": nil, "one byte short": whole[:len(whole)-1], "unknown kind": unknown, "kind 0": raw(t, bpfEvent{})} {
+		var ev events.Event
+		err := testNames.decode(bad, &ev)
+		var undecodable interface{ Undecodable() bool }
+		if !errors.As(err, &undecodable) || !undecodable.Undecodable() {
+			t.Errorf("%s: got %v, want an error that concerns the one record", name, err)
+		}
+	}
+	var ev events.Event
+	if err := testNames.decode(append(whole, 1, 2, 3), &ev); err != nil {
+		t.Errorf("a record of a newer, longer form: %v", err)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add(raw(f, bpfEvent{Kind: uint8(events.KindClose), Family: 2}))
+	f.Add(raw(f, bpfEvent{Kind: uint8(events.KindReset), Family: 10, AtRst: 255, Before: 255}))
+	f.Add([]byte{1, 2, 3})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var ev events.Event
+		err := testNames.decode(b, &ev)
+		if (err == nil) != (len(b) >= recordSize && events.Kind(b[kindOffset]).Valid()) {
+			t.Errorf("%d bytes: error %v", len(b), err)
+		}
+		if err == nil && len(ev.Task.Comm) > 16 {
+			t.Errorf("comm of %d bytes", len(ev.Task.Comm))
+		}
+	})
+}
+
+// The C side numbers kinds and flags by hand; the Go side must agree.
+func TestEnumsAgreeWithC(t *testing.T) {
+	source, err := os.ReadFile("../../bpf/event.h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := regexp.MustCompile(`EVENT_([A-Z_]+) = (\d+),`).FindAllStringSubmatch(string(source), -1)
+	for i, m := range kinds {
+		kind := events.Kind(i + 1)
+		name := strings.ReplaceAll(strings.ToLower(m[1]), "_", "-")
+		if kind.String() != name || m[2] != string(rune('1'+i)) {
+			t.Errorf("C has %s, Go has %d %s", m[0], kind, kind)
+		}
+	}
+	if events.Kind(len(kinds)+1).Valid() || len(kinds) == 0 {
+		t.Errorf("C has %d kinds, Go has others", len(kinds))
+	}
+	flags := regexp.MustCompile(`\b([A-Z_]+) = 1 << (\d+),`).FindAllStringSubmatch(string(source), -1)
+	goNames := strings.Fields((events.Flags(1)<<len(flags) - 1).String())
+	if len(goNames) != len(flags) || len(flags) == 0 {
+		t.Fatalf("C has %d flags, Go names %d of them", len(flags), len(goNames))
+	}
+	short := map[string]string{"sent-fin": "fin", "sent-rst": "rst", "disconnected": "disconnect", "linger-on": "linger", "is-mptcp": "mptcp", "has-ulp": "ulp"}
+	for i, m := range flags {
+		name := strings.ReplaceAll(strings.ToLower(m[1]), "_", "-")
+		if s, ok := short[name]; ok {
+			name = s
+		}
+		if goNames[i] != name {
+			t.Errorf("bit %d: C has %s, Go has %s", i, name, goNames[i])
+		}
+	}
+	if more := (events.Flags(1) << len(flags)).String(); more != "" {
+		t.Errorf("Go has the flag %s that C has not", more)
+	}
+}
