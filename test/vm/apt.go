@@ -74,8 +74,10 @@ func complaint(stderr string) string {
 
 // update fetches and verifies the metadata; any failure is an error.
 func (a apt) update(ctx context.Context) error {
-	_, err := a.run(ctx, a.dir, "apt-get", "update", "--error-on=any")
-	return err
+	if _, err := a.run(ctx, a.dir, "apt-get", "update", "--error-on=any"); err != nil {
+		return hinted(err, "check the network, or set "+mirrorEnv+mirrorForm)
+	}
+	return nil
 }
 
 // debPackage is a package in one version.

@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	mirrorEnv = "CLOSETRACE_DEBIAN_MIRROR"
-	keyring   = "/usr/share/keyrings/debian-archive-keyring.gpg"
+	mirrorEnv  = "CLOSETRACE_DEBIAN_MIRROR"
+	mirrorForm = `="MIRROR-URI [SECURITY-URI]"`
+	keyring    = "/usr/share/keyrings/debian-archive-keyring.gpg"
 )
 
 // archives are the URIs of a Debian mirror and of Debian's security archive; security may be unknown.
@@ -36,7 +37,7 @@ func findArchives(ctx context.Context) (archives, error) {
 	found := parseTargets(string(out))
 	if found.main == "" {
 		return archives{}, hinted(errors.New("this system's apt knows no Debian mirror"),
-			"run apt-get update, or set "+mirrorEnv+`="MIRROR-URI [SECURITY-URI]"`)
+			"run apt-get update, or set "+mirrorEnv+mirrorForm)
 	}
 	return found, nil
 }

@@ -110,27 +110,23 @@ type verdict struct {
 	output  []string
 }
 
-// verdicts returns one verdict for each job. Only a job that was seen to start and to end with success passed; why the
-// guest was lost, if it was, is the failure of the jobs that it did not get to the end of.
-func (c *console) verdicts(jobs []guest.Job, lost string) []verdict {
+// verdict returns what became of a job. It passed only if it was seen to start and to end with success; why the guest
+// was lost, if it was, is the failure of a job that it did not get to the end of.
+func (c *console) verdict(job guest.Job, lost string) verdict {
 	if lost == "" {
 		lost = "its marks are missing from the console"
 	}
-	var all []verdict
-	for _, job := range jobs {
-		mark, ended := c.ended[job.Name]
-		v := verdict{job: job.Name, seconds: mark.Seconds, output: c.output[job.Name]}
-		switch {
-		case c.started[job.Name] && ended:
-			v.failure = failureOf(mark, job)
-		case c.started[job.Name]:
-			v.failure = "did not end: " + lost
-		default:
-			v.failure = "never ran: " + lost
-		}
-		all = append(all, v)
+	mark, ended := c.ended[job.Name]
+	v := verdict{job: job.Name, seconds: mark.Seconds, output: c.output[job.Name]}
+	switch {
+	case c.started[job.Name] && ended:
+		v.failure = failureOf(mark, job)
+	case c.started[job.Name]:
+		v.failure = "did not end: " + lost
+	default:
+		v.failure = "never ran: " + lost
 	}
-	return all
+	return v
 }
 
 // failureOf says why a job that ended did not pass, or "".

@@ -49,7 +49,8 @@ func outcome(c *console) string {
 		lost = err.Error()
 	}
 	all := []string{"lost: " + lost}
-	for _, v := range c.verdicts(twoJobs, lost) {
+	for _, job := range twoJobs {
+		v := c.verdict(job, lost)
 		all = append(all, v.job+": "+v.failure+" ["+strings.Join(v.output, "|")+"]")
 	}
 	return strings.Join(all, "; ")
@@ -125,7 +126,7 @@ func TestConsoleTruncated(t *testing.T) {
 		if c.lost() == nil {
 			t.Errorf("cut at %d: the guest is not seen as lost", n)
 		}
-		if v := c.verdicts(twoJobs, "lost")[1]; v.failure == "" {
+		if v := c.verdict(twoJobs[1], "lost"); v.failure == "" {
 			t.Errorf("cut at %d: a job passed without its end: %q", n, text[:n])
 		}
 	}
@@ -137,11 +138,11 @@ func TestReportFailed(t *testing.T) {
 	if !r.failed() {
 		t.Error("nothing ran, and the report says that nothing failed")
 	}
-	r.add(kernel{name: "6.1"}, []verdict{{job: "kprobe/lab", seconds: 1.26}})
+	r.add(kernel{name: "6.1"}, verdict{job: "kprobe/lab", seconds: 1.26})
 	if r.failed() {
 		t.Error("one job passed, and the report says failed")
 	}
-	r.add(kernel{name: "6.12"}, []verdict{{job: "kprobe/live", failure: "exit code 1", output: []string{"why"}}})
+	r.add(kernel{name: "6.12"}, verdict{job: "kprobe/live", failure: "exit code 1", output: []string{"why"}})
 	if !r.failed() {
 		t.Error("one job failed, and the report says passed")
 	}
@@ -155,5 +156,23 @@ func TestReportFailed(t *testing.T) {
 	const want = "KERNEL  MODE    LAB         LIVE\n6.1     kprobe  pass 1.3 s  -\n6.12    kprobe  -           FAIL\n"
 	if out.String() != want {
 		t.Errorf("table\n%swant\n%s", &out, want)
+	}
+}
+
+// Every job is reported once, whether its end was seen or not.
+func TestReportFinish(t *testing.T) {
+	var out strings.Builder
+	r := &report{out: &out}
+	c := newConsole(nonce)
+	k := kernel{name: "6.1"}
+	r.follow(k, c, twoJobs)
+	_, _ = c.Write([]byte(mark(t, guest.Mark{Event: guest.Start, Job: "kprobe/lab"}) + mark(t, guest.Mark{Event: guest.End, Job: "kprobe/lab"})))
+	_, _ = c.Write([]byte("last words\n"))
+	r.finish(k, c, twoJobs, c.lost())
+	const want = "6.1: pass kprobe/lab (0.0 s)\n" +
+		"6.1: FAIL guest: the guest did not boot\n    last words\n" +
+		"6.1: FAIL kprobe/live (0.0 s): never ran: the guest did not boot\n"
+	if out.String() != want || len(r.rows) != 2 || !r.failed() {
+		t.Errorf("printed\n%swant\n%s%d rows, failed: %t", &out, want, len(r.rows), r.failed())
 	}
 }

@@ -71,7 +71,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func parseOptions(args []string, stderr io.Writer) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("vm", flag.ContinueOnError)
-	flags.SetOutput(stderr)
+	flags.SetOutput(io.Discard) // an error is printed once, by run
 	flags.StringVar(&o.kernel, "kernel", "all", "boot the kernel called `NAME` in test/kernels.txt")
 	modes := flags.String("modes", "", "run only the attach modes in `LIST`")
 	flags.BoolVar(&o.verbose, "v", false, "print what the guest prints, as it does")
@@ -88,7 +88,13 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		o.files = append(o.files, file{name: name, mode: 0o755, from: from})
 		return nil
 	})
-	if err := flags.Parse(args); err != nil {
+	err := flags.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		flags.SetOutput(stderr)
+		fmt.Fprintln(stderr, "usage: go run ./test/vm [flags] [-- COMMAND...]")
+		flags.PrintDefaults()
+	}
+	if err != nil {
 		return o, err
 	}
 	o.modes = splitList(*modes)

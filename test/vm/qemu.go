@@ -96,7 +96,7 @@ func (v vm) args() []string {
 	args := append([]string{}, v.machine.args...)
 	return append(args,
 		"-smp", "2", "-m", "1536M",
-		"-nodefaults", "-no-user-config", "-nographic", "-no-reboot",
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
 		"-chardev", "file,id=sent,path="+strings.ReplaceAll(v.sentFile(), ",", ",,"), "-serial", "chardev:sent",
 		"-kernel", v.vmlinuz, "-initrd", v.initramfs,

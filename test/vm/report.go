@@ -30,36 +30,51 @@ type report struct {
 	rows    []row
 }
 
-// follow has the console of a kernel's guest tell its progress.
-func (r *report) follow(k kernel, c *console) {
+// follow has the console of a kernel's guest report its jobs as they end.
+func (r *report) follow(k kernel, c *console, jobs []guest.Job) {
 	if r.verbose {
 		c.onLine = func(line string) { fmt.Fprintln(r.out, line) }
 	}
 	c.onMark = func(m guest.Mark) {
-		switch {
-		case m.Event == guest.Boot:
+		if m.Event == guest.Boot {
 			fmt.Fprintf(r.out, "%s: booted, guest time %.1f s\n", k.name, m.Seconds)
-		case m.Event == guest.Start && r.verbose:
+		}
+		if m.Event == guest.Start && r.verbose {
 			fmt.Fprintf(r.out, "%s: --- %s\n", k.name, m.Job)
-		case m.Event == guest.End && m.Passed():
-			fmt.Fprintf(r.out, "%s: pass %s (%.1f s)\n", k.name, m.Job, m.Seconds)
-		case m.Event == guest.End:
-			fmt.Fprintf(r.out, "%s: FAIL %s (%.1f s)\n", k.name, m.Job, m.Seconds)
+		}
+		for _, job := range jobs {
+			if m.Event == guest.End && m.Job == job.Name {
+				r.add(k, c.verdict(job, ""))
+			}
 		}
 	}
 }
 
-// add takes the verdicts of a kernel and shows the output of what failed.
-func (r *report) add(k kernel, verdicts []verdict) {
-	for _, v := range verdicts {
-		r.rows = append(r.rows, row{k.name, v})
-		if v.failure == "" {
-			continue
+// finish reports the jobs that did not end; lost says why, if the guest was lost.
+func (r *report) finish(k kernel, c *console, jobs []guest.Job, lost error) {
+	why := ""
+	if lost != nil {
+		r.lost(k, lost, c)
+		why = lost.Error()
+	}
+	for _, job := range jobs {
+		reported := func(v row) bool { return v.kernel == k.name && v.job == job.Name }
+		if !slices.ContainsFunc(r.rows, reported) {
+			r.add(k, c.verdict(job, why))
 		}
-		fmt.Fprintf(r.out, "%s: FAIL %s: %s\n", k.name, v.job, v.failure)
-		if !r.verbose {
-			r.indent(v.output)
-		}
+	}
+}
+
+// add takes a verdict and prints it, with the output of a job that failed.
+func (r *report) add(k kernel, v verdict) {
+	r.rows = append(r.rows, row{k.name, v})
+	if v.failure == "" {
+		fmt.Fprintf(r.out, "%s: pass %s (%.1f s)\n", k.name, v.job, v.seconds)
+		return
+	}
+	fmt.Fprintf(r.out, "%s: FAIL %s (%.1f s): %s\n", k.name, v.job, v.seconds, v.failure)
+	if !r.verbose {
+		r.indent(v.output)
 	}
 }
 

@@ -44,17 +44,13 @@ func (r *report) run(ctx context.Context, s guestSpec) error {
 		return err
 	}
 	c := newConsole(nonce)
-	r.follow(s.kernel, c)
-	if err := v.boot(ctx, c); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		r.lost(s.kernel, err, c)
-		r.add(s.kernel, c.verdicts(s.jobs, err.Error()))
-		return nil
+	r.follow(s.kernel, c, s.jobs)
+	lost := v.boot(ctx, c)
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
-	r.add(s.kernel, c.verdicts(s.jobs, ""))
-	if s.outDir == "" {
+	r.finish(s.kernel, c, s.jobs, lost)
+	if lost != nil || s.outDir == "" {
 		return nil
 	}
 	return v.saveSent(s.outDir)
