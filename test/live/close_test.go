@@ -1,0 +1,224 @@
+//go:build linux
+
+package live
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/closetrace/closetrace/internal/classify"
+	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/probe"
+)
+
+// key identifies one end of a connection.
+type key struct{ local, remote netip.AddrPort }
+
+// Connections that close at once, from several threads: each close has exactly
+// one ending, with its own thread and addresses.
+func TestClosesAtOnce(t *testing.T) {
+	const threads, perThread = 5, 10
+	tr := trace(t, probe.Filter{PIDs: []uint32{uint32(os.Getpid())}})
+	l, at := listen(t, loopback4)
+	var ours, theirs []conn
+	for range threads * perThread {
+		a, b := connect(t, l, at)
+		ours, theirs = append(ours, a), append(theirs, b)
+	}
+	closedBy := map[key]uint32{}
+	var mu sync.Mutex
+	closeAll := func(conns []conn) {
+		var wg sync.WaitGroup
+		start := make(chan struct{})
+		for i := range threads {
+			wg.Go(func() {
+				runtime.LockOSThread()
+				defer runtime.UnlockOSThread()
+				<-start
+				for _, c := range conns[i*perThread : (i+1)*perThread] {
+					if err := unix.Close(c.fd); err != nil {
+						t.Error(err)
+					}
+					mu.Lock()
+					closedBy[key{c.local, c.remote}] = uint32(unix.Gettid())
+					mu.Unlock()
+				}
+			})
+		}
+		close(start)
+		wg.Wait()
+	}
+	closeAll(ours)
+	closeAll(theirs)
+	must(t, unix.Close(l))
+
+	seen := map[key]int{}
+	for _, e := range tr.finish(t) {
+		k := key{e.Local, e.Remote}
+		tid, ok := closedBy[k]
+		if !ok {
+			continue // the listener
+		}
+		seen[k]++
+		if e.Actor == nil || e.Actor.PID != uint32(os.Getpid()) || e.Actor.TID != tid {
+			t.Errorf("%v: actor %+v, want pid %d tid %d", k, e.Actor, os.Getpid(), tid)
+		}
+		if !e.FIN || e.RST || e.Trigger != events.TriggerClose {
+			t.Errorf("%v: %s, fin %v, rst %v, trigger %s", k, e.Path, e.FIN, e.RST, e.Trigger)
+		}
+	}
+	for k := range closedBy {
+		if seen[k] != 1 {
+			t.Errorf("%v has %d endings, want 1", k, seen[k])
+		}
+	}
+}
+
+// The unread bytes are what the peer sent less what was read.
+func TestUnreadBytes(t *testing.T) {
+	tr := trace(t, probe.Filter{PIDs: []uint32{uint32(os.Getpid())}})
+	rng := rand.New(rand.NewPCG(1, 2))
+	l, at := listen(t, loopback4)
+	defer unix.Close(l)
+	want := map[key]int{}
+	for range 40 {
+		a, b := connect(t, l, at)
+		sent := 1 + rng.IntN(5000)
+		read := rng.IntN(sent)
+		b.send(t, sent)
+		a.queued(t, sent)
+		if rng.IntN(2) == 0 {
+			if _, _, err := unix.Recvfrom(a.fd, make([]byte, sent), unix.MSG_PEEK); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a.recv(t, read)
+		if rng.IntN(2) == 0 {
+			must(t, unix.Shutdown(b.fd, unix.SHUT_WR))
+			a.state(t, uint8(events.CloseWait))
+		}
+		must(t, unix.Close(a.fd))
+		must(t, unix.Close(b.fd))
+		want[key{a.local, a.remote}] = sent - read
+	}
+	for _, e := range tr.finish(t) {
+		k := key{e.Local, e.Remote}
+		if n, ok := want[k]; ok {
+			if e.Path != classify.CloseRSTUnread || int(e.Evidence.UnreadBytes) != n {
+				t.Errorf("%v: %s with %d B unread, want %d", k, e.Path, e.Evidence.UnreadBytes, n)
+			}
+			delete(want, k)
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("no ending for %v", want)
+	}
+}
+
+// The kernel's own counters move by what was reported.
+func TestKernelCounters(t *testing.T) {
+	tr := trace(t, probe.Filter{})
+	var moved map[string]uint64
+	var ns uint32
+	inNetns(t, func(netns uint32) {
+		ns = netns
+		before := counters(t)
+		for _, addr := range []netip.Addr{loopback4, loopback6} {
+			resetsOfEveryKind(t, addr)
+		}
+		moved = counters(t)
+		for name := range moved {
+			moved[name] -= before[name]
+		}
+	})
+	reported := map[string]uint64{}
+	for _, e := range tr.finish(t) {
+		if e.Netns != ns {
+			continue
+		}
+		if e.RST {
+			reported["OutRsts"]++
+		}
+		switch e.Path {
+		case classify.CloseRSTUnread:
+			reported["TCPAbortOnClose"]++
+		case classify.CloseRSTLinger0, classify.CloseRSTLinger0Unsent, classify.CloseSilentLinger0,
+			classify.CloseRSTLinger2Late, classify.ShutdownData:
+			reported["TCPAbortOnData"]++
+		case classify.CloseRSTLinger2:
+			reported["TCPAbortOnLinger"]++
+		}
+	}
+	for _, name := range []string{"OutRsts", "TCPAbortOnClose", "TCPAbortOnData", "TCPAbortOnLinger"} {
+		if moved[name] == 0 || moved[name] != reported[name] {
+			t.Errorf("%s moved by %d, reported %d", name, moved[name], reported[name])
+		}
+	}
+}
+
+// resetsOfEveryKind provokes resets in which the peer sends nothing after, so
+// that none is sent in reply.
+func resetsOfEveryKind(t *testing.T, addr netip.Addr) {
+	l, at := listen(t, addr)
+	for i := range 3 { // unread data
+		a, b := connect(t, l, at)
+		b.send(t, 10+i)
+		a.queued(t, 10+i)
+		must(t, unix.Close(a.fd))
+		must(t, unix.Close(b.fd))
+	}
+	for range 4 { // SO_LINGER {1,0}
+		a, b := connect(t, l, at)
+		a.linger(t, 0)
+		must(t, unix.Close(a.fd))
+		must(t, unix.Close(b.fd))
+	}
+	for range 2 { // TCP_LINGER2 < 0 in FIN_WAIT2
+		a, b := connect(t, l, at)
+		must(t, unix.SetsockoptInt(a.fd, unix.IPPROTO_TCP, unix.TCP_LINGER2, -1))
+		must(t, unix.Shutdown(a.fd, unix.SHUT_WR))
+		a.state(t, uint8(events.FinWait2))
+		must(t, unix.Close(a.fd))
+		must(t, unix.Close(b.fd))
+	}
+	a, b := connect(t, l, at) // data after shutdown of both directions
+	must(t, unix.Shutdown(a.fd, unix.SHUT_RDWR))
+	b.state(t, uint8(events.CloseWait))
+	b.send(t, 1)
+	a.state(t, uint8(events.Close))
+	must(t, unix.Close(a.fd))
+	must(t, unix.Close(b.fd))
+	must(t, unix.Close(l))
+}
+
+// counters reads the namespace's TCP counters of interest.
+func counters(t *testing.T) map[string]uint64 {
+	t.Helper()
+	values := map[string]uint64{}
+	for _, file := range []string{"/proc/thread-self/net/netstat", "/proc/thread-self/net/snmp"} {
+		text, err := os.ReadFile(file)
+		must(t, err)
+		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+		for i := 0; i+1 < len(lines); i += 2 {
+			names, numbers := strings.Fields(lines[i]), strings.Fields(lines[i+1])
+			if names[0] != "TcpExt:" && names[0] != "Tcp:" {
+				continue
+			}
+			for j := 1; j < len(names); j++ {
+				var n uint64
+				if _, err := fmt.Sscan(numbers[j], &n); err == nil {
+					values[names[j]] = n
+				}
+			}
+		}
+	}
+	return values
+}

@@ -1,0 +1,74 @@
+//go:build linux
+
+package live
+
+import (
+	"net/netip"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/closetrace/closetrace/internal/probe"
+)
+
+// Each filter lets through what it names and nothing else.
+func TestFilters(t *testing.T) {
+	l4, at4 := listen(t, loopback4)
+	l6, at6 := listen(t, loopback6)
+	defer unix.Close(l4)
+	defer unix.Close(l6)
+	var st unix.Stat_t
+	must(t, unix.Stat("/proc/thread-self/ns/net", &st))
+	self := uint32(os.Getpid())
+
+	tests := []struct {
+		name   string
+		filter probe.Filter
+		want   func(local, remote netip.AddrPort) bool
+	}{
+		{"this process", probe.Filter{PIDs: []uint32{self}}, everything},
+		{"another process", probe.Filter{PIDs: []uint32{1 << 22}}, nothing},
+		{"port", probe.Filter{PIDs: []uint32{self}, Ports: []uint16{at4.Port()}},
+			func(l, r netip.AddrPort) bool { return l.Port() == at4.Port() || r.Port() == at4.Port() }},
+		{"local port", probe.Filter{PIDs: []uint32{self}, LocalPorts: []uint16{at4.Port(), at6.Port()}},
+			func(l, _ netip.AddrPort) bool { return l.Port() == at4.Port() || l.Port() == at6.Port() }},
+		{"remote port", probe.Filter{PIDs: []uint32{self}, RemotePorts: []uint16{at6.Port()}},
+			func(_, r netip.AddrPort) bool { return r.Port() == at6.Port() }},
+		{"IPv4", probe.Filter{PIDs: []uint32{self}, IPv4: true}, func(l, _ netip.AddrPort) bool { return l.Addr().Is4() }},
+		{"IPv6", probe.Filter{PIDs: []uint32{self}, IPv6: true}, func(l, _ netip.AddrPort) bool { return l.Addr().Is6() }},
+		{"both", probe.Filter{PIDs: []uint32{self}, IPv4: true, IPv6: true}, everything},
+		{"this namespace", probe.Filter{PIDs: []uint32{self}, Netns: uint32(st.Ino)}, everything},
+		{"another namespace", probe.Filter{PIDs: []uint32{self}, Netns: uint32(st.Ino) + 1}, nothing},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tr := trace(t, tt.filter)
+			want := map[key]bool{}
+			for range 3 {
+				for l, at := range map[int]netip.AddrPort{l4: at4, l6: at6} {
+					a, b := connect(t, l, at)
+					for _, c := range []conn{a, b} {
+						must(t, unix.Close(c.fd))
+						if tt.want(c.local, c.remote) {
+							want[key{c.local, c.remote}] = true
+						}
+					}
+				}
+			}
+			for _, e := range tr.finish(t) {
+				k := key{e.Local, e.Remote}
+				if !want[k] {
+					t.Errorf("%s %v was let through", e.Path, k)
+				}
+				delete(want, k)
+			}
+			if len(want) > 0 {
+				t.Errorf("held back: %v", want)
+			}
+		})
+	}
+}
+
+func everything(_, _ netip.AddrPort) bool { return true }
+func nothing(_, _ netip.AddrPort) bool    { return false }

@@ -1,0 +1,163 @@
+//go:build linux
+
+// Package live holds the tests that trace real connections on the running
+// kernel, in the attach mode given by -attach. They need the privileges that
+// closetrace needs.
+package live
+
+import (
+	"errors"
+	"flag"
+	"log/slog"
+	"os"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/closetrace/closetrace/internal/classify"
+	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/kernel"
+	"github.com/closetrace/closetrace/internal/probe"
+)
+
+var attach = flag.String("attach", "auto", "attach `mode` to test")
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(m.Run())
+}
+
+// tracer collects endings until it is stopped.
+type tracer struct {
+	probe   *probe.Probe
+	header  events.Header
+	mu      sync.Mutex
+	endings []events.Ending
+	done    chan error
+	stop    chan struct{}
+}
+
+// trace attaches and begins to collect. Without privileges the test is skipped,
+// unless CLOSETRACE_LIVE=1 says that it has to run.
+func trace(t *testing.T, filter probe.Filter) *tracer {
+	t.Helper()
+	p, err := probe.Open(t.Context(), probe.Options{
+		Attach: probe.Mode(*attach), Filter: filter,
+		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+	if errors.Is(err, kernel.ErrPrivilege) && os.Getenv("CLOSETRACE_LIVE") != "1" {
+		t.Skipf("needs the privileges of closetrace: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := &tracer{probe: p, header: p.Header(), done: make(chan error, 1), stop: make(chan struct{})}
+	go tr.collect()
+	t.Cleanup(func() { tr.finish(t) })
+	return tr
+}
+
+func (tr *tracer) collect() {
+	c := classify.New(tr.header)
+	keep := func(e *events.Ending) {
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		tr.endings = append(tr.endings, *e)
+	}
+	var ev events.Event
+	for {
+		err := tr.probe.Read(&ev)
+		switch {
+		case errors.Is(err, probe.ErrIdle):
+			c.Advance(kernel.MonoNow(), keep)
+			select {
+			case <-tr.stop:
+				c.Flush(keep)
+				tr.done <- nil
+				return
+			default:
+			}
+		case err != nil:
+			tr.done <- err
+			return
+		default:
+			c.Push(&ev, keep)
+		}
+	}
+}
+
+// finish detaches, reads what is left and returns all endings. It may be
+// called again.
+func (tr *tracer) finish(t *testing.T) []events.Ending {
+	t.Helper()
+	if tr.probe != nil {
+		if err := tr.probe.Detach(); err != nil {
+			t.Error(err)
+		}
+		close(tr.stop)
+		if err := <-tr.done; err != nil {
+			t.Error(err)
+		}
+		if l := tr.probe.Losses(); l != (probe.Losses{}) {
+			t.Errorf("lost: %+v", l)
+		}
+		if err := tr.probe.Close(); err != nil {
+			t.Error(err)
+		}
+		tr.probe = nil
+	}
+	return tr.endings
+}
+
+// inNetns runs f on a thread of its own in a new network namespace with lo up,
+// and returns its inode. Sockets made by f live there.
+func inNetns(t *testing.T, f func(netns uint32)) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Errorf("new network namespace: %v", err)
+			return
+		}
+		if err := loopbackUp(); err != nil {
+			t.Errorf("lo up: %v", err)
+			return
+		}
+		var st unix.Stat_t
+		if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
+			t.Error(err)
+			return
+		}
+		f(uint32(st.Ino))
+	}()
+	<-done
+}
+
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	req, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	req.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req)
+}
+
+// eventually waits for a condition that the kernel brings about by itself.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within 10 s", what)
+		}
+	}
+}
