@@ -38,8 +38,7 @@ static __always_inline bool file_is_closing(const struct sock *sk)
 	return file_is_dying(file);
 }
 
-#define sock_flag(flags, name) \
-	((flags >> bpf_core_enum_value(enum sock_flags, name)) & 1)
+#define sock_flag(flags, name) ((flags >> bpf_core_enum_value(enum sock_flags, name)) & 1)
 
 static __always_inline void capture_flags(struct event *e, const struct sock *sk)
 {

@@ -47,55 +47,55 @@ enum event_flag {
  * began; "now": when the event was made; "rst": when the RST was decided.
  */
 struct event {
-	u64 time_ns;	    /* CLOCK_MONOTONIC when the call began */
-	u64 duration_ns;    /* entry to return; 0: no return seen */
-	u64 sock;	    /* address of struct sock */
-	u64 listener;	    /* the listener being closed whose child this is */
-	u64 cgroup_id;	    /* task: bpf_get_current_cgroup_id */
-	u64 bytes_sent;	    /* call: tcp_sock.bytes_sent, payload */
-	u64 bytes_received; /* call: tcp_sock.bytes_received, a FIN counts one */
-	u64 linger_jiffies; /* call: sock.sk_lingertime */
+	u64 time_ns;	     /* CLOCK_MONOTONIC when the call began */
+	u64 duration_ns;     /* entry to return; 0: no return seen */
+	u64 sock;	     /* address of struct sock */
+	u64 listener;	     /* the listener being closed whose child this is */
+	u64 cgroup_id;	     /* task: bpf_get_current_cgroup_id */
+	u64 bytes_sent;	     /* call: tcp_sock.bytes_sent, payload */
+	u64 bytes_received;  /* call: tcp_sock.bytes_received, a FIN counts one */
+	u64 linger_jiffies;  /* call: sock.sk_lingertime */
 	u64 timeout_jiffies; /* call: second argument of tcp_close */
-	u64 waited_jiffies; /* entry to return, in jiffies */
+	u64 waited_jiffies;  /* entry to return, in jiffies */
 
-	u32 netns;	    /* inode of the network namespace */
-	u32 flags;	    /* enum event_flag */
-	u32 pid;	    /* task: thread group id, initial pid namespace */
-	u32 tid;	    /* task: thread id, likewise */
-	u32 uid;	    /* task */
-	u32 task_flags;	    /* task_struct.flags, PF_* */
-	s32 exit_code;	    /* task_struct.exit_code */
-	s32 syscall;	    /* task: number of the system call; -1 unknown */
+	u32 netns;	/* inode of the network namespace */
+	u32 flags;	/* enum event_flag */
+	u32 pid;	/* task: thread group id, initial pid namespace */
+	u32 tid;	/* task: thread id, likewise */
+	u32 uid;	/* task */
+	u32 task_flags; /* task_struct.flags, PF_* */
+	s32 exit_code;	/* task_struct.exit_code */
+	s32 syscall;	/* task: number of the system call; -1 unknown */
 
-	u32 receive_queue;  /* call, or rst: rcv_nxt - copied_seq */
-	u32 unsent;	    /* call: write_seq - snd_nxt */
-	u32 unacked;	    /* call: snd_nxt - snd_una */
-	u32 output_left;    /* now: write_seq - snd_una */
-	u32 unsent_left;    /* now: write_seq - snd_nxt */
-	s32 linger2;	    /* call: tcp_sock.linger2, jiffies */
-	s32 sk_err;	    /* call: sock.sk_err */
-	s32 result;	    /* shutdown(2): return value */
-	u32 kernel_reason;  /* enum sk_rst_reason, 0: none */
-	s32 signal;	    /* EVENT_WAIT_OVER: what interrupted the wait */
+	u32 receive_queue; /* call, or rst: rcv_nxt - copied_seq */
+	u32 unsent;	   /* call: write_seq - snd_nxt */
+	u32 unacked;	   /* call: snd_nxt - snd_una */
+	u32 output_left;   /* now: write_seq - snd_una */
+	u32 unsent_left;   /* now: write_seq - snd_nxt */
+	s32 linger2;	   /* call: tcp_sock.linger2, jiffies */
+	s32 sk_err;	   /* call: sock.sk_err */
+	s32 result;	   /* shutdown(2): return value */
+	u32 kernel_reason; /* enum sk_rst_reason, 0: none */
+	s32 signal;	   /* EVENT_WAIT_OVER: what interrupted the wait */
 
-	u32 children;	    /* call, listener: sk_ack_backlog */
-	u32 children_reset; /* now, listener: children sent a RST */
+	u32 children;	      /* call, listener: sk_ack_backlog */
+	u32 children_reset;   /* now, listener: children sent a RST */
 	u32 children_dropped; /* now, listener: children torn down */
-	u32 requests;	    /* call, listener: handshakes in progress */
+	u32 requests;	      /* call, listener: handshakes in progress */
 
-	u16 family;	    /* AF_INET, AF_INET6 */
-	u16 local_port;	    /* host order: inet_sport */
-	u16 remote_port;    /* host order: skc_dport */
-	u8 kind;	    /* enum event_kind */
-	u8 before;	    /* call: sk_state */
-	u8 after;	    /* the state that the decision led to */
-	u8 at_return;	    /* now: sk_state; 0: no return seen */
-	u8 at_rst;	    /* last sk_state before the RST was decided */
-	u8 shutdown_mask;   /* call: sk_shutdown */
-	u8 how;		    /* shutdown(2): 1 read, 2 write, 3 both */
+	u16 family;	  /* AF_INET, AF_INET6 */
+	u16 local_port;	  /* host order: inet_sport */
+	u16 remote_port;  /* host order: skc_dport */
+	u8 kind;	  /* enum event_kind */
+	u8 before;	  /* call: sk_state */
+	u8 after;	  /* the state that the decision led to */
+	u8 at_return;	  /* now: sk_state; 0: no return seen */
+	u8 at_rst;	  /* last sk_state before the RST was decided */
+	u8 shutdown_mask; /* call: sk_shutdown */
+	u8 how;		  /* shutdown(2): 1 read, 2 write, 3 both */
 	u8 pad[3];
 
-	u8 local[16];	    /* network order; IPv4 in the first four */
+	u8 local[16]; /* network order; IPv4 in the first four */
 	u8 remote[16];
 	u8 comm[COMM_LEN];
 };

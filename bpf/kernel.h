@@ -162,7 +162,8 @@ struct sock {
 	unsigned long sk_lingertime;
 } __kernel_type;
 
-enum sock_flags { /* include/net/sock.h; numbers resolved by name */
+/* include/net/sock.h; numbers resolved by name */
+enum sock_flags {
 	SOCK_DEAD,
 	SOCK_DONE,
 	SOCK_URGINLINE,

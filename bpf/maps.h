@@ -4,15 +4,15 @@
 #define MAPS_H
 
 /* Settings, written by internal/probe before loading. */
-const volatile u8 reset_reason_arg = 0;	 /* tcp_send_active_reset: 2, 3; 0 none */
+const volatile u8 reset_reason_arg = 0;	  /* tcp_send_active_reset: 2, 3; 0 none */
 const volatile u8 trace_reset_reason = 0; /* tcp:tcp_send_reset has a third argument */
-const volatile u8 has_tcp_close = 0;	 /* a program sits on tcp_close */
-const volatile u8 has_inet_shutdown = 0; /* programs sit on inet_shutdown */
-const volatile u8 by_tracepoints = 0;	 /* none of these: tracepoint mode */
-const volatile u32 wakeup_bytes = 0;	 /* wake the reader from this fill on */
+const volatile u8 has_tcp_close = 0;	  /* a program sits on tcp_close */
+const volatile u8 has_inet_shutdown = 0;  /* programs sit on inet_shutdown */
+const volatile u8 by_tracepoints = 0;	  /* none of these: tracepoint mode */
+const volatile u32 wakeup_bytes = 0;	  /* wake the reader from this fill on */
 
 /* The filter, likewise. */
-const volatile u32 filter_netns = 0; /* 0: any */
+const volatile u32 filter_netns = 0;  /* 0: any */
 const volatile u16 filter_family = 0; /* by the wire; 0: any */
 const volatile u8 filter_pid = 0, filter_port = 0, filter_local_port = 0, filter_remote_port = 0;
 
@@ -59,12 +59,12 @@ struct {
  */
 struct call {
 	struct event event;
-	u64 sk;		  /* whose call is open; 0: none */
+	u64 sk; /* whose call is open; 0: none */
 	u64 began_jiffies;
-	u8 reported;	  /* the event has gone out already (tracepoint mode) */
-	u8 last_state;	  /* newest state seen (tracepoint mode) */
-	u8 child_before;  /* state of the child that is being torn down */
-	u8 waiting;	  /* may be blocked by SO_LINGER (tracepoint mode) */
+	u8 reported;	 /* the event has gone out already (tracepoint mode) */
+	u8 last_state;	 /* newest state seen (tracepoint mode) */
+	u8 child_before; /* state of the child that is being torn down */
+	u8 waiting;	 /* may be blocked by SO_LINGER (tracepoint mode) */
 	u8 pad[4];
 };
 

@@ -73,8 +73,15 @@ func (c *Classifier) Flush(emit func(*events.Ending)) {
 
 // release concludes the held closes that are due.
 func (c *Classifier) release(due func(*held) bool, emit func(*events.Ending)) {
-	kept := c.held[:0]
-	for i := range c.held {
+	first := 0
+	for first < len(c.held) && !due(&c.held[first]) {
+		first++
+	}
+	if first == len(c.held) {
+		return // the common case: nothing moves
+	}
+	kept := c.held[:first]
+	for i := first; i < len(c.held); i++ {
 		if h := &c.held[i]; due(h) {
 			c.conclude(&h.event, emit)
 		} else {
