@@ -22,6 +22,9 @@ type Summary struct {
 	MissedProbes uint64
 	// Undecodable is the number of records that this program could not read.
 	Undecodable uint64
+	// Unexplained is the number of facts that led to no ending, because no rule
+	// covers them.
+	Unexplained uint64
 
 	paths map[events.Path]*pathCount
 	total uint64
@@ -67,6 +70,9 @@ func (s *Summary) Print(w io.Writer) error {
 		plural(s.LostRecords, "record", "records"), plural(s.MissedProbes, "probe", "probes"))
 	if s.Undecodable > 0 {
 		fmt.Fprintf(&b, "%s not decoded\n", plural(s.Undecodable, "record", "records"))
+	}
+	if s.Unexplained > 0 {
+		fmt.Fprintf(&b, "%s not explained\n", plural(s.Unexplained, "event", "events"))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -7,7 +7,7 @@ import (
 )
 
 func TestSummary(t *testing.T) {
-	s := Summary{Took: 12345678 * time.Microsecond, LostRecords: 1, MissedProbes: 1234567, Undecodable: 2}
+	s := Summary{Took: 12345678 * time.Microsecond, LostRecords: 1, MissedProbes: 1234567, Undecodable: 2, Unexplained: 3}
 	for range 1200 {
 		s.Add(samples()[1])
 	}

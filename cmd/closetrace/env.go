@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/probe"
+)
+
+// env is all of the world that commands touch, so that tests can give them
+// another one.
+type env struct {
+	args           []string
+	stdout, stderr io.Writer
+	width          int         // of standard output in cells; 0 is without limit
+	unread         func() bool // whether nobody reads standard output any more
+	open           func(context.Context, probe.Options) (source, error)
+	clock          func() uint64 // CLOCK_MONOTONIC in nanoseconds
+	finder         finder
+}
+
+// source is where facts come from: a probe, or a test.
+type source interface {
+	Header() events.Header
+	Read(*events.Event) error // as of [probe.Probe]
+	Losses() probe.Losses
+	Detach() error
+	Close() error
+}
+
+// system is this machine.
+func system() *env {
+	return &env{
+		args:   os.Args[1:],
+		stdout: os.Stdout,
+		stderr: os.Stderr,
+		width:  outputWidth(os.Stdout, os.Getenv("COLUMNS")),
+		unread: func() bool { return pipeClosed(os.Stdout) },
+		open: func(ctx context.Context, o probe.Options) (source, error) {
+			p, err := probe.Open(ctx, o)
+			if err != nil {
+				return nil, err
+			}
+			return p, nil
+		},
+		clock:  monotonic,
+		finder: finder{proc: "/proc", named: "/run/netns", inode: netnsInode},
+	}
+}
+
+// outputWidth is COLUMNS if it is set, or else the width of the terminal; a
+// file or pipe has no limit.
+func outputWidth(f *os.File, columns string) int {
+	if n, err := strconv.Atoi(columns); err == nil && n > 0 {
+		return n
+	}
+	if n, _, err := term.GetSize(int(f.Fd())); err == nil {
+		return n
+	}
+	return 0
+}
+
+// pipeClosed tells whether f is a pipe or socket whose other end is closed,
+// which a program otherwise learns from its next write only.
+func pipeClosed(f *os.File) bool {
+	poll := []unix.PollFd{{Fd: int32(f.Fd())}}
+	n, err := unix.Poll(poll, 0)
+	return err == nil && n == 1 && poll[0].Revents&unix.POLLERR != 0
+}
+
+func monotonic() uint64 {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return 0 // only a bad clock id or pointer fails
+	}
+	return uint64(now.Nano())
+}

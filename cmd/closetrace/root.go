@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// run executes a command line and returns the exit code.
+//
+// The first SIGINT or SIGTERM ends tracing in good order; a second one ends the
+// process at once. SIGPIPE is caught, because by default the Go runtime dies of
+// it before anything could be detached.
+func run(ctx context.Context, e *env) int {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+
+	root := newRoot(e)
+	root.SetArgs(e.args)
+	root.SetOut(e.stdout)
+	root.SetErr(e.stderr)
+	return finish(e.stderr, root.ExecuteContext(ctx))
+}
+
+const about = `closetrace tells how every TCP connection on this machine ends, and why: which path
+its ending took in the kernel, by what evidence, and whose call it was.
+
+It prints one line per ending to standard output until it is interrupted, and
+a summary to standard error.
+`
+
+const examples = `Examples:
+  sudo closetrace                          everything, as it happens
+  sudo closetrace -p 4211                  one process
+  sudo closetrace -L 443 -4                connections to port 443 here, IPv4 only
+  sudo closetrace -D 5432,6379             connections to a database or a cache
+  sudo closetrace --netns web --duration 1m -o wide
+  sudo closetrace -o json | jq 'select(.rst)'
+`
+
+func newRoot(e *env) *cobra.Command {
+	root := newTrace(e)
+	root.Use = "closetrace [flags]"
+	root.Args = noSuchCommand
+	root.SilenceUsage, root.SilenceErrors = true, true
+	root.SuggestionsMinimumDistance = 2
+	root.Version = version()
+	root.SetVersionTemplate("closetrace {{.Version}}\n")
+	root.SetFlagErrorFunc(flagError)
+
+	trace := newTrace(e)
+	trace.Use = "trace [flags]"
+	trace.Short = "The same as closetrace without a command"
+	root.AddCommand(trace)
+	return root
+}
+
+// version is what the build knows of itself.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && v == "(devel)" {
+			v += " " + s.Value
+		}
+	}
+	return v + " " + info.GoVersion
+}
+
+// noSuchCommand refuses arguments of the root command, which has none.
+func noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := "closetrace -h lists the commands"
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = "did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return &usageError{fmt.Sprintf("unknown command %q", args[0]), hint}
+}
+
+// noArguments refuses arguments of a command that has none.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return &usageError{fmt.Sprintf("unexpected argument %q", args[0]), seeHelp(cmd)}
+}
+
+// flagError turns what pflag says about a flag into our words.
+func flagError(cmd *cobra.Command, err error) error {
+	if errors.Is(err, pflag.ErrHelp) {
+		return err
+	}
+	var invalid *pflag.InvalidValueError
+	if !errors.As(err, &invalid) {
+		return &usageError{err.Error(), seeHelp(cmd)}
+	}
+	flag := invalid.GetFlag()
+	var usage *usageError
+	if errors.As(err, &usage) {
+		return &usageError{fmt.Sprintf("--%s: %s", flag.Name, usage.what), usage.hint}
+	}
+	value, what := pflag.UnquoteUsage(flag)
+	return &usageError{
+		fmt.Sprintf("--%s: %q is not possible", flag.Name, invalid.GetValue()),
+		fmt.Sprintf("--%s %s: %s", flag.Name, value, what),
+	}
+}
+
+func seeHelp(cmd *cobra.Command) string { return "see " + cmd.CommandPath() + " -h" }

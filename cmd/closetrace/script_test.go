@@ -1,0 +1,99 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                "testdata/script",
+		RequireUniqueNames: true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits":        exits,
+			"unprivileged": unprivileged,
+		},
+	})
+}
+
+// exits CODE COMMAND... runs a command, which has to exit with this code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	checkExit(ts, want, exitOf(ts.Exec(args[1], args[2:]...)))
+}
+
+// unprivileged CODE COMMAND... does the same as nobody.
+func unprivileged(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: unprivileged CODE COMMAND...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	program, err := exec.LookPath(args[1])
+	ts.Check(err)
+	// The script's own folders are not for nobody.
+	dir, err := os.MkdirTemp("", "closetrace")
+	ts.Check(err)
+	defer os.RemoveAll(dir)
+	ts.Check(os.Chmod(dir, 0o755))
+	program = copyProgram(ts, program, dir)
+
+	cmd := exec.Command(program, args[2:]...)
+	cmd.Dir = "/"
+	var stdout, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if os.Geteuid() == 0 {
+		const nobody = 65534
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	} else {
+		ts.Logf("not root: run as the user of this test")
+	}
+	err = cmd.Run()
+	ts.Logf("[stdout]\n%s[stderr]\n%s", &stdout, &stderr)
+	ts.Check(os.WriteFile(ts.MkAbs("stdout.txt"), []byte(stdout.String()), 0o644))
+	ts.Check(os.WriteFile(ts.MkAbs("stderr.txt"), []byte(stderr.String()), 0o644))
+	checkExit(ts, want, exitOf(err))
+}
+
+func copyProgram(ts *testscript.TestScript, program, dir string) string {
+	in, err := os.Open(program)
+	ts.Check(err)
+	defer in.Close()
+	path := filepath.Join(dir, filepath.Base(program))
+	out, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o755)
+	ts.Check(err)
+	_, err = io.Copy(out, in)
+	ts.Check(err)
+	ts.Check(out.Close())
+	return path
+}
+
+func exitOf(err error) int {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.ExitCode()
+	}
+	return -1
+}
+
+func checkExit(ts *testscript.TestScript, want, got int) {
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
