@@ -69,7 +69,6 @@ var socketVerbs = map[string]verb[*socket]{
 	"linger":      {"on|off [SECONDS]", doLinger},
 	"linger2":     {"N", option(unix.IPPROTO_TCP, unix.TCP_LINGER2)},
 	"nodelay":     {"", enable(unix.IPPROTO_TCP, unix.TCP_NODELAY)},
-	"quickack":    {"", enable(unix.IPPROTO_TCP, unix.TCP_QUICKACK)},
 	"repair":      {"", enable(unix.IPPROTO_TCP, unix.TCP_REPAIR)},
 	"sndbuf":      {"BYTES", option(unix.SOL_SOCKET, unix.SO_SNDBUF)},
 	"filter":      {"drop|payload|off [X]", doFilter},

@@ -1,0 +1,175 @@
+package lab
+
+import (
+	"encoding/json"
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+var (
+	client = netip.MustParseAddrPort("127.0.0.1:40000")
+	server = netip.MustParseAddrPort("127.0.0.1:80")
+)
+
+func sampleResult() *Result {
+	return &Result{
+		Netns:   7,
+		StartNS: 100,
+		EndNS:   200,
+		Sockets: map[string]Endpoint{
+			"A":      {client, server},
+			"A.peer": {server, client},
+			"L":      {Local: server},
+			"U":      {},
+		},
+		IDs: map[string]int{"P": 42},
+	}
+}
+
+// ending is one in the window, in the namespace.
+func ending(local, remote, path, fields string) Seen {
+	s := Seen{Path: path, MonoNS: 150, Netns: 7, Fields: map[string]any{}}
+	if local != "" {
+		s.Local = netip.MustParseAddrPort(local)
+	}
+	if remote != "" {
+		s.Remote = netip.MustParseAddrPort(remote)
+	}
+	if err := json.Unmarshal([]byte("{"+fields+"}"), &s.Fields); err != nil {
+		panic(err)
+	}
+	return s
+}
+
+func ofA(path, fields string) Seen {
+	return ending("127.0.0.1:40000", "127.0.0.1:80", path, fields)
+}
+
+func TestCompare(t *testing.T) {
+	early, late, elsewhere := ofA("close.x", ""), ofA("close.x", ""), ofA("close.x", "")
+	early.MonoNS, late.MonoNS, elsewhere.Netns = 99, 201, 8
+	unknownNetns := ofA("close.x", "")
+	unknownNetns.Netns = 0
+	for _, c := range []struct {
+		name, endings string
+		seen          []Seen
+		want          []string // a part of each mismatch
+	}{
+		{"nothing", "", nil, nil},
+		{"match", "A close.x", []Seen{ofA("close.x", "")}, nil},
+		{"missing", "A close.x", nil, []string{"line 4: expected, but not seen: A close.x"}},
+		{"too many", "A close.x", []Seen{ofA("close.x", ""), ofA("close.x", "")},
+			[]string{"not expected, but seen: close.x of 127.0.0.1:40000 to 127.0.0.1:80 (socket A)"}},
+		{"other path", "A close.x", []Seen{ofA("close.y", "")}, []string{"seen close.y of 127.0.0.1:40000 to 127.0.0.1:80, but path is close.y, not close.x"}},
+		{"other socket", "A close.x", []Seen{ending("127.0.0.1:80", "127.0.0.1:40000", "close.x", "")},
+			[]string{"not seen: A close.x", "not expected, but seen: close.x of 127.0.0.1:80 to 127.0.0.1:40000 (socket A.peer)"}},
+		{"outside of window and namespace", "A close.x", []Seen{early, late, elsewhere}, []string{"not seen"}},
+		{"namespace unknown", "A close.x", []Seen{unknownNetns}, nil},
+		{"family not compared", "", []Seen{ofA("recv.fin", "")}, nil},
+		{"any order", "A close.x\nA shutdown.y", []Seen{ofA("shutdown.y", ""), ofA("close.x", "")}, nil},
+		{"strict after loose", "A close.x\nA close.x n=1", []Seen{ofA("close.x", `"n":1`), ofA("close.x", `"n":2`)}, nil},
+		{"boolean", "A close.x fin=true rst=false", []Seen{ofA("close.x", `"fin":true`)}, nil},
+		{"boolean differs", "A close.x rst=true", []Seen{ofA("close.x", `"rst":false`)}, []string{"rst is false, not true"}},
+		{"field missing", "A close.x signal=9", []Seen{ofA("close.x", "")}, []string{"signal is missing, not 9"}},
+		{"nested", "A close.x unread_bytes=5 before=LISTEN pid=@P",
+			[]Seen{ofA("close.x", `"evidence":{"unread_bytes":5},"state":{"before":"LISTEN"},"actor":{"pid":42}`)}, nil},
+		{"two fields", "A close.x n=1 m=2", []Seen{ofA("close.x", `"n":3,"m":4`)}, []string{"n is 3, not 1; m is 4, not 2"}},
+		{"alternatives", "A close.x after=B|C", []Seen{ofA("close.x", `"state":{"after":"C"}`)}, nil},
+		{"at least", "A close.x n=>=5", []Seen{ofA("close.x", `"n":5`)}, nil},
+		{"not enough", "A close.x n=>=5", []Seen{ofA("close.x", `"n":4`)}, []string{"n is 4, not >=5"}},
+		{"at most", "A close.x n=<=5", []Seen{ofA("close.x", `"n":6`)}, []string{"n is 6, not <=5"}},
+		{"range", "A close.x n=1..5", []Seen{ofA("close.x", `"n":5`)}, nil},
+		{"no number", "A close.x n=1..5", []Seen{ofA("close.x", `"n":"many"`)}, []string{"n is many"}},
+		{"helper", "A close.x pid=@P", []Seen{ofA("close.x", `"actor":{"pid":43}`)}, []string{"pid is 43, not @P"}},
+		{"v4-mapped", "A close.x", []Seen{ending("[::ffff:127.0.0.1]:40000", "[::ffff:127.0.0.1]:80", "close.x", "")}, nil},
+		{"listener", "L close.x", []Seen{ending("127.0.0.1:80", "0.0.0.0:0", "close.x", "")}, nil},
+		{"never connected", "U close.x", []Seen{ending("", "", "close.x", ""), ending("0.0.0.0:0", "0.0.0.0:0", "close.x", "")},
+			[]string{"not expected"}},
+		{"forgotten remote", "A close.x", []Seen{ending("127.0.0.1:40000", "0.0.0.0:0", "close.x", "")}, nil},
+		{"forgotten port and local", "A close.x", []Seen{ending("0.0.0.0:40000", "127.0.0.1:0", "close.x", "")}, nil},
+		{"unknown socket", "Z close.x", nil, []string{"not seen: Z close.x"}},
+		{"nearest", "A close.x n=1", []Seen{ofA("shutdown.y", ""), ofA("close.x", `"n":2`)},
+			[]string{"seen close.x of 127.0.0.1:40000 to 127.0.0.1:80, but n is 2", "not expected, but seen: shutdown.y"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			sc := parse(t, "# T.\n-- steps --\n-- endings --\n"+c.endings+"\n")
+			got := Compare(sc, "fentry", sampleResult(), c.seen, Families)
+			if len(got) != len(c.want) {
+				t.Fatalf("%d mismatches, not %d: %v", len(got), len(c.want), got)
+			}
+			for i, want := range c.want {
+				if !strings.Contains(got[i].String(), want) {
+					t.Errorf("%q does not say %q", got[i], want)
+				}
+			}
+		})
+	}
+}
+
+// TestCompareUnseen: what a mode cannot see must not be reported in it.
+func TestCompareUnseen(t *testing.T) {
+	sc := parse(t, "# T.\n-- steps --\n-- endings --\nA shutdown.rd\n-- unseen.tracepoint --\nno change\n")
+	seen := []Seen{ofA("shutdown.rd", "")}
+	if got := Compare(sc, "tracepoint", sampleResult(), seen, Families); len(got) != 1 {
+		t.Errorf("seen where it cannot be: %v", got)
+	}
+	if got := Compare(sc, "tracepoint", sampleResult(), nil, Families); len(got) != 0 {
+		t.Errorf("missed where it cannot be seen: %v", got)
+	}
+	if got := Compare(sc, "kprobe", sampleResult(), seen, Families); len(got) != 0 {
+		t.Errorf("%v", got)
+	}
+}
+
+// TestResultJSON: a result that was kept says the same.
+func TestResultJSON(t *testing.T) {
+	data, err := json.Marshal(sampleResult())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var res Result
+	if err := json.Unmarshal(data, &res); err != nil {
+		t.Fatal(err)
+	}
+	sc := parse(t, "# T.\n-- steps --\n-- endings --\nA close.x pid=@P\nL close.y\nU close.z\n")
+	seen := []Seen{
+		ofA("close.x", `"actor":{"pid":42}`),
+		ending("127.0.0.1:80", "0.0.0.0:0", "close.y", ""),
+		ending("0.0.0.0:0", "0.0.0.0:0", "close.z", ""),
+	}
+	if got := Compare(sc, "fentry", &res, seen, Families); len(got) != 0 {
+		t.Error(got)
+	}
+}
+
+func TestCompareCounters(t *testing.T) {
+	sc := parse(t, "# T.\n-- steps --\n-- endings --\n-- counters --\nTcpOutRsts +1\nTCPAbortOnData any\n")
+	for _, c := range []struct {
+		name     string
+		counters map[string]uint64
+		want     string
+	}{
+		{"as listed", map[string]uint64{"TcpOutRsts": 1, "TCPAbortOnData": 3, "TcpInSegs": 9}, ""},
+		{"did not move", nil, "line 5: the kernel's TcpOutRsts moved by 0, not by 1"},
+		{"not listed", map[string]uint64{"TcpOutRsts": 1, "TCPAbortOnClose": 1}, "TCPAbortOnClose moved by 1, not by 0"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var got []string
+			for _, m := range CompareCounters(sc, &Result{Counters: c.counters}) {
+				got = append(got, m.String())
+			}
+			if text := strings.Join(got, "; "); !strings.Contains(text, c.want) || (c.want == "") != (text == "") {
+				t.Errorf("%q, not %q", text, c.want)
+			}
+		})
+	}
+}
+
+func TestParseCounters(t *testing.T) {
+	got := map[string]uint64{}
+	parseCounters("TcpExt: TCPAbortOnData X\nTcpExt: 5 -1\nTcp: MaxConn OutRsts\nTcp: -1 7\n\nOdd: a\n", got)
+	if len(got) != 2 || got["TCPAbortOnData"] != 5 || got["TcpOutRsts"] != 7 {
+		t.Errorf("%v", got)
+	}
+}
