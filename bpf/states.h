@@ -72,26 +72,74 @@ static __always_inline int state_in_close(const struct sock *sk, u8 old, u8 new)
 	return 0;
 }
 
-/* state_by_task: a change by a task that is not closing: shutdown(2), or
- * connect(2), which Go tells apart by the system call. */
-static __always_inline int state_by_task(const struct sock *sk, u8 old, u8 new)
+/* resets_on_disconnect: tcp_disconnect sends a RST from this state. */
+static __always_inline bool resets_on_disconnect(const struct event *e, u8 old)
 {
-	bool ended = new == TCP_CLOSE && (old == TCP_LISTEN || old == TCP_SYN_SENT);
-	struct call *call;
+	if (e->flags & REPAIR)
+		return false;
+	if (old == TCP_CLOSING || old == TCP_LAST_ACK)
+		return e->unsent;
+	return old != TCP_SYN_SENT;
+}
 
-	if (!moves_to_fin(old, new) && !ended)
-		return 0;
-	if (old == TCP_CLOSING || awaits_fin_ack(old))
-		return 0;
-	call = begin_captured(sk, EVENT_SHUTDOWN);
+/* disconnect_by_task: connect(AF_UNSPEC) and what else calls tcp_disconnect. */
+static __always_inline int disconnect_by_task(const struct sock *sk, u8 old)
+{
+	struct call *call = begin_captured(sk, EVENT_DISCONNECT);
+
 	if (!call)
 		return 0;
-	call->event.flags |= UNDER_LOCK | RETURN_UNSEEN | (ended ? DISCONNECTED : SENT_FIN);
+	call->event.flags |= UNDER_LOCK | RETURN_UNSEEN | DISCONNECTED;
+	call->event.after = TCP_CLOSE;
+	call->last_state = TCP_CLOSE;
+	if (!resets_on_disconnect(&call->event, old))
+		report_open(call);
+	return 0;
+}
+
+/* shutdown_by_task: shutdown(2), or connect(2) on a listener or a connecting
+ * socket, which Go tells apart by the system call. */
+static __always_inline int shutdown_by_task(const struct sock *sk, u8 new, u32 flags)
+{
+	struct call *call = begin_captured(sk, EVENT_SHUTDOWN);
+
+	if (!call)
+		return 0;
+	call->event.flags |= UNDER_LOCK | RETURN_UNSEEN | flags;
 	call->event.after = new;
 	call->event.how = (current_user_call().arg2 & 3) + 1;
 	call->last_state = new;
 	report_open(call);
 	return 0;
+}
+
+/* state_by_task: a change in a task that holds the lock and is not closing. */
+static __always_inline int state_by_task(const struct sock *sk, u8 old, u8 new)
+{
+	if (moves_to_fin(old, new))
+		return shutdown_by_task(sk, new, SENT_FIN);
+	if (new != TCP_CLOSE || old == TCP_CLOSE)
+		return 0;
+	if (BPF_CORE_READ(sk, sk_err))
+		return done(sk, old); /* a segment from the backlog, or tcp_abort */
+	if (old == TCP_LISTEN || old == TCP_SYN_SENT)
+		return shutdown_by_task(sk, new, DISCONNECTED);
+	/* The orderly end may also come from the backlog. */
+	if (old == TCP_ESTABLISHED || old == TCP_CLOSE_WAIT || old == TCP_FIN_WAIT1 ||
+	    old == TCP_SYN_RECV || in_connect())
+		return disconnect_by_task(sk, old);
+	return 0;
+}
+
+/* took_peer_fin: tcp_fin sets SOCK_DONE and then changes the state. */
+static __always_inline bool took_peer_fin(const struct sock *sk, u8 old, u8 new)
+{
+	if (old == new)
+		return false;
+	if (new == TCP_CLOSE_WAIT || new == TCP_CLOSING)
+		return true;
+	return old == TCP_FIN_WAIT2 &&
+	       new == TCP_CLOSE &&sock_flag(BPF_CORE_READ(sk, __sk_common.skc_flags), SOCK_DONE);
 }
 
 /* state_in_call: a later change inside a call that is open; false: another
@@ -113,23 +161,32 @@ static __always_inline bool state_in_call(struct call *call, const struct sock *
 	return true;
 }
 
+/* state_by_softirq: a segment or a timer, no task's doing. */
+static __always_inline int state_by_softirq(struct call *call, const struct sock *sk, u8 old,
+					    u8 new)
+{
+	if (child_of(call, sk)) {
+		call->event.children_dropped++;
+		call->child_before = old;
+		return 0;
+	}
+	if (linger_wait_over(sk, old, new))
+		report_wait_over(sk, 0);
+	if (old == TCP_ESTABLISHED && new == TCP_FIN_WAIT1)
+		return fin_alone(sk);
+	return new == TCP_CLOSE &&old != TCP_CLOSE ? done(sk, old) : 0;
+}
+
 static __always_inline int on_state(const struct sock *sk, u8 old, u8 new)
 {
 	struct call *call = open_call();
 
 	if (!is_tcp(sk))
 		return 0;
-	if (!held_by_task(sk)) {
-		if (child_of(call, sk)) {
-			call->event.children_dropped++;
-			call->child_before = old;
-		} else if (linger_wait_over(sk, old, new)) {
-			report_wait_over(sk, 0);
-		} else if (old == TCP_ESTABLISHED && new == TCP_FIN_WAIT1) {
-			fin_alone(sk);
-		}
-		return 0;
-	}
+	if (took_peer_fin(sk, old, new))
+		on_peer_fin(sk);
+	if (!held_by_task(sk))
+		return state_by_softirq(call, sk, old, new);
 	if (call_is_on(call, sk) && state_in_call(call, sk, old, new))
 		return 0;
 	if (file_is_closing(sk))
@@ -140,7 +197,7 @@ static __always_inline int on_state(const struct sock *sk, u8 old, u8 new)
 		call = begin_call(sk, EVENT_CLOSE);
 		if (call)
 			call->reported = 1;
-		return 0;
+		return new == TCP_CLOSE ? done(sk, old) : 0;
 	}
 	return state_by_task(sk, old, new);
 }

@@ -27,6 +27,7 @@ func (e *decodeError) Hint() string {
 type names struct {
 	resetReason map[uint32]string // enum sk_rst_reason of the running kernel
 	syscall     func(number int32, compat bool) string
+	stack       func(id uint32) []string // kernel functions, innermost first; may be nil
 }
 
 const (
@@ -62,6 +63,11 @@ func (n *names) decode(raw []byte, ev *events.Event) error {
 		Linger2Jiffies: w.Linger2, Signal: w.Signal,
 		Children: w.Children, ChildrenReset: w.ChildrenReset, ChildrenDropped: w.ChildrenDropped,
 		PendingRequests: w.Requests,
+		UserTimeoutMS:   w.UserTimeout, Probes: w.Probes, Retransmits: w.Retransmits,
+		SegmentBytes: w.Segment, SegmentFlags: w.SegmentFlags, Inode: w.Inode, SocketUID: w.SocketUid,
+	}
+	if w.Stack >= 0 && n.stack != nil {
+		ev.Stack = n.stack(uint32(w.Stack))
 	}
 	if ev.Flags.Has(events.TaskContext) {
 		ev.Task = events.Task{PID: w.Pid, TID: w.Tid, UID: w.Uid, Comm: comm(w.Comm)}
