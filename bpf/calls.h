@@ -270,25 +270,32 @@ static __always_inline bool ended_in_error(u8 before, s32 error)
 	       before == TCP_SYN_RECV || before == TCP_CLOSE_WAIT || before == TCP_FIN_WAIT1;
 }
 
-/* done: a segment or a timer ends sk. sk_err is set before. */
-static __always_inline int done(const struct sock *sk, u8 before)
+/*
+ * done: a segment or a timer ends sk; sk_err is set before. In a handshake a
+ * RST and an ICMP error give the same errno, and only the stack tells them
+ * apart. ctx is the program's.
+ */
+static __always_inline int done(void *ctx, const struct sock *sk, u8 before)
 {
-	struct fact fact = { .kind = EVENT_DONE, .stack = -1, .at_rst = before };
+	struct fact fact = { .kind = EVENT_DONE, .stack = -1 };
+	s32 error = BPF_CORE_READ(sk, sk_err);
 
-	if (!ended_in_error(before, BPF_CORE_READ(sk, sk_err)))
+	if (!ended_in_error(before, error))
 		return 0;
+	if (error && (before == TCP_SYN_SENT || before == TCP_SYN_RECV))
+		fact.stack = bpf_get_stackid(ctx, &stacks, BPF_F_REUSE_STACKID);
 	return alone(sk, &fact);
 }
 
 /* tcp_done: what happens inside a call is told by the call. */
-static __always_inline int on_done(const struct sock *sk)
+static __always_inline int on_done(void *ctx, const struct sock *sk)
 {
 	struct call *call = open_call();
 	u8 state = state_of(sk);
 
 	if (call_is_on(call, sk) || child_of(call, sk) || state == TCP_CLOSE)
 		return 0;
-	return done(sk, state);
+	return done(ctx, sk, state);
 }
 
 /* tcp_fin: the peer's FIN was taken, in order. The state is still the old one. */
@@ -347,7 +354,7 @@ static __always_inline int on_active_reset(void *ctx, const struct sock *sk, u32
 		fact.at_rst = call->child_before;
 	} else {
 		/* Nobody's call: who called tcp_send_active_reset is the cause. */
-		fact.stack = bpf_get_stackid(ctx, &stacks, 0);
+		fact.stack = bpf_get_stackid(ctx, &stacks, BPF_F_REUSE_STACKID);
 	}
 	return alone(sk, &fact);
 }

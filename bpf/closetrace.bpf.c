@@ -189,13 +189,13 @@ int kretprobe_tcp_abort(struct pt_regs *ctx)
 SEC("fentry/tcp_done")
 int fentry_tcp_done(u64 *ctx)
 {
-	return on_done((const struct sock *)ctx[0]);
+	return on_done(ctx, (const struct sock *)ctx[0]);
 }
 
 SEC("kprobe/tcp_done")
 int kprobe_tcp_done(struct pt_regs *ctx)
 {
-	return on_done((const struct sock *)ARG1(ctx));
+	return on_done(ctx, (const struct sock *)ARG1(ctx));
 }
 
 SEC("fentry/tcp_fin")
@@ -286,7 +286,7 @@ int tracepoint_tcp_send_reset(u64 *ctx)
 SEC("raw_tp/inet_sock_set_state")
 int tracepoint_inet_sock_set_state(u64 *ctx)
 {
-	return on_state((const struct sock *)ctx[0], ctx[1], ctx[2]);
+	return on_state(ctx, (const struct sock *)ctx[0], ctx[1], ctx[2]);
 }
 
 SEC("raw_tp/tcp_destroy_sock")

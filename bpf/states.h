@@ -114,14 +114,14 @@ static __always_inline int shutdown_by_task(const struct sock *sk, u8 new, u32 f
 }
 
 /* state_by_task: a change in a task that holds the lock and is not closing. */
-static __always_inline int state_by_task(const struct sock *sk, u8 old, u8 new)
+static __always_inline int state_by_task(void *ctx, const struct sock *sk, u8 old, u8 new)
 {
 	if (moves_to_fin(old, new))
 		return shutdown_by_task(sk, new, SENT_FIN);
 	if (new != TCP_CLOSE || old == TCP_CLOSE)
 		return 0;
 	if (BPF_CORE_READ(sk, sk_err))
-		return done(sk, old); /* a segment from the backlog, or tcp_abort */
+		return done(ctx, sk, old); /* a segment from the backlog, or tcp_abort */
 	if (old == TCP_LISTEN || old == TCP_SYN_SENT)
 		return shutdown_by_task(sk, new, DISCONNECTED);
 	/* The orderly end may also come from the backlog. */
@@ -162,8 +162,8 @@ static __always_inline bool state_in_call(struct call *call, const struct sock *
 }
 
 /* state_by_softirq: a segment or a timer, no task's doing. */
-static __always_inline int state_by_softirq(struct call *call, const struct sock *sk, u8 old,
-					    u8 new)
+static __always_inline int state_by_softirq(void *ctx, struct call *call, const struct sock *sk,
+					    u8 old, u8 new)
 {
 	if (child_of(call, sk)) {
 		call->event.children_dropped++;
@@ -174,10 +174,10 @@ static __always_inline int state_by_softirq(struct call *call, const struct sock
 		report_wait_over(sk, 0);
 	if (old == TCP_ESTABLISHED && new == TCP_FIN_WAIT1)
 		return fin_alone(sk);
-	return new == TCP_CLOSE &&old != TCP_CLOSE ? done(sk, old) : 0;
+	return new == TCP_CLOSE &&old != TCP_CLOSE ? done(ctx, sk, old) : 0;
 }
 
-static __always_inline int on_state(const struct sock *sk, u8 old, u8 new)
+static __always_inline int on_state(void *ctx, const struct sock *sk, u8 old, u8 new)
 {
 	struct call *call = open_call();
 
@@ -186,7 +186,7 @@ static __always_inline int on_state(const struct sock *sk, u8 old, u8 new)
 	if (took_peer_fin(sk, old, new))
 		on_peer_fin(sk);
 	if (!held_by_task(sk))
-		return state_by_softirq(call, sk, old, new);
+		return state_by_softirq(ctx, call, sk, old, new);
 	if (call_is_on(call, sk) && state_in_call(call, sk, old, new))
 		return 0;
 	if (file_is_closing(sk))
@@ -197,9 +197,9 @@ static __always_inline int on_state(const struct sock *sk, u8 old, u8 new)
 		call = begin_call(sk, EVENT_CLOSE);
 		if (call)
 			call->reported = 1;
-		return new == TCP_CLOSE ? done(sk, old) : 0;
+		return new == TCP_CLOSE ? done(ctx, sk, old) : 0;
 	}
-	return state_by_task(sk, old, new);
+	return state_by_task(ctx, sk, old, new);
 }
 
 /* on_destroy: the end of every close that leaves the socket in CLOSE. */
