@@ -9,8 +9,13 @@ package main
 import (
 	"context"
 	"os"
+
+	"github.com/closetrace/closetrace/internal/lab"
 )
 
 func main() {
+	if lab.RunHelper() {
+		return // this process is a prop of one of the lab's scenarios
+	}
 	os.Exit(run(context.Background(), system()))
 }

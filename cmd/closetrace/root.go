@@ -46,6 +46,7 @@ const examples = `Examples:
   sudo closetrace -D 5432,6379             connections to a database or a cache
   sudo closetrace --netns web --duration 1m -o wide
   sudo closetrace -o json | jq 'select(.rst)'
+  sudo closetrace lab                      provoke every path here and watch
 `
 
 func newRoot(e *env) *cobra.Command {
@@ -61,7 +62,7 @@ func newRoot(e *env) *cobra.Command {
 	trace := newTrace(e)
 	trace.Use = "trace [flags]"
 	trace.Short = "The same as closetrace without a command"
-	root.AddCommand(trace)
+	root.AddCommand(trace, newLab(e))
 	return root
 }
 

@@ -33,7 +33,7 @@ func narrowColumns() []column {
 		{"COMM", 15, 7, func(e *events.Ending, width int) string { return cut(comm(e.Actor), width) }},
 		{"LOCAL", 21, 6, func(e *events.Ending, width int) string { return address(e.Local, width) }},
 		{"REMOTE", 21, 17, func(e *events.Ending, width int) string { return address(e.Remote, width) }},
-		{"PATH", 22, 11, func(e *events.Ending, width int) string { return cut(title(e), width) }},
+		{"PATH", 20, 11, func(e *events.Ending, width int) string { return cut(title(e), width) }},
 	}
 }
 

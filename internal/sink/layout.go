@@ -14,8 +14,8 @@ var growth = []struct {
 	to   int
 }{
 	{"WHY", 24}, {"LOCAL", 15}, {"COMM", 10}, {"REMOTE", 21}, {"WHY", 40}, {"PATH", 16}, {"LOCAL", 21},
-	{"COMM", 15}, {"PATH", 22}, {"WHY", 60}, {"REMOTE", 31}, {"LOCAL", 31}, {"REMOTE", 47},
-	{"LOCAL", 47}, {"PATH", 30},
+	{"COMM", 15}, {"PATH", 20}, {"WHY", 80}, {"REMOTE", 31}, {"LOCAL", 31}, {"REMOTE", 47},
+	{"LOCAL", 47},
 }
 
 // unlimited is the layout where lines may be as long as they like.

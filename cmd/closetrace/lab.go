@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/kernel"
+	"github.com/closetrace/closetrace/internal/lab"
+	"github.com/closetrace/closetrace/internal/probe"
+)
+
+const labAbout = `closetrace lab provokes every path an ending can take: here, now, with real sockets
+in a private network namespace. It traces itself doing so, and compares what it
+sees, and what the kernel counts, with what has to be.
+
+Without a NAME it runs all scenarios; --list shows them.
+`
+
+const labExamples = `Examples:
+  sudo closetrace lab
+  sudo closetrace lab close.rst.unread close.rst.linger0
+  sudo closetrace lab --attach tracepoint
+  closetrace lab --list
+`
+
+// labFlags are what the command line says about a run of the lab.
+type labFlags struct {
+	list    bool
+	output  format
+	attach  probe.Mode
+	record  string
+	verbose bool
+}
+
+func newLab(e *env) *cobra.Command {
+	l := &labFlags{output: formatTable, attach: probe.Auto}
+	cmd := &cobra.Command{
+		Use:   "lab [NAME...] [flags]",
+		Short: "Provoke every path here, and compare what is seen with what has to be",
+		RunE:  func(cmd *cobra.Command, names []string) error { return l.run(cmd.Context(), e, names) },
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return scenarioNames(), cobra.ShellCompDirectiveNoFileComp
+		},
+		DisableFlagsInUseLine: true,
+	}
+	g := newGroup("Flags")
+	output := choice[format]{&l.output, []format{formatTable, formatJSON}}
+	g.flags.BoolVar(&l.list, "list", false, "list the scenarios and run none")
+	g.flags.VarP(output, "output", "o", "table, or json: an object per scenario")
+	g.flags.Var(attachChoice(&l.attach), "attach", "how: auto takes the first that works of fentry, kprobe,\ntracepoint")
+	g.flags.StringVar(&l.record, "record", "", "keep the events as `DIR`/NAME/events.MODE.jsonl")
+	g.flags.BoolVarP(&l.verbose, "verbose", "v", false, "say on standard error what is attached, and what not, why")
+	g.flags.BoolP("help", "h", false, "print this")
+	m := manual{about: labAbout, groups: []flagGroup{g}, tail: exitCodes + "\n" + labExamples}
+	m.attach(cmd)
+	complete(cmd, "output", output.words())
+	complete(cmd, "attach", attachChoice(&l.attach).words())
+	return cmd
+}
+
+func scenarioNames() []string {
+	all, err := lab.Scenarios()
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, sc := range all {
+		names = append(names, sc.Name)
+	}
+	return names
+}
+
+// chosen are the scenarios of these names, or all.
+func chosen(names []string) ([]*lab.Scenario, error) {
+	if len(names) == 0 {
+		return lab.Scenarios()
+	}
+	var some []*lab.Scenario
+	for _, name := range names {
+		sc, err := lab.Find(name)
+		if err != nil {
+			return nil, &usageError{err.Error(), "closetrace lab --list shows the names"}
+		}
+		some = append(some, sc)
+	}
+	return some, nil
+}
+
+func (l *labFlags) run(ctx context.Context, e *env, names []string) error {
+	scenarios, err := chosen(names)
+	if err != nil {
+		return err
+	}
+	if l.list {
+		return list(e, scenarios)
+	}
+	src, err := e.open(ctx, probe.Options{
+		Attach: l.attach, BufferSize: probe.DefaultBufferSize, Log: logger(e, l.verbose),
+	})
+	if err != nil {
+		return interrupted(ctx, err)
+	}
+	defer src.Close()
+	h := src.Header()
+	fmt.Fprintf(e.stderr, "closetrace: lab on %s by %s\n", h.Kernel, h.Attach)
+
+	s := &session{env: e, header: h, tally: tally{format: l.output, out: e.stdout}, record: l.record}
+	losses, err := s.runAll(ctx, newStream(e, src, &s.witness, 0), scenarios)
+	if errors.Is(err, syscall.EPIPE) {
+		fmt.Fprintln(e.stderr, "closetrace: whoever read the output has closed it; ended")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if losses != (probe.Losses{}) {
+		fmt.Fprintf(e.stderr, "closetrace: %d records lost, %d probes missed: a scenario may have failed for that\n",
+			losses.LostRecords, losses.MissedProbes)
+	}
+	return s.tally.finish(e.stderr, h)
+}
+
+func list(e *env, scenarios []*lab.Scenario) error {
+	width := 0
+	for _, sc := range scenarios {
+		width = max(width, utf8.RuneCountInString(sc.Name))
+	}
+	for _, sc := range scenarios {
+		if _, err := fmt.Fprintf(e.stdout, "%-*s  %s\n", width, sc.Name, sc.Title); err != nil {
+			return outputError(err)
+		}
+	}
+	return nil
+}
+
+// session is a run of the lab.
+type session struct {
+	env     *env
+	header  events.Header
+	witness witness
+	tally   tally
+	record  string // where to keep events, if anywhere
+}
+
+// runAll runs the scenarios one after the other while the stream flows.
+func (s *session) runAll(ctx context.Context, st *stream, scenarios []*lab.Scenario) (probe.Losses, error) {
+	if s.record != "" {
+		st.fact = s.witness.fact
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var losses probe.Losses
+	flowed := make(chan error, 1)
+	go func() {
+		var err error
+		losses, err = st.flow(ctx)
+		stop() // if it ended by itself, nothing more will be seen
+		flowed <- err
+	}()
+	var err error
+	for _, sc := range scenarios {
+		if ctx.Err() != nil {
+			err = errors.New("interrupted")
+			break
+		}
+		if err = s.runOne(ctx, sc); err != nil {
+			break
+		}
+	}
+	stop()
+	if streamErr := <-flowed; streamErr != nil {
+		err = streamErr // the cause of what else went wrong
+	}
+	return losses, err
+}
+
+// runOne runs a scenario and tells its verdict. An error ends the whole run.
+func (s *session) runOne(ctx context.Context, sc *lab.Scenario) error {
+	s.witness.forget()
+	res, err := sc.Run(ctx, func(res *lab.Result) { s.settle(ctx, sc, res) })
+	switch {
+	case ctx.Err() != nil:
+		return errors.New("interrupted")
+	case errors.Is(err, syscall.EPERM) && res.Netns == 0:
+		return &kernel.Error{
+			Kind: kernel.ErrPrivilege, What: "the lab may not make a network namespace: " + err.Error(),
+			Next: "run as root: sudo closetrace lab",
+		}
+	}
+	v := newVerdict(sc, s.header.Attach)
+	switch {
+	case err != nil:
+		v.fail(err.Error())
+	case res.NotPossible != "":
+		v.Verdict, v.Reason = notPossible, res.NotPossible
+	default:
+		v.judge(sc, res, s.witness.endings(res))
+		if s.record != "" {
+			if err := keep(s.record, sc, s.header, res, s.witness.facts(res)); err != nil {
+				return err
+			}
+		}
+	}
+	return outputError(s.tally.add(v))
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/lab"
+)
+
+// witness is the sink that remembers, for the scenario that runs.
+type witness struct {
+	mu   sync.Mutex
+	seen []events.Ending
+	raw  []events.Event
+}
+
+// Write remembers an ending.
+func (w *witness) Write(e *events.Ending) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	kept := *e
+	if e.Actor != nil {
+		actor := *e.Actor
+		kept.Actor = &actor
+	}
+	w.seen = append(w.seen, kept)
+	return nil
+}
+
+// Flush and Close have nothing to do.
+func (w *witness) Flush() error { return nil }
+func (w *witness) Close() error { return nil }
+
+// fact remembers an event.
+func (w *witness) fact(ev *events.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.raw = append(w.raw, *ev)
+}
+
+// forget makes room for the next scenario.
+func (w *witness) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.seen, w.raw = w.seen[:0], w.raw[:0]
+}
+
+// endings are those of a run, as far as a scenario speaks of them.
+func (w *witness) endings(res *lab.Result) []events.Ending {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var of []events.Ending
+	for _, e := range w.seen {
+		if within(res, e.Netns, e.MonoNS) && slices.Contains(lab.Families, e.Path.Family()) {
+			of = append(of, e)
+		}
+	}
+	return of
+}
+
+// facts are the events of a run.
+func (w *witness) facts(res *lab.Result) []events.Event {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var of []events.Event
+	for _, ev := range w.raw {
+		if within(res, ev.Netns, ev.MonoNS) {
+			of = append(of, ev)
+		}
+	}
+	return of
+}
+
+func within(res *lab.Result, netns uint32, monoNS uint64) bool {
+	return netns == res.Netns && monoNS >= res.StartNS && monoNS <= res.EndNS
+}
+
+// How long a scenario may take to be seen.
+const (
+	// seenTime bounds the wait for the expected endings.
+	seenTime = 5 * time.Second
+	// quietTime is how long nothing else may come after them: longer than a
+	// tick of the probe and than the classifier holds a verdict back.
+	quietTime = 150 * time.Millisecond
+)
+
+// settle waits until the expected endings have been seen, or too long, and then
+// for what must not come.
+func (s *session) settle(ctx context.Context, sc *lab.Scenario, res *lab.Result) {
+	for end := time.Now().Add(seenTime); ctx.Err() == nil && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if len(compare(sc, s.header.Attach, res, s.witness.endings(res))) == 0 {
+			break
+		}
+	}
+	time.Sleep(quietTime)
+}
+
+func compare(sc *lab.Scenario, mode string, res *lab.Result, seen []events.Ending) []lab.Mismatch {
+	var all []lab.Seen
+	for i := range seen {
+		e := &seen[i]
+		all = append(all, lab.Seen{
+			Local: e.Local, Remote: e.Remote, Path: string(e.Path), Fields: fields(e),
+			MonoNS: e.MonoNS, Netns: e.Netns,
+		})
+	}
+	return lab.Compare(sc, mode, res, all, lab.Families)
+}
+
+// fields is the decoded JSON form of an ending, its numbers digit by digit.
+func fields(e *events.Ending) map[string]any {
+	d := json.NewDecoder(bytes.NewReader(e.AppendJSON(nil)))
+	d.UseNumber()
+	var f map[string]any
+	if err := d.Decode(&f); err != nil {
+		return nil // an ending without fields, which no expectation fits
+	}
+	return f
+}
+
+// recordHead is the first line of a scenario's record: the header of any record
+// and what the scenario's run left behind.
+type recordHead struct {
+	events.Header
+	Run *lab.Result `json:"run"`
+}
+
+// keep writes the record of a run.
+func keep(dir string, sc *lab.Scenario, h events.Header, res *lab.Result, facts []events.Event) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(recordHead{h, res}); err != nil {
+		return fmt.Errorf("recording %s: %w", sc.Name, err)
+	}
+	for i := range facts {
+		if err := enc.Encode(&facts[i]); err != nil {
+			return fmt.Errorf("recording %s: %w", sc.Name, err)
+		}
+	}
+	dir = filepath.Join(dir, sc.Name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("recording %s: %w", sc.Name, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "events."+h.Attach+".jsonl"), b.Bytes(), 0o644); err != nil {
+		return fmt.Errorf("recording %s: %w", sc.Name, err)
+	}
+	return nil
+}

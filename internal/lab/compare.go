@@ -1,0 +1,186 @@
+package lab
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Families are the families of endings that the scenario files list
+// completely. Endings of other families are not compared.
+var Families = []string{"close", "shutdown"}
+
+// Seen is one ending as a tracer reported it, live or from a record.
+type Seen struct {
+	Local, Remote netip.AddrPort
+	Path          string
+	// Fields is the ending's decoded JSON form.
+	Fields map[string]any
+	// MonoNS is when it happened, on CLOCK_MONOTONIC. Netns is the inode
+	// number of its network namespace, 0 if it is not known.
+	MonoNS uint64
+	Netns  uint32
+}
+
+func (s Seen) String() string {
+	return fmt.Sprintf("%s of %v to %v", s.Path, s.Local, s.Remote)
+}
+
+// Mismatch is one difference between what a scenario expects and what was seen.
+type Mismatch struct {
+	Line int    // of the expectation in the scenario's file, 0 if there is none
+	Text string // in plain words
+}
+
+func (m Mismatch) String() string {
+	if m.Line == 0 {
+		return m.Text
+	}
+	return fmt.Sprintf("line %d: %s", m.Line, m.Text)
+}
+
+// Compare says where the endings seen in one attach mode differ from those that
+// the scenario expects. Endings outside of the run's window, of other
+// namespaces, or of families not listed are ignored; anything else that the
+// scenario does not list is a mismatch. It is a pure function.
+func Compare(sc *Scenario, mode string, res *Result, seen []Seen, families []string) []Mismatch {
+	seen = slices.DeleteFunc(slices.Clone(seen), func(s Seen) bool { return !res.covers(s, families) })
+	want := sc.Expected(mode)
+	chosen := assign(want, seen, res)
+
+	used := make([]bool, len(seen))
+	for _, i := range chosen {
+		if i >= 0 {
+			used[i] = true
+		}
+	}
+	var out []Mismatch
+	for w, e := range want {
+		if chosen[w] < 0 {
+			out = append(out, explain(e, res, seen, used))
+		}
+	}
+	for i, s := range seen {
+		if !used[i] {
+			text := fmt.Sprintf("not expected, but seen: %s%s", s, nameOf(s, res))
+			out = append(out, Mismatch{Text: text})
+		}
+	}
+	return out
+}
+
+// covers reports whether an ending belongs to this run and is to be compared.
+func (r *Result) covers(s Seen, families []string) bool {
+	family, _, _ := strings.Cut(s.Path, ".")
+	return slices.Contains(families, family) &&
+		s.MonoNS >= r.StartNS && s.MonoNS <= r.EndNS &&
+		(s.Netns == 0 || s.Netns == r.Netns)
+}
+
+// assign gives each expectation an ending of its own that fulfils it, or -1,
+// such that as many as possible have one (augmenting paths).
+func assign(want []Expectation, seen []Seen, res *Result) []int {
+	owner := make([]int, len(seen))
+	chosen := make([]int, len(want))
+	for i := range owner {
+		owner[i] = -1
+	}
+	var try func(w int, visited []bool) bool
+	try = func(w int, visited []bool) bool {
+		for i, s := range seen {
+			if visited[i] || len(differences(want[w], s, res)) > 0 {
+				continue
+			}
+			visited[i] = true
+			if owner[i] < 0 || try(owner[i], visited) {
+				owner[i], chosen[w] = w, i
+				return true
+			}
+		}
+		return false
+	}
+	for w := range want {
+		chosen[w] = -1
+		try(w, make([]bool, len(seen)))
+	}
+	return chosen
+}
+
+// differences says how an ending differs from an expectation, most telling first.
+func differences(e Expectation, s Seen, res *Result) []string {
+	var out []string
+	if ep, ok := res.Sockets[e.Socket]; !ok {
+		out = append(out, fmt.Sprintf("the run has no socket %s", e.Socket))
+	} else if !sameSocket(ep, s) {
+		out = append(out, fmt.Sprintf("it is another socket: %v to %v", s.Local, s.Remote))
+	}
+	if s.Path != e.Path {
+		out = append(out, fmt.Sprintf("path is %s, not %s", s.Path, e.Path))
+	}
+	for _, f := range e.Fields {
+		got, ok := lookup(s.Fields, f.Key)
+		switch {
+		case !ok && (f.Value == "false" || f.Value == "0"):
+		case !ok:
+			out = append(out, fmt.Sprintf("%s is missing, not %s", f.Key, f.Value))
+		case !f.matches(got, res.IDs):
+			out = append(out, fmt.Sprintf("%s is %s, not %s", f.Key, got, f.Value))
+		}
+	}
+	return out
+}
+
+// sameSocket compares addresses. The kernel forgets some: tcp_disconnect clears
+// the remote address and the local one if it was chosen by the kernel, so an
+// unspecified remote address that was seen fits any, if the local port agrees.
+func sameSocket(want Endpoint, s Seen) bool {
+	want, got := want.unmap(), Endpoint{s.Local, s.Remote}.unmap()
+	if got == want {
+		return true
+	}
+	forgotten := blank(got.Remote) &&
+		(got.Local.Addr() == want.Local.Addr() || !got.Local.Addr().IsValid() || got.Local.Addr().IsUnspecified())
+	return forgotten && got.Local.Port() == want.Local.Port()
+}
+
+// blank reports whether an address says nothing: none at all, or 0.0.0.0:0.
+func blank(a netip.AddrPort) bool {
+	return a.Port() == 0 && (!a.Addr().IsValid() || a.Addr().IsUnspecified())
+}
+
+// explain says why an expectation has no ending: the nearest unused one of the
+// same socket differs, or there is none.
+func explain(e Expectation, res *Result, seen []Seen, used []bool) Mismatch {
+	best := -1
+	var why []string
+	for i, s := range seen {
+		if used[i] || !sameSocket(res.Sockets[e.Socket], s) {
+			continue
+		}
+		if diff := differences(e, s, res); best < 0 || s.Path == e.Path && seen[best].Path != e.Path ||
+			(s.Path == e.Path) == (seen[best].Path == e.Path) && len(diff) < len(why) {
+			best, why = i, diff
+		}
+	}
+	if best < 0 {
+		return Mismatch{Line: e.Line, Text: fmt.Sprintf("expected, but not seen: %s", e)}
+	}
+	used[best] = true
+	return Mismatch{Line: e.Line, Text: fmt.Sprintf("expected %s; seen %s, but %s", e, seen[best], strings.Join(why, "; "))}
+}
+
+// nameOf returns " (socket A)" if a socket of the run has the ending's addresses.
+func nameOf(s Seen, res *Result) string {
+	var names []string
+	for name, ep := range res.Sockets {
+		if sameSocket(ep, s) {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	slices.Sort(names)
+	return " (socket " + strings.Join(names, ", ") + ")"
+}

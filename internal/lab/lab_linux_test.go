@@ -1,0 +1,62 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) {
+	if RunHelper() {
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// run runs a scenario without a tracer. Only the lack of the right to make
+// namespaces is a reason to skip.
+func run(t *testing.T, sc *Scenario) *Result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	res, err := sc.Run(ctx, nil)
+	if errors.Is(err, unix.EPERM) && res.Netns == 0 {
+		t.Skip("not possible here: ", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
+
+// TestScenarios runs every scenario's steps and compares what the application
+// sees and what the kernel counts.
+func TestScenarios(t *testing.T) {
+	all, err := Scenarios()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sc := range all {
+		t.Run(sc.Name, func(t *testing.T) {
+			res := run(t, sc)
+			if res.NotPossible != "" {
+				t.Skip("not possible here: ", res.NotPossible)
+			}
+			for _, m := range CompareCounters(sc, res) {
+				t.Error(m)
+			}
+			for _, e := range sc.Endings {
+				if _, ok := res.Sockets[e.Socket]; !ok {
+					t.Errorf("line %d: the run has no socket %s", e.Line, e.Socket)
+				}
+			}
+			if res.StartNS == 0 || res.EndNS < res.StartNS {
+				t.Errorf("window from %d to %d", res.StartNS, res.EndNS)
+			}
+		})
+	}
+}

@@ -1,0 +1,106 @@
+//go:build linux
+
+package lab
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// needs returns the scenario's conditions, with those that follow from its
+// family.
+func (sc *Scenario) needs() []string {
+	if sc.Family == IPv4 {
+		return sc.Needs
+	}
+	return append([]string{"ipv6"}, sc.Needs...)
+}
+
+// unmet says why a need does not hold here; "" means that it holds. It runs in
+// the scenario's namespace.
+func (r *room) unmet(need string) (reason string, err error) {
+	if version, ok := strings.CutPrefix(need, "kernel>="); ok {
+		return kernelOlder(version)
+	}
+	if key, ok := strings.CutPrefix(need, "sysctl "); ok {
+		if _, err := os.Stat(sysctlPath(key)); err != nil {
+			return err.Error(), nil
+		}
+		return "", nil
+	}
+	switch need {
+	case "cap_net_admin":
+		return lacksCapability(unix.CAP_NET_ADMIN)
+	case "ipv6":
+		if _, err := os.Stat("/proc/thread-self/net/if_inet6"); err != nil {
+			return "this kernel has no IPv6: " + err.Error(), nil
+		}
+		return "", r.until("ready", loopbackV6)
+	case "init-netns-orphans":
+		err := outside(func() error { return unix.Access(sysctlPath(maxOrphans), unix.W_OK) })
+		if err != nil {
+			return fmt.Sprintf("%s is global and cannot be set from here: %v", maxOrphans, err), nil
+		}
+		return "", nil
+	}
+	return "", fmt.Errorf("unknown need")
+}
+
+const maxOrphans = "net.ipv4.tcp_max_orphans"
+
+// kernelOlder says if the running kernel is older than a release such as 5.14.
+func kernelOlder(than string) (string, error) {
+	var un unix.Utsname
+	if err := unix.Uname(&un); err != nil {
+		return "", err
+	}
+	release := unix.ByteSliceToString(un.Release[:])
+	var major, minor, wantMajor, wantMinor int
+	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err != nil {
+		return "", fmt.Errorf("kernel release %q: %w", release, err)
+	}
+	if _, err := fmt.Sscanf(than, "%d.%d", &wantMajor, &wantMinor); err != nil {
+		return "", fmt.Errorf("release %q: %w", than, err)
+	}
+	if major > wantMajor || major == wantMajor && minor >= wantMinor {
+		return "", nil
+	}
+	return "this is " + release, nil
+}
+
+// lacksCapability says if the thread does not have a capability in effect.
+func lacksCapability(capability int) (string, error) {
+	status, err := os.ReadFile("/proc/thread-self/status")
+	if err != nil {
+		return "", err
+	}
+	_, rest, _ := bytes.Cut(status, []byte("CapEff:"))
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	set, err := strconv.ParseUint(string(bytes.TrimSpace(line)), 16, 64)
+	if err != nil {
+		return "", fmt.Errorf("effective capabilities: %w", err)
+	}
+	if set&(1<<capability) == 0 {
+		return "it is not in the effective set", nil
+	}
+	return "", nil
+}
+
+// loopbackV6 tries to use ::1, which is there only a moment after the device
+// came up.
+func loopbackV6() (string, error) {
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrInet6{Addr: [16]byte{15: 1}}); err != nil {
+		return err.Error(), nil
+	}
+	return "ready", nil
+}

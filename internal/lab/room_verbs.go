@@ -1,0 +1,273 @@
+//go:build linux
+
+package lab
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// doPair makes a connection from A to B. Its listener stays open, so that
+// closing it is no ending within the window.
+func doPair(r *room, _ struct{}, args []string) (string, error) {
+	hidden := "Listener of " + args[0]
+	if err := r.listen(hidden, nil); err != nil {
+		return "", err
+	}
+	if _, err := doConnect(r, struct{}{}, []string{args[0], hidden}); err != nil {
+		return "", err
+	}
+	return doAccept(r, struct{}{}, []string{args[1], hidden})
+}
+
+func doListen(r *room, _ struct{}, args []string) (string, error) {
+	return "", r.listen(args[0], args[1:])
+}
+
+// listen makes a listener. Options: backlog N, reuseport, fastopen (a queue of
+// 16), port-of L (the same port as L).
+func (r *room) listen(name string, options []string) error {
+	s, err := r.open(name)
+	if err != nil {
+		return err
+	}
+	fd := int(s.fd.Load())
+	backlog, port := 16, uint16(0)
+	for len(options) > 0 && err == nil {
+		option := options[0]
+		options = options[1:]
+		value := ""
+		if (option == "backlog" || option == "port-of") && len(options) > 0 {
+			value, options = options[0], options[1:]
+		}
+		switch option {
+		case "backlog":
+			backlog, err = strconv.Atoi(value)
+		case "port-of":
+			port = r.res.Sockets[value].Local.Port()
+		case "reuseport":
+			err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+		case "fastopen":
+			err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_FASTOPEN, 16)
+		default:
+			err = fmt.Errorf("unknown option %q", option)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if err := unix.Bind(fd, r.address(port)); err != nil {
+		return err
+	}
+	if err := unix.Listen(fd, backlog); err != nil {
+		return err
+	}
+	r.note(s)
+	return nil
+}
+
+func doSocket(r *room, _ struct{}, args []string) (string, error) {
+	_, err := r.open(args[0])
+	return "", err
+}
+
+// doConnect connects A, which it makes unless "socket A" has, to the port of L.
+// Options: nonblock, and fastopen TEXT, which sends TEXT with the SYN.
+func doConnect(r *room, _ struct{}, args []string) (string, error) {
+	to, ok := r.res.Sockets[args[1]]
+	if !ok {
+		return "", fmt.Errorf("no socket %s", args[1])
+	}
+	s, err := r.sockets[args[0]], error(nil)
+	if s == nil {
+		if s, err = r.open(args[0]); err != nil {
+			return "", err
+		}
+	}
+	nonblock, fastopen := false, ""
+	for options := args[2:]; len(options) > 0; options = options[1:] {
+		switch {
+		case options[0] == "nonblock":
+			nonblock = true
+		case options[0] == "fastopen" && len(options) > 1:
+			fastopen, options = options[1], options[1:]
+		default:
+			return "", fmt.Errorf("unknown option %q", options[0])
+		}
+	}
+	return "", r.connect(s, to.Local.Port(), nonblock, fastopen)
+}
+
+func doAccept(r *room, _ struct{}, args []string) (string, error) {
+	l := r.sockets[args[1]]
+	if l == nil {
+		return "", fmt.Errorf("no socket %s", args[1])
+	}
+	fd, err := l.use()
+	if err != nil {
+		return "", err
+	}
+	if err := r.poll(fd, unix.POLLIN); err != nil {
+		return "", err
+	}
+	child, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC)
+	if err != nil {
+		return "", err
+	}
+	_, err = r.adopt(args[0], child)
+	return "", err
+}
+
+// doDup makes another descriptor of the same file.
+func doDup(r *room, _ struct{}, args []string) (string, error) {
+	s := r.sockets[args[0]]
+	if s == nil {
+		return "", fmt.Errorf("no socket %s", args[0])
+	}
+	fd, err := s.use()
+	if err != nil {
+		return "", err
+	}
+	fd, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	_, err = r.adopt(args[1], fd)
+	return "", err
+}
+
+func doSpawn(r *room, _ struct{}, args []string) (string, error) {
+	return "", r.spawn(args[0], args[1:])
+}
+
+func (r *room) thread(name string) (*thread, error) {
+	t := r.threads[name]
+	if t == nil {
+		return nil, fmt.Errorf("no thread %s", name)
+	}
+	return t, nil
+}
+
+func doWait(r *room, _ struct{}, args []string) (string, error) {
+	t, err := r.thread(args[0])
+	if err != nil {
+		return "", err
+	}
+	return t.wait()
+}
+
+// doBlocked waits until a thread sleeps in its system call.
+func doBlocked(r *room, _ struct{}, args []string) (string, error) {
+	t, err := r.thread(args[0])
+	if err != nil {
+		return "", err
+	}
+	if _, ok := blockable[args[1]]; !ok {
+		return "", fmt.Errorf("cannot tell whether a thread sleeps in %q", args[1])
+	}
+	return "", r.until(args[1], func() (string, error) { return t.blockedIn(args[1]) })
+}
+
+// doSignal interrupts a thread's system call with a signal.
+func doSignal(r *room, _ struct{}, args []string) (string, error) {
+	t, err := r.thread(args[0])
+	if err != nil {
+		return "", err
+	}
+	if args[1] != "USR1" {
+		return "", fmt.Errorf("only USR1 gets through to a thread, not %q", args[1])
+	}
+	return "", t.interrupt(unix.SIGUSR1)
+}
+
+// doSysctl sets a setting of the scenario's namespace.
+func doSysctl(_ *room, _ struct{}, args []string) (string, error) {
+	key, value, err := setting(args[0])
+	if err != nil {
+		return "", err
+	}
+	return "", os.WriteFile(sysctlPath(key), []byte(value), 0o644)
+}
+
+// doGlobal sets a setting of the whole machine, for as short as possible.
+func doGlobal(r *room, _ struct{}, args []string) (string, error) {
+	key, value, err := setting(args[0])
+	if err != nil {
+		return "", err
+	}
+	return "", r.setGlobal(key, value)
+}
+
+func doRestore(r *room, _ struct{}, args []string) (string, error) {
+	return "", r.restore(args[0])
+}
+
+func setting(text string) (key, value string, err error) {
+	key, value, ok := strings.Cut(text, "=")
+	if !ok || strings.ContainsAny(key, "/") || strings.Contains(key, "..") {
+		return "", "", fmt.Errorf("want KEY=VALUE, not %q", text)
+	}
+	return key, value, nil
+}
+
+// doCounter waits until a kernel counter has moved by at least N.
+func doCounter(r *room, _ struct{}, args []string) (string, error) {
+	want, err := parseCounterWant(strings.Join(args, " "), 0)
+	if err != nil {
+		return "", err
+	}
+	return "", r.until("enough", func() (string, error) {
+		now, err := readCounters()
+		moved := now[want.Name] - r.base[want.Name]
+		if moved >= want.Delta {
+			return "enough", err
+		}
+		return fmt.Sprintf("%s moved by %d", want.Name, moved), err
+	})
+}
+
+// doRequests waits until a listener has N handshakes in progress.
+func doRequests(r *room, _ struct{}, args []string) (string, error) {
+	return "", r.until(args[1], func() (string, error) {
+		all, err := entries()
+		n := 0
+		for _, e := range all {
+			if e.state == "SYN_RECV" && e.Local == r.res.Sockets[args[0]].Local {
+				n++
+			}
+		}
+		return strconv.Itoa(n), err
+	})
+}
+
+// doSleep is for the kernel's own timers only: nothing else needs sleep.
+func doSleep(r *room, _ struct{}, args []string) (string, error) {
+	ms, err := strconv.Atoi(args[0])
+	if err != nil {
+		return "", err
+	}
+	select {
+	case <-time.After(time.Duration(ms) * time.Millisecond):
+	case <-r.ctx.Done():
+	}
+	return "", r.ctx.Err()
+}
+
+// awaitState waits until a socket is in a state, or in one of several: a|b.
+func (r *room) awaitState(name, want string) error {
+	return r.until(want, func() (string, error) {
+		state, err := r.tcpState(name)
+		for one := range strings.SplitSeq(want, "|") {
+			if state == one {
+				state = want
+				break
+			}
+		}
+		return state, err
+	})
+}

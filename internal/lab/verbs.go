@@ -1,0 +1,140 @@
+//go:build linux
+
+package lab
+
+import (
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// verb is one word of the step language. Its usage says which arguments it
+// takes: those in brackets are optional, and "..." stands for any number.
+type verb[T any] struct {
+	usage string
+	do    func(r *room, actor T, args []string) (outcome string, err error)
+}
+
+// count returns the least and the greatest number of arguments.
+func (v verb[T]) count() (least, most int) {
+	for word := range strings.FieldsSeq(v.usage) {
+		switch {
+		case word == "...":
+			return least, 1 << 30
+		case strings.HasPrefix(word, "["):
+			most++
+		default:
+			least, most = least+1, most+1
+		}
+	}
+	return least, most
+}
+
+// roomVerbs make things or concern the whole room; no name stands before them.
+var roomVerbs = map[string]verb[struct{}]{
+	"pair":     {"A B", doPair},
+	"listen":   {"L [option] ...", doListen},
+	"socket":   {"A", doSocket},
+	"connect":  {"A L [option] ...", doConnect},
+	"accept":   {"B L", doAccept},
+	"dup":      {"A NEW", doDup},
+	"spawn":    {"P A ...", doSpawn},
+	"wait":     {"T", doWait},
+	"blocked":  {"T recv|close", doBlocked},
+	"signal":   {"T USR1", doSignal},
+	"sysctl":   {"KEY=VALUE", doSysctl},
+	"global":   {"KEY=VALUE", doGlobal},
+	"restore":  {"KEY", doRestore},
+	"counter":  {"NAME +N", doCounter},
+	"requests": {"L N", doRequests},
+	"sleep":    {"MILLISECONDS", doSleep},
+}
+
+// socketVerbs are what a socket does; its name stands before them.
+var socketVerbs = map[string]verb[*socket]{
+	"bind":        {"", doBind},
+	"send":        {"N", doSend},
+	"sendtext":    {"TEXT", doSendText},
+	"fill":        {"", doFill},
+	"urgent":      {"", doUrgent},
+	"recv":        {"[N]", doRecv},
+	"recv-block":  {"N", doRecvBlock},
+	"recv-urgent": {"", doRecvUrgent},
+	"peek":        {"N", doPeek},
+	"unread":      {"N", doUnread},
+	"queued":      {"N", doQueued},
+	"connected":   {"", doConnected},
+	"error":       {"", doError},
+	"linger":      {"on|off [SECONDS]", doLinger},
+	"linger2":     {"N", option(unix.IPPROTO_TCP, unix.TCP_LINGER2)},
+	"nodelay":     {"", enable(unix.IPPROTO_TCP, unix.TCP_NODELAY)},
+	"quickack":    {"", enable(unix.IPPROTO_TCP, unix.TCP_QUICKACK)},
+	"repair":      {"", enable(unix.IPPROTO_TCP, unix.TCP_REPAIR)},
+	"sndbuf":      {"BYTES", option(unix.SOL_SOCKET, unix.SO_SNDBUF)},
+	"filter":      {"drop|payload|off [X]", doFilter},
+	"close":       {"", doClose},
+	"dup2":        {"", doDup2},
+	"close-range": {"", doCloseRange},
+	"shutdown":    {"rd|wr|rdwr", doShutdown},
+}
+
+// helperVerbs are what a helper process does; its name stands before them.
+var helperVerbs = map[string]verb[*helper]{
+	"close":        {"A", doHelperClose},
+	"exit":         {"CODE", doHelperExit},
+	"kill":         {"", doHelperKill},
+	"exec-cloexec": {"", doHelperExec},
+}
+
+// stateVerb is apart: its name may also be a socket that no descriptor of this
+// process stands for, such as A.peer.
+const stateVerb = "state"
+
+// bind finds what a step does, without doing it.
+func (r *room) bind(st Step) (do func() (string, error), err error) {
+	if st.Verb == "start" {
+		return func() (string, error) { return "", r.start(st.Args[0], *st.Inner) }, nil
+	}
+	if st.Verb == stateVerb && len(st.Args) == 1 {
+		return func() (string, error) { return "", r.awaitState(st.Name, st.Args[0]) }, nil
+	}
+	if st.Name == "" {
+		return bindVerb(r, roomVerbs, struct{}{}, st)
+	}
+	if h := r.helpers[st.Name]; h != nil {
+		return bindVerb(r, helperVerbs, h, st)
+	}
+	if s := r.sockets[st.Name]; s != nil {
+		return bindVerb(r, socketVerbs, s, st)
+	}
+	return nil, fmt.Errorf("no socket or helper %s", st.Name)
+}
+
+func bindVerb[T any](r *room, table map[string]verb[T], actor T, st Step) (func() (string, error), error) {
+	v, ok := table[st.Verb]
+	if !ok {
+		return nil, fmt.Errorf("unknown verb %q", st.Verb)
+	}
+	if least, most := v.count(); len(st.Args) < least || len(st.Args) > most {
+		return nil, fmt.Errorf("usage: %s %s", st.Verb, v.usage)
+	}
+	return func() (string, error) { return v.do(r, actor, st.Args) }, nil
+}
+
+// checkVerbs looks up all verbs before anything is done.
+func (r *room) checkVerbs() error {
+	for _, st := range r.sc.Steps {
+		if st.Inner != nil {
+			st = *st.Inner
+		}
+		_, isRoom := roomVerbs[st.Verb]
+		_, isSocket := socketVerbs[st.Verb]
+		_, isHelper := helperVerbs[st.Verb]
+		if st.Name == "" && isRoom || st.Name != "" && (isSocket || isHelper || st.Verb == stateVerb) {
+			continue
+		}
+		return fmt.Errorf("%s%s:%d: unknown verb in %q", r.sc.Name, extension, st.Line, st.Text)
+	}
+	return nil
+}
