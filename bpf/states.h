@@ -108,8 +108,9 @@ static __always_inline int shutdown_by_task(const struct sock *sk, u8 new, u32 f
 	call->event.flags |= UNDER_LOCK | RETURN_UNSEEN | flags;
 	call->event.after = new;
 	call->event.how = (current_user_call().arg2 & 3) + 1;
-	call->last_state = new;
 	report_open(call);
+	if (call->event.before != TCP_LISTEN)
+		call->sk = 0; /* a listener's children are reset next */
 	return 0;
 }
 
@@ -142,14 +143,24 @@ static __always_inline bool took_peer_fin(const struct sock *sk, u8 old, u8 new)
 	       new == TCP_CLOSE &&sock_flag(BPF_CORE_READ(sk, __sk_common.skc_flags), SOCK_DONE);
 }
 
-/* state_in_call: a later change inside a call that is open; false: another
- * socket took the address since. */
-static __always_inline bool state_in_call(struct call *call, const struct sock *sk, u8 old, u8 new)
+/* continues: a change belongs to the close that is open on sk, and not to
+ * another socket at the same address. Once the close has made sk an orphan,
+ * there is no other call on it; before, softirq may have gone ahead of us only
+ * if the close waits under SO_LINGER. */
+static __always_inline bool continues(const struct call *call, const struct sock *sk, u8 old,
+				      u8 new)
 {
-	unsigned long bits = BPF_CORE_READ(sk, __sk_common.skc_flags);
-
-	if (old != call->last_state || (old == new && !sock_flag(bits, SOCK_DEAD)))
+	if (!call_is_on(call, sk) || call->event.kind != EVENT_CLOSE)
 		return false;
+	if (sock_flag(BPF_CORE_READ(sk, __sk_common.skc_flags), SOCK_DEAD))
+		return call->event.local_port ==
+		       bpf_ntohs(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport));
+	return old == call->last_state && old != new;
+}
+
+/* state_in_call: a later change inside a close. */
+static __always_inline void state_in_call(struct call *call, const struct sock *sk, u8 old, u8 new)
+{
 	if (call->waiting && !awaits_fin_ack(new)) {
 		call->waiting = 0;
 		report_wait_over(sk, 0);
@@ -158,7 +169,6 @@ static __always_inline bool state_in_call(struct call *call, const struct sock *
 		call->event.after = new;
 	call->event.at_rst = old;
 	call->last_state = new == TCP_CLOSE ? old : new;
-	return true;
 }
 
 /* state_by_softirq: a segment or a timer, no task's doing. */
@@ -187,14 +197,16 @@ static __always_inline int on_state(void *ctx, const struct sock *sk, u8 old, u8
 		on_peer_fin(sk);
 	if (!held_by_task(sk))
 		return state_by_softirq(ctx, call, sk, old, new);
-	if (call_is_on(call, sk) && state_in_call(call, sk, old, new))
+	if (continues(call, sk, old, new)) {
+		state_in_call(call, sk, old, new);
 		return 0;
+	}
 	if (file_is_closing(sk))
 		return state_in_close(sk, old, new);
 	if (sock_flag(BPF_CORE_READ(sk, __sk_common.skc_flags), SOCK_DEAD)) {
 		/* Not a close: an orphan that ends in some task's hands. Mark it,
 		 * so that its tcp_destroy_sock is not taken for one. */
-		call = begin_call(sk, EVENT_CLOSE);
+		call = begin_call(sk, 0);
 		if (call)
 			call->reported = 1;
 		return new == TCP_CLOSE ? done(ctx, sk, old) : 0;
@@ -211,7 +223,8 @@ static __always_inline int on_destroy(const struct sock *sk)
 	if (!is_tcp(sk) || !held_by_task(sk))
 		return 0;
 	if (call_is_on(call, sk) && call->reported &&
-	    (call->event.local_port == port || !call->event.time_ns)) {
+	    (!call->event.kind ||
+	     (call->event.kind == EVENT_CLOSE && call->event.local_port == port))) {
 		call->sk = 0;
 		return 0;
 	}
