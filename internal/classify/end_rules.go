@@ -48,7 +48,7 @@ func (f *fact) from(byState bool, functions ...string) bool {
 
 var finRules = []rule{
 	{
-		path: ShutdownDeferred, title: "shutdown → FIN", when: func(f *fact) bool {
+		path: ShutdownDeferred, title: "shutdown → FIN", by: events.TriggerSegment, when: func(f *fact) bool {
 			return !f.sent(events.TaskContext) && !f.sent(events.MPTCP)
 		},
 		why: func(p phrase, f *fact) phrase {
@@ -101,19 +101,19 @@ var disconnectRules = []rule{
 
 var abortRules = []rule{
 	{
-		path: AbortDiagListen, title: "killed, listener", when: func(f *fact) bool { return f.Before == events.Listen },
+		path: AbortDiagListen, title: "killed, listener", by: events.TriggerNetlink, when: func(f *fact) bool { return f.Before == events.Listen },
 		why: func(p phrase, f *fact) phrase {
 			return listenerGone(p.text("SOCK_DESTROY (ss -K) on a listener"), f)
 		},
 	},
 	{
-		path: AbortDiag, title: "killed → RST", when: func(f *fact) bool { return f.sent(events.SentRST) },
+		path: AbortDiag, title: "killed → RST", by: events.TriggerNetlink, when: func(f *fact) bool { return f.sent(events.SentRST) },
 		why: func(p phrase, f *fact) phrase {
 			return p.text("SOCK_DESTROY (ss -K) in ").text(f.Before.String()).text("; the application gets ECONNABORTED").lost(f.Event)
 		},
 	},
 	{
-		path: AbortDiag, title: "killed, silent", when: always,
+		path: AbortDiag, title: "killed, silent", by: events.TriggerNetlink, when: always,
 		why: func(p phrase, f *fact) phrase {
 			return p.text("SOCK_DESTROY (ss -K) in ").text(f.Before.String()).text("; nothing to reset")
 		},
@@ -135,14 +135,14 @@ var resetRules = []rule{
 		path: AbortMPTCP, title: "MPTCP → RST", when: func(f *fact) bool { return f.sent(events.MPTCP) }, why: mptcpReset,
 	},
 	{
-		path: AbortDiag, title: "killed → RST",
+		path: AbortDiag, title: "killed → RST", by: events.TriggerNetlink,
 		when: func(f *fact) bool { return f.sent(events.TaskContext) && f.SockErr == econnaborted },
 		why: func(p phrase, f *fact) phrase {
 			return p.text("SOCK_DESTROY (ss -K) in ").text(f.Before.String()).text("; the application gets ECONNABORTED").lost(f.Event)
 		},
 	},
 	{
-		path: AbortFINWait2, title: "timer → RST",
+		path: AbortFINWait2, title: "timer → RST", by: events.TriggerTimer,
 		when: func(f *fact) bool {
 			return f.sent(events.Orphan) && f.Before == events.FinWait2 && f.from(true, "tcp_keepalive_timer")
 		},
@@ -151,7 +151,7 @@ var resetRules = []rule{
 		},
 	},
 	{
-		path: AbortKeepaliveTimeout, title: "timer → RST",
+		path: AbortKeepaliveTimeout, title: "timer → RST", by: events.TriggerTimer,
 		when: func(f *fact) bool { return keepalive(f) && f.UserTimeoutMS > 0 },
 		why: func(p phrase, f *fact) phrase {
 			p = p.text("keepalive: ").count(uint64(f.Probes), "probe").text(" unanswered and TCP_USER_TIMEOUT of ")
@@ -159,13 +159,13 @@ var resetRules = []rule{
 		},
 	},
 	{
-		path: AbortKeepalive, title: "timer → RST", when: keepalive,
+		path: AbortKeepalive, title: "timer → RST", by: events.TriggerTimer, when: keepalive,
 		why: func(p phrase, f *fact) phrase {
 			return p.text("keepalive: ").count(uint64(f.Probes), "probe").text(" unanswered; the peer counts as gone").lost(f.Event)
 		},
 	},
 	{
-		path: AbortOrphanOOM, title: "timer → RST",
+		path: AbortOrphanOOM, title: "timer → RST", by: events.TriggerTimer,
 		when: func(f *fact) bool {
 			return f.sent(events.Orphan) && f.from(f.before(events.FinWait1, events.Closing, events.LastAck), "tcp_out_of_resources")
 		},
@@ -174,7 +174,7 @@ var resetRules = []rule{
 		},
 	},
 	{
-		path: AbortAcceptRace, title: "listener gone → RST",
+		path: AbortAcceptRace, title: "listener gone → RST", by: events.TriggerSegment,
 		when: func(f *fact) bool {
 			return f.Before == events.Close && !f.sent(events.TaskContext) && f.Inode == 0 &&
 				f.from(f.ShutdownMask == 0, "inet_csk_reqsk_queue_add", "inet_child_forget")
@@ -201,14 +201,14 @@ func mptcpReset(p phrase, f *fact) phrase {
 
 var doneRules = []rule{
 	{
-		path: RecvICMP, title: "ICMP error",
+		path: RecvICMP, title: "ICMP error", by: events.TriggerSegment,
 		when: func(f *fact) bool { return f.SockErr != 0 && f.from(false, "tcp_v4_err", "tcp_v6_err", "icmp_rcv", "icmpv6_rcv", "tcp_req_err") },
 		why: func(p phrase, f *fact) phrase {
 			return p.text("an ICMP error ended the connection attempt: ").text(errno(f.SockErr))
 		},
 	},
 	{
-		path: RecvRST, title: "RST received", when: func(f *fact) bool {
+		path: RecvRST, title: "RST received", by: events.TriggerSegment, when: func(f *fact) bool {
 			return f.SockErr == econnreset || f.SockErr == epipe || f.SockErr == econnrefused
 		},
 		why: func(p phrase, f *fact) phrase {
@@ -216,48 +216,52 @@ var doneRules = []rule{
 			if f.UnreadBytes > 0 {
 				p = p.text("; ").bytes(uint64(f.UnreadBytes)).text(" received before can still be read")
 			}
-			return p.lost(f.Event)
+			p = p.lost(f.Event)
+			if f.peer != nil {
+				p = p.text("; the other end, ").task(f.peer.actor).text(", did ").text(string(f.peer.path))
+			}
+			return p
 		},
 	},
 	{
-		path: AbortDiag, title: "killed, silent", when: func(f *fact) bool { return f.SockErr == econnaborted },
+		path: AbortDiag, title: "killed, silent", by: events.TriggerNetlink, when: func(f *fact) bool { return f.SockErr == econnaborted },
 		why: func(p phrase, f *fact) phrase {
 			return p.text("SOCK_DESTROY (ss -K) in ").text(f.Before.String()).text("; nothing to reset")
 		},
 	},
 	{
-		path: AbortNetns, title: "namespace gone", when: func(f *fact) bool { return f.sent(events.NetnsGone) },
+		path: AbortNetns, title: "namespace gone", by: events.TriggerKernel, when: func(f *fact) bool { return f.sent(events.NetnsGone) },
 		why: func(p phrase, f *fact) phrase {
 			return p.text("the network namespace is being torn down").lost(f.Event)
 		},
 	},
 	{
-		path: AbortSynAckTimeout, title: "timer, silent", when: func(f *fact) bool { return timedOut(f) && f.Before == events.SynRecv },
+		path: AbortSynAckTimeout, title: "timer, silent", by: events.TriggerTimer, when: func(f *fact) bool { return timedOut(f) && f.Before == events.SynRecv },
 		why: func(p phrase, f *fact) phrase {
 			return p.text("the SYN-ACK was never acknowledged")
 		},
 	},
 	{
-		path: AbortOrphanRetries, title: "timer, silent", when: func(f *fact) bool { return timedOut(f) && f.sent(events.Orphan) },
+		path: AbortOrphanRetries, title: "timer, silent", by: events.TriggerTimer, when: func(f *fact) bool { return timedOut(f) && f.sent(events.Orphan) },
 		why: func(p phrase, f *fact) phrase {
 			return unanswered(p.text("closed, and the rest of the output was never acknowledged"), f)
 		},
 	},
 	{
-		path: AbortUserTimeout, title: "timer, silent",
+		path: AbortUserTimeout, title: "timer, silent", by: events.TriggerTimer,
 		when: func(f *fact) bool { return timedOut(f) && f.UserTimeoutMS > 0 && f.Before != events.SynSent },
 		why: func(p phrase, f *fact) phrase {
 			return unanswered(p.text("TCP_USER_TIMEOUT of ").number(uint64(f.UserTimeoutMS)).text(" ms over"), f)
 		},
 	},
 	{
-		path: AbortRetransTimeout, title: "timer, silent", when: func(f *fact) bool { return timedOut(f) && f.Before == events.SynSent },
+		path: AbortRetransTimeout, title: "timer, silent", by: events.TriggerTimer, when: func(f *fact) bool { return timedOut(f) && f.Before == events.SynSent },
 		why: func(p phrase, f *fact) phrase {
 			return p.text("no answer to ").count(uint64(f.Retransmits)+1, "SYN")
 		},
 	},
 	{
-		path: AbortRetransTimeout, title: "timer, silent", when: timedOut,
+		path: AbortRetransTimeout, title: "timer, silent", by: events.TriggerTimer, when: timedOut,
 		why: func(p phrase, f *fact) phrase { return unanswered(p.text("the peer does not acknowledge"), f) },
 	},
 }
@@ -275,24 +279,24 @@ func unanswered(p phrase, f *fact) phrase {
 
 var replyRules = []rule{
 	{
-		path: ReplyMPTCP, title: "RST in reply", when: func(f *fact) bool { return strings.HasPrefix(f.KernelReason, "MPTCP_") },
+		path: ReplyMPTCP, title: "RST in reply", by: events.TriggerSegment, when: func(f *fact) bool { return strings.HasPrefix(f.KernelReason, "MPTCP_") },
 		why: func(p phrase, f *fact) phrase { return p.text("MPTCP refuses the segment: ").text(f.KernelReason) },
 	},
 	{
-		path: ReplyNoSocket, title: "RST in reply", when: func(f *fact) bool { return f.Before == events.StateUnknown },
+		path: ReplyNoSocket, title: "RST in reply", by: events.TriggerSegment, when: func(f *fact) bool { return f.Before == events.StateUnknown },
 		why: func(p phrase, f *fact) phrase {
 			if f.SegmentFlags&(thSYN|thACK) == thSYN {
 				return p.text("SYN to a port where nothing listens")
 			}
-			return arrived(p, f).text(" for a connection that does not exist here")
+			return afterEarlier(arrived(p, f), f, " for a connection that does not exist here")
 		},
 	},
 	{
-		path: ReplyTimeWait, title: "RST in reply", when: func(f *fact) bool { return f.Before == events.TimeWait },
-		why: func(p phrase, f *fact) phrase { return arrived(p, f).text(" after this side closed the connection") },
+		path: ReplyTimeWait, title: "RST in reply", by: events.TriggerSegment, when: func(f *fact) bool { return f.Before == events.TimeWait },
+		why: func(p phrase, f *fact) phrase { return afterEarlier(arrived(p, f), f, " after this side closed the connection") },
 	},
 	{
-		path: ReplyOverflow, title: "RST in reply",
+		path: ReplyOverflow, title: "RST in reply", by: events.TriggerSegment,
 		when: func(f *fact) bool {
 			return f.Before == events.Listen && f.KernelReason == "INVALID_SYN" && f.SegmentFlags&thSYN == 0
 		},
@@ -301,59 +305,74 @@ var replyRules = []rule{
 		},
 	},
 	{
-		path: ReplyEmbryonic, title: "RST in reply",
+		path: ReplyEmbryonic, title: "RST in reply", by: events.TriggerSegment,
 		when: func(f *fact) bool {
 			return f.Before == events.NewSynRecv || f.Before == events.Listen && f.KernelReason == "INVALID_SYN"
 		},
 		why: func(p phrase, f *fact) phrase { return p.text("a segment that does not fit the handshake in progress") },
 	},
 	{
-		path: ReplyListenACK, title: "RST in reply",
+		path: ReplyListenACK, title: "RST in reply", by: events.TriggerSegment,
 		when: func(f *fact) bool { return f.Before == events.Listen && f.KernelReason != "" },
 		why: func(p phrase, f *fact) phrase {
 			return arrived(p, f).text(" at a listener, for a connection that it does not know")
 		},
 	},
 	{
-		path: ReplyListenACK, title: "RST in reply", when: func(f *fact) bool { return f.Before == events.Listen },
+		path: ReplyListenACK, title: "RST in reply", by: events.TriggerSegment, when: func(f *fact) bool { return f.Before == events.Listen },
 		why: func(p phrase, f *fact) phrase {
 			return arrived(p, f).text(" at a listener, for a connection that it does not know")
 		},
 		doubt: "this kernel gives no reason; a full accept queue under tcp_abort_on_overflow looks the same",
 	},
 	{
-		path: ReplySynSentBadACK, title: "RST in reply", when: func(f *fact) bool { return f.Before == events.SynSent },
+		path: ReplySynSentBadACK, title: "RST in reply", by: events.TriggerSegment, when: func(f *fact) bool { return f.Before == events.SynSent },
 		why: func(p phrase, f *fact) phrase { return p.text("an answer to our SYN with an unacceptable ACK or timestamp") },
 	},
 	{
-		path: ReplySynRecvBadACK, title: "RST in reply", when: func(f *fact) bool { return f.Before == events.SynRecv },
+		path: ReplySynRecvBadACK, title: "RST in reply", by: events.TriggerSegment, when: func(f *fact) bool { return f.Before == events.SynRecv },
 		why: func(p phrase, f *fact) phrase { return p.text("an unacceptable ACK in the handshake") },
 	},
 	{
-		path: CloseRSTLinger2Late, title: "close → FIN, RST",
+		path: CloseRSTLinger2Late, title: "close → FIN, RST", by: events.TriggerSegment,
 		when: func(f *fact) bool { return f.sent(events.Orphan) && f.Linger2Jiffies < 0 && f.SockErr == 0 },
 		why: func(p phrase, f *fact) phrase {
 			return p.text("the FIN is acknowledged and TCP_LINGER2 < 0 forbids FIN_WAIT2: the kernel resets")
 		},
 	},
 	{
-		path: ShutdownData, title: "shutdown → RST",
+		path: ShutdownData, title: "shutdown → RST", by: events.TriggerSegment,
 		when: func(f *fact) bool { return !f.sent(events.Orphan) && f.SockErr != 0 },
 		why: func(p phrase, f *fact) phrase {
 			return p.text("data arrived after both directions were shut down; descriptor still open")
 		},
 	},
 	{
-		path: ReplyFINWait1OOO, title: "RST in reply",
+		path: ReplyFINWait1OOO, title: "RST in reply", by: events.TriggerSegment,
 		when: func(f *fact) bool { return f.sent(events.Orphan) && f.SockErr == 0 && f.After == events.Close },
 		why: func(p phrase, f *fact) phrase {
 			return arrived(p, f).text(" out of order with the ACK of our FIN, after this side closed")
 		},
 	},
 	{
-		path: ReplyAfterClose, title: "RST in reply", when: func(f *fact) bool { return f.sent(events.Orphan) },
-		why: func(p phrase, f *fact) phrase { return arrived(p, f).text(" after this side closed the connection") },
+		path: ReplyAfterClose, title: "RST in reply", by: events.TriggerSegment, when: func(f *fact) bool { return f.sent(events.Orphan) },
+		why: func(p phrase, f *fact) phrase { return afterEarlier(arrived(p, f), f, " after this side closed the connection") },
 	},
+}
+
+// afterEarlier says who had closed the connection and how long ago, or, where
+// that was not seen, what is known anyway.
+func afterEarlier(p phrase, f *fact, otherwise string) phrase {
+	if f.past == nil {
+		return p.text(otherwise)
+	}
+	p = p.text(" ").took(f.past.ago(f.Event)).text(" after ")
+	if f.past.actor != nil {
+		p = p.task(f.past.actor)
+	} else {
+		p = p.text("this side")
+	}
+	return p.text(" closed this connection (").text(string(f.past.path)).text(")")
 }
 
 // arrived says what segment is answered.
@@ -366,7 +385,7 @@ func arrived(p phrase, f *fact) phrase {
 
 var peerFINRules = []rule{
 	{
-		path: RecvFIN, title: "FIN received", when: always,
+		path: RecvFIN, title: "FIN received", by: events.TriggerSegment, when: always,
 		why: func(p phrase, f *fact) phrase {
 			p = p.states(f.Before, f.After)
 			if f.After == events.CloseWait {

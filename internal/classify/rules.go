@@ -94,12 +94,17 @@ type rule struct {
 	when  func(*fact) bool
 	why   func(phrase, *fact) phrase
 	doubt string // if set, the verdict is inferred, and this is why
+	// by, if set, is what triggered it whatever task it ran in. A timer and a
+	// segment are nobody's call.
+	by events.Trigger
 }
 
 // fact is an event with what the rules need beside it.
 type fact struct {
 	*events.Event
-	hz uint64
+	hz   uint64
+	past *past // what was known of the socket or connection, may be nil
+	peer *past // the RST that the other end on this host sent, may be nil
 }
 
 const bothDirections = 3 // SHUTDOWN_MASK of include/net/sock.h

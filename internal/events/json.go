@@ -24,15 +24,8 @@ func (e *Ending) AppendJSON(b []byte) []byte {
 	b = appendText(b, "trigger", string(e.Trigger))
 	b = appendText(b, "syscall", e.Syscall)
 	b = appendNonZero(b, "signal", uint64(e.Signal))
-	if a := e.Actor; a != nil {
-		b = append(b, `,"actor":{"pid":`...)
-		b = strconv.AppendUint(b, uint64(a.PID), 10)
-		b = appendUint(b, "tid", uint64(a.TID))
-		b = append(b, `,"comm":`...)
-		b = appendString(b, a.Comm)
-		b = appendUint(b, "uid", uint64(a.UID))
-		b = append(b, '}')
-	}
+	b = appendTask(b, "actor", e.Actor)
+	b = appendTask(b, "owner", e.Owner)
 	b = appendAddr(b, "local", e.Local)
 	b = appendAddr(b, "remote", e.Remote)
 	b = appendText(b, "family", e.Family())
@@ -46,7 +39,12 @@ func (e *Ending) AppendJSON(b []byte) []byte {
 	b = appendBool(b, "fin", e.FIN)
 	b = appendBool(b, "rst", e.RST)
 	b = appendText(b, "kernel_reason", e.KernelReason)
+	if e.Harmless {
+		b = appendBool(b, "harmless", true)
+	}
 	b = e.Evidence.appendJSON(b)
+	b = appendPast(b, "earlier", e.Earlier)
+	b = appendPast(b, "peer", e.Peer)
 	b = appendNonZero(b, "duration_ns", e.DurationNS)
 	return append(b, '}')
 }
@@ -77,9 +75,35 @@ func (v *Evidence) appendJSON(b []byte) []byte {
 	b = appendNonZero(b, "children", uint64(v.Children))
 	b = appendNonZero(b, "children_reset", uint64(v.ChildrenReset))
 	b = appendNonZero(b, "pending_requests", uint64(v.PendingRequests))
+	b = appendNonZero(b, "segment_bytes", uint64(v.SegmentBytes))
+	b = appendNonZero(b, "user_timeout_ms", uint64(v.UserTimeout.Milliseconds()))
+	b = appendNonZero(b, "probes", uint64(v.Probes))
+	b = appendNonZero(b, "retransmits", uint64(v.Retransmits))
 	if v.MPTCP {
 		b = appendBool(b, "mptcp", true)
 	}
+	return append(b, '}')
+}
+
+func appendTask(b []byte, key string, t *Task) []byte {
+	if t == nil {
+		return b
+	}
+	b = append(appendKey(b, key), `{"pid":`...)
+	b = strconv.AppendUint(b, uint64(t.PID), 10)
+	b = appendUint(b, "tid", uint64(t.TID))
+	b = appendString(appendKey(b, "comm"), t.Comm)
+	b = appendUint(b, "uid", uint64(t.UID))
+	return append(b, '}')
+}
+
+func appendPast(b []byte, key string, p *Past) []byte {
+	if p == nil {
+		return b
+	}
+	b = appendString(append(appendKey(b, key), `{"path":`...), string(p.Path))
+	b = appendUint(b, "ago_ns", p.AgoNS)
+	b = appendTask(b, "actor", p.Actor)
 	return append(b, '}')
 }
 
