@@ -24,6 +24,10 @@ const (
 	firstSocket = 4
 )
 
+// notARun is an argument that no program takes: one that does not call RunHelper
+// ends at once, and does not run as if the user had started it.
+const notARun = "--this-is-a-lab-helper"
+
 const ready = "ready"
 
 // RunHelper must be the first call of main, and of TestMain in tests: a
@@ -119,7 +123,7 @@ func (r *room) spawn(name string, sockets []string) error {
 		files = append(files, uintptr(r.sockets[s].fd.Load()))
 	}
 	// The signal comes when the room's thread ends, at the latest.
-	pid, err := syscall.ForkExec("/proc/self/exe", []string{"lab-helper"}, &syscall.ProcAttr{
+	pid, err := syscall.ForkExec("/proc/self/exe", []string{"lab-helper", notARun}, &syscall.ProcAttr{
 		Env:   []string{helperEnv + "=" + strings.Join(sockets, " ")},
 		Files: files,
 		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
