@@ -7,70 +7,76 @@ import "github.com/closetrace/closetrace/internal/events"
 // end it goes before what the socket still shows.
 var closedRules = []rule{
 	{
-		path: ClosedConnect, when: func(f *fact) bool {
+		path: ClosedConnect, title: "close, silent", when: func(f *fact) bool {
 			return f.past != nil && f.past.before == events.SynSent && f.past.path.Family() != "shutdown"
 		},
 		why: func(p phrase, f *fact) phrase { return ended(p.text("connect(2) had failed"), f) },
 	},
 	{
-		path: ClosedDisconnected, when: func(f *fact) bool {
+		path: ClosedDisconnected, title: "close, silent", when: func(f *fact) bool {
 			return f.endedBy("disconnect.") || f.endedAs(ShutdownSynSent, ShutdownListen)
 		},
 		why: func(p phrase, f *fact) phrase { return ended(p.text("disconnected before"), f) },
 	},
 	{
-		path: ClosedReset, when: func(f *fact) bool { return f.endedAs(RecvRST, ShutdownData) },
+		path: ClosedReset, title: "close, silent", when: func(f *fact) bool { return f.endedAs(RecvRST, ShutdownData) },
 		why: func(p phrase, f *fact) phrase { return ended(p.text("reset before"), f) },
 	},
 	{
-		path: ClosedICMP, when: func(f *fact) bool { return f.endedAs(RecvICMP) },
+		path: ClosedICMP, title: "close, silent", when: func(f *fact) bool { return f.endedAs(RecvICMP) },
 		why: func(p phrase, f *fact) phrase { return ended(p.text("ended by an ICMP error before"), f) },
 	},
 	{
-		path: ClosedAborted, when: func(f *fact) bool { return f.endedAs(AbortDiag, AbortDiagListen) },
+		path: ClosedAborted, title: "close, silent", when: func(f *fact) bool { return f.endedAs(AbortDiag, AbortDiagListen) },
 		why: func(p phrase, f *fact) phrase { return ended(p.text("killed before"), f) },
 	},
 	{
-		path: ClosedTimeout, when: func(f *fact) bool { return f.endedBy("abort.") },
+		path: ClosedTimeout, title: "close, silent", when: func(f *fact) bool { return f.endedBy("abort.") },
 		why: func(p phrase, f *fact) phrase { return ended(p.text("given up by a timer before"), f) },
 	},
 	{
-		path: ClosedReset, when: func(f *fact) bool { return f.pending(econnreset, epipe) },
-		why: func(p phrase, f *fact) phrase { return p.text("reset before; ").text(errno(f.SockErr)).text(" never read") },
+		path: ClosedReset, title: "close, silent", when: func(f *fact) bool { return f.pending(econnreset, epipe) },
+		why: func(p phrase, f *fact) phrase {
+			return p.text("reset before; ").text(errno(f.SockErr)).text(" never read")
+		},
 	},
 	{
-		path: ClosedConnect, when: func(f *fact) bool { return f.pending(econnrefused) },
+		path: ClosedConnect, title: "close, silent", when: func(f *fact) bool { return f.pending(econnrefused) },
 		why: func(p phrase, f *fact) phrase { return p.text("connect(2) had failed; ECONNREFUSED never read") },
 	},
 	{
-		path: ClosedTimeout, when: func(f *fact) bool { return f.pending(etimedout) },
+		path: ClosedTimeout, title: "close, silent", when: func(f *fact) bool { return f.pending(etimedout) },
 		why: func(p phrase, f *fact) phrase { return p.text("given up by a timer before; ETIMEDOUT never read") },
 	},
 	{
-		path: ClosedAborted, when: func(f *fact) bool { return f.pending(econnaborted) },
+		path: ClosedAborted, title: "close, silent", when: func(f *fact) bool { return f.pending(econnaborted) },
 		why: func(p phrase, f *fact) phrase { return p.text("killed before; ECONNABORTED never read") },
 	},
 	{
-		path: ClosedLastAck, when: func(f *fact) bool {
+		path: ClosedLastAck, title: "close, silent", when: func(f *fact) bool {
 			return f.sent(events.PeerFIN) && f.past != nil && f.past.fin && f.past.before == events.CloseWait
 		},
-		why: func(p phrase, f *fact) phrase { return ended(p.text("both FINs were exchanged before, the peer's first"), f) },
+		why: func(p phrase, f *fact) phrase {
+			return ended(p.text("both FINs were exchanged before, the peer's first"), f)
+		},
 	},
 	{
-		path: ClosedTimeWait, when: func(f *fact) bool { return f.sent(events.PeerFIN) && f.past != nil && f.past.fin },
+		path: ClosedTimeWait, title: "close, silent", when: func(f *fact) bool { return f.sent(events.PeerFIN) && f.past != nil && f.past.fin },
 		why: func(p phrase, f *fact) phrase { return ended(p.text("both FINs were exchanged before, ours first"), f) },
 	},
 	{
-		path: ClosedNever, when: func(f *fact) bool { return f.Remote.Port() == 0 && f.Local.Port() == 0 },
+		path: ClosedNever, title: "close, silent", when: func(f *fact) bool { return f.Remote.Port() == 0 && f.Local.Port() == 0 },
 		why: func(p phrase, f *fact) phrase { return p.text("never connected") },
 	},
 	{
-		path: CloseSilentClosed, when: func(f *fact) bool { return f.sent(events.PeerFIN) },
+		path: CloseSilentClosed, title: "close, silent", when: func(f *fact) bool { return f.sent(events.PeerFIN) },
 		why: func(p phrase, f *fact) phrase { return p.text("both FINs were exchanged before") },
 	},
 	{
-		path: CloseSilentClosed, when: always,
-		why: func(p phrase, f *fact) phrase { return p.text("closed or not connected before; what ended it was not seen") },
+		path: CloseSilentClosed, title: "close, silent", when: always,
+		why: func(p phrase, f *fact) phrase {
+			return p.text("closed or not connected before; what ended it was not seen")
+		},
 	},
 }
 

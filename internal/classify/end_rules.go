@@ -202,7 +202,9 @@ func mptcpReset(p phrase, f *fact) phrase {
 var doneRules = []rule{
 	{
 		path: RecvICMP, title: "ICMP error", by: events.TriggerSegment,
-		when: func(f *fact) bool { return f.SockErr != 0 && f.from(false, "tcp_v4_err", "tcp_v6_err", "icmp_rcv", "icmpv6_rcv", "tcp_req_err") },
+		when: func(f *fact) bool {
+			return f.SockErr != 0 && f.from(false, "tcp_v4_err", "tcp_v6_err", "icmp_rcv", "icmpv6_rcv", "tcp_req_err")
+		},
 		why: func(p phrase, f *fact) phrase {
 			return p.text("an ICMP error ended the connection attempt: ").text(errno(f.SockErr))
 		},
@@ -293,7 +295,9 @@ var replyRules = []rule{
 	},
 	{
 		path: ReplyTimeWait, title: "RST in reply", by: events.TriggerSegment, when: func(f *fact) bool { return f.Before == events.TimeWait },
-		why: func(p phrase, f *fact) phrase { return afterEarlier(arrived(p, f), f, " after this side closed the connection") },
+		why: func(p phrase, f *fact) phrase {
+			return afterEarlier(arrived(p, f), f, " after this side closed the connection")
+		},
 	},
 	{
 		path: ReplyOverflow, title: "RST in reply", by: events.TriggerSegment,
@@ -327,7 +331,9 @@ var replyRules = []rule{
 	},
 	{
 		path: ReplySynSentBadACK, title: "RST in reply", by: events.TriggerSegment, when: func(f *fact) bool { return f.Before == events.SynSent },
-		why: func(p phrase, f *fact) phrase { return p.text("an answer to our SYN with an unacceptable ACK or timestamp") },
+		why: func(p phrase, f *fact) phrase {
+			return p.text("an answer to our SYN with an unacceptable ACK or timestamp")
+		},
 	},
 	{
 		path: ReplySynRecvBadACK, title: "RST in reply", by: events.TriggerSegment, when: func(f *fact) bool { return f.Before == events.SynRecv },
@@ -356,7 +362,9 @@ var replyRules = []rule{
 	},
 	{
 		path: ReplyAfterClose, title: "RST in reply", by: events.TriggerSegment, when: func(f *fact) bool { return f.sent(events.Orphan) },
-		why: func(p phrase, f *fact) phrase { return afterEarlier(arrived(p, f), f, " after this side closed the connection") },
+		why: func(p phrase, f *fact) phrase {
+			return afterEarlier(arrived(p, f), f, " after this side closed the connection")
+		},
 	},
 }
 

@@ -70,16 +70,16 @@ const (
 	AbortAcceptRace       events.Path = "abort.accept-race"
 	AbortMPTCP            events.Path = "abort.mptcp"
 
-	ReplyNoSocket       events.Path = "reply.nosocket"
-	ReplyTimeWait       events.Path = "reply.tw-data"
-	ReplyAfterClose     events.Path = "reply.data-after-close"
-	ReplyFINWait1OOO    events.Path = "reply.fin1-ooo"
-	ReplyListenACK      events.Path = "reply.listen-ack"
-	ReplyOverflow       events.Path = "reply.overflow"
-	ReplyEmbryonic      events.Path = "reply.embryonic"
-	ReplySynSentBadACK  events.Path = "reply.synsent-badack"
-	ReplySynRecvBadACK  events.Path = "reply.synrecv-badack"
-	ReplyMPTCP          events.Path = "reply.mptcp"
+	ReplyNoSocket      events.Path = "reply.nosocket"
+	ReplyTimeWait      events.Path = "reply.tw-data"
+	ReplyAfterClose    events.Path = "reply.data-after-close"
+	ReplyFINWait1OOO   events.Path = "reply.fin1-ooo"
+	ReplyListenACK     events.Path = "reply.listen-ack"
+	ReplyOverflow      events.Path = "reply.overflow"
+	ReplyEmbryonic     events.Path = "reply.embryonic"
+	ReplySynSentBadACK events.Path = "reply.synsent-badack"
+	ReplySynRecvBadACK events.Path = "reply.synrecv-badack"
+	ReplyMPTCP         events.Path = "reply.mptcp"
 
 	RecvFIN  events.Path = "recv.fin"
 	RecvRST  events.Path = "recv.rst"
@@ -184,8 +184,8 @@ func always(*fact) bool { return true }
 
 // rules by kind of event.
 var rules = map[events.Kind][]rule{
-	events.KindClose:    closeRules,
-	events.KindShutdown: shutdownRules,
+	events.KindClose:      closeRules,
+	events.KindShutdown:   shutdownRules,
 	events.KindFIN:        finRules,
 	events.KindReset:      resetRules,
 	events.KindReply:      replyRules,

@@ -79,8 +79,14 @@ func (n *names) decode(raw []byte, ev *events.Event) error {
 	if ev.AtRST != events.StateUnknown && kind == events.KindReset {
 		ev.Before = ev.AtRST // the socket was in CLOSE when its RST went out
 	}
-	if kind == events.KindFIN {
+	switch kind {
+	case events.KindFIN:
 		finStates(ev)
+	case events.KindPeerFIN:
+		ev.After = afterPeerFIN[ev.Before]
+		ev.Flags |= events.PeerFIN
+	case events.KindDone:
+		ev.After = events.Close
 	}
 	payload(ev, &w)
 	return nil
@@ -95,6 +101,12 @@ func finStates(ev *events.Event) {
 	case events.CloseWait, events.LastAck:
 		ev.Before, ev.After = events.CloseWait, events.LastAck
 	}
+}
+
+// afterPeerFIN is what tcp_fin does to the state.
+var afterPeerFIN = map[events.State]events.State{
+	events.SynRecv: events.CloseWait, events.Established: events.CloseWait,
+	events.FinWait1: events.Closing, events.FinWait2: events.TimeWait,
 }
 
 // payload turns differences of sequence numbers into bytes of payload: a SYN
