@@ -61,14 +61,13 @@ func (c *Classifier) Push(ev *events.Event, emit func(*events.Ending)) {
 			c.drop(d)
 		}
 		c.conclude(ev, emit)
-	case events.KindClose:
-		if !c.mayGrow(ev) {
-			c.conclude(ev, emit)
+	default:
+		// A call on a socket comes after whatever ended it.
+		c.release(func(h *held) bool { return h.event.Sock == ev.Sock }, emit)
+		if ev.Kind == events.KindClose && c.mayGrow(ev) {
+			c.hold(ev, c.patience(ev), emit)
 			return
 		}
-		c.release(func(h *held) bool { return h.event.Sock == ev.Sock }, emit)
-		c.hold(ev, c.patience(ev), emit)
-	default:
 		c.conclude(ev, emit)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"strconv"
 	"time"
+	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -31,11 +33,7 @@ func (e *Ending) AppendJSON(b []byte) []byte {
 	b = appendText(b, "family", e.Family())
 	b = appendUint(b, "netns", uint64(e.Netns))
 	b = appendNonZero(b, "cgroup_id", e.CgroupID)
-	b = append(b, `,"state":{"before":"`...)
-	b = append(b, e.Before.String()...)
-	b = append(b, `","after":"`...)
-	b = append(b, e.After.String()...)
-	b = append(b, `"}`...)
+	b = e.appendStates(b)
 	b = appendBool(b, "fin", e.FIN)
 	b = appendBool(b, "rst", e.RST)
 	b = appendText(b, "kernel_reason", e.KernelReason)
@@ -47,6 +45,18 @@ func (e *Ending) AppendJSON(b []byte) []byte {
 	b = appendPast(b, "peer", e.Peer)
 	b = appendNonZero(b, "duration_ns", e.DurationNS)
 	return append(b, '}')
+}
+
+// appendStates leaves the states out where there is no socket.
+func (e *Ending) appendStates(b []byte) []byte {
+	if e.Before == StateUnknown && e.After == StateUnknown {
+		return b
+	}
+	b = append(b, `,"state":{"before":"`...)
+	b = append(b, e.Before.String()...)
+	b = append(b, `","after":"`...)
+	b = append(b, e.After.String()...)
+	return append(b, `"}`...)
 }
 
 func (v *Evidence) appendJSON(b []byte) []byte {
@@ -163,9 +173,21 @@ func appendString(b []byte, s string) []byte {
 			i++
 		default:
 			r, size := utf8.DecodeRuneInString(s[i:])
-			b = utf8.AppendRune(b, r)
+			b = appendRune(b, r)
 			i += size
 		}
 	}
 	return append(b, '"')
+}
+
+// appendRune escapes what a terminal could take for a command or what turns
+// the direction of text; JSON would not ask for it.
+func appendRune(b []byte, r rune) []byte {
+	if unicode.IsPrint(r) {
+		return utf8.AppendRune(b, r)
+	}
+	for _, unit := range utf16.AppendRune(nil, r) {
+		b = append(b, '\\', 'u', hex[unit>>12], hex[unit>>8&15], hex[unit>>4&15], hex[unit&15])
+	}
+	return b
 }
