@@ -132,16 +132,18 @@ func differences(e Expectation, s Seen, res *Result) []string {
 }
 
 // sameSocket compares addresses. The kernel forgets some: tcp_disconnect clears
-// the remote address and the local one if it was chosen by the kernel, so an
-// unspecified remote address that was seen fits any, if the local port agrees.
+// the remote port and the local address, if the application has not chosen that.
+// So an ending without remote port fits, if nothing else that it has differs.
 func sameSocket(want Endpoint, s Seen) bool {
 	want, got := want.unmap(), Endpoint{s.Local, s.Remote}.unmap()
 	if got == want {
 		return true
 	}
-	forgotten := blank(got.Remote) &&
-		(got.Local.Addr() == want.Local.Addr() || !got.Local.Addr().IsValid() || got.Local.Addr().IsUnspecified())
-	return forgotten && got.Local.Port() == want.Local.Port()
+	agrees := func(got, want netip.Addr) bool {
+		return got == want || !got.IsValid() || got.IsUnspecified()
+	}
+	return got.Remote.Port() == 0 && got.Local.Port() == want.Local.Port() &&
+		agrees(got.Local.Addr(), want.Local.Addr()) && agrees(got.Remote.Addr(), want.Remote.Addr())
 }
 
 // blank reports whether an address says nothing: none at all, or 0.0.0.0:0.
