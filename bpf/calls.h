@@ -130,12 +130,15 @@ static __always_inline int leave_shutdown(s32 result)
 
 /* What is known of a fact that stands alone, besides its socket. */
 struct fact {
-	u64 listener; /* as in struct event */
+	u64 listener; /* all as in struct event */
 	u32 flags;
 	u32 reason;
+	s32 stack;
+	u32 segment;
 	u8 kind;
 	u8 at_rst;
-	u8 pad[6];
+	u8 segment_flags;
+	u8 pad[5];
 };
 
 /* alone: a fact about sk outside of any call on it. */
@@ -152,18 +155,22 @@ static __noinline int alone(const struct sock *sk, const struct fact *fact)
 	e.flags = fact->flags | (by_task ? TASK_CONTEXT : 0);
 	e.listener = fact->listener;
 	e.kernel_reason = fact->reason;
+	e.stack = fact->stack;
 	e.syscall = -1;
 	if (by_task)
 		capture_task(&e);
 	capture_socket(&e, sk);
+	capture_owner(&e, sk);
 	e.at_rst = fact->at_rst;
+	e.segment = fact->segment;
+	e.segment_flags = fact->segment_flags;
 	submit(&e);
 	return 0;
 }
 
 static __always_inline int fin_alone(const struct sock *sk)
 {
-	struct fact fact = { .kind = EVENT_FIN, .flags = SENT_FIN };
+	struct fact fact = { .kind = EVENT_FIN, .flags = SENT_FIN, .stack = -1 };
 
 	return alone(sk, &fact);
 }
@@ -179,8 +186,12 @@ static __always_inline int on_fin(const struct sock *sk)
 	return 0;
 }
 
-/* tcp_disconnect: zeroes the counters, resets if the state asks for it. */
-static __always_inline int on_disconnect(const struct sock *sk)
+/*
+ * tcp_disconnect, under the lock: zeroes the counters, resets if the state asks
+ * for it. Part of a close or a shutdown, of the end of a child, or a call of
+ * its own. A connect(2) that failed also comes here, in CLOSE: nothing to tell.
+ */
+static __always_inline int enter_disconnect(const struct sock *sk)
 {
 	struct call *call = open_call();
 
@@ -189,8 +200,110 @@ static __always_inline int on_disconnect(const struct sock *sk)
 	} else if (child_of(call, sk)) {
 		call->event.children_dropped++;
 		call->child_before = state_of(sk);
+	} else {
+		if (state_of(sk) == TCP_CLOSE || !held_by_task(sk))
+			return 0;
+		call = begin_captured(sk, EVENT_DISCONNECT);
+		if (!call)
+			return 0;
+		call->event.flags |= UNDER_LOCK | DISCONNECTED;
 	}
+	call->disconnects++;
 	return 0;
+}
+
+/* tcp_disconnect returns: of a child, of the socket of a call, or its own. */
+static __always_inline int leave_disconnect(s32 result)
+{
+	struct call *call = open_call();
+
+	if (!call || !call->disconnects)
+		return 0;
+	if (--call->disconnects || call->event.kind != EVENT_DISCONNECT)
+		return 0;
+	call->event.result = result;
+	capture_after(&call->event, (const struct sock *)call->sk);
+	end_call(call, bpf_ktime_get_ns());
+	return 0;
+}
+
+/* is_full: not one of the small sockets that stand in for a handshake or for
+ * TIME_WAIT, of which only struct sock_common is there. */
+static __always_inline bool is_full(const struct sock *sk)
+{
+	u8 state = state_of(sk);
+
+	return state != TCP_TIME_WAIT && state != TCP_NEW_SYN_RECV;
+}
+
+/* tcp_abort, before it takes the lock: SOCK_DESTROY (ss -K), bpf_sock_destroy. */
+static __always_inline int enter_abort(const struct sock *sk, s32 error)
+{
+	struct call *call;
+
+	if (!is_full(sk) || !is_tcp(sk))
+		return 0;
+	call = begin_captured(sk, EVENT_ABORT);
+	if (!call)
+		return 0;
+	capture_owner(&call->event, sk);
+	call->event.sk_err = error;
+	return 0;
+}
+
+static __always_inline int leave_abort(s32 result)
+{
+	struct call *call = open_call();
+
+	if (!call || call->event.kind != EVENT_ABORT)
+		return 0;
+	call->event.result = result;
+	capture_after(&call->event, (const struct sock *)call->sk);
+	end_call(call, bpf_ktime_get_ns());
+	return 0;
+}
+
+/* ended_in_error: an end that is not the orderly exchange of FINs. */
+static __always_inline bool ended_in_error(u8 before, s32 error)
+{
+	return error || before == TCP_ESTABLISHED || before == TCP_SYN_SENT ||
+	       before == TCP_SYN_RECV || before == TCP_CLOSE_WAIT || before == TCP_FIN_WAIT1;
+}
+
+/*
+ * done: a segment or a timer ends sk; sk_err is set before. In a handshake a
+ * RST and an ICMP error give the same errno, and only the stack tells them
+ * apart. ctx is the program's.
+ */
+static __always_inline int done(void *ctx, const struct sock *sk, u8 before)
+{
+	struct fact fact = { .kind = EVENT_DONE, .stack = -1 };
+	s32 error = BPF_CORE_READ(sk, sk_err);
+
+	if (!ended_in_error(before, error))
+		return 0;
+	if (error && (before == TCP_SYN_SENT || before == TCP_SYN_RECV))
+		fact.stack = bpf_get_stackid(ctx, &stacks, BPF_F_REUSE_STACKID);
+	return alone(sk, &fact);
+}
+
+/* tcp_done: what happens inside a call is told by the call. */
+static __always_inline int on_done(void *ctx, const struct sock *sk)
+{
+	struct call *call = open_call();
+	u8 state = state_of(sk);
+
+	if (call_is_on(call, sk) || child_of(call, sk) || state == TCP_CLOSE)
+		return 0;
+	return done(ctx, sk, state);
+}
+
+/* tcp_fin: the peer's FIN was taken, in order. The state is still the old one. */
+static __always_inline int on_peer_fin(const struct sock *sk)
+{
+	struct fact fact = { .kind = EVENT_PEER_FIN, .stack = -1 };
+
+	return alone(sk, &fact);
 }
 
 /* reset_in_call: a segment may have come between entry and decision, so what
@@ -200,6 +313,8 @@ static __always_inline void reset_in_call(struct call *call, const struct sock *
 	struct event *e = &call->event;
 	const struct tcp_sock *tp = (const void *)sk;
 
+	if (e->kind == EVENT_ABORT)
+		e->before = state_of(sk); /* read before the lock at entry */
 	if (!(e->flags & SENT_FIN)) {
 		e->receive_queue = BPF_CORE_READ(tp, rcv_nxt) - BPF_CORE_READ(tp, copied_seq);
 		capture_flags(e, sk);
@@ -216,13 +331,18 @@ static __always_inline void reset_in_call(struct call *call, const struct sock *
 		e->at_rst = TCP_FIN_WAIT2;
 }
 
-static __always_inline int on_active_reset(const struct sock *sk, u32 reason)
+/* on_active_reset; ctx is the program's, for the stack. */
+static __always_inline int on_active_reset(void *ctx, const struct sock *sk, u32 reason)
 {
-	struct fact fact = { .kind = EVENT_RESET, .flags = SENT_RST, .reason = reason };
+	struct fact fact = {
+		.kind = EVENT_RESET, .flags = SENT_RST, .reason = reason, .stack = -1
+	};
 	struct call *call = open_call();
 
 	if (call_is_on(call, sk) && !call->reported) {
 		reset_in_call(call, sk, reason);
+		if (by_tracepoints && call->event.kind == EVENT_DISCONNECT)
+			end_call(call, 0); /* nothing of it comes after */
 		return 0;
 	}
 	if (call_is_on(call, sk)) {
@@ -232,20 +352,10 @@ static __always_inline int on_active_reset(const struct sock *sk, u32 reason)
 		call->event.children_reset++;
 		fact.listener = call->sk;
 		fact.at_rst = call->child_before;
+	} else {
+		/* Nobody's call: who called tcp_send_active_reset is the cause. */
+		fact.stack = bpf_get_stackid(ctx, &stacks, BPF_F_REUSE_STACKID);
 	}
-	return alone(sk, &fact);
-}
-
-/*
- * tcp:tcp_send_reset with a segment: a RST in reply to it. Only full sockets
- * that the segment has just closed belong to a close or shutdown of ours.
- */
-static __always_inline int on_reply(const struct sock *sk, u32 reason)
-{
-	struct fact fact = { .kind = EVENT_REPLY, .flags = SENT_RST, .reason = reason };
-
-	if (!sk || state_of(sk) != TCP_CLOSE)
-		return 0;
 	return alone(sk, &fact);
 }
 

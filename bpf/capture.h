@@ -101,6 +101,21 @@ static __always_inline void capture_decision(struct event *e, const struct sock 
 				    icsk_accept_queue.qlen.counter);
 }
 
+/* capture_owner: what finds the process that holds the socket, and what timers
+ * decide on. For endings that are not the owner's call. */
+static __always_inline void capture_owner(struct event *e, const struct sock *sk)
+{
+	const struct inet_connection_sock *icsk = (const void *)sk;
+	const struct socket *socket = BPF_CORE_READ(sk, sk_socket);
+
+	if (socket)
+		e->inode = BPF_CORE_READ(socket, file, f_inode, i_ino);
+	e->socket_uid = BPF_CORE_READ(sk, sk_uid.val);
+	e->user_timeout = BPF_CORE_READ(icsk, icsk_user_timeout);
+	e->probes = BPF_CORE_READ(icsk, icsk_probes_out);
+	e->retransmits = BPF_CORE_READ(icsk, icsk_retransmits);
+}
+
 static __always_inline void capture_socket(struct event *e, const struct sock *sk)
 {
 	e->sock = (u64)sk;

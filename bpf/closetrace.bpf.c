@@ -15,6 +15,7 @@
 #include "filter.h"
 #include "capture.h"
 #include "calls.h"
+#include "replies.h"
 #include "states.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -136,13 +137,103 @@ int kprobe_tcp_send_fin(struct pt_regs *ctx)
 SEC("fentry/tcp_disconnect")
 int fentry_tcp_disconnect(u64 *ctx)
 {
-	return on_disconnect((const struct sock *)ctx[0]);
+	return enter_disconnect((const struct sock *)ctx[0]);
 }
 
 SEC("kprobe/tcp_disconnect")
 int kprobe_tcp_disconnect(struct pt_regs *ctx)
 {
-	return on_disconnect((const struct sock *)ARG1(ctx));
+	return enter_disconnect((const struct sock *)ARG1(ctx));
+}
+
+SEC("fexit/tcp_disconnect")
+int fexit_tcp_disconnect(u64 *ctx)
+{
+	return leave_disconnect(ctx[2]);
+}
+
+SEC("kretprobe/tcp_disconnect")
+int kretprobe_tcp_disconnect(struct pt_regs *ctx)
+{
+	return leave_disconnect(RESULT(ctx));
+}
+
+/* SOCK_DESTROY, as by ss -K. */
+
+SEC("fentry/tcp_abort")
+int fentry_tcp_abort(u64 *ctx)
+{
+	return enter_abort((const struct sock *)ctx[0], ctx[1]);
+}
+
+SEC("kprobe/tcp_abort")
+int kprobe_tcp_abort(struct pt_regs *ctx)
+{
+	return enter_abort((const struct sock *)ARG1(ctx), ARG2(ctx));
+}
+
+SEC("fexit/tcp_abort")
+int fexit_tcp_abort(u64 *ctx)
+{
+	return leave_abort(ctx[2]);
+}
+
+SEC("kretprobe/tcp_abort")
+int kretprobe_tcp_abort(struct pt_regs *ctx)
+{
+	return leave_abort(RESULT(ctx));
+}
+
+/* Ended by a segment or a timer. */
+
+SEC("fentry/tcp_done")
+int fentry_tcp_done(u64 *ctx)
+{
+	return on_done(ctx, (const struct sock *)ctx[0]);
+}
+
+SEC("kprobe/tcp_done")
+int kprobe_tcp_done(struct pt_regs *ctx)
+{
+	return on_done(ctx, (const struct sock *)ARG1(ctx));
+}
+
+SEC("fentry/tcp_fin")
+int fentry_tcp_fin(u64 *ctx)
+{
+	return on_peer_fin((const struct sock *)ctx[0]);
+}
+
+SEC("kprobe/tcp_fin")
+int kprobe_tcp_fin(struct pt_regs *ctx)
+{
+	return on_peer_fin((const struct sock *)ARG1(ctx));
+}
+
+/* Before 6.10 the tracepoint below leaves out replies to nobody's socket. */
+
+SEC("fentry/tcp_v4_send_reset")
+int fentry_tcp_v4_send_reset(u64 *ctx)
+{
+	return on_send_reset((const struct sock *)ctx[0], (const struct sk_buff *)ctx[1]);
+}
+
+SEC("kprobe/tcp_v4_send_reset")
+int kprobe_tcp_v4_send_reset(struct pt_regs *ctx)
+{
+	return on_send_reset((const struct sock *)ARG1(ctx), (const struct sk_buff *)ARG2(ctx));
+}
+
+SEC("fentry/tcp_v6_send_reset")
+int fentry_tcp_v6_send_reset(u64 *ctx)
+{
+	return on_send_reset((const struct sock *)ctx[0], (const struct sk_buff *)ctx[1]);
+}
+
+SEC("kprobe/tcp_v6_send_reset")
+int kprobe_tcp_v6_send_reset(struct pt_regs *ctx)
+{
+	return on_send_reset((const struct sock *)ARG1(ctx), (const struct sk_buff *)ARG2(ctx));
 }
 
 /* The reason is the third argument from 6.10 on, the second from 7.2 on. The
@@ -160,7 +251,7 @@ int fentry_tcp_send_active_reset(u64 *ctx)
 	} else if (reset_reason_arg == 2) {
 		reason = ctx[1];
 	}
-	return on_active_reset((const struct sock *)ctx[0], reason);
+	return on_active_reset(ctx, (const struct sock *)ctx[0], reason);
 }
 
 SEC("kprobe/tcp_send_active_reset")
@@ -174,7 +265,7 @@ int kprobe_tcp_send_active_reset(struct pt_regs *ctx)
 	} else if (reset_reason_arg == 2) {
 		reason = ARG2(ctx);
 	}
-	return on_active_reset((const struct sock *)ARG1(ctx), reason);
+	return on_active_reset(ctx, (const struct sock *)ARG1(ctx), reason);
 }
 
 /* (sk, skb, reason from 6.10 on); without skb it is an active reset. */
@@ -185,8 +276,9 @@ int tracepoint_tcp_send_reset(u64 *ctx)
 	u32 reason = trace_reset_reason ? ctx[2] : 0;
 
 	if (ctx[1])
-		return on_reply((const struct sock *)ctx[0], reason);
-	return by_tracepoints ? on_active_reset((const struct sock *)ctx[0], reason) : 0;
+		return on_reply((const struct sock *)ctx[0], (const struct sk_buff *)ctx[1],
+				reason);
+	return by_tracepoints ? on_active_reset(ctx, (const struct sock *)ctx[0], reason) : 0;
 }
 
 /* Tracepoint mode only. */
@@ -194,7 +286,7 @@ int tracepoint_tcp_send_reset(u64 *ctx)
 SEC("raw_tp/inet_sock_set_state")
 int tracepoint_inet_sock_set_state(u64 *ctx)
 {
-	return on_state((const struct sock *)ctx[0], ctx[1], ctx[2]);
+	return on_state(ctx, (const struct sock *)ctx[0], ctx[1], ctx[2]);
 }
 
 SEC("raw_tp/tcp_destroy_sock")

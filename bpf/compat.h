@@ -125,6 +125,18 @@ static __always_inline struct user_call current_user_call(void)
 	return call;
 }
 
+/* in_connect: the current task is in connect(2). */
+static __always_inline bool in_connect(void)
+{
+	struct user_call call = current_user_call();
+
+#if defined(__TARGET_ARCH_x86)
+	return call.number == (call.compat ? 362 : 42);
+#else
+	return call.number == (call.compat ? 283 : 203);
+#endif
+}
+
 #pragma clang diagnostic pop
 
 #endif

@@ -11,12 +11,16 @@
 
 /* Which fact. Kept equal to events.Kind by a test in internal/probe. */
 enum event_kind {
-	EVENT_CLOSE = 1,     /* one tcp_close, what happened inside it joined */
-	EVENT_SHUTDOWN = 2,  /* one inet_shutdown of a TCP socket, likewise */
-	EVENT_FIN = 3,	     /* tcp_send_fin outside of both */
-	EVENT_RESET = 4,     /* tcp_send_active_reset outside of both */
-	EVENT_REPLY = 5,     /* tcp_v4_send_reset, tcp_v6_send_reset */
-	EVENT_WAIT_OVER = 6, /* the SO_LINGER wait of a close has ended */
+	EVENT_CLOSE = 1,      /* one tcp_close, what happened inside it joined */
+	EVENT_SHUTDOWN = 2,   /* one inet_shutdown of a TCP socket, likewise */
+	EVENT_FIN = 3,	      /* tcp_send_fin outside of both */
+	EVENT_RESET = 4,      /* tcp_send_active_reset outside of both */
+	EVENT_REPLY = 5,      /* tcp_v4_send_reset, tcp_v6_send_reset */
+	EVENT_WAIT_OVER = 6,  /* the SO_LINGER wait of a close has ended */
+	EVENT_DISCONNECT = 7, /* one tcp_disconnect that is no part of a close or shutdown */
+	EVENT_ABORT = 8,      /* one tcp_abort, what happened inside it joined */
+	EVENT_DONE = 9,	      /* tcp_done by a segment or a timer, with an error pending */
+	EVENT_PEER_FIN = 10,  /* tcp_fin: a FIN was received */
 };
 
 /* Yes-or-no facts. Kept equal to events.Flags by a test in internal/probe. */
@@ -56,6 +60,7 @@ struct event {
 	u64 bytes_received;  /* call: tcp_sock.bytes_received, a FIN counts one */
 	u64 linger_jiffies;  /* call: sock.sk_lingertime */
 	u64 timeout_jiffies; /* call: second argument of tcp_close */
+	u64 inode;	     /* of the socket's file; 0: none */
 	u64 waited_jiffies;  /* entry to return, in jiffies */
 
 	u32 netns;	/* inode of the network namespace */
@@ -78,6 +83,11 @@ struct event {
 	u32 kernel_reason; /* enum sk_rst_reason, 0: none */
 	s32 signal;	   /* EVENT_WAIT_OVER: what interrupted the wait */
 
+	u32 segment;	  /* reply: payload of the segment that is answered */
+	u32 user_timeout; /* call: TCP_USER_TIMEOUT, ms */
+	s32 stack;	  /* id of the kernel stack; negative: none taken */
+	u32 socket_uid;	  /* sock.sk_uid: who made the socket */
+
 	u32 children;	      /* call, listener: sk_ack_backlog */
 	u32 children_reset;   /* now, listener: children sent a RST */
 	u32 children_dropped; /* now, listener: children torn down */
@@ -93,13 +103,15 @@ struct event {
 	u8 at_rst;	  /* last sk_state before the RST was decided */
 	u8 shutdown_mask; /* call: sk_shutdown */
 	u8 how;		  /* shutdown(2): 1 read, 2 write, 3 both */
-	u8 pad[3];
+	u8 probes;	  /* icsk_probes_out: keepalive or window probes unanswered */
+	u8 retransmits;	  /* icsk_retransmits: timeouts in a row */
+	u8 segment_flags; /* reply: th_flags of the segment */
 
 	u8 local[16]; /* network order; IPv4 in the first four */
 	u8 remote[16];
 	u8 comm[COMM_LEN];
 };
 
-_Static_assert(sizeof(struct event) == 232, "the wire record changed its size");
+_Static_assert(sizeof(struct event) == 256, "the wire record changed its size");
 
 #endif

@@ -33,9 +33,11 @@ typedef u32 __wsum;
 /* include/uapi/linux/bpf.h */
 #define BPF_MAP_TYPE_HASH 1
 #define BPF_MAP_TYPE_PERCPU_ARRAY 6
+#define BPF_MAP_TYPE_STACK_TRACE 7
 #define BPF_MAP_TYPE_RINGBUF 27
 #define BPF_MAP_TYPE_TASK_STORAGE 29
 #define BPF_F_NO_PREALLOC 1
+#define BPF_F_REUSE_STACKID (1 << 10)
 #define BPF_LOCAL_STORAGE_GET_F_CREATE 1
 #define BPF_RB_NO_WAKEUP 1
 #define BPF_RB_FORCE_WAKEUP 2
@@ -143,7 +145,17 @@ typedef struct {
 	int owned;
 } __kernel_type socket_lock_t;
 
-struct file;
+struct inode {
+	unsigned long i_ino;
+} __kernel_type;
+
+struct file {
+	struct inode *f_inode;
+} __kernel_type;
+
+typedef struct {
+	u32 val;
+} __kernel_type kuid_t;
 
 struct socket {
 	struct file *file;
@@ -159,6 +171,7 @@ struct sock {
 	u16 sk_protocol;
 	u8 sk_shutdown;
 	u8 sk_kern_sock : 1;
+	kuid_t sk_uid;
 	unsigned long sk_lingertime;
 } __kernel_type;
 
@@ -184,6 +197,9 @@ struct tcp_ulp_ops;
 struct inet_connection_sock {
 	struct request_sock_queue icsk_accept_queue;
 	const struct tcp_ulp_ops *icsk_ulp_ops;
+	u32 icsk_user_timeout;
+	u8 icsk_probes_out;
+	u8 icsk_retransmits;
 } __kernel_type;
 
 struct tcp_sock {
@@ -201,6 +217,17 @@ struct tcp_sock {
 struct task_struct {
 	unsigned int flags;
 	int exit_code;
+} __kernel_type;
+
+struct net_device {
+	possible_net_t nd_net;
+} __kernel_type;
+
+struct sk_buff {
+	struct net_device *dev;
+	unsigned char *head;
+	u16 transport_header;
+	u16 network_header;
 } __kernel_type;
 
 #pragma clang diagnostic pop

@@ -40,6 +40,7 @@ struct {
 
 enum counter {
 	COUNT_LOST,	  /* records that found the ring buffer full */
+	COUNT_SUPPRESSED, /* resets in reply beyond REPLIES_A_TICK */
 	COUNT_UNFINISHED, /* calls whose return was never seen, or no memory to follow them */
 	COUNTERS,
 };
@@ -65,7 +66,8 @@ struct call {
 	u8 last_state;	 /* newest state seen (tracepoint mode) */
 	u8 child_before; /* state of the child that is being torn down */
 	u8 waiting;	 /* may be blocked by SO_LINGER (tracepoint mode) */
-	u8 pad[4];
+	u8 disconnects;	 /* tcp_disconnect calls open inside */
+	u8 pad[3];
 };
 
 /* One a task, made at its first close, freed by the kernel when it ends. */
@@ -75,6 +77,34 @@ struct {
 	__type(key, u32);
 	__type(value, struct call);
 } calls SEC(".maps");
+
+/* A scan or a SYN flood makes the kernel answer with resets at the rate of the
+ * attacker. Those to nobody's socket are reported up to a rate, per CPU. */
+#define REPLIES_A_TICK 256
+#define REPLY_TICK_NS 100000000ULL
+
+struct reply_rate {
+	u64 tick;    /* number of the current one */
+	u64 replies; /* reported in it */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct reply_rate);
+} reply_rates SEC(".maps");
+
+/* Kernel stacks of resets that no call explains, by id; read by
+ * internal/probe. */
+#define STACK_DEPTH 32
+
+struct {
+	__uint(type, BPF_MAP_TYPE_STACK_TRACE);
+	__uint(max_entries, 1024);
+	__uint(key_size, sizeof(u32));
+	__uint(value_size, STACK_DEPTH * sizeof(u64));
+} stacks SEC(".maps");
 
 static __always_inline void count(enum counter counter)
 {

@@ -72,36 +72,95 @@ static __always_inline int state_in_close(const struct sock *sk, u8 old, u8 new)
 	return 0;
 }
 
-/* state_by_task: a change by a task that is not closing: shutdown(2), or
- * connect(2), which Go tells apart by the system call. */
-static __always_inline int state_by_task(const struct sock *sk, u8 old, u8 new)
+/* resets_on_disconnect: tcp_disconnect sends a RST from this state. */
+static __always_inline bool resets_on_disconnect(const struct event *e, u8 old)
 {
-	bool ended = new == TCP_CLOSE && (old == TCP_LISTEN || old == TCP_SYN_SENT);
-	struct call *call;
+	if (e->flags & REPAIR)
+		return false;
+	if (old == TCP_CLOSING || old == TCP_LAST_ACK)
+		return e->unsent;
+	return old != TCP_SYN_SENT;
+}
 
-	if (!moves_to_fin(old, new) && !ended)
-		return 0;
-	if (old == TCP_CLOSING || awaits_fin_ack(old))
-		return 0;
-	call = begin_captured(sk, EVENT_SHUTDOWN);
+/* disconnect_by_task: connect(AF_UNSPEC) and what else calls tcp_disconnect. */
+static __always_inline int disconnect_by_task(const struct sock *sk, u8 old)
+{
+	struct call *call = begin_captured(sk, EVENT_DISCONNECT);
+
 	if (!call)
 		return 0;
-	call->event.flags |= UNDER_LOCK | RETURN_UNSEEN | (ended ? DISCONNECTED : SENT_FIN);
-	call->event.after = new;
-	call->event.how = (current_user_call().arg2 & 3) + 1;
-	call->last_state = new;
-	report_open(call);
+	call->event.flags |= UNDER_LOCK | RETURN_UNSEEN | DISCONNECTED;
+	call->event.after = TCP_CLOSE;
+	call->last_state = TCP_CLOSE;
+	if (!resets_on_disconnect(&call->event, old))
+		report_open(call);
 	return 0;
 }
 
-/* state_in_call: a later change inside a call that is open; false: another
- * socket took the address since. */
-static __always_inline bool state_in_call(struct call *call, const struct sock *sk, u8 old, u8 new)
+/* shutdown_by_task: shutdown(2), or connect(2) on a listener or a connecting
+ * socket, which Go tells apart by the system call. */
+static __always_inline int shutdown_by_task(const struct sock *sk, u8 new, u32 flags)
 {
-	unsigned long bits = BPF_CORE_READ(sk, __sk_common.skc_flags);
+	struct call *call = begin_captured(sk, EVENT_SHUTDOWN);
 
-	if (old != call->last_state || (old == new && !sock_flag(bits, SOCK_DEAD)))
+	if (!call)
+		return 0;
+	call->event.flags |= UNDER_LOCK | RETURN_UNSEEN | flags;
+	call->event.after = new;
+	call->event.how = (current_user_call().arg2 & 3) + 1;
+	report_open(call);
+	if (call->event.before != TCP_LISTEN)
+		call->sk = 0; /* a listener's children are reset next */
+	return 0;
+}
+
+/* state_by_task: a change in a task that holds the lock and is not closing. */
+static __always_inline int state_by_task(void *ctx, const struct sock *sk, u8 old, u8 new)
+{
+	if (moves_to_fin(old, new))
+		return shutdown_by_task(sk, new, SENT_FIN);
+	if (new != TCP_CLOSE || old == TCP_CLOSE)
+		return 0;
+	if (BPF_CORE_READ(sk, sk_err))
+		return done(ctx, sk, old); /* a segment from the backlog, or tcp_abort */
+	if (old == TCP_LISTEN || old == TCP_SYN_SENT)
+		return shutdown_by_task(sk, new, DISCONNECTED);
+	/* The orderly end may also come from the backlog. */
+	if (old == TCP_ESTABLISHED || old == TCP_CLOSE_WAIT || old == TCP_FIN_WAIT1 ||
+	    old == TCP_SYN_RECV || in_connect())
+		return disconnect_by_task(sk, old);
+	return 0;
+}
+
+/* took_peer_fin: tcp_fin sets SOCK_DONE and then changes the state. */
+static __always_inline bool took_peer_fin(const struct sock *sk, u8 old, u8 new)
+{
+	if (old == new)
 		return false;
+	if (new == TCP_CLOSE_WAIT || new == TCP_CLOSING)
+		return true;
+	return old == TCP_FIN_WAIT2 &&
+	       new == TCP_CLOSE &&sock_flag(BPF_CORE_READ(sk, __sk_common.skc_flags), SOCK_DONE);
+}
+
+/* continues: a change belongs to the close that is open on sk, and not to
+ * another socket at the same address. Once the close has made sk an orphan,
+ * there is no other call on it; before, softirq may have gone ahead of us only
+ * if the close waits under SO_LINGER. */
+static __always_inline bool continues(const struct call *call, const struct sock *sk, u8 old,
+				      u8 new)
+{
+	if (!call_is_on(call, sk) || call->event.kind != EVENT_CLOSE)
+		return false;
+	if (sock_flag(BPF_CORE_READ(sk, __sk_common.skc_flags), SOCK_DEAD))
+		return call->event.local_port ==
+		       bpf_ntohs(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport));
+	return old == call->last_state && old != new;
+}
+
+/* state_in_call: a later change inside a close. */
+static __always_inline void state_in_call(struct call *call, const struct sock *sk, u8 old, u8 new)
+{
 	if (call->waiting && !awaits_fin_ack(new)) {
 		call->waiting = 0;
 		report_wait_over(sk, 0);
@@ -110,39 +169,49 @@ static __always_inline bool state_in_call(struct call *call, const struct sock *
 		call->event.after = new;
 	call->event.at_rst = old;
 	call->last_state = new == TCP_CLOSE ? old : new;
-	return true;
 }
 
-static __always_inline int on_state(const struct sock *sk, u8 old, u8 new)
+/* state_by_softirq: a segment or a timer, no task's doing. */
+static __always_inline int state_by_softirq(void *ctx, struct call *call, const struct sock *sk,
+					    u8 old, u8 new)
+{
+	if (child_of(call, sk)) {
+		call->event.children_dropped++;
+		call->child_before = old;
+		return 0;
+	}
+	if (linger_wait_over(sk, old, new))
+		report_wait_over(sk, 0);
+	if (old == TCP_ESTABLISHED && new == TCP_FIN_WAIT1)
+		return fin_alone(sk);
+	return new == TCP_CLOSE &&old != TCP_CLOSE ? done(ctx, sk, old) : 0;
+}
+
+static __always_inline int on_state(void *ctx, const struct sock *sk, u8 old, u8 new)
 {
 	struct call *call = open_call();
 
 	if (!is_tcp(sk))
 		return 0;
-	if (!held_by_task(sk)) {
-		if (child_of(call, sk)) {
-			call->event.children_dropped++;
-			call->child_before = old;
-		} else if (linger_wait_over(sk, old, new)) {
-			report_wait_over(sk, 0);
-		} else if (old == TCP_ESTABLISHED && new == TCP_FIN_WAIT1) {
-			fin_alone(sk);
-		}
+	if (took_peer_fin(sk, old, new))
+		on_peer_fin(sk);
+	if (!held_by_task(sk))
+		return state_by_softirq(ctx, call, sk, old, new);
+	if (continues(call, sk, old, new)) {
+		state_in_call(call, sk, old, new);
 		return 0;
 	}
-	if (call_is_on(call, sk) && state_in_call(call, sk, old, new))
-		return 0;
 	if (file_is_closing(sk))
 		return state_in_close(sk, old, new);
 	if (sock_flag(BPF_CORE_READ(sk, __sk_common.skc_flags), SOCK_DEAD)) {
 		/* Not a close: an orphan that ends in some task's hands. Mark it,
 		 * so that its tcp_destroy_sock is not taken for one. */
-		call = begin_call(sk, EVENT_CLOSE);
+		call = begin_call(sk, 0);
 		if (call)
 			call->reported = 1;
-		return 0;
+		return new == TCP_CLOSE ? done(ctx, sk, old) : 0;
 	}
-	return state_by_task(sk, old, new);
+	return state_by_task(ctx, sk, old, new);
 }
 
 /* on_destroy: the end of every close that leaves the socket in CLOSE. */
@@ -154,7 +223,8 @@ static __always_inline int on_destroy(const struct sock *sk)
 	if (!is_tcp(sk) || !held_by_task(sk))
 		return 0;
 	if (call_is_on(call, sk) && call->reported &&
-	    (call->event.local_port == port || !call->event.time_ns)) {
+	    (!call->event.kind ||
+	     (call->event.kind == EVENT_CLOSE && call->event.local_port == port))) {
 		call->sk = 0;
 		return 0;
 	}

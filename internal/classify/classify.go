@@ -9,10 +9,13 @@ import (
 	"github.com/closetrace/closetrace/internal/events"
 )
 
-// Held closes: where the return of a call is not seen (tracepoint mode), a
-// second fact about it may follow, so the verdict waits for it.
+// Held events: where a second fact about the same ending may follow, the
+// verdict waits for it. Where the return of a close is not seen (tracepoint
+// mode), a RST may follow its FIN; a timer sends its RST before it ends the
+// socket; data after close ends the socket before it is answered with RST; and
+// what reset us may be another end on this host, whose call has not returned.
 const (
-	// afterthought is how long a RST after the FIN of the same call may take.
+	// afterthought is how long the second fact may take.
 	afterthought = 5 * time.Millisecond
 	// lingerSlack is what a close that waits under SO_LINGER may take beyond
 	// its time until the task has run again.
@@ -25,6 +28,7 @@ const (
 type Classifier struct {
 	header events.Header
 	held   []held // in order of arrival
+	story  story
 	// Unexplained counts events that no rule of this version covers.
 	Unexplained uint64
 }
@@ -36,27 +40,90 @@ type held struct {
 }
 
 // New makes a classifier for the events under a header.
-func New(h events.Header) *Classifier { return &Classifier{header: h} }
+func New(h events.Header) *Classifier { return &Classifier{header: h, story: newStory()} }
 
 // Push takes the next event and emits the endings it completes. The ending is
 // valid during the call of emit only.
 func (c *Classifier) Push(ev *events.Event, emit func(*events.Ending)) {
 	c.Advance(ev.MonoNS, emit)
-	switch {
-	case ev.Kind == events.KindWaitOver:
+	switch ev.Kind {
+	case events.KindWaitOver:
 		c.waitOver(ev)
-	case ev.Flags.Has(events.InReportedCall):
-		c.afterthought(ev, emit)
-	case ev.Kind == events.KindClose && c.mayGrow(ev):
-		c.release(func(h *held) bool { return h.event.Sock == ev.Sock }, emit)
-		if len(c.held) == maxHeld {
-			c.conclude(&c.held[0].event, emit)
-			c.held = append(c.held[:0], c.held[1:]...)
+	case events.KindReset:
+		c.reset(ev, emit)
+	case events.KindDone:
+		c.done(ev, emit)
+	case events.KindReply:
+		if d := c.find(ev.Sock, events.KindDone); d != nil && ev.Sock != 0 {
+			// The segment ended the socket and is now answered: one ending.
+			ev.Before, ev.SockErr = d.event.Before, d.event.SockErr
+			ev.Owner, ev.Inode = d.event.Owner, d.event.Inode
+			c.drop(d)
 		}
-		c.held = append(c.held, held{*ev, ev.MonoNS + uint64(c.patience(ev))})
+		c.conclude(ev, emit)
 	default:
+		// A call on a socket comes after whatever ended it.
+		c.release(func(h *held) bool { return h.event.Sock == ev.Sock }, emit)
+		if ev.Kind == events.KindClose && c.mayGrow(ev) {
+			c.hold(ev, c.patience(ev), emit)
+			return
+		}
 		c.conclude(ev, emit)
 	}
+}
+
+// reset takes a RST outside of a call that is open.
+func (c *Classifier) reset(ev *events.Event, emit func(*events.Ending)) {
+	switch {
+	case ev.Flags.Has(events.InReportedCall):
+		c.afterthought(ev, emit)
+	case ev.Listener != 0:
+		c.conclude(ev, emit)
+	default:
+		c.hold(ev, afterthought, emit) // for the tcp_done that comes with it
+	}
+}
+
+// done takes the end of a socket by a segment or a timer.
+func (c *Classifier) done(ev *events.Event, emit func(*events.Ending)) {
+	if r := c.find(ev.Sock, events.KindReset); r != nil {
+		reset := r.event
+		c.drop(r)
+		reset.SockErr = ev.SockErr
+		c.conclude(&reset, emit)
+		return
+	}
+	c.hold(ev, afterthought, emit) // for the RST in reply, or the end that reset us
+}
+
+// find returns what is held of a kind for a socket, or nil.
+func (c *Classifier) find(sock uint64, kind events.Kind) *held {
+	for i := range c.held {
+		if h := &c.held[i]; h.event.Sock == sock && h.event.Kind == kind {
+			return h
+		}
+	}
+	return nil
+}
+
+// drop forgets a held event.
+func (c *Classifier) drop(h *held) {
+	for i := range c.held {
+		if &c.held[i] == h {
+			c.held = append(c.held[:i], c.held[i+1:]...)
+			return
+		}
+	}
+}
+
+// hold keeps an event for what may follow.
+func (c *Classifier) hold(ev *events.Event, patience time.Duration, emit func(*events.Ending)) {
+	if len(c.held) == maxHeld {
+		oldest := c.held[0].event
+		c.drop(&c.held[0])
+		c.conclude(&oldest, emit)
+	}
+	c.held = append(c.held, held{*ev, ev.MonoNS + uint64(patience)})
 }
 
 // Advance emits what was held until before a time of the event clock
@@ -151,28 +218,47 @@ func (c *Classifier) conclude(ev *events.Event, emit func(*events.Ending)) {
 		// Nothing ended the wait in time, so time did.
 		f.WaitedJiffies = f.timeout()
 	}
-	trigger, signal := f.trigger()
-	if ev.Kind == events.KindShutdown && trigger == events.TriggerConnect {
-		c.Unexplained++ // connect(AF_UNSPEC), a disconnect
-		return
-	}
-	for i := range rules[ev.Kind] {
-		r := &rules[ev.Kind][i]
-		if !r.when(f) {
-			continue
+	c.remember(f)
+	for i := range c.rulesFor(f) {
+		r := &c.rulesFor(f)[i]
+		if r.when(f) {
+			e := c.ending(f, r)
+			c.story.tell(f, e)
+			emit(e)
+			return
 		}
-		e := c.ending(f, r)
-		e.Trigger, e.Signal = trigger, signal
-		if ev.Signal != 0 {
-			e.Signal = int(ev.Signal)
-		}
-		if trigger == events.TriggerLastReference {
-			e.Syscall = ev.Syscall
-		}
-		emit(e)
-		return
 	}
 	c.Unexplained++
+}
+
+// rulesFor gives the rules for the kind of an event. In tracepoint mode one
+// change of state stands for several calls, which the system call tells apart.
+func (c *Classifier) rulesFor(f *fact) []rule {
+	if f.Kind == events.KindClose && f.Before == events.Close {
+		return closedRules
+	}
+	if f.Kind == events.KindShutdown && f.sent(events.ReturnUnseen|events.Disconnected) {
+		switch t, _ := f.trigger(); t {
+		case events.TriggerConnect:
+			return disconnectRules
+		case events.TriggerLastReference: // sendmsg(2) to netlink
+			return abortRules
+		}
+	}
+	return rules[f.Kind]
+}
+
+// remember finds what happened before.
+func (c *Classifier) remember(f *fact) {
+	switch {
+	case f.Kind == events.KindClose && f.Before == events.Close:
+		f.past = c.story.closed(f.Event)
+	case f.Kind == events.KindReply:
+		f.past = c.story.earlier(f.Event)
+	case f.Kind == events.KindDone:
+		f.past = c.story.earlier(f.Event)
+		f.peer = c.story.peerReset(f.Event)
+	}
 }
 
 func (c *Classifier) ending(f *fact, r *rule) *events.Ending {
@@ -180,15 +266,54 @@ func (c *Classifier) ending(f *fact, r *rule) *events.Ending {
 		Time: time.Unix(0, int64(f.MonoNS)+c.header.WallOffsetNS), MonoNS: f.MonoNS,
 		Path: r.path, Title: r.title, Cause: string(r.why(make(phrase, 0, 128), f)), Doubt: c.doubt(f, r),
 		Local: f.Local, Remote: f.Remote, Netns: f.Netns, CgroupID: f.CgroupID,
-		Before: f.Before, After: f.After,
+		Before: f.Before, After: f.After, Owner: f.Owner,
 		FIN: f.sent(events.SentFIN), RST: f.sent(events.SentRST), KernelReason: f.KernelReason,
 		Evidence: f.evidence(), DurationNS: f.DurationNS,
+		Earlier: f.past.explains(f.Event), Peer: f.peer.explains(f.Event), Harmless: f.harmless(),
 	}
-	if f.sent(events.TaskContext) && f.Kind != events.KindReply {
-		actor := f.Task
-		e.Actor = &actor
+	if f.Kind == events.KindClose && f.Remote.Port() == 0 && f.past != nil {
+		// tcp_disconnect wiped the addresses; this is what they were.
+		e.Local, e.Remote = f.past.local, f.past.remote
 	}
+	c.attribute(f, r, e)
 	return e
+}
+
+// attribute says whose call it was and what triggered it. A timer and a
+// segment are nobody's call, whatever task they ran on.
+func (c *Classifier) attribute(f *fact, r *rule, e *events.Ending) {
+	e.Trigger, e.Signal = f.trigger()
+	if r.by != "" {
+		e.Trigger, e.Signal = r.by, 0
+	}
+	if f.Signal != 0 {
+		e.Signal = int(f.Signal)
+	}
+	if e.Trigger == events.TriggerLastReference {
+		e.Syscall = f.Syscall
+	}
+	switch e.Trigger {
+	case events.TriggerSegment, events.TriggerTimer:
+		e.CgroupID = 0
+	default:
+		if f.sent(events.TaskContext) {
+			actor := f.Task
+			e.Actor = &actor
+		}
+	}
+}
+
+// harmless: a RST that takes nothing from anybody. Both sides had sent their
+// FIN, or the segment that is answered carried no data and this side had
+// closed in good order.
+func (f *fact) harmless() bool {
+	switch f.Kind {
+	case events.KindDone:
+		return f.SockErr == econnreset && f.before(events.LastAck, events.Closing) && f.UnsentBytes+f.UnackedBytes == 0
+	case events.KindReply:
+		return f.SegmentBytes == 0 && f.past != nil && f.past.fin
+	}
+	return false
 }
 
 // doubt says why a verdict is inferred, "" if it was observed.
@@ -213,6 +338,8 @@ func (f *fact) evidence() events.Evidence {
 		Waited:  f.lingerWait(),
 		SockErr: int(f.SockErr), Errno: int(max(0, -f.Result)), PeerFIN: f.sent(events.PeerFIN),
 		Children: f.Children, ChildrenReset: f.ChildrenReset, PendingRequests: f.PendingRequests,
+		SegmentBytes: f.SegmentBytes, UserTimeout: time.Duration(f.UserTimeoutMS) * time.Millisecond,
+		Probes: uint32(f.Probes), Retransmits: uint32(f.Retransmits),
 		MPTCP: f.sent(events.MPTCP),
 	}
 }
@@ -235,13 +362,18 @@ type PathInfo struct {
 func Paths() []PathInfo {
 	var paths []PathInfo
 	seen := map[events.Path]bool{}
-	for _, kind := range []events.Kind{events.KindClose, events.KindReset, events.KindReply, events.KindShutdown, events.KindFIN} {
-		for _, r := range rules[kind] {
+	add := func(list []rule) {
+		for _, r := range list {
 			if !seen[r.path] {
 				seen[r.path] = true
 				paths = append(paths, PathInfo{r.path, r.title})
 			}
 		}
+	}
+	add(closeRules)
+	add(closedRules)
+	for kind := events.KindShutdown; kind.Valid(); kind++ {
+		add(rules[kind])
 	}
 	return paths
 }

@@ -28,10 +28,6 @@ var closeRules = []rule{
 		why: func(p phrase, f *fact) phrase { return listenerGone(p.text("stops listening"), f) },
 	},
 	{
-		path: CloseSilentClosed, title: "close, silent", when: func(f *fact) bool { return f.Before == events.Close },
-		why: alreadyClosed,
-	},
-	{
 		path: CloseSilentRepair, title: "close, silent", when: func(f *fact) bool { return f.sent(events.Repair) && f.quiet() },
 		why: func(p phrase, f *fact) phrase {
 			return p.text("TCP_REPAIR is on: the peer is not told").lost(f.Event)
@@ -204,19 +200,4 @@ func disconnectedByLinger0(f *fact) bool {
 // instead of a FIN.
 func resetBeforeFIN(f *fact) bool {
 	return f.sent(events.SentRST) && !f.sent(events.SentFIN)
-}
-
-func alreadyClosed(p phrase, f *fact) phrase {
-	switch {
-	case f.SockErr != 0:
-		return p.text("already closed: ").text(errno(f.SockErr)).text(" was pending, never read by the application")
-	case f.sent(events.PeerFIN):
-		return p.text("already closed: both FINs were exchanged before")
-	case f.Remote.Port() == 0 && f.Local.Port() == 0:
-		return p.text("never connected")
-	case f.Remote.Port() == 0:
-		return p.text("not connected")
-	default:
-		return p.text("already closed")
-	}
 }

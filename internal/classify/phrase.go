@@ -25,6 +25,15 @@ func (p phrase) number(n uint64) phrase {
 	return p
 }
 
+// task writes comm[pid].
+func (p phrase) task(t *events.Task) phrase {
+	if t == nil {
+		return p.text("the kernel")
+	}
+	p = p.text(t.Comm).text("[")
+	return phrase(strconv.AppendUint(p, uint64(t.PID), 10)).text("]")
+}
+
 // bytes writes n B.
 func (p phrase) bytes(n uint64) phrase { return p.number(n).text(" B") }
 

@@ -40,6 +40,50 @@ const (
 	ShutdownListen        events.Path = "shutdown.listen"
 	ShutdownSynSent       events.Path = "shutdown.synsent"
 	ShutdownData          events.Path = "shutdown.rdwr.data"
+
+	ClosedNever        events.Path = "close.silent.closed.never-connected"
+	ClosedTimeWait     events.Path = "close.silent.closed.timewait"
+	ClosedLastAck      events.Path = "close.silent.closed.lastack"
+	ClosedReset        events.Path = "close.silent.closed.reset"
+	ClosedTimeout      events.Path = "close.silent.closed.timeout"
+	ClosedAborted      events.Path = "close.silent.closed.aborted"
+	ClosedICMP         events.Path = "close.silent.closed.icmp"
+	ClosedConnect      events.Path = "close.silent.closed.connect-failed"
+	ClosedDisconnected events.Path = "close.silent.closed.disconnected"
+
+	DisconnectRST       events.Path = "disconnect.rst"
+	DisconnectRSTUnsent events.Path = "disconnect.rst.unsent"
+	DisconnectSilent    events.Path = "disconnect.silent"
+	DisconnectListen    events.Path = "disconnect.listen"
+
+	AbortDiag             events.Path = "abort.diag"
+	AbortDiagListen       events.Path = "abort.diag.listen"
+	AbortKeepalive        events.Path = "abort.keepalive"
+	AbortKeepaliveTimeout events.Path = "abort.keepalive.user-timeout"
+	AbortUserTimeout      events.Path = "abort.user-timeout"
+	AbortRetransTimeout   events.Path = "abort.retrans-timeout"
+	AbortSynAckTimeout    events.Path = "abort.synack-timeout"
+	AbortOrphanRetries    events.Path = "abort.orphan.retries"
+	AbortOrphanOOM        events.Path = "abort.orphan.oom"
+	AbortFINWait2         events.Path = "abort.fin-wait2"
+	AbortNetns            events.Path = "abort.netns"
+	AbortAcceptRace       events.Path = "abort.accept-race"
+	AbortMPTCP            events.Path = "abort.mptcp"
+
+	ReplyNoSocket      events.Path = "reply.nosocket"
+	ReplyTimeWait      events.Path = "reply.tw-data"
+	ReplyAfterClose    events.Path = "reply.data-after-close"
+	ReplyFINWait1OOO   events.Path = "reply.fin1-ooo"
+	ReplyListenACK     events.Path = "reply.listen-ack"
+	ReplyOverflow      events.Path = "reply.overflow"
+	ReplyEmbryonic     events.Path = "reply.embryonic"
+	ReplySynSentBadACK events.Path = "reply.synsent-badack"
+	ReplySynRecvBadACK events.Path = "reply.synrecv-badack"
+	ReplyMPTCP         events.Path = "reply.mptcp"
+
+	RecvFIN  events.Path = "recv.fin"
+	RecvRST  events.Path = "recv.rst"
+	RecvICMP events.Path = "recv.icmp"
 )
 
 // rule says which events took a path and why. Within a kind of event the first
@@ -50,12 +94,17 @@ type rule struct {
 	when  func(*fact) bool
 	why   func(phrase, *fact) phrase
 	doubt string // if set, the verdict is inferred, and this is why
+	// by, if set, is what triggered it whatever task it ran in. A timer and a
+	// segment are nobody's call.
+	by events.Trigger
 }
 
 // fact is an event with what the rules need beside it.
 type fact struct {
 	*events.Event
-	hz uint64
+	hz   uint64
+	past *past // what was known of the socket or connection, may be nil
+	peer *past // the RST that the other end on this host sent, may be nil
 }
 
 const bothDirections = 3 // SHUTDOWN_MASK of include/net/sock.h
@@ -135,46 +184,15 @@ func always(*fact) bool { return true }
 
 // rules by kind of event.
 var rules = map[events.Kind][]rule{
-	events.KindClose:    closeRules,
-	events.KindShutdown: shutdownRules,
-	events.KindFIN: {
-		{
-			path: ShutdownDeferred, title: "shutdown → FIN", when: func(f *fact) bool {
-				return !f.sent(events.TaskContext) && !f.sent(events.MPTCP)
-			},
-			why: func(p phrase, f *fact) phrase {
-				return p.text("handshake finished; the FIN that an earlier shutdown(2) deferred goes out now")
-			},
-		},
-	},
-	events.KindReset: {
-		{
-			path: CloseRSTChild, title: "close → RST", when: func(f *fact) bool { return f.Listener != 0 },
-			why: func(p phrase, f *fact) phrase {
-				p = p.text("connection waited in the accept queue of a listener that is being closed")
-				if f.UnreadBytes > 0 {
-					p = p.text("; ").bytes(uint64(f.UnreadBytes)).text(" received and never read")
-				}
-				return p
-			},
-		},
-	},
-	events.KindReply: {
-		{
-			path: CloseRSTLinger2Late, title: "close → FIN, RST",
-			when: func(f *fact) bool { return f.sent(events.Orphan) && f.Linger2Jiffies < 0 && f.SockErr == 0 },
-			why: func(p phrase, f *fact) phrase {
-				return p.text("the FIN is acknowledged and TCP_LINGER2 < 0 forbids FIN_WAIT2: the kernel resets")
-			},
-		},
-		{
-			path: ShutdownData, title: "shutdown → RST",
-			when: func(f *fact) bool { return !f.sent(events.Orphan) && f.ShutdownMask == bothDirections },
-			why: func(p phrase, f *fact) phrase {
-				return p.text("data arrived after both directions were shut down; descriptor still open")
-			},
-		},
-	},
+	events.KindClose:      closeRules,
+	events.KindShutdown:   shutdownRules,
+	events.KindFIN:        finRules,
+	events.KindReset:      resetRules,
+	events.KindReply:      replyRules,
+	events.KindDisconnect: disconnectRules,
+	events.KindAbort:      abortRules,
+	events.KindDone:       doneRules,
+	events.KindPeerFIN:    peerFINRules,
 }
 
 var shutdownRules = []rule{

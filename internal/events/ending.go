@@ -32,6 +32,14 @@ type Ending struct {
 	// Actor is the task whose call it was; nil where the kernel acted by itself
 	// (softirq), which is nobody's call.
 	Actor *Task
+	// Owner is the process that holds the socket, where it is not the actor
+	// and could be found.
+	Owner *Task
+	// Earlier is what this side had last done with the connection, Peer what
+	// the other end did to bring this about, if it is on this host.
+	Earlier, Peer *Past
+	// Harmless: a RST after both sides had sent all they wanted to.
+	Harmless bool
 
 	Local, Remote netip.AddrPort
 	Netns         uint32
@@ -41,6 +49,13 @@ type Ending struct {
 	KernelReason  string // the kernel's own reason for a RST, where it gives one
 	Evidence      Evidence
 	DurationNS    uint64 // how long the call took; 0 where its return is not seen
+}
+
+// Past is an earlier ending that explains a later one.
+type Past struct {
+	Path  Path
+	AgoNS uint64 // before the ending that it explains
+	Actor *Task
 }
 
 // Trigger is what set the call off.
@@ -87,6 +102,10 @@ type Evidence struct {
 	Children        uint32 // connections waiting in the listener's accept queue
 	ChildrenReset   uint32
 	PendingRequests uint32 // handshakes in progress on the listener
+	SegmentBytes    uint32 // of the segment that a RST answers
+	UserTimeout     time.Duration
+	Probes          uint32 // keepalive or window probes unanswered
+	Retransmits     uint32 // retransmission timeouts in a row
 	MPTCP           bool   // an MPTCP subflow
 }
 

@@ -23,17 +23,28 @@ const (
 	// KindReset is a tcp_send_active_reset outside of any close or shutdown
 	// of the same socket.
 	KindReset
-	// KindReply is a tcp_v4_send_reset or tcp_v6_send_reset for a full socket:
-	// a RST in answer to a segment.
+	// KindReply is a tcp_v4_send_reset or tcp_v6_send_reset: a RST in answer to
+	// a segment. Before is the state of the socket it was for, 0 if none.
 	KindReply
 	// KindWaitOver tells that a close blocked by SO_LINGER stopped waiting
 	// (tracepoint mode only, where the return of the call cannot be seen).
 	KindWaitOver
+	// KindDisconnect is one call of tcp_disconnect that is no part of a close
+	// or a shutdown: connect(AF_UNSPEC).
+	KindDisconnect
+	// KindAbort is one call of tcp_abort: SOCK_DESTROY, as by ss -K.
+	KindAbort
+	// KindDone is a tcp_done by a segment or a timer that is not the orderly
+	// end after both FINs.
+	KindDone
+	// KindPeerFIN is a tcp_fin: a FIN was received.
+	KindPeerFIN
 )
 
 var kindNames = names[Kind]{
 	KindClose: "close", KindShutdown: "shutdown", KindFIN: "fin",
 	KindReset: "reset", KindReply: "reply", KindWaitOver: "wait-over",
+	KindDisconnect: "disconnect", KindAbort: "abort", KindDone: "done", KindPeerFIN: "peer-fin",
 }
 
 // State is a TCP socket state as the kernel numbers it in
@@ -179,7 +190,18 @@ type Event struct {
 	TimeoutJiffies uint64 `json:"timeout_jiffies,omitempty"` // how long tcp_close may wait
 	WaitedJiffies  uint64 `json:"waited_jiffies,omitempty"`  // how long the call took
 	Linger2Jiffies int32  `json:"linger2_jiffies,omitempty"` // TCP_LINGER2; negative: no FIN_WAIT2
-	Signal         int32  `json:"signal,omitempty"`          // KindWaitOver: the signal that interrupted it
+	UserTimeoutMS  uint32 `json:"user_timeout_ms,omitempty"` // TCP_USER_TIMEOUT
+	Probes         uint8  `json:"probes,omitempty"`          // keepalive or window probes unanswered
+	Retransmits    uint8  `json:"retransmits,omitempty"`     // retransmission timeouts in a row
+
+	SegmentBytes uint32   `json:"segment,omitempty"`       // reply: payload of the segment that is answered
+	SegmentFlags uint8    `json:"segment_flags,omitempty"` // reply: its TCP flags
+	Inode        uint64   `json:"inode,omitempty"`         // of the socket's file
+	SocketUID    uint32   `json:"socket_uid,omitempty"`    // who made the socket
+	Owner        *Task    `json:"owner,omitempty"`         // the process that holds the socket, where looked up
+	Stack        []string `json:"stack,omitempty"`         // kernel functions, innermost first, where taken
+
+	Signal int32 `json:"signal,omitempty"` // KindWaitOver: the signal that interrupted it
 
 	Children        uint32 `json:"children,omitempty"`         // listener: sk_ack_backlog before the call
 	ChildrenReset   uint32 `json:"children_reset,omitempty"`   // of these, sent a RST

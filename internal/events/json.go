@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"strconv"
 	"time"
+	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -24,31 +26,37 @@ func (e *Ending) AppendJSON(b []byte) []byte {
 	b = appendText(b, "trigger", string(e.Trigger))
 	b = appendText(b, "syscall", e.Syscall)
 	b = appendNonZero(b, "signal", uint64(e.Signal))
-	if a := e.Actor; a != nil {
-		b = append(b, `,"actor":{"pid":`...)
-		b = strconv.AppendUint(b, uint64(a.PID), 10)
-		b = appendUint(b, "tid", uint64(a.TID))
-		b = append(b, `,"comm":`...)
-		b = appendString(b, a.Comm)
-		b = appendUint(b, "uid", uint64(a.UID))
-		b = append(b, '}')
-	}
+	b = appendTask(b, "actor", e.Actor)
+	b = appendTask(b, "owner", e.Owner)
 	b = appendAddr(b, "local", e.Local)
 	b = appendAddr(b, "remote", e.Remote)
 	b = appendText(b, "family", e.Family())
 	b = appendUint(b, "netns", uint64(e.Netns))
 	b = appendNonZero(b, "cgroup_id", e.CgroupID)
+	b = e.appendStates(b)
+	b = appendBool(b, "fin", e.FIN)
+	b = appendBool(b, "rst", e.RST)
+	b = appendText(b, "kernel_reason", e.KernelReason)
+	if e.Harmless {
+		b = appendBool(b, "harmless", true)
+	}
+	b = e.Evidence.appendJSON(b)
+	b = appendPast(b, "earlier", e.Earlier)
+	b = appendPast(b, "peer", e.Peer)
+	b = appendNonZero(b, "duration_ns", e.DurationNS)
+	return append(b, '}')
+}
+
+// appendStates leaves the states out where there is no socket.
+func (e *Ending) appendStates(b []byte) []byte {
+	if e.Before == StateUnknown && e.After == StateUnknown {
+		return b
+	}
 	b = append(b, `,"state":{"before":"`...)
 	b = append(b, e.Before.String()...)
 	b = append(b, `","after":"`...)
 	b = append(b, e.After.String()...)
-	b = append(b, `"}`...)
-	b = appendBool(b, "fin", e.FIN)
-	b = appendBool(b, "rst", e.RST)
-	b = appendText(b, "kernel_reason", e.KernelReason)
-	b = e.Evidence.appendJSON(b)
-	b = appendNonZero(b, "duration_ns", e.DurationNS)
-	return append(b, '}')
+	return append(b, `"}`...)
 }
 
 func (v *Evidence) appendJSON(b []byte) []byte {
@@ -77,9 +85,35 @@ func (v *Evidence) appendJSON(b []byte) []byte {
 	b = appendNonZero(b, "children", uint64(v.Children))
 	b = appendNonZero(b, "children_reset", uint64(v.ChildrenReset))
 	b = appendNonZero(b, "pending_requests", uint64(v.PendingRequests))
+	b = appendNonZero(b, "segment_bytes", uint64(v.SegmentBytes))
+	b = appendNonZero(b, "user_timeout_ms", uint64(v.UserTimeout.Milliseconds()))
+	b = appendNonZero(b, "probes", uint64(v.Probes))
+	b = appendNonZero(b, "retransmits", uint64(v.Retransmits))
 	if v.MPTCP {
 		b = appendBool(b, "mptcp", true)
 	}
+	return append(b, '}')
+}
+
+func appendTask(b []byte, key string, t *Task) []byte {
+	if t == nil {
+		return b
+	}
+	b = append(appendKey(b, key), `{"pid":`...)
+	b = strconv.AppendUint(b, uint64(t.PID), 10)
+	b = appendUint(b, "tid", uint64(t.TID))
+	b = appendString(appendKey(b, "comm"), t.Comm)
+	b = appendUint(b, "uid", uint64(t.UID))
+	return append(b, '}')
+}
+
+func appendPast(b []byte, key string, p *Past) []byte {
+	if p == nil {
+		return b
+	}
+	b = appendString(append(appendKey(b, key), `{"path":`...), string(p.Path))
+	b = appendUint(b, "ago_ns", p.AgoNS)
+	b = appendTask(b, "actor", p.Actor)
 	return append(b, '}')
 }
 
@@ -139,9 +173,21 @@ func appendString(b []byte, s string) []byte {
 			i++
 		default:
 			r, size := utf8.DecodeRuneInString(s[i:])
-			b = utf8.AppendRune(b, r)
+			b = appendRune(b, r)
 			i += size
 		}
 	}
 	return append(b, '"')
+}
+
+// appendRune escapes what a terminal could take for a command or what turns
+// the direction of text; JSON would not ask for it.
+func appendRune(b []byte, r rune) []byte {
+	if unicode.IsPrint(r) {
+		return utf8.AppendRune(b, r)
+	}
+	for _, unit := range utf16.AppendRune(nil, r) {
+		b = append(b, '\\', 'u', hex[unit>>12], hex[unit>>8&15], hex[unit>>4&15], hex[unit&15])
+	}
+	return b
 }

@@ -22,15 +22,17 @@ type bpfCall struct {
 	LastState    uint8
 	ChildBefore  uint8
 	Waiting      uint8
-	Pad          [4]uint8
+	Disconnects  uint8
+	Pad          [3]uint8
 }
 
 type bpfCounter uint32
 
 const (
 	bpfCounterCOUNT_LOST       bpfCounter = 0
-	bpfCounterCOUNT_UNFINISHED bpfCounter = 1
-	bpfCounterCOUNTERS         bpfCounter = 2
+	bpfCounterCOUNT_SUPPRESSED bpfCounter = 1
+	bpfCounterCOUNT_UNFINISHED bpfCounter = 2
+	bpfCounterCOUNTERS         bpfCounter = 3
 )
 
 type bpfEvent struct {
@@ -44,6 +46,7 @@ type bpfEvent struct {
 	BytesReceived   uint64
 	LingerJiffies   uint64
 	TimeoutJiffies  uint64
+	Inode           uint64
 	WaitedJiffies   uint64
 	Netns           uint32
 	Flags           uint32
@@ -63,6 +66,10 @@ type bpfEvent struct {
 	Result          int32
 	KernelReason    uint32
 	Signal          int32
+	Segment         uint32
+	UserTimeout     uint32
+	Stack           int32
+	SocketUid       uint32
 	Children        uint32
 	ChildrenReset   uint32
 	ChildrenDropped uint32
@@ -77,7 +84,9 @@ type bpfEvent struct {
 	AtRst           uint8
 	ShutdownMask    uint8
 	How             uint8
-	Pad             [3]uint8
+	Probes          uint8
+	Retransmits     uint8
+	SegmentFlags    uint8
 	Local           [16]uint8
 	Remote          [16]uint8
 	Comm            [16]uint8
@@ -98,6 +107,12 @@ type bpfFilterKey struct {
 	Value uint32
 }
 
+type bpfReplyRate struct {
+	_       structs.HostLayout
+	Tick    uint64
+	Replies uint64
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -105,28 +120,44 @@ const (
 	bpfMapCalls                       = "calls"
 	bpfMapCounters                    = "counters"
 	bpfMapFilterValues                = "filter_values"
+	bpfMapReplyRates                  = "reply_rates"
 	bpfMapRing                        = "ring"
+	bpfMapStacks                      = "stacks"
 	bpfProgFentryInetShutdown         = "fentry_inet_shutdown"
+	bpfProgFentryTcpAbort             = "fentry_tcp_abort"
 	bpfProgFentryTcpClose             = "fentry_tcp_close"
 	bpfProgFentryTcpCloseLocked       = "fentry_tcp_close_locked"
 	bpfProgFentryTcpDisconnect        = "fentry_tcp_disconnect"
+	bpfProgFentryTcpDone              = "fentry_tcp_done"
+	bpfProgFentryTcpFin               = "fentry_tcp_fin"
 	bpfProgFentryTcpSendActiveReset   = "fentry_tcp_send_active_reset"
 	bpfProgFentryTcpSendFin           = "fentry_tcp_send_fin"
 	bpfProgFentryTcpShutdown          = "fentry_tcp_shutdown"
+	bpfProgFentryTcpV4SendReset       = "fentry_tcp_v4_send_reset"
+	bpfProgFentryTcpV6SendReset       = "fentry_tcp_v6_send_reset"
 	bpfProgFexitInetShutdown          = "fexit_inet_shutdown"
+	bpfProgFexitTcpAbort              = "fexit_tcp_abort"
 	bpfProgFexitTcpClose              = "fexit_tcp_close"
 	bpfProgFexitTcpCloseLocked        = "fexit_tcp_close_locked"
+	bpfProgFexitTcpDisconnect         = "fexit_tcp_disconnect"
 	bpfProgFexitTcpShutdown           = "fexit_tcp_shutdown"
 	bpfProgKprobeInetShutdown         = "kprobe_inet_shutdown"
+	bpfProgKprobeTcpAbort             = "kprobe_tcp_abort"
 	bpfProgKprobeTcpClose             = "kprobe_tcp_close"
 	bpfProgKprobeTcpCloseLocked       = "kprobe_tcp_close_locked"
 	bpfProgKprobeTcpDisconnect        = "kprobe_tcp_disconnect"
+	bpfProgKprobeTcpDone              = "kprobe_tcp_done"
+	bpfProgKprobeTcpFin               = "kprobe_tcp_fin"
 	bpfProgKprobeTcpSendActiveReset   = "kprobe_tcp_send_active_reset"
 	bpfProgKprobeTcpSendFin           = "kprobe_tcp_send_fin"
 	bpfProgKprobeTcpShutdown          = "kprobe_tcp_shutdown"
+	bpfProgKprobeTcpV4SendReset       = "kprobe_tcp_v4_send_reset"
+	bpfProgKprobeTcpV6SendReset       = "kprobe_tcp_v6_send_reset"
 	bpfProgKretprobeInetShutdown      = "kretprobe_inet_shutdown"
+	bpfProgKretprobeTcpAbort          = "kretprobe_tcp_abort"
 	bpfProgKretprobeTcpClose          = "kretprobe_tcp_close"
 	bpfProgKretprobeTcpCloseLocked    = "kretprobe_tcp_close_locked"
+	bpfProgKretprobeTcpDisconnect     = "kretprobe_tcp_disconnect"
 	bpfProgKretprobeTcpShutdown       = "kretprobe_tcp_shutdown"
 	bpfProgTracepointInetSockSetState = "tracepoint_inet_sock_set_state"
 	bpfProgTracepointSignalDeliver    = "tracepoint_signal_deliver"
@@ -189,26 +220,40 @@ type bpfSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
 	FentryInetShutdown         *ebpf.ProgramSpec `ebpf:"fentry_inet_shutdown"`
+	FentryTcpAbort             *ebpf.ProgramSpec `ebpf:"fentry_tcp_abort"`
 	FentryTcpClose             *ebpf.ProgramSpec `ebpf:"fentry_tcp_close"`
 	FentryTcpCloseLocked       *ebpf.ProgramSpec `ebpf:"fentry_tcp_close_locked"`
 	FentryTcpDisconnect        *ebpf.ProgramSpec `ebpf:"fentry_tcp_disconnect"`
+	FentryTcpDone              *ebpf.ProgramSpec `ebpf:"fentry_tcp_done"`
+	FentryTcpFin               *ebpf.ProgramSpec `ebpf:"fentry_tcp_fin"`
 	FentryTcpSendActiveReset   *ebpf.ProgramSpec `ebpf:"fentry_tcp_send_active_reset"`
 	FentryTcpSendFin           *ebpf.ProgramSpec `ebpf:"fentry_tcp_send_fin"`
 	FentryTcpShutdown          *ebpf.ProgramSpec `ebpf:"fentry_tcp_shutdown"`
+	FentryTcpV4SendReset       *ebpf.ProgramSpec `ebpf:"fentry_tcp_v4_send_reset"`
+	FentryTcpV6SendReset       *ebpf.ProgramSpec `ebpf:"fentry_tcp_v6_send_reset"`
 	FexitInetShutdown          *ebpf.ProgramSpec `ebpf:"fexit_inet_shutdown"`
+	FexitTcpAbort              *ebpf.ProgramSpec `ebpf:"fexit_tcp_abort"`
 	FexitTcpClose              *ebpf.ProgramSpec `ebpf:"fexit_tcp_close"`
 	FexitTcpCloseLocked        *ebpf.ProgramSpec `ebpf:"fexit_tcp_close_locked"`
+	FexitTcpDisconnect         *ebpf.ProgramSpec `ebpf:"fexit_tcp_disconnect"`
 	FexitTcpShutdown           *ebpf.ProgramSpec `ebpf:"fexit_tcp_shutdown"`
 	KprobeInetShutdown         *ebpf.ProgramSpec `ebpf:"kprobe_inet_shutdown"`
+	KprobeTcpAbort             *ebpf.ProgramSpec `ebpf:"kprobe_tcp_abort"`
 	KprobeTcpClose             *ebpf.ProgramSpec `ebpf:"kprobe_tcp_close"`
 	KprobeTcpCloseLocked       *ebpf.ProgramSpec `ebpf:"kprobe_tcp_close_locked"`
 	KprobeTcpDisconnect        *ebpf.ProgramSpec `ebpf:"kprobe_tcp_disconnect"`
+	KprobeTcpDone              *ebpf.ProgramSpec `ebpf:"kprobe_tcp_done"`
+	KprobeTcpFin               *ebpf.ProgramSpec `ebpf:"kprobe_tcp_fin"`
 	KprobeTcpSendActiveReset   *ebpf.ProgramSpec `ebpf:"kprobe_tcp_send_active_reset"`
 	KprobeTcpSendFin           *ebpf.ProgramSpec `ebpf:"kprobe_tcp_send_fin"`
 	KprobeTcpShutdown          *ebpf.ProgramSpec `ebpf:"kprobe_tcp_shutdown"`
+	KprobeTcpV4SendReset       *ebpf.ProgramSpec `ebpf:"kprobe_tcp_v4_send_reset"`
+	KprobeTcpV6SendReset       *ebpf.ProgramSpec `ebpf:"kprobe_tcp_v6_send_reset"`
 	KretprobeInetShutdown      *ebpf.ProgramSpec `ebpf:"kretprobe_inet_shutdown"`
+	KretprobeTcpAbort          *ebpf.ProgramSpec `ebpf:"kretprobe_tcp_abort"`
 	KretprobeTcpClose          *ebpf.ProgramSpec `ebpf:"kretprobe_tcp_close"`
 	KretprobeTcpCloseLocked    *ebpf.ProgramSpec `ebpf:"kretprobe_tcp_close_locked"`
+	KretprobeTcpDisconnect     *ebpf.ProgramSpec `ebpf:"kretprobe_tcp_disconnect"`
 	KretprobeTcpShutdown       *ebpf.ProgramSpec `ebpf:"kretprobe_tcp_shutdown"`
 	TracepointInetSockSetState *ebpf.ProgramSpec `ebpf:"tracepoint_inet_sock_set_state"`
 	TracepointSignalDeliver    *ebpf.ProgramSpec `ebpf:"tracepoint_signal_deliver"`
@@ -223,7 +268,9 @@ type bpfMapSpecs struct {
 	Calls        *ebpf.MapSpec `ebpf:"calls"`
 	Counters     *ebpf.MapSpec `ebpf:"counters"`
 	FilterValues *ebpf.MapSpec `ebpf:"filter_values"`
+	ReplyRates   *ebpf.MapSpec `ebpf:"reply_rates"`
 	Ring         *ebpf.MapSpec `ebpf:"ring"`
+	Stacks       *ebpf.MapSpec `ebpf:"stacks"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -267,7 +314,9 @@ type bpfMaps struct {
 	Calls        *ebpf.Map `ebpf:"calls"`
 	Counters     *ebpf.Map `ebpf:"counters"`
 	FilterValues *ebpf.Map `ebpf:"filter_values"`
+	ReplyRates   *ebpf.Map `ebpf:"reply_rates"`
 	Ring         *ebpf.Map `ebpf:"ring"`
+	Stacks       *ebpf.Map `ebpf:"stacks"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -275,7 +324,9 @@ func (m *bpfMaps) Close() error {
 		m.Calls,
 		m.Counters,
 		m.FilterValues,
+		m.ReplyRates,
 		m.Ring,
+		m.Stacks,
 	)
 }
 
@@ -302,26 +353,40 @@ type bpfVariables struct {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
 	FentryInetShutdown         *ebpf.Program `ebpf:"fentry_inet_shutdown"`
+	FentryTcpAbort             *ebpf.Program `ebpf:"fentry_tcp_abort"`
 	FentryTcpClose             *ebpf.Program `ebpf:"fentry_tcp_close"`
 	FentryTcpCloseLocked       *ebpf.Program `ebpf:"fentry_tcp_close_locked"`
 	FentryTcpDisconnect        *ebpf.Program `ebpf:"fentry_tcp_disconnect"`
+	FentryTcpDone              *ebpf.Program `ebpf:"fentry_tcp_done"`
+	FentryTcpFin               *ebpf.Program `ebpf:"fentry_tcp_fin"`
 	FentryTcpSendActiveReset   *ebpf.Program `ebpf:"fentry_tcp_send_active_reset"`
 	FentryTcpSendFin           *ebpf.Program `ebpf:"fentry_tcp_send_fin"`
 	FentryTcpShutdown          *ebpf.Program `ebpf:"fentry_tcp_shutdown"`
+	FentryTcpV4SendReset       *ebpf.Program `ebpf:"fentry_tcp_v4_send_reset"`
+	FentryTcpV6SendReset       *ebpf.Program `ebpf:"fentry_tcp_v6_send_reset"`
 	FexitInetShutdown          *ebpf.Program `ebpf:"fexit_inet_shutdown"`
+	FexitTcpAbort              *ebpf.Program `ebpf:"fexit_tcp_abort"`
 	FexitTcpClose              *ebpf.Program `ebpf:"fexit_tcp_close"`
 	FexitTcpCloseLocked        *ebpf.Program `ebpf:"fexit_tcp_close_locked"`
+	FexitTcpDisconnect         *ebpf.Program `ebpf:"fexit_tcp_disconnect"`
 	FexitTcpShutdown           *ebpf.Program `ebpf:"fexit_tcp_shutdown"`
 	KprobeInetShutdown         *ebpf.Program `ebpf:"kprobe_inet_shutdown"`
+	KprobeTcpAbort             *ebpf.Program `ebpf:"kprobe_tcp_abort"`
 	KprobeTcpClose             *ebpf.Program `ebpf:"kprobe_tcp_close"`
 	KprobeTcpCloseLocked       *ebpf.Program `ebpf:"kprobe_tcp_close_locked"`
 	KprobeTcpDisconnect        *ebpf.Program `ebpf:"kprobe_tcp_disconnect"`
+	KprobeTcpDone              *ebpf.Program `ebpf:"kprobe_tcp_done"`
+	KprobeTcpFin               *ebpf.Program `ebpf:"kprobe_tcp_fin"`
 	KprobeTcpSendActiveReset   *ebpf.Program `ebpf:"kprobe_tcp_send_active_reset"`
 	KprobeTcpSendFin           *ebpf.Program `ebpf:"kprobe_tcp_send_fin"`
 	KprobeTcpShutdown          *ebpf.Program `ebpf:"kprobe_tcp_shutdown"`
+	KprobeTcpV4SendReset       *ebpf.Program `ebpf:"kprobe_tcp_v4_send_reset"`
+	KprobeTcpV6SendReset       *ebpf.Program `ebpf:"kprobe_tcp_v6_send_reset"`
 	KretprobeInetShutdown      *ebpf.Program `ebpf:"kretprobe_inet_shutdown"`
+	KretprobeTcpAbort          *ebpf.Program `ebpf:"kretprobe_tcp_abort"`
 	KretprobeTcpClose          *ebpf.Program `ebpf:"kretprobe_tcp_close"`
 	KretprobeTcpCloseLocked    *ebpf.Program `ebpf:"kretprobe_tcp_close_locked"`
+	KretprobeTcpDisconnect     *ebpf.Program `ebpf:"kretprobe_tcp_disconnect"`
 	KretprobeTcpShutdown       *ebpf.Program `ebpf:"kretprobe_tcp_shutdown"`
 	TracepointInetSockSetState *ebpf.Program `ebpf:"tracepoint_inet_sock_set_state"`
 	TracepointSignalDeliver    *ebpf.Program `ebpf:"tracepoint_signal_deliver"`
@@ -332,26 +397,40 @@ type bpfPrograms struct {
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.FentryInetShutdown,
+		p.FentryTcpAbort,
 		p.FentryTcpClose,
 		p.FentryTcpCloseLocked,
 		p.FentryTcpDisconnect,
+		p.FentryTcpDone,
+		p.FentryTcpFin,
 		p.FentryTcpSendActiveReset,
 		p.FentryTcpSendFin,
 		p.FentryTcpShutdown,
+		p.FentryTcpV4SendReset,
+		p.FentryTcpV6SendReset,
 		p.FexitInetShutdown,
+		p.FexitTcpAbort,
 		p.FexitTcpClose,
 		p.FexitTcpCloseLocked,
+		p.FexitTcpDisconnect,
 		p.FexitTcpShutdown,
 		p.KprobeInetShutdown,
+		p.KprobeTcpAbort,
 		p.KprobeTcpClose,
 		p.KprobeTcpCloseLocked,
 		p.KprobeTcpDisconnect,
+		p.KprobeTcpDone,
+		p.KprobeTcpFin,
 		p.KprobeTcpSendActiveReset,
 		p.KprobeTcpSendFin,
 		p.KprobeTcpShutdown,
+		p.KprobeTcpV4SendReset,
+		p.KprobeTcpV6SendReset,
 		p.KretprobeInetShutdown,
+		p.KretprobeTcpAbort,
 		p.KretprobeTcpClose,
 		p.KretprobeTcpCloseLocked,
+		p.KretprobeTcpDisconnect,
 		p.KretprobeTcpShutdown,
 		p.TracepointInetSockSetState,
 		p.TracepointSignalDeliver,

@@ -27,6 +27,7 @@ func (e *decodeError) Hint() string {
 type names struct {
 	resetReason map[uint32]string // enum sk_rst_reason of the running kernel
 	syscall     func(number int32, compat bool) string
+	stack       func(id uint32) []string // kernel functions, innermost first; may be nil
 }
 
 const (
@@ -62,6 +63,11 @@ func (n *names) decode(raw []byte, ev *events.Event) error {
 		Linger2Jiffies: w.Linger2, Signal: w.Signal,
 		Children: w.Children, ChildrenReset: w.ChildrenReset, ChildrenDropped: w.ChildrenDropped,
 		PendingRequests: w.Requests,
+		UserTimeoutMS:   w.UserTimeout, Probes: w.Probes, Retransmits: w.Retransmits,
+		SegmentBytes: w.Segment, SegmentFlags: w.SegmentFlags, Inode: w.Inode, SocketUID: w.SocketUid,
+	}
+	if w.Stack >= 0 && n.stack != nil {
+		ev.Stack = n.stack(uint32(w.Stack))
 	}
 	if ev.Flags.Has(events.TaskContext) {
 		ev.Task = events.Task{PID: w.Pid, TID: w.Tid, UID: w.Uid, Comm: comm(w.Comm)}
@@ -73,8 +79,14 @@ func (n *names) decode(raw []byte, ev *events.Event) error {
 	if ev.AtRST != events.StateUnknown && kind == events.KindReset {
 		ev.Before = ev.AtRST // the socket was in CLOSE when its RST went out
 	}
-	if kind == events.KindFIN {
+	switch kind {
+	case events.KindFIN:
 		finStates(ev)
+	case events.KindPeerFIN:
+		ev.After = afterPeerFIN[ev.Before]
+		ev.Flags |= events.PeerFIN
+	case events.KindDone:
+		ev.After = events.Close
 	}
 	payload(ev, &w)
 	return nil
@@ -89,6 +101,12 @@ func finStates(ev *events.Event) {
 	case events.CloseWait, events.LastAck:
 		ev.Before, ev.After = events.CloseWait, events.LastAck
 	}
+}
+
+// afterPeerFIN is what tcp_fin does to the state.
+var afterPeerFIN = map[events.State]events.State{
+	events.SynRecv: events.CloseWait, events.Established: events.CloseWait,
+	events.FinWait1: events.Closing, events.FinWait2: events.TimeWait,
 }
 
 // payload turns differences of sequence numbers into bytes of payload: a SYN

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -151,7 +152,7 @@ func TestEnumsAgreeWithC(t *testing.T) {
 	for i, m := range kinds {
 		kind := events.Kind(i + 1)
 		name := strings.ReplaceAll(strings.ToLower(m[1]), "_", "-")
-		if kind.String() != name || m[2] != string(rune('1'+i)) {
+		if kind.String() != name || m[2] != strconv.Itoa(i+1) {
 			t.Errorf("C has %s, Go has %d %s", m[0], kind, kind)
 		}
 	}

@@ -1,6 +1,10 @@
 package probe
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/closetrace/closetrace/internal/kernel"
+)
 
 // program is one BPF program and how it is attached.
 type program struct {
@@ -23,6 +27,8 @@ type hook struct {
 	programs []program
 	optional bool
 	unseen   string // what is not seen without it, for people
+	// until, if set, tells that this kernel does not need the hook any more.
+	until func(*kernel.Kernel) bool
 	// instead takes over where an optional hook cannot be attached.
 	instead *hook
 }
@@ -49,7 +55,18 @@ var hooks = map[Mode][]hook{
 		{symbol: "tcp_shutdown", programs: []program{{"fentry_tcp_shutdown", tracing}}},
 		{symbol: "tcp_send_fin", programs: []program{{"fentry_tcp_send_fin", tracing}}},
 		{symbol: "tcp_send_active_reset", programs: []program{{"fentry_tcp_send_active_reset", tracing}}},
-		{symbol: "tcp_disconnect", programs: []program{{"fentry_tcp_disconnect", tracing}}, optional: true, unseen: disconnectUnseen},
+		{
+			symbol: "tcp_disconnect", programs: []program{{"fexit_tcp_disconnect", tracing}, {"fentry_tcp_disconnect", tracing}},
+			optional: true, unseen: disconnectUnseen,
+		},
+		{
+			symbol: "tcp_abort", programs: []program{{"fexit_tcp_abort", tracing}, {"fentry_tcp_abort", tracing}},
+			optional: true, unseen: abortUnseen,
+		},
+		{symbol: "tcp_done", programs: []program{{"fentry_tcp_done", tracing}}, optional: true, unseen: doneUnseen},
+		{symbol: "tcp_fin", programs: []program{{"fentry_tcp_fin", tracing}}, optional: true, unseen: finUnseen},
+		{symbol: "tcp_v4_send_reset", programs: []program{{"fentry_tcp_v4_send_reset", tracing}}, optional: true, unseen: replyUnseen, until: replyReason},
+		{symbol: "tcp_v6_send_reset", programs: []program{{"fentry_tcp_v6_send_reset", tracing}}, optional: true, unseen: replyUnseen, until: replyReason},
 		repliesHook,
 	},
 	Kprobe: {
@@ -71,7 +88,18 @@ var hooks = map[Mode][]hook{
 		{symbol: "tcp_shutdown", programs: []program{{"kprobe_tcp_shutdown", entry}}},
 		{symbol: "tcp_send_fin", programs: []program{{"kprobe_tcp_send_fin", entry}}},
 		{symbol: "tcp_send_active_reset", programs: []program{{"kprobe_tcp_send_active_reset", entry}}},
-		{symbol: "tcp_disconnect", programs: []program{{"kprobe_tcp_disconnect", entry}}, optional: true, unseen: disconnectUnseen},
+		{
+			symbol: "tcp_disconnect", programs: []program{{"kretprobe_tcp_disconnect", ret}, {"kprobe_tcp_disconnect", entry}},
+			optional: true, unseen: disconnectUnseen,
+		},
+		{
+			symbol: "tcp_abort", programs: []program{{"kretprobe_tcp_abort", ret}, {"kprobe_tcp_abort", entry}},
+			optional: true, unseen: abortUnseen,
+		},
+		{symbol: "tcp_done", programs: []program{{"kprobe_tcp_done", entry}}, optional: true, unseen: doneUnseen},
+		{symbol: "tcp_fin", programs: []program{{"kprobe_tcp_fin", entry}}, optional: true, unseen: finUnseen},
+		{symbol: "tcp_v4_send_reset", programs: []program{{"kprobe_tcp_v4_send_reset", entry}}, optional: true, unseen: replyUnseen, until: replyReason},
+		{symbol: "tcp_v6_send_reset", programs: []program{{"kprobe_tcp_v6_send_reset", entry}}, optional: true, unseen: replyUnseen, until: replyReason},
 		repliesHook,
 	},
 	Tracepoint: {
@@ -85,7 +113,19 @@ var hooks = map[Mode][]hook{
 	},
 }
 
-const disconnectUnseen = "which connections of a closed listener were reset and which moved to another listener"
+const (
+	disconnectUnseen = "connect(AF_UNSPEC); which connections of a closed listener were reset and which moved to another"
+	abortUnseen      = "who asked for SOCK_DESTROY (ss -K)"
+	doneUnseen       = "resets received, and connections ended by a timer or by ICMP"
+	finUnseen        = "FINs received"
+	replyUnseen      = "RSTs in reply to segments for which there is no socket"
+)
+
+// replyReason: from 6.10 on tcp:tcp_send_reset tells the reason, and is fired
+// for every RST in reply, with a socket or without.
+func replyReason(k *kernel.Kernel) bool {
+	return k.TracepointParam("tcp_send_reset", "sk_rst_reason") == 3
+}
 
 var repliesHook = hook{
 	symbol: "tcp:tcp_send_reset", programs: []program{{"tracepoint_tcp_send_reset", rawPoint}}, optional: true,
@@ -100,9 +140,12 @@ type plan struct {
 	missing []hook
 }
 
-func newPlan(mode Mode, absent []string) plan {
+func newPlan(k *kernel.Kernel, mode Mode, absent []string) plan {
 	p := plan{mode: mode}
 	for _, h := range hooks[mode] {
+		if h.until != nil && k != nil && h.until(k) {
+			continue
+		}
 		if !h.optional || !slices.Contains(absent, h.symbol) {
 			p.hooks = append(p.hooks, h)
 			continue

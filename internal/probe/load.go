@@ -51,6 +51,7 @@ func (p *Probe) load(k *kernel.Kernel, pl plan, o Options) error {
 	p.names.resetReason = k.EnumNames("sk_rst_reason", "SK_RST_REASON_")
 	delete(p.names.resetReason, 0) // NOT_SPECIFIED is no reason
 	p.names.syscall = kernel.SyscallName
+	p.names.stack = p.stack
 	p.coll, err = ebpf.NewCollection(spec)
 	if err != nil {
 		return fmt.Errorf("loading: %w", brief(err))
@@ -86,7 +87,7 @@ func configure(spec *ebpf.CollectionSpec, k *kernel.Kernel, pl plan, f Filter, s
 	}
 	settings := map[string]any{
 		bpfVarResetReasonArg:   uint8(reasonArg),
-		bpfVarTraceResetReason: flag(k.TracepointParam("tcp_send_reset", "sk_rst_reason") == 3),
+		bpfVarTraceResetReason: flag(replyReason(k)),
 		bpfVarHasTcpClose:      flag(pl.has("fentry_tcp_close") || pl.has("kprobe_tcp_close")),
 		bpfVarHasInetShutdown:  flag(pl.has("fentry_inet_shutdown") || pl.has("kprobe_inet_shutdown")),
 		bpfVarByTracepoints:    flag(pl.mode == Tracepoint),

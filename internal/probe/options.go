@@ -43,9 +43,10 @@ const DefaultBufferSize = 4 << 20
 type Losses struct {
 	LostRecords  uint64 // the ring buffer was full
 	MissedProbes uint64 // a program did not run, or a call's return was never seen
+	Suppressed   uint64 // RSTs in reply beyond the rate that is reported one by one
 }
 
 // Add returns the sum of both.
 func (l Losses) Add(m Losses) Losses {
-	return Losses{l.LostRecords + m.LostRecords, l.MissedProbes + m.MissedProbes}
+	return Losses{l.LostRecords + m.LostRecords, l.MissedProbes + m.MissedProbes, l.Suppressed + m.Suppressed}
 }

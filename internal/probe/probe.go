@@ -31,13 +31,14 @@ const tick = 50 * time.Millisecond
 
 // Probe is a live trace: programs attached to this kernel, and their events.
 type Probe struct {
-	header events.Header
-	names  names
-	spec   *ebpf.CollectionSpec
-	coll   *ebpf.Collection
-	links  []link.Link
-	reader *ringbuf.Reader
-	record ringbuf.Record
+	header  events.Header
+	names   names
+	spec    *ebpf.CollectionSpec
+	coll    *ebpf.Collection
+	links   []link.Link
+	reader  *ringbuf.Reader
+	record  ringbuf.Record
+	symbols kernel.Symbols
 }
 
 // Open loads and attaches. When it returns, every ending from now on is seen.
@@ -100,7 +101,7 @@ func refused(k *kernel.Kernel, mode Mode, refusals []error) error {
 func openMode(ctx context.Context, k *kernel.Kernel, mode Mode, o Options) (*Probe, error) {
 	var absent []string
 	for {
-		pl := newPlan(mode, absent)
+		pl := newPlan(k, mode, absent)
 		p, failed, err := open(ctx, k, pl, o)
 		if err == nil {
 			for _, h := range pl.missing {
@@ -184,6 +185,7 @@ func (p *Probe) Losses() Losses {
 	counters := p.coll.Maps[bpfMapCounters]
 	l.LostRecords = sumOverCPUs(counters, bpfCounterCOUNT_LOST)
 	l.MissedProbes = sumOverCPUs(counters, bpfCounterCOUNT_UNFINISHED)
+	l.Suppressed = sumOverCPUs(counters, bpfCounterCOUNT_SUPPRESSED)
 	for _, prog := range p.coll.Programs {
 		if stats, err := prog.Stats(); err == nil { // 5.12
 			l.MissedProbes += stats.RecursionMisses
@@ -223,6 +225,19 @@ func missedByLink(ln link.Link) uint64 {
 	}
 	return kprobe.Missed
 }
+
+// stack names the functions of a kernel stack, innermost first, without the
+// entries of the tracing itself.
+func (p *Probe) stack(id uint32) []string {
+	var addresses [stackDepth]uint64
+	if p.coll.Maps[bpfMapStacks].Lookup(id, &addresses) != nil {
+		return nil
+	}
+	return p.symbols.Names(addresses[:])
+}
+
+// stackDepth is STACK_DEPTH of bpf/maps.h.
+const stackDepth = 32
 
 // Detach takes the programs off the kernel; events already in the buffer can
 // still be read.

@@ -1,0 +1,129 @@
+package classify
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/closetrace/closetrace/internal/events"
+)
+
+// maxPast bounds what is remembered of endings, by connection and by socket:
+// about 4 MB. The oldest is forgotten first.
+const maxPast = 16384
+
+// past is what is remembered of an ending, to explain a later one.
+type past struct {
+	path          events.Path
+	at            uint64 // event clock
+	actor         *events.Task
+	local, remote netip.AddrPort
+	before        events.State
+	fin, rst      bool
+}
+
+func (p *past) ago(ev *events.Event) time.Duration {
+	if ev.MonoNS < p.at {
+		return 0
+	}
+	return time.Duration(ev.MonoNS - p.at)
+}
+
+// explains makes the form that goes into a later ending.
+func (p *past) explains(ev *events.Event) *events.Past {
+	if p == nil {
+		return nil
+	}
+	return &events.Past{Path: p.path, AgoNS: uint64(p.ago(ev)), Actor: p.actor}
+}
+
+// connection identifies one end of a connection. Loopback addresses mean
+// something else in each network namespace; others are taken to be unique on
+// this host, so that the two ends of a veth pair find each other.
+type connection struct {
+	local, remote netip.AddrPort
+	netns         uint32
+}
+
+func connectionOf(local, remote netip.AddrPort, netns uint32) connection {
+	c := connection{unmapped(local), unmapped(remote), 0}
+	if c.local.Addr().IsLoopback() {
+		c.netns = netns
+	}
+	return c
+}
+
+func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+
+// memory forgets the oldest of what it holds.
+type memory[K comparable] struct {
+	entries map[K]*past
+	order   []K // a ring
+	next    int
+}
+
+func newMemory[K comparable]() memory[K] { return memory[K]{entries: map[K]*past{}} }
+
+func (m *memory[K]) put(k K, p *past) {
+	if len(m.order) < maxPast {
+		m.order = append(m.order, k)
+	} else {
+		delete(m.entries, m.order[m.next])
+		m.order[m.next] = k
+		m.next = (m.next + 1) % maxPast
+	}
+	m.entries[k] = p
+}
+
+// story is what happened before.
+type story struct {
+	connections memory[connection]
+	sockets     memory[uint64] // sockets that ended and are still open
+}
+
+func newStory() story {
+	return story{newMemory[connection](), newMemory[uint64]()}
+}
+
+// tell remembers an ending.
+func (s *story) tell(f *fact, e *events.Ending) {
+	p := &past{
+		path: e.Path, at: f.MonoNS, actor: e.Actor, local: e.Local, remote: e.Remote,
+		before: f.Before, fin: e.FIN, rst: e.RST,
+	}
+	if f.Kind != events.KindReply || f.Before != events.StateUnknown {
+		s.connections.put(connectionOf(e.Local, e.Remote, e.Netns), p)
+	}
+	switch {
+	case f.Kind == events.KindClose:
+		delete(s.sockets.entries, f.Sock)
+	case !f.sent(events.Orphan) && f.Sock != 0 && f.Kind != events.KindPeerFIN:
+		s.sockets.put(f.Sock, p)
+	}
+}
+
+// closed is what ended the socket that is closed now. A socket has the same
+// port all its life, which tells it from a later one at the same address.
+func (s *story) closed(ev *events.Event) *past {
+	p := s.sockets.entries[ev.Sock]
+	if p == nil || p.local.Port() != ev.Local.Port() {
+		return nil
+	}
+	return p
+}
+
+// earlier is what this side did last.
+func (s *story) earlier(ev *events.Event) *past {
+	return s.connections.entries[connectionOf(ev.Local, ev.Remote, ev.Netns)]
+}
+
+// joinTime is how far apart the two ends of one RST may be.
+const joinTime = time.Second
+
+// peerReset is the RST that the other end sent, if it is on this host.
+func (s *story) peerReset(ev *events.Event) *past {
+	p := s.connections.entries[connectionOf(ev.Remote, ev.Local, ev.Netns)]
+	if p == nil || !p.rst || time.Duration(max(p.at, ev.MonoNS)-min(p.at, ev.MonoNS)) > joinTime {
+		return nil
+	}
+	return p
+}

@@ -1,0 +1,96 @@
+package kernel
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Symbols names kernel addresses. The table (some 120,000 lines) is read when
+// the first name is asked for, because few runs need one.
+type Symbols struct {
+	loaded bool
+	table  []symbol // by address
+}
+
+type symbol struct {
+	address uint64
+	name    string
+}
+
+// Names returns the functions that the addresses lie in, up to the first zero.
+// An address that cannot be named, for want of CAP_SYSLOG for example, is
+// left out.
+func (s *Symbols) Names(addresses []uint64) []string {
+	if !s.loaded {
+		s.loaded = true
+		if f, err := os.Open("/proc/kallsyms"); err == nil {
+			defer f.Close()
+			// What could be read serves; names are an explanation, not a fact.
+			s.table, _ = readSymbols(f)
+		}
+	}
+	var names []string
+	for _, address := range addresses {
+		if address == 0 {
+			break
+		}
+		if name := s.name(address); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func (s *Symbols) name(address uint64) string {
+	i, found := slices.BinarySearchFunc(s.table, address, func(a symbol, address uint64) int {
+		switch {
+		case a.address < address:
+			return -1
+		case a.address > address:
+			return 1
+		}
+		return 0
+	})
+	if !found {
+		i--
+	}
+	if i < 0 {
+		return ""
+	}
+	return s.table[i].name
+}
+
+// readSymbols reads the functions of /proc/kallsyms. Without CAP_SYSLOG all
+// addresses are zero; they are left out.
+func readSymbols(r io.Reader) ([]symbol, error) {
+	var table []symbol
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 3 || !strings.Contains("tTwW", fields[1]) {
+			continue
+		}
+		address, err := strconv.ParseUint(fields[0], 16, 64)
+		if err != nil {
+			return nil, fmt.Errorf("reading kernel symbols: %w", err)
+		}
+		if address != 0 {
+			table = append(table, symbol{address, fields[2]})
+		}
+	}
+	slices.SortStableFunc(table, func(a, b symbol) int {
+		switch {
+		case a.address < b.address:
+			return -1
+		case a.address > b.address:
+			return 1
+		}
+		return 0
+	})
+	return table, lines.Err()
+}
