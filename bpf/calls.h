@@ -145,26 +145,25 @@ struct fact {
 static __noinline int alone(const struct sock *sk, const struct fact *fact)
 {
 	bool by_task = held_by_task(sk) || fact->listener;
-	struct event e;
+	struct event *e;
 
 	if (!wanted(sk, by_task))
 		return 0;
-	__builtin_memset(&e, 0, sizeof(e));
-	e.time_ns = bpf_ktime_get_ns();
-	e.kind = fact->kind;
-	e.flags = fact->flags | (by_task ? TASK_CONTEXT : 0);
-	e.listener = fact->listener;
-	e.kernel_reason = fact->reason;
-	e.stack = fact->stack;
-	e.syscall = -1;
+	e = new_event(fact->kind);
+	if (!e)
+		return 0;
+	e->flags = fact->flags | (by_task ? TASK_CONTEXT : 0);
+	e->listener = fact->listener;
+	e->kernel_reason = fact->reason;
+	e->stack = fact->stack;
 	if (by_task)
-		capture_task(&e);
-	capture_socket(&e, sk);
-	capture_owner(&e, sk);
-	e.at_rst = fact->at_rst;
-	e.segment = fact->segment;
-	e.segment_flags = fact->segment_flags;
-	submit(&e);
+		capture_task(e);
+	capture_socket(e, sk);
+	capture_owner(e, sk);
+	e->at_rst = fact->at_rst;
+	e->segment = fact->segment;
+	e->segment_flags = fact->segment_flags;
+	send(e);
 	return 0;
 }
 

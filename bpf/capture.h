@@ -161,18 +161,44 @@ static __always_inline void capture_task(struct event *e)
 	}
 }
 
-/*
- * submit sends a record without waking the reader, who comes by on a timer:
- * a wake-up costs forty times the rest. Only a ring that fills up rings.
- */
+/* wakeup: records go out without waking the reader, who comes by on a timer: a
+ * wake-up costs forty times the rest. Only a ring that fills up rings. */
+static __always_inline u64 wakeup(void)
+{
+	if (bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= wakeup_bytes)
+		return BPF_RB_FORCE_WAKEUP;
+	return BPF_RB_NO_WAKEUP;
+}
+
+/* submit sends a copy of a record that was put together in a call. */
 static __always_inline void submit(struct event *e)
 {
-	u64 wakeup = BPF_RB_NO_WAKEUP;
-
-	if (bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= wakeup_bytes)
-		wakeup = BPF_RB_FORCE_WAKEUP;
-	if (bpf_ringbuf_output(&ring, e, sizeof(*e), wakeup))
+	if (bpf_ringbuf_output(&ring, e, sizeof(*e), wakeup()))
 		count(COUNT_LOST);
+}
+
+/* new_event makes a record in the ring itself, because two of them on the
+ * stacks of a program and its subprogram are more than a kernel before 6.13
+ * allows. NULL: the ring is full. Every one has to be sent. */
+static __always_inline struct event *new_event(u8 kind)
+{
+	struct event *e = bpf_ringbuf_reserve(&ring, sizeof(*e), 0);
+
+	if (!e) {
+		count(COUNT_LOST);
+		return NULL;
+	}
+	__builtin_memset(e, 0, sizeof(*e));
+	e->time_ns = bpf_ktime_get_ns();
+	e->kind = kind;
+	e->stack = -1;
+	e->syscall = -1;
+	return e;
+}
+
+static __always_inline void send(struct event *e)
+{
+	bpf_ringbuf_submit(e, wakeup());
 }
 
 /* end_call: the call is over; now: the time of its return, 0 if not seen. */

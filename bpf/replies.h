@@ -97,29 +97,27 @@ static __always_inline bool too_many(void)
 /* reply_without_socket: sk is NULL, a listener, or a small socket in `state`. */
 static __noinline int reply_without_socket(u64 sk, const struct segment *seg, u32 state, u32 reason)
 {
-	struct event e;
+	struct event *e;
 
 	if (!wanted_segment(seg) || ((!state || state == TCP_LISTEN) && too_many()))
 		return 0;
-	__builtin_memset(&e, 0, sizeof(e));
-	e.time_ns = bpf_ktime_get_ns();
-	e.kind = EVENT_REPLY;
-	e.flags = SENT_RST;
-	e.kernel_reason = reason;
-	e.sock = sk;
-	e.stack = -1;
-	e.syscall = -1;
-	e.before = state;
-	e.after = state;
-	e.family = seg->family;
-	e.local_port = seg->local_port;
-	e.remote_port = seg->remote_port;
-	e.netns = seg->netns;
-	e.segment = seg->payload;
-	e.segment_flags = seg->flags;
-	__builtin_memcpy(e.local, seg->local, 16);
-	__builtin_memcpy(e.remote, seg->remote, 16);
-	submit(&e);
+	e = new_event(EVENT_REPLY);
+	if (!e)
+		return 0;
+	e->flags = SENT_RST;
+	e->kernel_reason = reason;
+	e->sock = sk;
+	e->before = state;
+	e->after = state;
+	e->family = seg->family;
+	e->local_port = seg->local_port;
+	e->remote_port = seg->remote_port;
+	e->netns = seg->netns;
+	e->segment = seg->payload;
+	e->segment_flags = seg->flags;
+	__builtin_memcpy(e->local, seg->local, 16);
+	__builtin_memcpy(e->remote, seg->remote, 16);
+	send(e);
 	return 0;
 }
 

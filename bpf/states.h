@@ -30,15 +30,13 @@ static __always_inline bool linger_wait_over(const struct sock *sk, u8 old, u8 n
 
 static __always_inline void report_wait_over(const struct sock *sk, s32 signal)
 {
-	struct event e;
+	struct event *e = new_event(EVENT_WAIT_OVER);
 
-	__builtin_memset(&e, 0, sizeof(e));
-	e.time_ns = bpf_ktime_get_ns();
-	e.kind = EVENT_WAIT_OVER;
-	e.sock = (u64)sk;
-	e.signal = signal;
-	e.syscall = -1;
-	submit(&e);
+	if (!e)
+		return;
+	e->sock = (u64)sk;
+	e->signal = signal;
+	send(e);
 }
 
 /* report_open: sends the record of the open call now, as nothing certain comes

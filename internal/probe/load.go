@@ -60,8 +60,12 @@ func (p *Probe) load(k *kernel.Kernel, pl plan, o Options) error {
 }
 
 // brief leaves out the verifier's log, of which the error's text has one line.
+// The verifier's no is the kernel's, not a lack of privileges, though both come
+// as "permission denied".
 func brief(err error) error {
-	if errors.Is(err, os.ErrPermission) {
+	var verdict *ebpf.VerifierError
+	rejected := errors.As(err, &verdict) && len(verdict.Log) > 0
+	if errors.Is(err, os.ErrPermission) && !rejected {
 		return fmt.Errorf("%w: %s", os.ErrPermission, oneLine(err))
 	}
 	return errors.New(oneLine(err))
