@@ -12,7 +12,10 @@ import (
 // the lab and the live tests; or, if there is one, only the command that the user gave. A job's name is MODE/JOB.
 func jobsFor(k kernel, o options) []guest.Job {
 	job := func(name string, argv ...string) guest.Job {
-		env := []string{"CLOSETRACE_GAPS=" + strings.Join(k.gaps, ",")}
+		env := []string{
+			"CLOSETRACE_GAPS=" + strings.Join(k.gaps, ","),
+			"CLOSETRACE_LIVE=1", // as root in the guest, nothing excuses a skip
+		}
 		return guest.Job{Name: name, Argv: argv, Env: env, Timeout: o.timeout}
 	}
 	if len(o.command) > 0 {
