@@ -281,12 +281,19 @@ int tracepoint_tcp_send_reset(u64 *ctx)
 	return by_tracepoints ? on_active_reset(ctx, (const struct sock *)ctx[0], reason) : 0;
 }
 
-/* Tracepoint mode only. */
+/* Tracepoint mode only. Two programs on one tracepoint: the kernel does not run
+ * a program inside itself, and softirq may come in the middle of a task's. */
 
 SEC("raw_tp/inet_sock_set_state")
-int tracepoint_inet_sock_set_state(u64 *ctx)
+int tracepoint_task_state(u64 *ctx)
 {
-	return on_state(ctx, (const struct sock *)ctx[0], ctx[1], ctx[2]);
+	return on_task_state(ctx, (const struct sock *)ctx[0], ctx[1], ctx[2]);
+}
+
+SEC("raw_tp/inet_sock_set_state")
+int tracepoint_softirq_state(u64 *ctx)
+{
+	return on_softirq_state(ctx, (const struct sock *)ctx[0], ctx[1], ctx[2]);
 }
 
 SEC("raw_tp/tcp_destroy_sock")

@@ -185,16 +185,23 @@ static __always_inline int state_by_softirq(void *ctx, struct call *call, const 
 	return new == TCP_CLOSE &&old != TCP_CLOSE ? done(ctx, sk, old) : 0;
 }
 
-static __always_inline int on_state(void *ctx, const struct sock *sk, u8 old, u8 new)
+static __always_inline int on_softirq_state(void *ctx, const struct sock *sk, u8 old, u8 new)
 {
-	struct call *call = open_call();
-
-	if (!is_tcp(sk))
+	if (held_by_task(sk) || !is_tcp(sk))
 		return 0;
 	if (took_peer_fin(sk, old, new))
 		on_peer_fin(sk);
-	if (!held_by_task(sk))
-		return state_by_softirq(ctx, call, sk, old, new);
+	return state_by_softirq(ctx, open_call(), sk, old, new);
+}
+
+static __always_inline int on_task_state(void *ctx, const struct sock *sk, u8 old, u8 new)
+{
+	struct call *call = open_call();
+
+	if (!held_by_task(sk) || !is_tcp(sk))
+		return 0;
+	if (took_peer_fin(sk, old, new))
+		on_peer_fin(sk); /* from the backlog */
 	if (continues(call, sk, old, new)) {
 		state_in_call(call, sk, old, new);
 		return 0;

@@ -105,7 +105,10 @@ var hooks = map[Mode][]hook{
 	Tracepoint: {
 		{symbol: "tcp:tcp_send_reset", programs: []program{{"tracepoint_tcp_send_reset", rawPoint}}},
 		{symbol: "tcp:tcp_destroy_sock", programs: []program{{"tracepoint_tcp_destroy_sock", rawPoint}}},
-		{symbol: "sock:inet_sock_set_state", programs: []program{{"tracepoint_inet_sock_set_state", rawPoint}}},
+		{
+			symbol:   "sock:inet_sock_set_state",
+			programs: []program{{"tracepoint_task_state", rawPoint}, {"tracepoint_softirq_state", rawPoint}},
+		},
 		{
 			symbol: "signal:signal_deliver", programs: []program{{"tracepoint_signal_deliver", rawPoint}}, optional: true,
 			unseen: "whether a signal interrupted a close that waited under SO_LINGER",

@@ -40,7 +40,7 @@ func ours(t *testing.T) []string {
 		if err != nil {
 			continue
 		}
-		for _, prefix := range []string{"fentry_tcp", "fexit_tcp", "kprobe_tcp", "kretprobe_tcp", "tracepoint_tcp", "tracepoint_inet"} {
+		for _, prefix := range []string{"fentry_tcp", "fexit_tcp", "kprobe_tcp", "kretprobe_tcp", "tracepoint_"} {
 			if strings.HasPrefix(info.Name, prefix) {
 				names = append(names, info.Name)
 			}

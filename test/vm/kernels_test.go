@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -82,7 +83,7 @@ func TestJobsFor(t *testing.T) {
 		var all []string
 		for _, job := range jobsFor(k, o) {
 			all = append(all, job.Name)
-			if len(job.Env) != 1 || job.Env[0] != "CLOSETRACE_GAPS=a,b" {
+			if !slices.Equal(job.Env, []string{"CLOSETRACE_GAPS=a,b", "CLOSETRACE_LIVE=1"}) {
 				t.Errorf("%s: env %q", job.Name, job.Env)
 			}
 		}
