@@ -10,6 +10,11 @@ import (
 type program struct {
 	name string // in bpf/closetrace.bpf.c
 	kind programKind
+	// taskOnly: in softirq the program returns at once. A run that the kernel
+	// leaves out, because softirq came in the middle of the program on a
+	// task's behalf, is no loss then. (Tracepoints run their programs with
+	// preemption off, so no other task can come in the middle.)
+	taskOnly bool
 }
 
 type programKind uint8
@@ -39,78 +44,78 @@ var hooks = map[Mode][]hook{
 	Fentry: {
 		{
 			symbol:   "__tcp_close",
-			programs: []program{{"fexit_tcp_close_locked", tracing}, {"fentry_tcp_close_locked", tracing}},
+			programs: []program{{name: "fexit_tcp_close_locked", kind: tracing}, {name: "fentry_tcp_close_locked", kind: tracing}},
 			optional: true,
 			unseen:   "evidence is read before the socket lock is taken; closes of MPTCP subflows",
-			instead:  &hook{symbol: "tcp_close", programs: []program{{"fexit_tcp_close", tracing}}},
+			instead:  &hook{symbol: "tcp_close", programs: []program{{name: "fexit_tcp_close", kind: tracing}}},
 		},
-		{symbol: "tcp_close", programs: []program{{"fentry_tcp_close", tracing}}},
+		{symbol: "tcp_close", programs: []program{{name: "fentry_tcp_close", kind: tracing}}},
 		{
 			symbol:   "inet_shutdown",
-			programs: []program{{"fexit_inet_shutdown", tracing}, {"fentry_inet_shutdown", tracing}},
+			programs: []program{{name: "fexit_inet_shutdown", kind: tracing}, {name: "fentry_inet_shutdown", kind: tracing}},
 			optional: true,
 			unseen:   "shutdown(2) of a listener or of a socket that is connecting, and what shutdown(2) returned",
-			instead:  &hook{symbol: "tcp_shutdown", programs: []program{{"fexit_tcp_shutdown", tracing}}},
+			instead:  &hook{symbol: "tcp_shutdown", programs: []program{{name: "fexit_tcp_shutdown", kind: tracing}}},
 		},
-		{symbol: "tcp_shutdown", programs: []program{{"fentry_tcp_shutdown", tracing}}},
-		{symbol: "tcp_send_fin", programs: []program{{"fentry_tcp_send_fin", tracing}}},
-		{symbol: "tcp_send_active_reset", programs: []program{{"fentry_tcp_send_active_reset", tracing}}},
+		{symbol: "tcp_shutdown", programs: []program{{name: "fentry_tcp_shutdown", kind: tracing}}},
+		{symbol: "tcp_send_fin", programs: []program{{name: "fentry_tcp_send_fin", kind: tracing}}},
+		{symbol: "tcp_send_active_reset", programs: []program{{name: "fentry_tcp_send_active_reset", kind: tracing}}},
 		{
-			symbol: "tcp_disconnect", programs: []program{{"fexit_tcp_disconnect", tracing}, {"fentry_tcp_disconnect", tracing}},
+			symbol: "tcp_disconnect", programs: []program{{name: "fexit_tcp_disconnect", kind: tracing}, {name: "fentry_tcp_disconnect", kind: tracing}},
 			optional: true, unseen: disconnectUnseen,
 		},
 		{
-			symbol: "tcp_abort", programs: []program{{"fexit_tcp_abort", tracing}, {"fentry_tcp_abort", tracing}},
+			symbol: "tcp_abort", programs: []program{{name: "fexit_tcp_abort", kind: tracing}, {name: "fentry_tcp_abort", kind: tracing}},
 			optional: true, unseen: abortUnseen,
 		},
-		{symbol: "tcp_done", programs: []program{{"fentry_tcp_done", tracing}}, optional: true, unseen: doneUnseen},
-		{symbol: "tcp_fin", programs: []program{{"fentry_tcp_fin", tracing}}, optional: true, unseen: finUnseen},
-		{symbol: "tcp_v4_send_reset", programs: []program{{"fentry_tcp_v4_send_reset", tracing}}, optional: true, unseen: replyUnseen, until: replyReason},
-		{symbol: "tcp_v6_send_reset", programs: []program{{"fentry_tcp_v6_send_reset", tracing}}, optional: true, unseen: replyUnseen, until: replyReason},
+		{symbol: "tcp_done", programs: []program{{name: "fentry_tcp_done", kind: tracing}}, optional: true, unseen: doneUnseen},
+		{symbol: "tcp_fin", programs: []program{{name: "fentry_tcp_fin", kind: tracing}}, optional: true, unseen: finUnseen},
+		{symbol: "tcp_v4_send_reset", programs: []program{{name: "fentry_tcp_v4_send_reset", kind: tracing}}, optional: true, unseen: replyUnseen, until: replyReason},
+		{symbol: "tcp_v6_send_reset", programs: []program{{name: "fentry_tcp_v6_send_reset", kind: tracing}}, optional: true, unseen: replyUnseen, until: replyReason},
 		repliesHook,
 	},
 	Kprobe: {
 		{
 			symbol:   "__tcp_close",
-			programs: []program{{"kretprobe_tcp_close_locked", ret}, {"kprobe_tcp_close_locked", entry}},
+			programs: []program{{name: "kretprobe_tcp_close_locked", kind: ret}, {name: "kprobe_tcp_close_locked", kind: entry}},
 			optional: true,
 			unseen:   "evidence is read before the socket lock is taken; closes of MPTCP subflows",
-			instead:  &hook{symbol: "tcp_close", programs: []program{{"kretprobe_tcp_close", ret}}},
+			instead:  &hook{symbol: "tcp_close", programs: []program{{name: "kretprobe_tcp_close", kind: ret}}},
 		},
-		{symbol: "tcp_close", programs: []program{{"kprobe_tcp_close", entry}}},
+		{symbol: "tcp_close", programs: []program{{name: "kprobe_tcp_close", kind: entry}}},
 		{
 			symbol:   "inet_shutdown",
-			programs: []program{{"kretprobe_inet_shutdown", ret}, {"kprobe_inet_shutdown", entry}},
+			programs: []program{{name: "kretprobe_inet_shutdown", kind: ret}, {name: "kprobe_inet_shutdown", kind: entry}},
 			optional: true,
 			unseen:   "shutdown(2) of a listener or of a socket that is connecting, and what shutdown(2) returned",
-			instead:  &hook{symbol: "tcp_shutdown", programs: []program{{"kretprobe_tcp_shutdown", ret}}},
+			instead:  &hook{symbol: "tcp_shutdown", programs: []program{{name: "kretprobe_tcp_shutdown", kind: ret}}},
 		},
-		{symbol: "tcp_shutdown", programs: []program{{"kprobe_tcp_shutdown", entry}}},
-		{symbol: "tcp_send_fin", programs: []program{{"kprobe_tcp_send_fin", entry}}},
-		{symbol: "tcp_send_active_reset", programs: []program{{"kprobe_tcp_send_active_reset", entry}}},
+		{symbol: "tcp_shutdown", programs: []program{{name: "kprobe_tcp_shutdown", kind: entry}}},
+		{symbol: "tcp_send_fin", programs: []program{{name: "kprobe_tcp_send_fin", kind: entry}}},
+		{symbol: "tcp_send_active_reset", programs: []program{{name: "kprobe_tcp_send_active_reset", kind: entry}}},
 		{
-			symbol: "tcp_disconnect", programs: []program{{"kretprobe_tcp_disconnect", ret}, {"kprobe_tcp_disconnect", entry}},
+			symbol: "tcp_disconnect", programs: []program{{name: "kretprobe_tcp_disconnect", kind: ret}, {name: "kprobe_tcp_disconnect", kind: entry}},
 			optional: true, unseen: disconnectUnseen,
 		},
 		{
-			symbol: "tcp_abort", programs: []program{{"kretprobe_tcp_abort", ret}, {"kprobe_tcp_abort", entry}},
+			symbol: "tcp_abort", programs: []program{{name: "kretprobe_tcp_abort", kind: ret}, {name: "kprobe_tcp_abort", kind: entry}},
 			optional: true, unseen: abortUnseen,
 		},
-		{symbol: "tcp_done", programs: []program{{"kprobe_tcp_done", entry}}, optional: true, unseen: doneUnseen},
-		{symbol: "tcp_fin", programs: []program{{"kprobe_tcp_fin", entry}}, optional: true, unseen: finUnseen},
-		{symbol: "tcp_v4_send_reset", programs: []program{{"kprobe_tcp_v4_send_reset", entry}}, optional: true, unseen: replyUnseen, until: replyReason},
-		{symbol: "tcp_v6_send_reset", programs: []program{{"kprobe_tcp_v6_send_reset", entry}}, optional: true, unseen: replyUnseen, until: replyReason},
+		{symbol: "tcp_done", programs: []program{{name: "kprobe_tcp_done", kind: entry}}, optional: true, unseen: doneUnseen},
+		{symbol: "tcp_fin", programs: []program{{name: "kprobe_tcp_fin", kind: entry}}, optional: true, unseen: finUnseen},
+		{symbol: "tcp_v4_send_reset", programs: []program{{name: "kprobe_tcp_v4_send_reset", kind: entry}}, optional: true, unseen: replyUnseen, until: replyReason},
+		{symbol: "tcp_v6_send_reset", programs: []program{{name: "kprobe_tcp_v6_send_reset", kind: entry}}, optional: true, unseen: replyUnseen, until: replyReason},
 		repliesHook,
 	},
 	Tracepoint: {
-		{symbol: "tcp:tcp_send_reset", programs: []program{{"tracepoint_tcp_send_reset", rawPoint}}},
-		{symbol: "tcp:tcp_destroy_sock", programs: []program{{"tracepoint_tcp_destroy_sock", rawPoint}}},
+		{symbol: "tcp:tcp_send_reset", programs: []program{{name: "tracepoint_tcp_send_reset", kind: rawPoint}}},
+		{symbol: "tcp:tcp_destroy_sock", programs: []program{{name: "tracepoint_tcp_destroy_sock", kind: rawPoint, taskOnly: true}}},
 		{
 			symbol:   "sock:inet_sock_set_state",
-			programs: []program{{"tracepoint_task_state", rawPoint}, {"tracepoint_softirq_state", rawPoint}},
+			programs: []program{{name: "tracepoint_task_state", kind: rawPoint, taskOnly: true}, {name: "tracepoint_softirq_state", kind: rawPoint}},
 		},
 		{
-			symbol: "signal:signal_deliver", programs: []program{{"tracepoint_signal_deliver", rawPoint}}, optional: true,
+			symbol: "signal:signal_deliver", programs: []program{{name: "tracepoint_signal_deliver", kind: rawPoint, taskOnly: true}}, optional: true,
 			unseen: "whether a signal interrupted a close that waited under SO_LINGER",
 		},
 	},
@@ -131,7 +136,7 @@ func replyReason(k *kernel.Kernel) bool {
 }
 
 var repliesHook = hook{
-	symbol: "tcp:tcp_send_reset", programs: []program{{"tracepoint_tcp_send_reset", rawPoint}}, optional: true,
+	symbol: "tcp:tcp_send_reset", programs: []program{{name: "tracepoint_tcp_send_reset", kind: rawPoint}}, optional: true,
 	unseen: "RSTs in reply to data that arrives after close or shutdown",
 }
 
@@ -166,6 +171,19 @@ func (p *plan) has(name string) bool {
 	return slices.ContainsFunc(p.hooks, func(h hook) bool {
 		return slices.ContainsFunc(h.programs, func(q program) bool { return q.name == name })
 	})
+}
+
+// taskOnly names the programs whose missed runs in softirq are no loss.
+func (p *plan) taskOnly() map[string]bool {
+	names := map[string]bool{}
+	for _, h := range p.hooks {
+		for _, q := range h.programs {
+			if q.taskOnly {
+				names[q.name] = true
+			}
+		}
+	}
+	return names
 }
 
 // symbols names the hooks, each once.

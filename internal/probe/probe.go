@@ -125,7 +125,7 @@ func open(ctx context.Context, k *kernel.Kernel, pl plan, o Options) (p *Probe, 
 			return nil, &pl.hooks[i], err
 		}
 	}
-	p = &Probe{}
+	p = &Probe{taskOnly: pl.taskOnly()}
 	defer func() {
 		if err != nil {
 			p.Close()
@@ -186,11 +186,12 @@ func (p *Probe) Losses() Losses {
 	l.LostRecords = sumOverCPUs(counters, bpfCounterCOUNT_LOST)
 	l.MissedProbes = sumOverCPUs(counters, bpfCounterCOUNT_UNFINISHED)
 	l.Suppressed = sumOverCPUs(counters, bpfCounterCOUNT_SUPPRESSED)
-	for _, prog := range p.coll.Programs {
-		if stats, err := prog.Stats(); err == nil { // 5.12
+	for name, prog := range p.coll.Programs {
+		if stats, err := prog.Stats(); err == nil && !p.taskOnly[name] { // 5.12
 			l.MissedProbes += stats.RecursionMisses
 		}
 	}
+	l.MissedProbes += p.missedByLinks
 	for _, ln := range p.links {
 		l.MissedProbes += missedByLink(ln)
 	}
@@ -244,6 +245,7 @@ const stackDepth = 32
 func (p *Probe) Detach() error {
 	var errs []error
 	for _, ln := range p.links {
+		p.missedByLinks += missedByLink(ln)
 		errs = append(errs, ln.Close())
 	}
 	p.links = nil
