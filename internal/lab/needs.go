@@ -41,6 +41,12 @@ func (r *room) unmet(need string) (reason string, err error) {
 			return "this kernel has no IPv6: " + err.Error(), nil
 		}
 		return "", r.until("ready", loopbackV6)
+	case "io_uring":
+		ring, _, err := ioUringSetup()
+		if err != nil {
+			return "io_uring_setup: " + err.Error(), nil
+		}
+		return "", unix.Close(ring)
 	case "init-netns-orphans":
 		err := outside(func() error { return unix.Access(sysctlPath(maxOrphans), unix.W_OK) })
 		if err != nil {

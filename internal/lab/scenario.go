@@ -55,6 +55,13 @@ const (
 // Parse reads a scenario from the text of its file. Errors begin with the
 // file's name and line.
 func Parse(name string, data []byte) (*Scenario, error) {
+	n := 0
+	for text := range bytes.Lines(data) {
+		n++
+		if string(bytes.TrimRight(text, "\r\n")) == "-- --" { // txtar panics on it
+			return nil, fmt.Errorf("%s%s:%d: a section without a name", name, extension, n)
+		}
+	}
 	sc := &Scenario{Name: name, Family: IPv4, Unseen: map[string]string{}, archive: txtar.Parse(data)}
 	if err := sc.parseComment(); err != nil {
 		return nil, fmt.Errorf("%s%s: %w", name, extension, err)

@@ -75,6 +75,7 @@ var socketVerbs = map[string]verb[*socket]{
 	"close":       {"", doClose},
 	"dup2":        {"", doDup2},
 	"close-range": {"", doCloseRange},
+	"io-uring":    {"close|shutdown-wr", doIOURing},
 	"shutdown":    {"rd|wr|rdwr", doShutdown},
 }
 
