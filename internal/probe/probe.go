@@ -31,14 +31,18 @@ const tick = 50 * time.Millisecond
 
 // Probe is a live trace: programs attached to this kernel, and their events.
 type Probe struct {
-	header  events.Header
-	names   names
-	spec    *ebpf.CollectionSpec
-	coll    *ebpf.Collection
-	links   []link.Link
-	reader  *ringbuf.Reader
-	record  ringbuf.Record
-	symbols kernel.Symbols
+	header events.Header
+	names  names
+	spec   *ebpf.CollectionSpec
+	coll   *ebpf.Collection
+	links  []link.Link
+	reader *ringbuf.Reader
+	record ringbuf.Record
+
+	missedByLinks uint64 // of links that are closed
+	// taskOnly names programs whose missed runs are no loss.
+	taskOnly map[string]bool
+	symbols  kernel.Symbols
 }
 
 // Open loads and attaches. When it returns, every ending from now on is seen.
