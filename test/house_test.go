@@ -22,6 +22,7 @@ var mayImport = map[string][]string{
 	"internal/events":   {},
 	"internal/kernel":   {},
 	"internal/probe":    {"internal/events", "internal/kernel"},
+	"internal/enrich":   {"internal/events"},
 	"internal/classify": {"internal/events"},
 	"internal/record":   {"internal/events"},
 	"internal/sink":     {"internal/events"},

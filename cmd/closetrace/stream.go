@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/closetrace/closetrace/internal/classify"
+	"github.com/closetrace/closetrace/internal/enrich"
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/probe"
 )
@@ -30,6 +31,8 @@ type stream struct {
 	clock      func() uint64
 	unread     func() bool
 	stderr     io.Writer
+	// owners, if set, finds who holds the socket of what is nobody's call.
+	owners *enrich.Owners
 	// fact and taken, if set, see each event and each ending that the sink
 	// took.
 	fact  func(*events.Event)
@@ -101,6 +104,7 @@ func atLeast(a, b probe.Losses) probe.Losses {
 	return probe.Losses{
 		LostRecords:  max(a.LostRecords, b.LostRecords),
 		MissedProbes: max(a.MissedProbes, b.MissedProbes),
+		Suppressed:   max(a.Suppressed, b.Suppressed),
 	}
 }
 
@@ -142,6 +146,9 @@ func (s *stream) next() error {
 	var record interface{ Undecodable() bool }
 	switch {
 	case err == nil:
+		if s.owners != nil {
+			s.owners.Fill(&s.event)
+		}
 		if s.fact != nil {
 			s.fact(&s.event)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/closetrace/closetrace/internal/enrich"
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/internal/sink"
@@ -138,7 +139,9 @@ func (t *traceFlags) run(ctx context.Context, e *env) error {
 		ctx, cancel = context.WithTimeout(ctx, t.duration)
 		defer cancel()
 	}
-	return trace(ctx, e, newStream(e, src, out, t.count))
+	s := newStream(e, src, out, t.count)
+	s.owners = enrich.NewOwners(e.finder.proc)
+	return trace(ctx, e, s)
 }
 
 // trace lets the stream flow until ctx ends, and tells how much it was.
@@ -155,7 +158,7 @@ func trace(ctx context.Context, e *env, s *stream) error {
 		return err // the stream still holds the summary
 	}
 	sum.Took = time.Since(begin)
-	sum.LostRecords, sum.MissedProbes = losses.LostRecords, losses.MissedProbes
+	sum.LostRecords, sum.MissedProbes, sum.Suppressed = losses.LostRecords, losses.MissedProbes, losses.Suppressed
 	sum.Undecodable, sum.Unexplained = s.undecodable, s.classifier.Unexplained
 	if printErr := sum.Print(e.stderr); err == nil {
 		err = printErr

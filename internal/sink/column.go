@@ -29,8 +29,8 @@ func number(n uint64) string { return strconv.FormatUint(n, 10) }
 func narrowColumns() []column {
 	return []column{
 		{"TIME", 12, 12, func(e *events.Ending, _ int) string { return e.Time.Local().Format("15:04:05.000") }},
-		{"PID", 7, 7, func(e *events.Ending, _ int) string { return pid(e.Actor) }},
-		{"COMM", 15, 7, func(e *events.Ending, width int) string { return cut(comm(e.Actor), width) }},
+		{"PID", 7, 7, func(e *events.Ending, _ int) string { return pid(e) }},
+		{"COMM", 15, 7, func(e *events.Ending, width int) string { return cut(comm(e), width) }},
 		{"LOCAL", 21, 6, func(e *events.Ending, width int) string { return address(e.Local, width) }},
 		{"REMOTE", 21, 17, func(e *events.Ending, width int) string { return address(e.Remote, width) }},
 		{"PATH", 20, 11, func(e *events.Ending, width int) string { return cut(title(e), width) }},
@@ -44,6 +44,7 @@ func wideColumns() []column {
 	}
 	return []column{
 		{"SLUG", 24, 0, func(e *events.Ending, _ int) string { return foreign(string(e.Path)) }},
+		{"OWNER", 23, 0, func(e *events.Ending, _ int) string { return owner(e) }},
 		{"TRIGGER", 10, 0, func(e *events.Ending, _ int) string { return trigger(e) }},
 		{"STATES", 22, 0, func(e *events.Ending, _ int) string { return states(e) }},
 		bytes("UNREAD", func(v *events.Evidence) uint64 { return uint64(v.UnreadBytes) }),
@@ -65,19 +66,36 @@ func whyColumn() column {
 
 func title(e *events.Ending) string { return foreign(cmp.Or(e.Title, string(e.Path))) }
 
-func pid(a *events.Task) string {
-	if a == nil {
-		return absent
+// who is the process that PID and COMM show: whose call it was or, where it is
+// nobody's call, whose socket it is. A wide table tells them apart by OWNER.
+func who(e *events.Ending) *events.Task {
+	if e.Actor != nil {
+		return e.Actor
 	}
-	return number(uint64(a.PID))
+	return e.Owner
 }
 
-// comm names the actor. Where it is nobody's call, the kernel acted.
-func comm(a *events.Task) string {
-	if a == nil {
-		return "kernel"
+func pid(e *events.Ending) string {
+	if t := who(e); t != nil {
+		return number(uint64(t.PID))
 	}
-	return foreign(a.Comm)
+	return absent
+}
+
+// comm is the kernel's where it acted and nobody is known to hold the socket.
+func comm(e *events.Ending) string {
+	if t := who(e); t != nil {
+		return foreign(t.Comm)
+	}
+	return "kernel"
+}
+
+// owner is the process that holds the socket, where it was not its call.
+func owner(e *events.Ending) string {
+	if e.Owner == nil {
+		return absent
+	}
+	return foreign(e.Owner.Comm) + "[" + number(uint64(e.Owner.PID)) + "]"
 }
 
 func trigger(e *events.Ending) string {

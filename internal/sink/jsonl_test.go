@@ -22,6 +22,9 @@ type line struct {
 		PID  uint32 `json:"pid"`
 		Comm string `json:"comm"`
 	} `json:"actor"`
+	Owner *struct {
+		PID uint32 `json:"pid"`
+	} `json:"owner"`
 	Local  string `json:"local"`
 	Remote string `json:"remote"`
 	Family string `json:"family"`
@@ -77,6 +80,9 @@ func TestJSONL(t *testing.T) {
 		}
 		if (l.Actor == nil) != (e.Actor == nil) || l.Actor != nil && l.Actor.PID != e.Actor.PID {
 			t.Errorf("the actor of %s does not survive", lines[i])
+		}
+		if (l.Owner == nil) != (e.Owner == nil) || l.Owner != nil && l.Owner.PID != e.Owner.PID {
+			t.Errorf("the owner of %s does not survive", lines[i])
 		}
 	}
 }

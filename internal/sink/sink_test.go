@@ -91,5 +91,17 @@ func samples() []*events.Ending {
 			Actor: &events.Task{PID: 1, Comm: "日本語サーバ"}, Local: addr("[2001:db8::1]:443"),
 			Remote: addr("[2001:db8::2]:1"), RST: true,
 		},
+		{
+			Time: at(180), Path: "recv.rst", Title: "RST received",
+			Cause:   "in ESTABLISHED; the application gets ECONNRESET",
+			Trigger: events.TriggerSegment, Owner: nginx, Local: addr("10.0.0.5:443"), Remote: addr("10.0.0.9:51234"),
+			Netns: 4026531840, Before: events.Established, After: events.Close,
+		},
+		{
+			Time: at(190), Path: "abort.diag", Title: "killed → RST", Cause: "SOCK_DESTROY (ss -K) in ESTABLISHED",
+			Trigger: events.TriggerNetlink, Actor: &events.Task{PID: 977, Comm: "ss"},
+			Owner: &events.Task{PID: 12, Comm: "re\nd"}, Local: addr("10.0.0.5:443"), Remote: addr("10.0.0.9:51234"),
+			Netns: 4026531840, Before: events.Established, After: events.Close, RST: true,
+		},
 	}
 }

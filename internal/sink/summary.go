@@ -20,6 +20,9 @@ type Summary struct {
 	// MissedProbes is how often the kernel side did not see a call, or not its
 	// return.
 	MissedProbes uint64
+	// Suppressed is the number of RSTs in reply beyond the rate that is
+	// reported one by one, as in a scan of ports.
+	Suppressed uint64
 	// Undecodable is the number of records that this program could not read.
 	Undecodable uint64
 	// Unexplained is the number of facts that led to no ending, because no rule
@@ -68,6 +71,9 @@ func (s *Summary) Print(w io.Writer) error {
 	fmt.Fprintf(&b, "%s in %s\n", plural(s.total, "ending", "endings"), s.Took.Round(time.Millisecond))
 	fmt.Fprintf(&b, "%s lost, %s missed\n",
 		plural(s.LostRecords, "record", "records"), plural(s.MissedProbes, "probe", "probes"))
+	if s.Suppressed > 0 {
+		fmt.Fprintf(&b, "%s in reply beyond the rate that is reported one by one\n", plural(s.Suppressed, "RST", "RSTs"))
+	}
 	if s.Undecodable > 0 {
 		fmt.Fprintf(&b, "%s not decoded\n", plural(s.Undecodable, "record", "records"))
 	}

@@ -1,0 +1,50 @@
+package enrich
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// The own socket, in the /proc of this machine.
+func TestOwnSocket(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	f, err := l.(*net.TCPListener).File() // a second descriptor of the same socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	link, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	if err != nil {
+		t.Skip(err)
+	}
+	inode, ok := socketInode(link)
+	var st syscall.Stat_t
+	if err := syscall.Fstat(int(f.Fd()), &st); err != nil || !ok || inode != st.Ino {
+		t.Fatalf("%s is %d, the kernel says %d, %v", link, inode, st.Ino, err)
+	}
+	comm, err := os.ReadFile("/proc/self/comm")
+	if err != nil {
+		t.Skip(err)
+	}
+	o := NewOwners("/proc")
+	o.patience = 1 << 62
+	task, others := o.Of(inode, 0)
+	if task == nil || task.PID != uint32(os.Getpid()) || task.UID != uint32(os.Getuid()) ||
+		task.Comm != strings.TrimSpace(string(comm)) || others != 0 {
+		t.Errorf("got %+v and %d others", task, others)
+	}
+}
+
+func BenchmarkScan(b *testing.B) {
+	for b.Loop() {
+		holdersIn("/proc", 0)
+	}
+}

@@ -1,0 +1,230 @@
+package enrich
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/closetrace/closetrace/internal/events"
+)
+
+// tree is a made-up /proc.
+type tree struct {
+	*testing.T
+	root string
+}
+
+func newTree(t *testing.T) tree { return tree{t, t.TempDir()} }
+
+// write makes files; a text that begins with "-> " is the target of a link.
+func (t tree) write(files map[string]string) {
+	t.Helper()
+	for path, text := range files {
+		path = filepath.Join(t.root, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if target, ok := strings.CutPrefix(text, "-> "); ok {
+			err = os.Symlink(target, path)
+		} else {
+			err = os.WriteFile(path, []byte(text), 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// process makes a process that holds sockets.
+func (t tree) process(pid int, comm string, inodes ...int) {
+	t.Helper()
+	dir := fmt.Sprint(pid) + "/"
+	t.write(map[string]string{
+		dir + "comm":   comm + "\n",
+		dir + "status": "Name:\t" + comm + "\nUid:\t33\t0\t0\t0\n",
+		dir + "fd/0":   "-> /dev/null",
+	})
+	for fd, inode := range inodes {
+		t.write(map[string]string{fmt.Sprintf("%sfd/%d", dir, fd+3): fmt.Sprintf("-> socket:[%d]", inode)})
+	}
+}
+
+// owners looks up in the tree, as patiently as it takes, at a time that stands
+// still until it is moved.
+func (t tree) owners() (o *Owners, pass func(time.Duration)) {
+	now := time.Unix(1000, 0)
+	o = NewOwners(t.root)
+	o.now, o.patience = func() time.Time { return now }, time.Minute
+	return o, func(d time.Duration) { now = now.Add(d) }
+}
+
+func TestOf(t *testing.T) {
+	tr := newTree(t)
+	tr.process(4211, "nginx", 55, 55, 56)
+	tr.process(31, "a) b\n(c", 57, 56)
+	tr.process(4300, "nginx", 56)
+	tr.write(map[string]string{
+		"4211/fd/10":        "-> pipe:[99]",
+		"4211/fd/11":        "-> socket:[",
+		"4211/fd/12":        "-> socket:[x]",
+		"4211/fd/13":        "-> socket:[-5]",
+		"4211/fd/14":        "-> socket:[99999999999999999999]",
+		"4211/fd/15":        "-> socket:[60] ",
+		"4211/fd/16":        "no link",
+		"500/fd":            "cannot be read as a directory",
+		"501/comm":          "vanished, and its descriptors first\n",
+		"502/fd/3":          "-> socket:[61]", // vanished after
+		"503/fd/3":          "-> socket:[62]",
+		"503/comm":          "no status\n",
+		"504/comm":          "leader ended\n",
+		"504/task/504/fd":   "",
+		"504/task/506/fd":   "gone",
+		"504/task/507/fd/3": "-> socket:[63]",
+		"self/fd/3":         "-> socket:[64]",
+		"0/fd/3":            "-> socket:[64]",
+		"net/tcp":           "",
+	})
+	for inode, want := range map[uint64]struct {
+		task   *events.Task
+		others int
+	}{
+		55: {&events.Task{PID: 4211, TID: 4211, UID: 33, Comm: "nginx"}, 0},
+		56: {&events.Task{PID: 31, TID: 31, UID: 33, Comm: "a) b\n(c"}, 2},
+		57: {&events.Task{PID: 31, TID: 31, UID: 33, Comm: "a) b\n(c"}, 0},
+		62: {&events.Task{PID: 503, TID: 503, UID: 1000, Comm: "no status"}, 0},
+		63: {&events.Task{PID: 504, TID: 504, UID: 1000, Comm: "leader ended"}, 0},
+		58: {}, 60: {}, 61: {}, 64: {}, 99: {},
+	} {
+		o, _ := tr.owners()
+		task, others := o.Of(inode, 1000)
+		if (task == nil) != (want.task == nil) || task != nil && *task != *want.task || others != want.others {
+			t.Errorf("%d: got %+v and %d others, want %+v and %d", inode, task, others, want.task, want.others)
+		}
+	}
+}
+
+func TestNoProc(t *testing.T) {
+	o := NewOwners(filepath.Join(t.TempDir(), "none"))
+	if task, _ := o.Of(55, 0); task != nil {
+		t.Errorf("got %+v", task)
+	}
+}
+
+// One scan serves a burst, a second one has to wait, and what was found is not
+// believed for ever.
+func TestScansAreRare(t *testing.T) {
+	tr := newTree(t)
+	tr.process(1, "init", 55, 56)
+	o, pass := tr.owners()
+	found := func(inode uint64) bool { task, _ := o.Of(inode, 0); return task != nil }
+
+	if !found(55) {
+		t.Fatal("not found at first")
+	}
+	tr.process(2, "new", 57)
+	if !found(56) || found(57) {
+		t.Error("a second scan in the same second")
+	}
+	pass(scanEvery)
+	if !found(57) {
+		t.Error("no second scan in the next second")
+	}
+	if err := os.RemoveAll(filepath.Join(tr.root, "2")); err != nil {
+		t.Fatal(err)
+	}
+	if pass(validity); !found(57) {
+		t.Error("not believed for as long as said")
+	}
+	if pass(time.Nanosecond); found(57) {
+		t.Error("believed for longer than said")
+	}
+}
+
+// Scans that take long are rarer, and nobody waits for them.
+func TestLongScans(t *testing.T) {
+	o, pass := newTree(t).owners()
+	o.patience = time.Nanosecond
+	arrives := make(chan scan, 1)
+	o.scanning = arrives
+	if task, _ := o.Of(55, 0); task != nil {
+		t.Fatalf("got %+v before the scan was over", task)
+	}
+	arrives <- scan{holders{}, time.Minute}
+	pass(time.Hour)
+	o.Of(55, 0)
+	if o.scanning != nil {
+		t.Error("the scan was not taken, or another one begun at once")
+	}
+	pass(scanShare*time.Minute - 1)
+	if o.Of(55, 0); o.scanning != nil {
+		t.Error("scanning takes more than its share")
+	}
+	pass(1)
+	o.patience = time.Minute
+	if o.Of(55, 0); o.scanned != o.now() {
+		t.Error("no scan when it is time")
+	}
+}
+
+func TestFill(t *testing.T) {
+	const task, softirq = events.TaskContext, events.Flags(0)
+	tests := []struct {
+		ev   events.Event
+		want uint32 // pid of the owner; 0: none
+	}{
+		{events.Event{Kind: events.KindDone, Inode: 55, Flags: softirq}, 7},
+		{events.Event{Kind: events.KindPeerFIN, Inode: 55, Flags: softirq}, 7},
+		{events.Event{Kind: events.KindReply, Inode: 55, Flags: softirq}, 7},
+		{events.Event{Kind: events.KindReset, Inode: 55, Flags: softirq}, 7},
+		// from the backlog, in the hands of the owner, whose call it is not
+		{events.Event{Kind: events.KindDone, Inode: 55, Flags: task, Task: events.Task{PID: 7}}, 7},
+		{events.Event{Kind: events.KindPeerFIN, Inode: 55, Flags: task, Task: events.Task{PID: 7}}, 7},
+		// ss -K of another process, and of the own
+		{events.Event{Kind: events.KindAbort, Inode: 55, Flags: task, Task: events.Task{PID: 8}}, 7},
+		{events.Event{Kind: events.KindReset, Inode: 55, Flags: task, Task: events.Task{PID: 8}}, 7},
+		{events.Event{Kind: events.KindAbort, Inode: 55, Flags: task, Task: events.Task{PID: 7}}, 0},
+		{events.Event{Kind: events.KindReset, Inode: 55, Flags: task, Task: events.Task{PID: 7}}, 0},
+		// no file, unknown, or a part of a call
+		{events.Event{Kind: events.KindDone}, 0},
+		{events.Event{Kind: events.KindDone, Inode: 56}, 0},
+		{events.Event{Kind: events.KindReset, Inode: 55, Listener: 1, Flags: task}, 0},
+		{events.Event{Kind: events.KindReset, Inode: 55, Flags: task | events.InReportedCall}, 0},
+		{events.Event{Kind: events.KindClose, Inode: 55, Flags: task}, 0},
+		{events.Event{Kind: events.KindShutdown, Inode: 55, Flags: task}, 0},
+		{events.Event{Kind: events.KindFIN, Inode: 55}, 0},
+		{events.Event{Kind: events.KindDisconnect, Inode: 55, Flags: task}, 0},
+		{events.Event{Kind: events.KindWaitOver, Inode: 55}, 0},
+	}
+	tr := newTree(t)
+	tr.process(7, "nginx", 55)
+	for _, tt := range tests {
+		o, _ := tr.owners()
+		ev := tt.ev
+		o.Fill(&ev)
+		if tt.want == 0 && ev.Owner != nil || tt.want != 0 && (ev.Owner == nil || ev.Owner.PID != tt.want) {
+			t.Errorf("%+v: owner %+v", tt.ev, ev.Owner)
+		}
+	}
+}
+
+func BenchmarkNotLookedUp(b *testing.B) {
+	o := NewOwners("/proc")
+	ev := events.Event{Kind: events.KindClose, Inode: 55, Flags: events.TaskContext}
+	for b.Loop() {
+		o.Fill(&ev)
+	}
+}
+
+func BenchmarkFound(b *testing.B) {
+	o := NewOwners(b.TempDir())
+	o.holders, o.scanned = holders{55: {pid: 7}}, time.Now().Add(time.Hour)
+	o.tasks = map[uint32]*events.Task{7: {PID: 7}}
+	ev := events.Event{Kind: events.KindDone, Inode: 55}
+	for b.Loop() {
+		o.Fill(&ev)
+	}
+}
