@@ -48,6 +48,13 @@ type room struct {
 // does not hold, the result says so in NotPossible and nothing was run. The
 // result is never nil.
 func (sc *Scenario) Run(ctx context.Context, settle func(*Result)) (*Result, error) {
+	return sc.RunWith(ctx, nil, settle)
+}
+
+// RunWith is Run, and calls begin (if it is not nil) before the first step, on
+// the scenario's thread inside its namespace, so that the caller can open what
+// has to watch from in there. An error of it ends the run.
+func (sc *Scenario) RunWith(ctx context.Context, begin func(*Result) error, settle func(*Result)) (*Result, error) {
 	running.Lock()
 	defer running.Unlock()
 	r := &room{
@@ -68,12 +75,12 @@ func (sc *Scenario) Run(ctx context.Context, settle func(*Result)) (*Result, err
 		return r.res, err
 	}
 	var err error
-	onNewThread(func() { err = r.run(settle) })
+	onNewThread(func() { err = r.run(begin, settle) })
 	return r.res, err
 }
 
 // run is the life of the room, on the room's thread.
-func (r *room) run(settle func(*Result)) (err error) {
+func (r *room) run(begin func(*Result) error, settle func(*Result)) (err error) {
 	if err := r.enterNewNetns(); err != nil {
 		return err
 	}
@@ -89,6 +96,11 @@ func (r *room) run(settle func(*Result)) (err error) {
 		}
 	}
 	defer func() { err = errors.Join(err, r.cleanup()) }()
+	if begin != nil {
+		if err := begin(r.res); err != nil {
+			return err
+		}
+	}
 	if r.base, err = readCounters(); err != nil {
 		return err
 	}

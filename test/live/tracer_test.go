@@ -20,12 +20,16 @@ import (
 	"github.com/closetrace/closetrace/internal/classify"
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/kernel"
+	"github.com/closetrace/closetrace/internal/lab"
 	"github.com/closetrace/closetrace/internal/probe"
 )
 
 var attach = flag.String("attach", "auto", "attach `mode` to test")
 
 func TestMain(m *testing.M) {
+	if lab.RunHelper() || runWireHelper() {
+		return
+	}
 	flag.Parse()
 	os.Exit(m.Run())
 }

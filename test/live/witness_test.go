@@ -1,0 +1,192 @@
+//go:build linux
+
+package live
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/closetrace/closetrace/internal/events"
+)
+
+// witness records the segments with FIN or RST that a network namespace sends,
+// from a packet socket, which shares no code with closetrace.
+type witness struct {
+	fd       int
+	netns    uint32
+	from     uint64 // CLOCK_MONOTONIC, when it began
+	mu       sync.Mutex
+	segments []segment
+	err      error
+	stop     chan struct{}
+	done     chan struct{}
+}
+
+const (
+	packetBuffer = 64 << 20
+	headers      = 128 // bytes of a packet that are looked at: 60 IPv4, 60 TCP
+)
+
+// newWitness watches the namespace of the calling thread.
+func newWitness() (*witness, error) {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
+		return nil, err
+	}
+	// Protocol 0 until all is set: nothing comes before.
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("packet socket: %w", err)
+	}
+	if err := watchAll(fd); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("packet socket: %w", err)
+	}
+	w := &witness{fd: fd, netns: uint32(st.Ino), from: monotonic(), stop: make(chan struct{}), done: make(chan struct{})}
+	go w.record()
+	return w, nil
+}
+
+func watchAll(fd int) error {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, packetBuffer); err != nil {
+		return err
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1); err != nil {
+		return err
+	}
+	patience := unix.NsecToTimeval(int64(20 * time.Millisecond)) // how often to look for the end
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience); err != nil {
+		return err
+	}
+	const everything = unix.ETH_P_ALL<<8 | unix.ETH_P_ALL>>8 // in network order
+	return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: everything})
+}
+
+func (w *witness) record() {
+	defer close(w.done)
+	packet, control := make([]byte, headers), make([]byte, unix.CmsgSpace(int(unsafe.Sizeof(unix.Timespec{}))))
+	for {
+		n, oobn, _, from, err := unix.Recvmsg(w.fd, packet, control, 0)
+		switch {
+		case err == unix.EAGAIN:
+			select {
+			case <-w.stop:
+				return
+			default:
+			}
+		case err == unix.EINTR:
+		case err != nil:
+			w.err = err
+			return
+		default:
+			w.take(packet[:n], control[:oobn], from)
+		}
+	}
+}
+
+// take keeps a packet if it is one that counts. On lo each comes twice: going
+// out, and coming in.
+func (w *witness) take(packet, control []byte, from unix.Sockaddr) {
+	link, ok := from.(*unix.SockaddrLinklayer)
+	if !ok || link.Pkttype != unix.PACKET_OUTGOING {
+		return
+	}
+	s, ok := parseSegment(packet)
+	if !ok || s.flags&(flagFIN|flagRST) == 0 {
+		return
+	}
+	s.at = sentAt(control)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.segments = append(w.segments, s)
+}
+
+// sentAt is the kernel's time of a packet on the clock of the endings. Where
+// there is none, it is the present, which is later.
+func sentAt(control []byte) uint64 {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return monotonic()
+	}
+	for _, m := range messages {
+		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_TIMESTAMPNS && len(m.Data) >= int(unsafe.Sizeof(unix.Timespec{})) {
+			wall := (*unix.Timespec)(unsafe.Pointer(&m.Data[0])).Nano()
+			return monotonic() - uint64(time.Now().UnixNano()-wall)
+		}
+	}
+	return monotonic()
+}
+
+func monotonic() uint64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail for this clock
+	return uint64(ts.Nano())
+}
+
+// soFar returns the segments up to now.
+func (w *witness) soFar() []segment {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.segments)
+}
+
+// close ends the watch and fails the test if anything may have been missed.
+func (w *witness) close(t *testing.T) {
+	t.Helper()
+	close(w.stop)
+	<-w.done
+	if w.err != nil {
+		t.Errorf("packet socket: %v", w.err)
+	}
+	stats, err := unix.GetsockoptTpacketStats(w.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
+	if err != nil {
+		t.Errorf("packet socket: %v", err)
+	} else if stats.Drops != 0 {
+		t.Errorf("packet socket: %d of %d packets dropped", stats.Drops, stats.Packets)
+	}
+	must(t, unix.Close(w.fd))
+}
+
+// endings are those of the namespace since the watch began. An inode number is
+// given to another namespace once its own is gone.
+func (w *witness) endings(tr *tracer) []events.Ending {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	var of []events.Ending
+	for _, e := range tr.endings {
+		if e.Netns == w.netns && e.MonoNS >= w.from {
+			of = append(of, e)
+		}
+	}
+	return of
+}
+
+func (w *witness) match(tr *tracer) matching { return match(w.soFar(), w.endings(tr)) }
+
+const (
+	// matchTime bounds the wait until both sides have told all.
+	matchTime = 5 * time.Second
+	// quietTime is how long nothing may change then: longer than the probe
+	// takes to come by and than the classifier holds a verdict back.
+	quietTime = 100 * time.Millisecond
+)
+
+// settle waits until everything matches and nothing more comes, or too long.
+func (w *witness) settle(tr *tracer) {
+	last, since := -1, time.Now()
+	for end := time.Now().Add(matchTime); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		m, n := w.match(tr), len(w.endings(tr))
+		if now := n + m.seen(); now != last || !m.whole() {
+			last, since = now, time.Now()
+		}
+		if time.Since(since) > quietTime {
+			return
+		}
+	}
+}
