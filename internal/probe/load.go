@@ -29,6 +29,21 @@ func exists(k *kernel.Kernel, mode Mode, h *hook) error {
 	return nil
 }
 
+// kprobeDevice is the perf event source of kprobes (4.17), there if the kernel
+// was built with CONFIG_KPROBE_EVENTS.
+const kprobeDevice = "/sys/bus/event_source/devices/kprobe/type"
+
+// possible tells early and in plain words that this kernel cannot do a mode.
+func possible(mode Mode) error {
+	if mode != Kprobe {
+		return nil
+	}
+	if _, err := os.Stat(kprobeDevice); err != nil {
+		return errors.New("this kernel was built without kprobes (CONFIG_KPROBE_EVENTS)")
+	}
+	return nil
+}
+
 // load puts the programs of a plan and the maps into the kernel.
 func (p *Probe) load(k *kernel.Kernel, pl plan, o Options) error {
 	spec, err := loadBpf()
@@ -71,8 +86,11 @@ func brief(err error) error {
 	return errors.New(oneLine(err))
 }
 
+// oneLine also drops a guess of the library's: the limit on locked memory was
+// lifted before, or did not matter.
 func oneLine(err error) string {
-	return strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
+	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
+	return strings.Replace(text, " (MEMLOCK may be too low, consider rlimit.RemoveMemlock)", "", 1)
 }
 
 // configure writes the settings of bpf/maps.h, which are constants to the

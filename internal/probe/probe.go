@@ -33,7 +33,6 @@ const tick = 50 * time.Millisecond
 type Probe struct {
 	header events.Header
 	names  names
-	spec   *ebpf.CollectionSpec
 	coll   *ebpf.Collection
 	links  []link.Link
 	reader *ringbuf.Reader
@@ -103,6 +102,9 @@ func refused(k *kernel.Kernel, mode Mode, refusals []error) error {
 // openMode attaches in one mode. An optional hook that refuses is left out and
 // the whole begun again, because programs are compiled for what is attached.
 func openMode(ctx context.Context, k *kernel.Kernel, mode Mode, o Options) (*Probe, error) {
+	if err := possible(mode); err != nil {
+		return nil, err
+	}
 	var absent []string
 	for {
 		pl := newPlan(k, mode, absent)

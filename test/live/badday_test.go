@@ -1,0 +1,198 @@
+//go:build linux
+
+package live
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/closetrace/closetrace/internal/kernel"
+)
+
+// program is closetrace: in the microVM it is installed, elsewhere it is
+// built once.
+var program = sync.OnceValues(func() (string, error) {
+	if path, err := exec.LookPath("closetrace"); err == nil {
+		return path, nil
+	}
+	dir, err := os.MkdirTemp("", "closetrace")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "closetrace")
+	out, err := exec.Command("go", "build", "-o", path, "../../cmd/closetrace").CombinedOutput()
+	if err != nil {
+		return "", errors.New(string(out))
+	}
+	return path, nil
+})
+
+// privileged skips like trace.
+func privileged(t *testing.T) {
+	t.Helper()
+	if err := kernel.CheckPrivileges(); err != nil && os.Getenv("CLOSETRACE_LIVE") != "1" {
+		t.Skipf("needs the privileges of closetrace: %v", err)
+	}
+}
+
+// start runs closetrace; the result can be read when it has ended.
+func start(t *testing.T, args ...string) (cmd *exec.Cmd, stdout io.ReadCloser, stderr *bytes.Buffer) {
+	t.Helper()
+	path, err := program()
+	must(t, err)
+	cmd = exec.Command(path, append(args, "--attach", *attach)...)
+	stderr = new(bytes.Buffer)
+	cmd.Stderr = stderr
+	stdout, err = cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	t.Cleanup(func() { cmd.Process.Kill() })
+	return cmd, stdout, stderr
+}
+
+// ends waits for the end, which must come within some seconds, and returns the
+// exit code.
+func ends(t *testing.T, cmd *exec.Cmd) int {
+	t.Helper()
+	timer := time.AfterFunc(30*time.Second, func() { cmd.Process.Signal(syscall.SIGQUIT) })
+	defer timer.Stop()
+	err := cmd.Wait()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode()
+}
+
+// SIGINT at any moment of the start ends it in good order, with nothing left
+// attached.
+func TestInterruptWhileAttaching(t *testing.T) {
+	privileged(t)
+	for _, after := range []time.Duration{0, 3, 10, 30, 60, 100, 200, 400} {
+		cmd, stdout, stderr := start(t)
+		go io.Copy(io.Discard, stdout)
+		time.Sleep(after * time.Millisecond) // the moment is the point of the test
+		must(t, cmd.Process.Signal(os.Interrupt))
+		code := ends(t, cmd)
+		// Before main has asked for signals, the runtime dies of it.
+		early := cmd.ProcessState.Sys().(syscall.WaitStatus).Signaled()
+		if code != 0 && !early || strings.Contains(stderr.String(), "goroutine") {
+			t.Errorf("SIGINT after %d ms: exit code %d, %s", after, code, stderr)
+		}
+	}
+	eventually(t, "programs gone", func() bool { return len(ours(t)) == 0 })
+}
+
+// A reader that goes away ends the trace, and nothing stays attached.
+func TestClosedPipe(t *testing.T) {
+	privileged(t)
+	cmd, stdout, stderr := start(t, "-o", "json")
+	l, at := listen(t, loopback4)
+	defer unix.Close(l)
+	reading := make(chan struct{})
+	go func() {
+		stdout.Read(make([]byte, 1))
+		close(reading)
+	}()
+	for done := false; !done; { // closes until the first is reported
+		a, b := connect(t, l, at)
+		unix.Close(a.fd)
+		unix.Close(b.fd)
+		select {
+		case <-reading:
+			done = true
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	stdout.Close()
+	if code := ends(t, cmd); code != 0 {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+	eventually(t, "programs gone", func() bool { return len(ours(t)) == 0 })
+}
+
+// SIGKILL gives closetrace no chance to clean up: the kernel does it.
+func TestKilled(t *testing.T) {
+	privileged(t)
+	cmd, _, _ := start(t)
+	eventually(t, "programs attached", func() bool { return len(ours(t)) > 0 })
+	must(t, cmd.Process.Kill())
+	cmd.Wait()
+	eventually(t, "programs gone", func() bool { return len(ours(t)) == 0 })
+}
+
+// Without type information of the kernel: one line, a hint, an exit code.
+func TestNoBTF(t *testing.T) {
+	privileged(t)
+	path, err := program()
+	must(t, err)
+	var out []byte
+	var code int
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: its mount namespace is not ours
+		if err := hide("/sys/kernel/btf", "/boot", "/lib/modules", "/usr/lib/modules"); err != nil {
+			t.Error(err)
+			return
+		}
+		cmd := exec.Command(path)
+		out, _ = cmd.CombinedOutput()
+		code = cmd.ProcessState.ExitCode()
+	}()
+	<-done
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if code != 4 || len(lines) != 2 || !strings.HasPrefix(lines[0], "closetrace: ") || !strings.HasPrefix(lines[1], "hint: ") {
+		t.Errorf("exit code %d, want 4, with one line and a hint:\n%s", code, out)
+	}
+}
+
+// hide covers directories with nothing, in a mount namespace of this thread.
+func hide(dirs ...string) error {
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	for _, dir := range dirs {
+		if _, err := os.Stat(dir); err != nil {
+			continue
+		}
+		if err := unix.Mount("none", dir, "tmpfs", 0, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A mode that this kernel refuses: one line, a hint, an exit code that says
+// whose no it was. On a kernel that has all modes there is nothing to refuse.
+func TestRefusedMode(t *testing.T) {
+	privileged(t)
+	path, err := program()
+	must(t, err)
+	for _, mode := range []string{"fentry", "kprobe", "tracepoint"} {
+		out, _ := exec.Command(path, "--attach", mode, "--duration", "1ms").CombinedOutput()
+		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+		if strings.Contains(lines[0], "tracing on") {
+			continue
+		}
+		if len(lines) != 2 || !strings.HasPrefix(lines[0], "closetrace: attach mode") || !strings.HasPrefix(lines[1], "hint: ") {
+			t.Errorf("%s refused, want one line and a hint:\n%s", mode, out)
+		}
+	}
+	eventually(t, "programs gone", func() bool { return len(ours(t)) == 0 })
+}
