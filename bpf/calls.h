@@ -138,7 +138,8 @@ struct fact {
 	u8 kind;
 	u8 at_rst;
 	u8 segment_flags;
-	u8 pad[5];
+	u8 sigpipe;
+	u8 pad[4];
 };
 
 /* alone: a fact about sk outside of any call on it. */
@@ -163,6 +164,7 @@ static __noinline int alone(const struct sock *sk, const struct fact *fact)
 	e->at_rst = fact->at_rst;
 	e->segment = fact->segment;
 	e->segment_flags = fact->segment_flags;
+	e->how = fact->sigpipe;
 	send(e);
 	return 0;
 }
@@ -312,14 +314,16 @@ static __always_inline void reset_in_call(struct call *call, const struct sock *
 	struct event *e = &call->event;
 	const struct tcp_sock *tp = (const void *)sk;
 
-	if (e->kind == EVENT_ABORT)
-		e->before = state_of(sk); /* read before the lock at entry */
+	e->after = state_of(sk);
+	if (e->kind == EVENT_ABORT) {
+		e->before = e->after; /* at entry it was read without the lock */
+		e->after = TCP_CLOSE; /* tcp_done follows */
+	}
 	if (!(e->flags & SENT_FIN)) {
 		e->receive_queue = BPF_CORE_READ(tp, rcv_nxt) - BPF_CORE_READ(tp, copied_seq);
 		capture_flags(e, sk);
 	}
 	e->flags |= SENT_RST;
-	e->after = state_of(sk);
 	e->kernel_reason = reason;
 	e->output_left = BPF_CORE_READ(tp, write_seq) - BPF_CORE_READ(tp, snd_una);
 	e->at_rst = e->before;

@@ -16,6 +16,7 @@
 #include "capture.h"
 #include "calls.h"
 #include "replies.h"
+#include "app.h"
 #include "states.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -208,6 +209,20 @@ SEC("kprobe/tcp_fin")
 int kprobe_tcp_fin(struct pt_regs *ctx)
 {
 	return on_peer_fin((const struct sock *)ARG1(ctx));
+}
+
+/* A write after the end. */
+
+SEC("fentry/sk_stream_error")
+int fentry_sk_stream_error(u64 *ctx)
+{
+	return on_stream_error((const struct sock *)ctx[0], ctx[1], ctx[2]);
+}
+
+SEC("kprobe/sk_stream_error")
+int kprobe_sk_stream_error(struct pt_regs *ctx)
+{
+	return on_stream_error((const struct sock *)ARG1(ctx), ARG2(ctx), ARG3(ctx));
 }
 
 /* Before 6.10 the tracepoint below leaves out replies to nobody's socket. */

@@ -21,6 +21,7 @@ enum event_kind {
 	EVENT_ABORT = 8,      /* one tcp_abort, what happened inside it joined */
 	EVENT_DONE = 9,	      /* tcp_done by a segment or a timer, with an error pending */
 	EVENT_PEER_FIN = 10,  /* tcp_fin: a FIN was received */
+	EVENT_EPIPE = 11,     /* sk_stream_error: a write failed with EPIPE */
 };
 
 /* Yes-or-no facts. Kept equal to events.Flags by a test in internal/probe. */
@@ -102,7 +103,7 @@ struct event {
 	u8 at_return;	  /* now: sk_state; 0: no return seen */
 	u8 at_rst;	  /* last sk_state before the RST was decided */
 	u8 shutdown_mask; /* call: sk_shutdown */
-	u8 how;		  /* shutdown(2): 1 read, 2 write, 3 both */
+	u8 how;		  /* shutdown(2): 1 read, 2 write, 3 both; EPIPE: 1 with SIGPIPE */
 	u8 probes;	  /* icsk_probes_out: keepalive or window probes unanswered */
 	u8 retransmits;	  /* icsk_retransmits: timeouts in a row */
 	u8 segment_flags; /* reply: th_flags of the segment */

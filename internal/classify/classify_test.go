@@ -290,7 +290,7 @@ func TestUnseenSegmentIsInferred(t *testing.T) {
 
 func TestPaths(t *testing.T) {
 	paths := Paths()
-	if len(paths) != 70 {
+	if len(paths) != 73 {
 		t.Errorf("%d paths", len(paths))
 	}
 	for _, p := range paths {

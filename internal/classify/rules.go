@@ -84,6 +84,10 @@ const (
 	RecvFIN  events.Path = "recv.fin"
 	RecvRST  events.Path = "recv.rst"
 	RecvICMP events.Path = "recv.icmp"
+
+	AppWriteAfterShutdown events.Path = "app.write.after-shutdown"
+	AppWriteAfterReset    events.Path = "app.write.after-reset"
+	AppWriteNotConnected  events.Path = "app.write.not-connected"
 )
 
 // rule says which events took a path and why. Within a kind of event the first
@@ -193,6 +197,7 @@ var rules = map[events.Kind][]rule{
 	events.KindAbort:      abortRules,
 	events.KindDone:       doneRules,
 	events.KindPeerFIN:    peerFINRules,
+	events.KindEPIPE:      appRules,
 }
 
 var shutdownRules = []rule{

@@ -86,6 +86,9 @@ func newStory() story {
 
 // tell remembers an ending.
 func (s *story) tell(f *fact, e *events.Ending) {
+	if f.Kind == events.KindEPIPE {
+		return // it ends nothing
+	}
 	p := &past{
 		path: e.Path, at: f.MonoNS, actor: e.Actor, local: e.Local, remote: e.Remote,
 		before: f.Before, fin: e.FIN, rst: e.RST,

@@ -74,6 +74,7 @@ const (
 	TriggerConnect       Trigger = "connect"        // connect(2), as connect(AF_UNSPEC)
 	TriggerKernel        Trigger = "kernel"         // a kernel thread
 	TriggerSegment       Trigger = "segment"        // an incoming segment
+	TriggerWrite         Trigger = "write"          // write(2), send(2) and their like
 	TriggerTimer         Trigger = "timer"          // a timer of the kernel
 	TriggerNetlink       Trigger = "netlink"        // sock_diag, as by ss -K
 )
@@ -106,6 +107,7 @@ type Evidence struct {
 	UserTimeout     time.Duration
 	Probes          uint32 // keepalive or window probes unanswered
 	Retransmits     uint32 // retransmission timeouts in a row
+	SIGPIPE         bool   // the kernel raised SIGPIPE
 	MPTCP           bool   // an MPTCP subflow
 }
 

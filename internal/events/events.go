@@ -39,12 +39,14 @@ const (
 	KindDone
 	// KindPeerFIN is a tcp_fin: a FIN was received.
 	KindPeerFIN
+	// KindEPIPE is a write that failed with EPIPE, in sk_stream_error.
+	KindEPIPE
 )
 
 var kindNames = names[Kind]{
 	KindClose: "close", KindShutdown: "shutdown", KindFIN: "fin",
 	KindReset: "reset", KindReply: "reply", KindWaitOver: "wait-over",
-	KindDisconnect: "disconnect", KindAbort: "abort", KindDone: "done", KindPeerFIN: "peer-fin",
+	KindDisconnect: "disconnect", KindAbort: "abort", KindDone: "done", KindPeerFIN: "peer-fin", KindEPIPE: "epipe",
 }
 
 // State is a TCP socket state as the kernel numbers it in
@@ -169,7 +171,7 @@ type Event struct {
 	AtReturn State `json:"at_return,omitempty"` // state when the call returned, where that is seen
 	AtRST    State `json:"at_rst,omitempty"`    // last state before the RST was decided, where known
 
-	How          uint8  `json:"how,omitempty"`           // shutdown(2): 1 read, 2 write, 3 both (the kernel's SHUTDOWN_MASK)
+	How          uint8  `json:"how,omitempty"`           // shutdown(2): 1 read, 2 write, 3 both (the kernel's SHUTDOWN_MASK); EPIPE: 1 with SIGPIPE
 	Result       int32  `json:"result,omitempty"`        // shutdown(2): 0 or a negative errno
 	SockErr      int32  `json:"sk_err,omitempty"`        // pending socket error, a positive errno
 	ShutdownMask uint8  `json:"shutdown_mask,omitempty"` // sk_shutdown before the call: 1 read, 2 write

@@ -89,6 +89,9 @@ func (v *Evidence) appendJSON(b []byte) []byte {
 	b = appendNonZero(b, "user_timeout_ms", uint64(v.UserTimeout.Milliseconds()))
 	b = appendNonZero(b, "probes", uint64(v.Probes))
 	b = appendNonZero(b, "retransmits", uint64(v.Retransmits))
+	if v.SIGPIPE {
+		b = appendBool(b, "sigpipe", true)
+	}
 	if v.MPTCP {
 		b = appendBool(b, "mptcp", true)
 	}

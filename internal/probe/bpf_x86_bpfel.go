@@ -124,6 +124,7 @@ const (
 	bpfMapRing                      = "ring"
 	bpfMapStacks                    = "stacks"
 	bpfProgFentryInetShutdown       = "fentry_inet_shutdown"
+	bpfProgFentrySkStreamError      = "fentry_sk_stream_error"
 	bpfProgFentryTcpAbort           = "fentry_tcp_abort"
 	bpfProgFentryTcpClose           = "fentry_tcp_close"
 	bpfProgFentryTcpCloseLocked     = "fentry_tcp_close_locked"
@@ -142,6 +143,7 @@ const (
 	bpfProgFexitTcpDisconnect       = "fexit_tcp_disconnect"
 	bpfProgFexitTcpShutdown         = "fexit_tcp_shutdown"
 	bpfProgKprobeInetShutdown       = "kprobe_inet_shutdown"
+	bpfProgKprobeSkStreamError      = "kprobe_sk_stream_error"
 	bpfProgKprobeTcpAbort           = "kprobe_tcp_abort"
 	bpfProgKprobeTcpClose           = "kprobe_tcp_close"
 	bpfProgKprobeTcpCloseLocked     = "kprobe_tcp_close_locked"
@@ -221,6 +223,7 @@ type bpfSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
 	FentryInetShutdown       *ebpf.ProgramSpec `ebpf:"fentry_inet_shutdown"`
+	FentrySkStreamError      *ebpf.ProgramSpec `ebpf:"fentry_sk_stream_error"`
 	FentryTcpAbort           *ebpf.ProgramSpec `ebpf:"fentry_tcp_abort"`
 	FentryTcpClose           *ebpf.ProgramSpec `ebpf:"fentry_tcp_close"`
 	FentryTcpCloseLocked     *ebpf.ProgramSpec `ebpf:"fentry_tcp_close_locked"`
@@ -239,6 +242,7 @@ type bpfProgramSpecs struct {
 	FexitTcpDisconnect       *ebpf.ProgramSpec `ebpf:"fexit_tcp_disconnect"`
 	FexitTcpShutdown         *ebpf.ProgramSpec `ebpf:"fexit_tcp_shutdown"`
 	KprobeInetShutdown       *ebpf.ProgramSpec `ebpf:"kprobe_inet_shutdown"`
+	KprobeSkStreamError      *ebpf.ProgramSpec `ebpf:"kprobe_sk_stream_error"`
 	KprobeTcpAbort           *ebpf.ProgramSpec `ebpf:"kprobe_tcp_abort"`
 	KprobeTcpClose           *ebpf.ProgramSpec `ebpf:"kprobe_tcp_close"`
 	KprobeTcpCloseLocked     *ebpf.ProgramSpec `ebpf:"kprobe_tcp_close_locked"`
@@ -355,6 +359,7 @@ type bpfVariables struct {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
 	FentryInetShutdown       *ebpf.Program `ebpf:"fentry_inet_shutdown"`
+	FentrySkStreamError      *ebpf.Program `ebpf:"fentry_sk_stream_error"`
 	FentryTcpAbort           *ebpf.Program `ebpf:"fentry_tcp_abort"`
 	FentryTcpClose           *ebpf.Program `ebpf:"fentry_tcp_close"`
 	FentryTcpCloseLocked     *ebpf.Program `ebpf:"fentry_tcp_close_locked"`
@@ -373,6 +378,7 @@ type bpfPrograms struct {
 	FexitTcpDisconnect       *ebpf.Program `ebpf:"fexit_tcp_disconnect"`
 	FexitTcpShutdown         *ebpf.Program `ebpf:"fexit_tcp_shutdown"`
 	KprobeInetShutdown       *ebpf.Program `ebpf:"kprobe_inet_shutdown"`
+	KprobeSkStreamError      *ebpf.Program `ebpf:"kprobe_sk_stream_error"`
 	KprobeTcpAbort           *ebpf.Program `ebpf:"kprobe_tcp_abort"`
 	KprobeTcpClose           *ebpf.Program `ebpf:"kprobe_tcp_close"`
 	KprobeTcpCloseLocked     *ebpf.Program `ebpf:"kprobe_tcp_close_locked"`
@@ -400,6 +406,7 @@ type bpfPrograms struct {
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.FentryInetShutdown,
+		p.FentrySkStreamError,
 		p.FentryTcpAbort,
 		p.FentryTcpClose,
 		p.FentryTcpCloseLocked,
@@ -418,6 +425,7 @@ func (p *bpfPrograms) Close() error {
 		p.FexitTcpDisconnect,
 		p.FexitTcpShutdown,
 		p.KprobeInetShutdown,
+		p.KprobeSkStreamError,
 		p.KprobeTcpAbort,
 		p.KprobeTcpClose,
 		p.KprobeTcpCloseLocked,

@@ -70,6 +70,7 @@ var hooks = map[Mode][]hook{
 		},
 		{symbol: "tcp_done", programs: []program{{name: "fentry_tcp_done", kind: tracing}}, optional: true, unseen: doneUnseen},
 		{symbol: "tcp_fin", programs: []program{{name: "fentry_tcp_fin", kind: tracing}}, optional: true, unseen: finUnseen},
+		{symbol: "sk_stream_error", programs: []program{{name: "fentry_sk_stream_error", kind: tracing}}, optional: true, unseen: writeUnseen},
 		{symbol: "tcp_v4_send_reset", programs: []program{{name: "fentry_tcp_v4_send_reset", kind: tracing}}, optional: true, unseen: replyUnseen, until: replyReason},
 		{symbol: "tcp_v6_send_reset", programs: []program{{name: "fentry_tcp_v6_send_reset", kind: tracing}}, optional: true, unseen: replyUnseen, until: replyReason},
 		repliesHook,
@@ -103,6 +104,7 @@ var hooks = map[Mode][]hook{
 		},
 		{symbol: "tcp_done", programs: []program{{name: "kprobe_tcp_done", kind: entry}}, optional: true, unseen: doneUnseen},
 		{symbol: "tcp_fin", programs: []program{{name: "kprobe_tcp_fin", kind: entry}}, optional: true, unseen: finUnseen},
+		{symbol: "sk_stream_error", programs: []program{{name: "kprobe_sk_stream_error", kind: entry}}, optional: true, unseen: writeUnseen},
 		{symbol: "tcp_v4_send_reset", programs: []program{{name: "kprobe_tcp_v4_send_reset", kind: entry}}, optional: true, unseen: replyUnseen, until: replyReason},
 		{symbol: "tcp_v6_send_reset", programs: []program{{name: "kprobe_tcp_v6_send_reset", kind: entry}}, optional: true, unseen: replyUnseen, until: replyReason},
 		repliesHook,
@@ -126,6 +128,7 @@ const (
 	abortUnseen      = "who asked for SOCK_DESTROY (ss -K)"
 	doneUnseen       = "resets received, and connections ended by a timer or by ICMP"
 	finUnseen        = "FINs received"
+	writeUnseen      = "writes that fail with EPIPE after a shutdown or a reset"
 	replyUnseen      = "RSTs in reply to segments for which there is no socket"
 )
 

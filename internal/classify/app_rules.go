@@ -1,0 +1,44 @@
+package classify
+
+import "github.com/closetrace/closetrace/internal/events"
+
+// appRules tell what the application did wrong when a write gave it EPIPE. The
+// connection may have ended before; that ending was told when it happened.
+var appRules = []rule{
+	{
+		path: AppWriteAfterShutdown, title: "EPIPE", by: events.TriggerWrite,
+		when: func(f *fact) bool {
+			return f.afterShutdown() || f.endedAs(ShutdownWrite, ShutdownBoth, ShutdownListen, ShutdownSynSent)
+		},
+		why: func(p phrase, f *fact) phrase {
+			return written(p.text("write after this side shut writing down"), f)
+		},
+	},
+	{
+		path: AppWriteAfterReset, title: "EPIPE", by: events.TriggerWrite,
+		when: func(f *fact) bool {
+			return f.endedAs(RecvRST, ShutdownData, AbortDiag) || f.endedBy("abort.") || f.pending(epipe)
+		},
+		why: func(p phrase, f *fact) phrase {
+			return written(p.text("write after the connection was reset"), f)
+		},
+	},
+	{
+		path: AppWriteNotConnected, title: "EPIPE", by: events.TriggerWrite,
+		when: func(f *fact) bool { return f.before(events.Close, events.Listen) },
+		why: func(p phrase, f *fact) phrase {
+			return written(p.text("write on a socket that is not connected, or not any more"), f)
+		},
+	},
+}
+
+// written says what the application gets, and since when it could have known.
+func written(p phrase, f *fact) phrase {
+	if f.past != nil {
+		p = p.text(", ").took(f.past.ago(f.Event)).text(" before (").text(string(f.past.path)).text(")")
+	}
+	if f.How != 0 {
+		return p.text("; EPIPE and SIGPIPE")
+	}
+	return p.text("; EPIPE")
+}
