@@ -70,6 +70,18 @@ func (m matching) String() string {
 	return b.String()
 }
 
+// senders are those of what does not match.
+func (m matching) senders() map[key]bool {
+	of := map[key]bool{}
+	for _, s := range m.unexplained {
+		of[s.sender()] = true
+	}
+	for _, c := range m.phantoms {
+		of[sides(c.ending)] = true
+	}
+	return of
+}
+
 func flagName(flag uint8) string {
 	if flag == flagFIN {
 		return "FIN"
@@ -95,7 +107,7 @@ func match(segments []segment, endings []events.Ending) matching {
 	claims := map[stream][]claim{}
 	for i := range endings {
 		e := &endings[i]
-		end := key{unmapped(e.Local), unmapped(e.Remote)}
+		end := sides(e)
 		if e.FIN {
 			at := stream{end, flagFIN}
 			claims[at] = append(claims[at], claim{e, flagFIN, finMayStay(e)})
@@ -169,6 +181,9 @@ func once(segments []segment) []segment {
 	}
 	return kept
 }
+
+// sides are the addresses of an ending as they are on the wire.
+func sides(e *events.Ending) key { return key{unmapped(e.Local), unmapped(e.Remote)} }
 
 func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
 

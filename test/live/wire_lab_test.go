@@ -3,7 +3,6 @@
 package live
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/closetrace/closetrace/internal/lab"
@@ -51,21 +50,7 @@ func wireScenario(t *testing.T, tr *tracer, sc *lab.Scenario) matching {
 	w.close(t)
 	m := w.match(tr)
 	if !m.whole() {
-		t.Errorf("explained %v\n%s", m, w.told(tr))
+		t.Errorf("explained %v\n%s", m, w.told(tr, nil))
 	}
 	return m
-}
-
-// told is all that was seen, on the wire and by closetrace.
-func (w *witness) told(tr *tracer) string {
-	var b strings.Builder
-	b.WriteString("segments:\n")
-	for _, s := range w.soFar() {
-		b.WriteString("\t" + s.String() + "\n")
-	}
-	b.WriteString("endings:\n")
-	for _, e := range w.endings(tr) {
-		b.WriteString("\t" + describe(&e) + "\n")
-	}
-	return b.String()
 }

@@ -5,6 +5,7 @@ package live
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -168,6 +169,25 @@ func (w *witness) endings(tr *tracer) []events.Ending {
 }
 
 func (w *witness) match(tr *tracer) matching { return match(w.soFar(), w.endings(tr)) }
+
+// told is all that was seen of some connections, or of all if these are nil,
+// on the wire and by closetrace.
+func (w *witness) told(tr *tracer, of map[key]bool) string {
+	var b strings.Builder
+	b.WriteString("segments:\n")
+	for _, s := range w.soFar() {
+		if k := s.sender(); of == nil || of[k] || of[key{k.remote, k.local}] {
+			b.WriteString("\t" + s.String() + "\n")
+		}
+	}
+	b.WriteString("endings:\n")
+	for _, e := range w.endings(tr) {
+		if k := sides(&e); of == nil || of[k] || of[key{k.remote, k.local}] {
+			b.WriteString("\t" + describe(&e) + "\n")
+		}
+	}
+	return b.String()
+}
 
 const (
 	// matchTime bounds the wait until both sides have told all.

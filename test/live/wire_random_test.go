@@ -1,0 +1,51 @@
+//go:build linux
+
+package live
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/closetrace/closetrace/internal/probe"
+)
+
+// Whatever applications do, in any order: every FIN and RST on the wire has its
+// ending, and every ending that tells of one its segment. CLOSETRACE_SEED
+// repeats what was done, though not how threads met.
+func TestWireRandom(t *testing.T) {
+	seed := wireSeed(t)
+	tr := trace(t, probe.Filter{})
+	t.Logf("seed %d", seed)
+	inNetns(t, func(uint32) {
+		w, err := newWitness()
+		must(t, err)
+		load := newWorkload(t, seed)
+		begin := time.Now()
+		load.run()
+		t.Logf("%d acts in %v", load.acts.Load(), time.Since(begin).Round(time.Millisecond))
+		w.settle(tr)
+		w.close(t)
+		m := w.match(tr)
+		t.Logf("wire witness, random, %s, seed %d: explained %s", tr.header.Attach, seed, m.score())
+		if !m.whole() {
+			t.Errorf("explained %v\n%s", m, w.told(tr, m.senders()))
+		}
+		if m.seen() < minActs {
+			t.Errorf("only %d segments with FIN or RST were seen", m.seen())
+		}
+	})
+}
+
+func wireSeed(t *testing.T) uint64 {
+	t.Helper()
+	text := os.Getenv("CLOSETRACE_SEED")
+	if text == "" {
+		return rand.Uint64N(1 << 32)
+	}
+	seed, err := strconv.ParseUint(text, 10, 64)
+	must(t, err)
+	return seed
+}
