@@ -11,6 +11,7 @@ import (
 
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/sink"
 )
 
 // env is all of the world that commands touch, so that tests can give them
@@ -23,6 +24,8 @@ type env struct {
 	open           func(context.Context, probe.Options) (source, error)
 	clock          func() uint64 // CLOCK_MONOTONIC in nanoseconds
 	finder         finder
+	// counters reads those of a network namespace, as netnsCounters does.
+	counters func(path string, inode uint32) (sink.Counters, error)
 }
 
 // source is where facts come from: a probe, or a test.
@@ -51,6 +54,8 @@ func system() *env {
 		},
 		clock:  monotonic,
 		finder: finder{proc: "/proc", named: "/run/netns", inode: netnsInode},
+
+		counters: netnsCounters,
 	}
 }
 

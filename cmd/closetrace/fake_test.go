@@ -12,6 +12,7 @@ import (
 
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/sink"
 )
 
 // TestMain makes this program, and versions of it whose facts are made up,
@@ -32,8 +33,13 @@ func fakeSystem(facts int) *env {
 	e.open = func(context.Context, probe.Options) (source, error) {
 		return &fakeSource{left: facts, clock: e.clock}, nil
 	}
+	e.finder.inode = func(string) (uint32, error) { return fakeNetns, nil }
+	e.counters = func(string, uint32) (sink.Counters, error) { return sink.Counters{}, nil }
 	return e
 }
+
+// fakeNetns is where all of a fake's endings are.
+const fakeNetns = 4026531840
 
 // fakeSource makes up closes of established connections.
 type fakeSource struct {
@@ -64,7 +70,7 @@ func (f *fakeSource) Read(ev *events.Event) error {
 		Kind: events.KindClose, MonoNS: f.clock(), DurationNS: 5210, Sock: 1,
 		Flags: events.SentFIN | events.TaskContext | events.FileClosing | events.UnderLock,
 		Local: netip.MustParseAddrPort("10.0.0.5:443"), Remote: netip.MustParseAddrPort("10.0.0.9:51234"),
-		Netns: 4026531840, Task: events.Task{PID: 4211, TID: 4211, Comm: "nginx"}, Syscall: "close",
+		Netns: fakeNetns, Task: events.Task{PID: 4211, TID: 4211, Comm: "nginx"}, Syscall: "close",
 		Before: events.Established, After: events.FinWait1,
 	}
 	return nil

@@ -23,7 +23,7 @@ func TestUndecodableRecords(t *testing.T) {
 	e.stdout, e.stderr, e.unread = &out, &said, func() bool { return false }
 	src := &fakeSource{left: 3, clock: e.clock, badFirst: true}
 	s := newStream(e, src, sink.NewJSONL(&out), 3)
-	if err := trace(t.Context(), e, s); err != nil {
+	if err := trace(t.Context(), e, s, &audit{}); err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(out.String(), "\n"); n != 3 {

@@ -125,6 +125,8 @@ func (t *traceFlags) run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
+	audit := t.newAudit(e)
+	audit.mark()
 	src, err := e.open(ctx, probe.Options{
 		Attach: t.attach, Filter: t.filter, BufferSize: t.buffer, Log: logger(e, t.verbose),
 	})
@@ -132,6 +134,7 @@ func (t *traceFlags) run(ctx context.Context, e *env) error {
 		return interrupted(ctx, err)
 	}
 	defer src.Close()
+	audit.mark()
 	h := src.Header()
 	fmt.Fprintf(e.stderr, "closetrace: tracing on %s by %s; end with Ctrl-C\n", h.Kernel, h.Attach)
 	if t.duration > 0 {
@@ -139,14 +142,14 @@ func (t *traceFlags) run(ctx context.Context, e *env) error {
 		ctx, cancel = context.WithTimeout(ctx, t.duration)
 		defer cancel()
 	}
-	s := newStream(e, src, out, t.count)
+	s := newStream(e, audited{src, audit}, out, t.count)
 	s.owners = enrich.NewOwners(e.finder.proc)
-	return trace(ctx, e, s)
+	return trace(ctx, e, s, audit)
 }
 
 // trace lets the stream flow until ctx ends, and tells how much it was.
-func trace(ctx context.Context, e *env, s *stream) error {
-	var sum sink.Summary
+func trace(ctx context.Context, e *env, s *stream, a *audit) error {
+	sum := sink.Summary{Audit: &a.Audit}
 	s.taken = func(ev *events.Ending) { sum.Add(ev) }
 	begin := time.Now()
 	losses, err := s.flow(ctx)
@@ -160,6 +163,7 @@ func trace(ctx context.Context, e *env, s *stream) error {
 	sum.Took = time.Since(begin)
 	sum.LostRecords, sum.MissedProbes, sum.Suppressed = losses.LostRecords, losses.MissedProbes, losses.Suppressed
 	sum.Undecodable, sum.Unexplained = s.undecodable, s.classifier.Unexplained
+	a.finish(s)
 	if printErr := sum.Print(e.stderr); err == nil {
 		err = printErr
 	}

@@ -15,8 +15,8 @@ import (
 
 // What looking up may cost.
 const (
-	// scanEvery is the least time from scan to scan: one a second at most.
-	scanEvery = time.Second
+	// scanEvery is the least time from scan to scan: ten a second at most.
+	scanEvery = 100 * time.Millisecond
 	// scanShare is the part of the time that may be spent scanning: one
 	// fiftieth. On a machine with very many descriptors scans are rarer.
 	scanShare = 50

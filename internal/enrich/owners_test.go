@@ -127,11 +127,11 @@ func TestScansAreRare(t *testing.T) {
 	}
 	tr.process(2, "new", 57)
 	if !found(56) || found(57) {
-		t.Error("a second scan in the same second")
+		t.Error("a second scan at once")
 	}
 	pass(scanEvery)
 	if !found(57) {
-		t.Error("no second scan in the next second")
+		t.Error("no second scan when it is time")
 	}
 	if err := os.RemoveAll(filepath.Join(tr.root, "2")); err != nil {
 		t.Fatal(err)

@@ -28,6 +28,8 @@ type Summary struct {
 	// Unexplained is the number of facts that led to no ending, because no rule
 	// covers them.
 	Unexplained uint64
+	// Audit, if set, is told last.
+	Audit *Audit
 
 	paths map[events.Path]*pathCount
 	total uint64
@@ -49,6 +51,9 @@ func (s *Summary) Add(e *events.Ending) {
 		}
 		c = &pathCount{path: e.Path, title: e.Title}
 		s.paths[e.Path] = c
+	}
+	if s.Audit != nil {
+		s.Audit.Add(e)
 	}
 	s.total++
 	c.endings++
@@ -79,6 +84,9 @@ func (s *Summary) Print(w io.Writer) error {
 	}
 	if s.Unexplained > 0 {
 		fmt.Fprintf(&b, "%s not explained\n", plural(s.Unexplained, "event", "events"))
+	}
+	if s.Audit != nil {
+		b.WriteString(s.Audit.line(s) + "\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

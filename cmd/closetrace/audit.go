@@ -1,0 +1,102 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/sink"
+)
+
+// audit reads a network namespace's counters around a run: before attaching,
+// once attached, before detaching and after it. What moved while closetrace was
+// attached has to be explained, what moved just before or after may be.
+type audit struct {
+	sink.Audit
+	read  func() (sink.Counters, error)
+	marks []sink.Counters
+}
+
+// newAudit is of the namespace that the run is limited to, or of this process's
+// own.
+func (t *traceFlags) newAudit(e *env) *audit {
+	own, err := e.finder.inode(filepath.Join(e.finder.proc, "self/ns/net"))
+	a := &audit{Audit: sink.Audit{Netns: own}}
+	path := ""
+	switch {
+	case err != nil:
+		a.Impossible = err.Error()
+	case narrow(&t.filter):
+		a.Impossible = "the counters know nothing of filters by process, port or family"
+	case t.filter.Netns == 0 || t.filter.Netns == own:
+	case strings.HasPrefix(t.netns, "inode:"):
+		a.Impossible = "a namespace given by its inode number cannot be entered; --netns takes a name, a path or a process id"
+	default:
+		a.Netns = t.filter.Netns
+		path, _ = e.finder.netnsPath(t.netns)
+	}
+	a.read = func() (sink.Counters, error) { return e.counters(path, a.Netns) }
+	return a
+}
+
+// narrow: the filter leaves out endings within a network namespace.
+func narrow(f *probe.Filter) bool {
+	return len(f.PIDs)+len(f.Ports)+len(f.LocalPorts)+len(f.RemotePorts) > 0 || f.IPv4 != f.IPv6
+}
+
+// mark reads the counters.
+func (a *audit) mark() {
+	if a.Impossible != "" {
+		return
+	}
+	now, err := a.read()
+	if err != nil {
+		a.Impossible = fmt.Sprintf("reading the counters: %v", err)
+	}
+	a.marks = append(a.marks, now)
+}
+
+// finish works out what moved while the stream flowed.
+func (a *audit) finish(s *stream) {
+	a.Blind = blind(s.source.Header())
+	switch {
+	case a.Impossible != "":
+	case len(a.marks) != 4:
+		a.Impossible = "tracing did not end in good order"
+	case s.full():
+		a.Impossible = "--count ended the run, not all that happened was looked at"
+	default:
+		first, attached, detaching, last := a.marks[0], a.marks[1], a.marks[2], a.marks[3]
+		a.Moved, a.Edges = moved(first, last), moved(first, attached)
+		for name, n := range moved(detaching, last) {
+			a.Edges[name] += n
+		}
+	}
+}
+
+// blind is what the kernel side does not see here.
+func blind(h events.Header) []string {
+	var all []string
+	if len(h.Missing) > 0 {
+		all = append(all, "hooks that are missing here ("+strings.Join(h.Missing, ", ")+")")
+	}
+	if h.Attach == string(probe.Tracepoint) {
+		all = append(all, "RSTs in reply for which there is no socket (by tracepoint seen from Linux 6.10 on)")
+	}
+	return all
+}
+
+// audited is a source whose detaching is marked.
+type audited struct {
+	source
+	*audit
+}
+
+// Detach is the source's.
+func (a audited) Detach() error {
+	a.mark()
+	defer a.mark()
+	return a.source.Detach()
+}

@@ -1,0 +1,172 @@
+package sink
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/closetrace/closetrace/internal/events"
+)
+
+// Counters are a network namespace's own, by nstat's names without "TcpExt".
+type Counters map[string]uint64
+
+// Audit compares the endings of one network namespace with how far that
+// namespace's own counters moved meanwhile: every RST that the kernel says it
+// sent has to be explained by an ending.
+//
+// RSTs that do not come from TCP, as those of netfilter's REJECT, are neither
+// counted there nor seen here.
+type Audit struct {
+	Netns uint32 // whose endings these are
+	// Impossible is why there is nothing to compare; empty if there is.
+	Impossible string
+	// Moved is the movement from before attaching until after detaching, Edges
+	// the part of it that fell into attaching and detaching.
+	Moved, Edges Counters
+	// Blind is what the kernel side does not see here.
+	Blind []string
+
+	explained Counters
+	elsewhere uint64 // endings of other namespaces
+}
+
+// audited are the counters that tell of resets, and which endings move them.
+var audited = []struct {
+	counter string
+	name    string // in the line
+	moves   func(*events.Ending) bool
+}{
+	{"TcpOutRsts", "RSTs sent", func(e *events.Ending) bool { return e.RST }},
+	{"TcpEstabResets", "resets of connections (EstabResets)", cutShort},
+	{"TCPAbortOnClose", "TCPAbortOnClose", func(e *events.Ending) bool { return e.RST && e.Path == "close.rst.unread" }},
+	{"TCPAbortOnData", "TCPAbortOnData", discards},
+	{"TCPAbortOnLinger", "TCPAbortOnLinger", func(e *events.Ending) bool { return e.Path == "close.rst.linger2" }},
+	{"TCPAbortOnTimeout", "TCPAbortOnTimeout", givesUp},
+	{"TCPAbortOnMemory", "TCPAbortOnMemory", func(e *events.Ending) bool {
+		return e.Path == "close.rst.oom" || e.Path == "abort.orphan.oom"
+	}},
+}
+
+// failed counts RSTs that TCP made and could not send. It has them in
+// TcpOutRsts, too.
+const failed = "TCPAbortFailed"
+
+// cutShort: an open connection went to CLOSE without a FIN of this side.
+func cutShort(e *events.Ending) bool {
+	open := e.Before == events.Established || e.Before == events.CloseWait
+	return open && !e.FIN && (e.RST || e.After == events.Close)
+}
+
+// discards: SO_LINGER {1,0} counts at every close that it decides, even if no
+// RST is sent, and so do the resets in reply to data after close or shutdown.
+func discards(e *events.Ending) bool {
+	switch e.Path {
+	case "close.rst.linger0", "close.rst.linger0-unsent", "close.silent.linger0",
+		"close.rst.linger2-late", "shutdown.rdwr.data", "reply.data-after-close", "reply.fin1-ooo":
+		return true
+	case "close.silent.synsent":
+		return e.Evidence.LingerOn && e.Evidence.Linger == 0
+	}
+	return false
+}
+
+// givesUp: the paths through tcp_write_err.
+func givesUp(e *events.Ending) bool {
+	switch e.Path {
+	case "abort.keepalive", "abort.keepalive.user-timeout", "abort.user-timeout",
+		"abort.retrans-timeout", "abort.synack-timeout", "abort.orphan.retries":
+		return true
+	}
+	return false
+}
+
+// Add counts e.
+func (a *Audit) Add(e *events.Ending) {
+	if e.Netns != a.Netns {
+		a.elsewhere++
+		return
+	}
+	if a.explained == nil {
+		a.explained = Counters{}
+	}
+	for _, c := range audited {
+		if c.moves(e) {
+			a.explained[c.counter]++
+		}
+	}
+}
+
+// Explained returns how far the endings should have moved each counter.
+func (a *Audit) Explained() Counters {
+	all := Counters{}
+	for _, c := range audited {
+		all[c.counter] = a.explained[c.counter]
+	}
+	return all
+}
+
+// line is the outcome. s says what was lost.
+func (a *Audit) line(s *Summary) string {
+	if a.Impossible != "" {
+		return "audit: not possible: " + a.Impossible
+	}
+	var said []string
+	for i, c := range audited {
+		moved, explained := a.Moved[c.counter], a.explained[c.counter]
+		if i > 1 && moved == 0 && explained == 0 {
+			continue // the first two are what it is about
+		}
+		said = append(said, fmt.Sprintf("%s %s, explained %s", c.name, grouped(moved), grouped(explained)))
+	}
+	if n := a.Moved[failed]; n > 0 {
+		said = append(said, grouped(n)+" of the RSTs could not be sent ("+failed+")")
+	}
+	if why := a.difference(s); why != "" {
+		said = append(said, why)
+	}
+	if a.elsewhere > 0 {
+		said = append(said, plural(a.elsewhere, "ending", "endings")+" of other network namespaces not compared")
+	}
+	return "audit: " + strings.Join(said, "; ")
+}
+
+// difference says where the difference may come from, if there is one.
+func (a *Audit) difference(s *Summary) string {
+	var missing, surplus, edges bool
+	for _, c := range audited {
+		moved, explained := a.Moved[c.counter], a.explained[c.counter]
+		missing = missing || moved > explained
+		surplus = surplus || moved < explained
+		edges = edges || moved > explained && a.Edges[c.counter] > 0
+	}
+	var causes []string
+	if edges {
+		causes = append(causes, "what happened while attaching and detaching")
+	}
+	if missing {
+		causes = append(causes, a.unseen(s)...)
+	}
+	switch {
+	case len(causes) > 0:
+		return "the difference may be " + strings.Join(causes, ", ")
+	case missing || surplus:
+		return "the cause of the difference is not known"
+	}
+	return ""
+}
+
+// unseen is what may have kept endings from being told.
+func (a *Audit) unseen(s *Summary) []string {
+	var causes []string
+	add := func(n uint64, one, many string) {
+		if n > 0 {
+			causes = append(causes, plural(n, one, many))
+		}
+	}
+	add(s.LostRecords, "lost record", "lost records")
+	add(s.MissedProbes, "missed probe", "missed probes")
+	add(s.Suppressed, "RST in reply beyond the rate", "RSTs in reply beyond the rate")
+	add(s.Undecodable, "record not decoded", "records not decoded")
+	add(s.Unexplained, "event not explained", "events not explained")
+	return append(causes, a.Blind...)
+}
