@@ -27,7 +27,7 @@ import (
 var attach = flag.String("attach", "auto", "attach `mode` to test")
 
 func TestMain(m *testing.M) {
-	if lab.RunHelper() || runWireHelper() {
+	if lab.RunHelper() || runWireHelper() || runRole() {
 		return
 	}
 	flag.Parse()

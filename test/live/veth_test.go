@@ -1,0 +1,248 @@
+//go:build linux
+
+package live
+
+import (
+	"bufio"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/closetrace/closetrace/internal/classify"
+	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/probe"
+)
+
+// Two namespaces joined by a veth pair, as two containers are: one end closes
+// with unread data, the other gets the reset. Both endings name their own
+// process, and each knows the other.
+func TestTwoContainers(t *testing.T) {
+	tr := trace(t, probe.Filter{})
+	a, b := newContainer(t), newContainer(t)
+	join(t, a, b)
+	server := a.run(t, "server")
+	address := server.line(t)
+	client := b.run(t, "client", address)
+	server.say(t, "close") // the client has sent by now, or the server waits for it
+	client.line(t)         // it got the reset
+
+	closed, reset := -1, -1
+	endings := tr.finish(t)
+	for i, e := range endings {
+		switch {
+		case e.Path == classify.CloseRSTUnread && e.Netns == a.inode:
+			closed = i
+		case e.Path == classify.RecvRST && e.Netns == b.inode:
+			reset = i
+		}
+	}
+	if closed < 0 || reset < 0 {
+		t.Fatalf("not both ends were seen: %+v", endings)
+	}
+	at, got := endings[closed], endings[reset]
+	if at.Actor == nil || int(at.Actor.PID) != server.cmd.Process.Pid || at.Evidence.UnreadBytes != containerBytes {
+		t.Errorf("the close: actor %+v, want pid %d; %d B unread, want %d", at.Actor, server.cmd.Process.Pid, at.Evidence.UnreadBytes, containerBytes)
+	}
+	if got.Actor != nil {
+		t.Errorf("the reset is blamed on %+v", got.Actor)
+	}
+	if got.Peer == nil || got.Peer.Path != classify.CloseRSTUnread || got.Peer.Actor == nil || got.Peer.Actor.PID != at.Actor.PID {
+		t.Errorf("the reset's other end: %+v", got.Peer)
+	}
+	if at.Local != got.Remote || at.Remote != got.Local || got.Trigger != events.TriggerSegment {
+		t.Errorf("ends %v-%v and %v-%v, trigger %s", at.Local, at.Remote, got.Local, got.Remote, got.Trigger)
+	}
+}
+
+const containerBytes = 148
+
+// container is a thread that stays in a network namespace of its own and does
+// there what it is given.
+type container struct {
+	inode uint32
+	fd    int // of the namespace
+	work  chan func()
+}
+
+func newContainer(t *testing.T) *container {
+	t.Helper()
+	c := &container{work: make(chan func())}
+	ready := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		ready <- c.enter()
+		for f := range c.work {
+			f()
+		}
+	}()
+	if err := <-ready; err != nil {
+		t.Fatalf("new container: %v", err)
+	}
+	t.Cleanup(func() {
+		close(c.work)
+		unix.Close(c.fd)
+	})
+	return c
+}
+
+func (c *container) enter() (err error) {
+	if err = unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	if err = loopbackUp(); err != nil {
+		return err
+	}
+	if c.fd, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(c.fd, &st)
+	c.inode = uint32(st.Ino)
+	return err
+}
+
+// do runs f inside.
+func (c *container) do(t *testing.T, f func() error) {
+	t.Helper()
+	err := make(chan error)
+	c.work <- func() { err <- f() }
+	must(t, <-err)
+}
+
+// join puts a veth pair between two containers: 10.77.0.1 and 10.77.0.2.
+func join(t *testing.T, a, b *container) {
+	t.Helper()
+	a.do(t, func() error {
+		pair := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "eth0", PeerNamespace: netlink.NsFd(b.fd)}
+		return netlink.LinkAdd(pair)
+	})
+	for i, c := range []*container{a, b} {
+		c.do(t, func() error {
+			link, err := netlink.LinkByName("eth0")
+			if err != nil {
+				return err
+			}
+			addr, err := netlink.ParseAddr(fmt.Sprintf("10.77.0.%d/24", i+1))
+			if err != nil {
+				return err
+			}
+			if err := netlink.AddrAdd(link, addr); err != nil {
+				return err
+			}
+			return netlink.LinkSetUp(link)
+		})
+	}
+}
+
+// process is this test binary in a container, playing a role; it is told what
+// to do, and tells what happened, line by line.
+type process struct {
+	cmd   *exec.Cmd
+	lines *bufio.Scanner
+	stdin interface{ Write([]byte) (int, error) }
+}
+
+const roleVariable = "CLOSETRACE_TEST_ROLE"
+
+func (c *container) run(t *testing.T, role ...string) *process {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), roleVariable+"="+strings.Join(role, " "))
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	must(t, err)
+	stdout, err := cmd.StdoutPipe()
+	must(t, err)
+	c.do(t, cmd.Start) // a child is born into the namespace of the thread
+	t.Cleanup(func() {
+		stdin.Close()
+		cmd.Wait()
+	})
+	return &process{cmd, bufio.NewScanner(stdout), stdin}
+}
+
+func (p *process) line(t *testing.T) string {
+	t.Helper()
+	if !p.lines.Scan() {
+		t.Fatalf("a process in a container ended early: %v", p.lines.Err())
+	}
+	return p.lines.Text()
+}
+
+func (p *process) say(t *testing.T, line string) {
+	t.Helper()
+	_, err := fmt.Fprintln(p.stdin, line)
+	must(t, err)
+}
+
+// runRole plays the role that the environment asks for, if it does.
+func runRole() bool {
+	role := strings.Fields(os.Getenv(roleVariable))
+	if len(role) == 0 {
+		return false
+	}
+	if err := play(role); err != nil {
+		fmt.Fprintln(os.Stderr, role[0]+":", err)
+		os.Exit(1)
+	}
+	return true
+}
+
+func play(role []string) error {
+	orders := bufio.NewScanner(os.Stdin)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	if role[0] == "client" {
+		return playClient(fd, role[1], orders)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{10, 77, 0, 1}}); err != nil {
+		return err
+	}
+	if err := unix.Listen(fd, 1); err != nil {
+		return err
+	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("10.77.0.1:%d\n", sa.(*unix.SockaddrInet4).Port)
+	conn, _, err := unix.Accept(fd)
+	if err != nil {
+		return err
+	}
+	orders.Scan()
+	if _, _, err := unix.Recvfrom(conn, make([]byte, containerBytes), unix.MSG_PEEK|unix.MSG_WAITALL); err != nil {
+		return err
+	}
+	err = unix.Close(conn)
+	orders.Scan() // until the test is over
+	return err
+}
+
+func playClient(fd int, server string, orders *bufio.Scanner) error {
+	at, err := netip.ParseAddrPort(server)
+	if err != nil {
+		return err
+	}
+	if err := unix.Connect(fd, sockaddr(at)); err != nil {
+		return err
+	}
+	if _, err := unix.Write(fd, make([]byte, containerBytes)); err != nil {
+		return err
+	}
+	if _, err := unix.Read(fd, make([]byte, 1)); err != unix.ECONNRESET {
+		return fmt.Errorf("read gave %v, want ECONNRESET", err)
+	}
+	fmt.Println("reset")
+	orders.Scan()
+	return nil
+}
