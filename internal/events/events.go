@@ -184,7 +184,8 @@ type Event struct {
 	BytesReceived uint64 `json:"bytes_received,omitempty"` // payload
 	// OutputLeft is write_seq - snd_una after the call: what was queued or in
 	// flight then, the FIN counted as one. UnsentLeft is write_seq - snd_nxt:
-	// if not 0 after a FIN, that FIN has not left this host yet.
+	// if not 0 after a FIN, that FIN has not left this host yet. With
+	// ReturnUnseen it is foretold from the windows before the FIN.
 	OutputLeft uint32 `json:"output_left,omitempty"`
 	UnsentLeft uint32 `json:"unsent_left,omitempty"`
 

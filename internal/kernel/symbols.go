@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -48,13 +49,7 @@ func (s *Symbols) Names(addresses []uint64) []string {
 
 func (s *Symbols) name(address uint64) string {
 	i, found := slices.BinarySearchFunc(s.table, address, func(a symbol, address uint64) int {
-		switch {
-		case a.address < address:
-			return -1
-		case a.address > address:
-			return 1
-		}
-		return 0
+		return cmp.Compare(a.address, address)
 	})
 	if !found {
 		i--
@@ -83,14 +78,6 @@ func readSymbols(r io.Reader) ([]symbol, error) {
 			table = append(table, symbol{address, fields[2]})
 		}
 	}
-	slices.SortStableFunc(table, func(a, b symbol) int {
-		switch {
-		case a.address < b.address:
-			return -1
-		case a.address > b.address:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(table, func(a, b symbol) int { return cmp.Compare(a.address, b.address) })
 	return table, lines.Err()
 }

@@ -1,0 +1,99 @@
+package events
+
+import (
+	"encoding/json"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+// sample has every field set.
+func sample() Ending {
+	return Ending{
+		Time: time.Date(2026, 11, 21, 12, 1, 2, 117345000, time.UTC), MonoNS: 81234567890,
+		Path: "close.rst.unread", Title: "close → RST", Cause: `148 B unread; "quoted"`, Doubt: "not seen",
+		Trigger: TriggerLastReference, Signal: 9, Syscall: "recvfrom",
+		Actor: &Task{PID: 4211, TID: 4212, UID: 33, Comm: "nginx"},
+		Owner: &Task{PID: 1, TID: 1, Comm: "a\x1b[31m\xff\u202e\U000e0001"},
+		Local: netip.MustParseAddrPort("10.0.0.5:443"), Remote: netip.MustParseAddrPort("[2001:db8::1]:51234"),
+		Netns: 4026531840, CgroupID: 7, Before: Established, After: Close, FIN: true, RST: true,
+		KernelReason: "TCP_ABORT_ON_CLOSE", Harmless: true, DurationNS: 5210,
+		Earlier: &Past{Path: "shutdown.wr", AgoNS: 5}, Peer: &Past{Path: "close.rst.linger0", AgoNS: 6, Actor: &Task{PID: 2, Comm: "peer"}},
+		Evidence: Evidence{
+			UnreadBytes: 148, UnsentBytes: 1, UnackedBytes: 2, BytesSent: 5678, BytesReceived: 1234, FINUnsent: true,
+			LingerOn: true, Linger: 5 * time.Second, Linger2: -time.Second, Waited: time.Second, SockErr: 104, Errno: 107,
+			PeerFIN: true, Children: 1, ChildrenReset: 2, PendingRequests: 3, SegmentBytes: 4, UserTimeout: time.Second,
+			Probes: 5, Retransmits: 6, SIGPIPE: true, MPTCP: true,
+		},
+	}
+}
+
+func TestJSON(t *testing.T) {
+	e := sample()
+	text := string(e.AppendJSON(nil))
+	var got map[string]any
+	if err := json.Unmarshal([]byte(text), &got); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	for key, want := range map[string]any{
+		"schema_version": 1.0, "time": "2026-11-21T12:01:02.117345Z", "mono_ns": 81234567890.0, "path": "close.rst.unread",
+		"confidence": "inferred", "doubt": "not seen", "trigger": "last-reference", "syscall": "recvfrom", "signal": 9.0,
+		"local": "10.0.0.5:443", "remote": "[2001:db8::1]:51234", "family": "ipv4", "netns": 4026531840.0, "cgroup_id": 7.0,
+		"fin": true, "rst": true, "kernel_reason": "TCP_ABORT_ON_CLOSE", "harmless": true, "duration_ns": 5210.0,
+		"actor":   map[string]any{"pid": 4211.0, "tid": 4212.0, "uid": 33.0, "comm": "nginx"},
+		"state":   map[string]any{"before": "ESTABLISHED", "after": "CLOSE"},
+		"earlier": map[string]any{"path": "shutdown.wr", "ago_ns": 5.0},
+	} {
+		if !reflect.DeepEqual(got[key], want) {
+			t.Errorf("%s is %v, want %v", key, got[key], want)
+		}
+	}
+	// Every field of the evidence is there: a new one must not be forgotten.
+	evidence, _ := got["evidence"].(map[string]any)
+	fields := reflect.TypeFor[Evidence]().NumField() - 1 // LingerOn is told by linger_ms
+	if len(evidence) != fields {
+		t.Errorf("evidence has %d keys of %d: %v", len(evidence), fields, evidence)
+	}
+	for _, r := range text {
+		if r < ' ' || r == 0x7f || r == 0x202e || r == 0xe0001 {
+			t.Errorf("%U reaches the terminal raw", r)
+		}
+	}
+}
+
+func TestJSONLeavesOut(t *testing.T) {
+	text := string((&Ending{Path: "reply.nosocket", Trigger: TriggerSegment, RST: true}).AppendJSON(nil))
+	if !json.Valid([]byte(text)) {
+		t.Fatal(text)
+	}
+	for _, key := range []string{"actor", "owner", "state", "earlier", "peer", "doubt", "signal", "kernel_reason", "linger_ms", "duration_ns", "local", "cgroup_id", "harmless"} {
+		if strings.Contains(text, `"`+key+`"`) {
+			t.Errorf("%s does not apply, but is there: %s", key, text)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	for k := KindClose; k.Valid(); k++ {
+		text, _ := k.MarshalText()
+		var back Kind
+		if err := back.UnmarshalText(text); err != nil || back != k {
+			t.Errorf("kind %d is %q, which is read as %d: %v", k, text, back, err)
+		}
+	}
+	flags := SentFIN | Repair | ReturnUnseen
+	text, _ := flags.MarshalText()
+	var back Flags
+	if err := back.UnmarshalText(text); err != nil || back != flags {
+		t.Errorf("flags %q are read as %v: %v", text, back, err)
+	}
+	var s State
+	if err := s.UnmarshalText([]byte("EST")); err == nil {
+		t.Error("an unknown state was accepted")
+	}
+	if got := State(99).String(); got != "unknown-99" {
+		t.Errorf("an unknown state is %q", got)
+	}
+}

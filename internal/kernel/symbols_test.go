@@ -1,0 +1,36 @@
+package kernel
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestSymbols(t *testing.T) {
+	table, err := readSymbols(strings.NewReader(`ffffffff81000000 T _text
+ffffffff81000300 t tcp_keepalive_timer
+ffffffff81000200 T tcp_send_active_reset
+ffffffff81000250 d not_a_function
+ffffffff82000000 t veth_xmit	[veth]
+0000000000000000 T hidden
+short line
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := Symbols{loaded: true, table: table}
+	got := s.Names([]uint64{0xffffffff81000210, 0xffffffff81000300, 0xffffffff82000010, 0x10, 0, 0xffffffff81000000})
+	if want := []string{"tcp_send_active_reset", "tcp_keepalive_timer", "veth_xmit"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v: sorted, functions only, up to the first zero", got, want)
+	}
+	if _, err := readSymbols(strings.NewReader("zz T x\n")); err == nil {
+		t.Error("an address that is no number was accepted")
+	}
+}
+
+func TestNoSymbols(t *testing.T) {
+	s := Symbols{loaded: true}
+	if got := s.Names([]uint64{1, 2}); got != nil {
+		t.Errorf("without a table: %v", got)
+	}
+}
