@@ -77,7 +77,7 @@ struct event {
 	u32 unsent;	   /* call: write_seq - snd_nxt */
 	u32 unacked;	   /* call: snd_nxt - snd_una */
 	u32 output_left;   /* now: write_seq - snd_una */
-	u32 unsent_left;   /* now: write_seq - snd_nxt */
+	u32 unsent_left;   /* now: write_seq - snd_nxt; foretold where no return is seen */
 	s32 linger2;	   /* call: tcp_sock.linger2, jiffies */
 	s32 sk_err;	   /* call: sock.sk_err */
 	s32 result;	   /* shutdown(2): return value */

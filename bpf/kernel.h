@@ -208,6 +208,13 @@ struct tcp_sock {
 	u32 write_seq;
 	u32 snd_nxt;
 	u32 snd_una;
+	u32 snd_wnd;
+	u32 mss_cache;
+	u32 packets_out;
+	u32 sacked_out;
+	u32 lost_out;
+	u32 retrans_out;
+	u32 snd_cwnd;
 	u64 bytes_sent;
 	u64 bytes_received;
 	int linger2;

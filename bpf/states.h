@@ -18,6 +18,29 @@ static __always_inline bool moves_to_fin(u8 old, u8 new)
 	return old != new && (new == TCP_FIN_WAIT1 || new == TCP_LAST_ACK);
 }
 
+/*
+ * unsent_after_fin foretells write_seq - snd_nxt after the tcp_send_fin that
+ * comes next, of which nothing is seen. A FIN leaves at once if it and what is
+ * before it fit into the peer's window and into the congestion window; older
+ * kernels let one without data pass the latter.
+ */
+static __always_inline u32 unsent_after_fin(const struct sock *sk)
+{
+	const struct tcp_sock *tp = (const void *)sk;
+	u32 snd_nxt = BPF_CORE_READ(tp, snd_nxt);
+	u32 unsent = BPF_CORE_READ(tp, write_seq) - snd_nxt + 1;
+	u32 window = BPF_CORE_READ(tp, snd_una) + BPF_CORE_READ(tp, snd_wnd) - snd_nxt;
+	u32 mss = BPF_CORE_READ(tp, mss_cache);
+	u32 in_flight = BPF_CORE_READ(tp, packets_out) + BPF_CORE_READ(tp, retrans_out) -
+			BPF_CORE_READ(tp, sacked_out) - BPF_CORE_READ(tp, lost_out);
+
+	if (mss)
+		in_flight += unsent / mss;
+	if (in_flight < BPF_CORE_READ(tp, snd_cwnd) && (s32)(window - unsent) >= 0)
+		return 0;
+	return unsent;
+}
+
 /* linger_wait_over: a close sleeps on sk under SO_LINGER and need not any more. */
 static __always_inline bool linger_wait_over(const struct sock *sk, u8 old, u8 new)
 {
@@ -59,8 +82,10 @@ static __always_inline int state_in_close(const struct sock *sk, u8 old, u8 new)
 	e->flags |= UNDER_LOCK | RETURN_UNSEEN;
 	e->after = new;
 	call->last_state = new;
-	if (moves_to_fin(old, new))
+	if (moves_to_fin(old, new)) {
 		e->flags |= SENT_FIN;
+		e->unsent_left = unsent_after_fin(sk);
+	}
 	call->waiting = awaits_fin_ack(new) && (e->flags & LINGER_ON) && e->linger_jiffies;
 	/* To CLOSE: a RST may follow, tcp_destroy_sock will. FIN_WAIT2 with a
 	 * negative linger2: RST and tcp_destroy_sock will. */
@@ -106,6 +131,8 @@ static __always_inline int shutdown_by_task(const struct sock *sk, u8 new, u32 f
 	call->event.flags |= UNDER_LOCK | RETURN_UNSEEN | flags;
 	call->event.after = new;
 	call->event.how = (current_user_call().arg2 & 3) + 1;
+	if (flags & SENT_FIN)
+		call->event.unsent_left = unsent_after_fin(sk);
 	report_open(call);
 	if (call->event.before != TCP_LISTEN)
 		call->sk = 0; /* a listener's children are reset next */
@@ -180,8 +207,8 @@ static __always_inline int state_by_softirq(void *ctx, struct call *call, const 
 	}
 	if (linger_wait_over(sk, old, new))
 		report_wait_over(sk, 0);
-	if (old == TCP_ESTABLISHED && new == TCP_FIN_WAIT1)
-		return fin_alone(sk);
+	if (moves_to_fin(old, new))
+		return fin_alone(sk); /* a shutdown that was deferred, or MPTCP */
 	return new == TCP_CLOSE &&old != TCP_CLOSE ? done(ctx, sk, old) : 0;
 }
 
@@ -234,6 +261,8 @@ static __always_inline int on_destroy(const struct sock *sk)
 		return 0;
 	}
 	if (!call_is_on(call, sk) || call->reported) {
+		if (is_mptcp_subflow(sk))
+			return 0; /* taken down when it had ended: not the application's close */
 		call = begin_captured(sk, EVENT_CLOSE); /* it was in CLOSE before */
 		if (!call)
 			return 0;

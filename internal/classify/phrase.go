@@ -72,7 +72,11 @@ func (p phrase) lost(ev *events.Event) phrase {
 
 // pending adds what of our own output a FIN has to wait for, if anything.
 func (p phrase) pending(ev *events.Event) phrase {
-	if ev.UnsentLeft > 0 {
+	switch ev.UnsentLeft {
+	case 0:
+	case 1:
+		return p.text("; FIN queued, no window for it yet")
+	default:
 		return p.text("; FIN queued behind ").bytes(uint64(ev.UnsentLeft) - 1).text(" not sent yet")
 	}
 	if ev.UnackedBytes > 0 {

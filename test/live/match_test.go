@@ -27,7 +27,7 @@ type matching struct {
 type claim struct {
 	ending *events.Ending
 	flag   uint8
-	// unsure: a FIN behind unsent data or a closed window leaves later, or
+	// unsure: the ending says that the FIN has not left yet. It will later, or
 	// never, if a RST comes before.
 	unsure bool
 }
@@ -110,7 +110,7 @@ func match(segments []segment, endings []events.Ending) matching {
 		end := sides(e)
 		if e.FIN {
 			at := stream{end, flagFIN}
-			claims[at] = append(claims[at], claim{e, flagFIN, finMayStay(e)})
+			claims[at] = append(claims[at], claim{e, flagFIN, e.Evidence.FINUnsent})
 		}
 		if e.RST {
 			at := stream{end, flagRST}
@@ -137,12 +137,6 @@ func match(segments []segment, endings []events.Ending) matching {
 	}
 	slices.SortFunc(m.phantoms, func(a, b claim) int { return cmp.Compare(a.ending.MonoNS, b.ending.MonoNS) })
 	return m
-}
-
-// finMayStay: the ending says that its FIN has not left this host. Where the
-// return of the call is not seen, output that was unsent before says so.
-func finMayStay(e *events.Ending) bool {
-	return e.Evidence.FINUnsent || e.DurationNS == 0 && e.Evidence.UnsentBytes > 0
 }
 
 // explainer picks the claim that a segment goes with, or -1. All claims up to
@@ -211,7 +205,6 @@ func TestMatch(t *testing.T) {
 	nothing := func(*events.Ending) {}
 	unsent := func(e *events.Ending) { e.FIN, e.Evidence.FINUnsent = true, true }
 	pushed := func(e *events.Ending) { e.FIN, e.Evidence.UnsentBytes = true, 1 }
-	noReturn := func(e *events.Ending) { e.FIN, e.Evidence.UnsentBytes, e.DurationNS = true, 1, 0 }
 	mapped := func(e *events.Ending) {
 		e.FIN = true
 		e.Local, e.Remote = netip.MustParseAddrPort("[::ffff:127.0.0.1]:1"), netip.MustParseAddrPort("[::ffff:127.0.0.1]:2")
@@ -243,7 +236,6 @@ func TestMatch(t *testing.T) {
 		{"FIN queued, not sent", nil, []events.Ending{ending(1, unsent)}, 0, 0, 0},
 		{"FIN queued, sent later", []segment{at(900, flagFIN, 7)}, []events.Ending{ending(1, unsent)}, 1, 1, 0},
 		{"FIN pushed what was unsent", nil, []events.Ending{ending(1, pushed)}, 0, 0, 1},
-		{"return not seen", nil, []events.Ending{ending(1, noReturn)}, 0, 0, 0},
 		{"the sure one is preferred", []segment{at(9, flagFIN, 7)}, []events.Ending{ending(1, fin), ending(2, unsent)}, 1, 1, 0},
 		{"the sure one, after", []segment{at(9, flagFIN, 7)}, []events.Ending{ending(1, unsent), ending(2, fin)}, 1, 1, 0},
 	} {
