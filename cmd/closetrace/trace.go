@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"syscall"
 	"time"
 
@@ -176,23 +175,6 @@ func newSink(e *env, f format) (endings, error) {
 		return sink.NewJSONL(e.stdout), nil
 	}
 	return sink.NewTable(e.stdout, sink.TableOptions{Width: e.width, Wide: f == formatWide})
-}
-
-// logger writes warnings to standard error, and with verbose everything.
-func logger(e *env, verbose bool) *slog.Logger {
-	level := slog.LevelWarn
-	if verbose {
-		level = slog.LevelDebug
-	}
-	return slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{
-		Level: level,
-		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-			if len(groups) == 0 && a.Key == slog.TimeKey {
-				return slog.Attr{}
-			}
-			return a
-		},
-	}))
 }
 
 // interrupted drops an error that only says that the user wanted no more.

@@ -132,25 +132,26 @@ func (a *Audit) line(s *Summary) string {
 
 // difference says where the difference may come from, if there is one.
 func (a *Audit) difference(s *Summary) string {
-	var missing, surplus, edges bool
+	var edges, short, surplus bool
 	for _, c := range audited {
 		moved, explained := a.Moved[c.counter], a.explained[c.counter]
-		missing = missing || moved > explained
-		surplus = surplus || moved < explained
-		edges = edges || moved > explained && a.Edges[c.counter] > 0
+		switch {
+		case moved > explained+a.Edges[c.counter]:
+			short = true
+		case moved > explained:
+			edges = true
+		case moved < explained:
+			surplus = true
+		}
 	}
-	var causes []string
-	if edges {
-		causes = append(causes, "what happened while attaching and detaching")
-	}
-	if missing {
-		causes = append(causes, a.unseen(s)...)
-	}
+	causes := a.unseen(s)
 	switch {
-	case len(causes) > 0:
+	case short && len(causes) > 0:
 		return "the difference may be " + strings.Join(causes, ", ")
-	case missing || surplus:
+	case short, surplus:
 		return "the cause of the difference is not known"
+	case edges:
+		return "the difference is what happened while attaching and detaching"
 	}
 	return ""
 }
