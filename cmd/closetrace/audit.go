@@ -65,6 +65,8 @@ func (a *audit) finish(s *stream) {
 	case a.Impossible != "":
 	case len(a.marks) != 4:
 		a.Impossible = "tracing did not end in good order"
+	case s.left:
+		a.Impossible = "not all that happened was read"
 	case s.full():
 		a.Impossible = "--count ended the run, not all that happened was looked at"
 	default:

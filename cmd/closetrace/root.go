@@ -35,8 +35,13 @@ func run(ctx context.Context, e *env) int {
 const about = `closetrace tells how every TCP connection on this machine ends, and why: which path
 its ending took in the kernel, by what evidence, and whose call it was.
 
-It prints one line per ending to standard output until it is interrupted, and
-a summary to standard error.
+It prints one line per ending to standard output until it is interrupted: PATH is
+what happened, as "close → RST", "RST received" or "RST in reply", WHY the reason.
+PID and COMM are the process whose call it was or, where a segment or a timer did it,
+the one that holds the socket, if that can be found.
+
+A summary goes to standard error at the end. Its audit compares the RSTs and resets
+that the kernel counted with those that were explained.
 `
 
 const examples = `Examples:

@@ -41,6 +41,7 @@ type stream struct {
 	event       events.Event // reused
 	written     uint64
 	undecodable uint64
+	left        bool  // some of what the source held was not read
 	sinkErr     error // the first
 }
 
@@ -124,7 +125,11 @@ func (s *stream) live(ctx context.Context) error {
 
 // drain reads what is left after detaching.
 func (s *stream) drain() error {
-	for end := time.Now().Add(drainTime); !s.full() && time.Now().Before(end); {
+	for end := time.Now().Add(drainTime); !s.full(); {
+		if s.left = time.Now().After(end); s.left {
+			fmt.Fprintln(s.stderr, "closetrace: there was more to read at the end than time for it; the rest is left out")
+			break
+		}
 		err := s.next()
 		if errors.Is(err, probe.ErrIdle) {
 			break

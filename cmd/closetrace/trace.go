@@ -74,7 +74,7 @@ func (t *traceFlags) filterFlags() flagGroup {
 	g := newGroup("Filters (all must hold; within a list, any)")
 	ports := func(list *[]uint16) numbers[uint16] { return numbers[uint16]{list, "port", 1<<16 - 1} }
 	f := &t.filter
-	g.flags.VarP(numbers[uint32]{&f.PIDs, "process id", 1 << 22}, "pid", "p", "closed by one of these processes")
+	g.flags.VarP(numbers[uint32]{&f.PIDs, "process id", 1 << 22}, "pid", "p", "by a call of one of these processes; leaves out what\nsegments and timers do")
 	g.flags.VarP(ports(&f.Ports), "port", "P", "one of these ports, local or remote")
 	g.flags.VarP(ports(&f.LocalPorts), "lport", "L", "one of these local ports")
 	g.flags.VarP(ports(&f.RemotePorts), "rport", "D", "one of these remote ports")
