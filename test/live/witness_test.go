@@ -117,11 +117,21 @@ func sentAt(control []byte) uint64 {
 	}
 	for _, m := range messages {
 		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_TIMESTAMPNS && len(m.Data) >= int(unsafe.Sizeof(unix.Timespec{})) {
-			wall := (*unix.Timespec)(unsafe.Pointer(&m.Data[0])).Nano()
-			return monotonic() - uint64(time.Now().UnixNano()-wall)
+			return fromWall((*unix.Timespec)(unsafe.Pointer(&m.Data[0])).Nano())
 		}
 	}
 	return monotonic()
+}
+
+// fromWall converts a time of CLOCK_REALTIME by reading both clocks, again if
+// this thread lost its CPU in between.
+func fromWall(wall int64) uint64 {
+	for {
+		before, now := monotonic(), time.Now().UnixNano()
+		if monotonic()-before < uint64(time.Millisecond) {
+			return before - uint64(now-wall)
+		}
+	}
 }
 
 func monotonic() uint64 {
