@@ -7,9 +7,15 @@
 #ifndef CALLS_H
 #define CALLS_H
 
+/*
+ * call_is_on: what happens to sk now is part of this call. The task may have
+ * been interrupted by a segment or a timer of the same socket, before the call
+ * took the lock, while it sleeps, or, in tracepoint mode, after it: that is
+ * nobody's call, and then no task holds the lock.
+ */
 static __always_inline bool call_is_on(const struct call *call, const struct sock *sk)
 {
-	return call && call->sk == (u64)sk;
+	return call && call->sk == (u64)sk && held_by_task(sk);
 }
 
 /*
@@ -22,6 +28,13 @@ static __always_inline bool child_of(const struct call *call, const struct sock 
 	       !BPF_CORE_READ(sk, sk_socket) &&
 	       call->event.local_port ==
 		       bpf_ntohs(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport));
+}
+
+/* has_sent_fin: or has ended without one. */
+static __always_inline bool has_sent_fin(u8 state)
+{
+	return state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT && state != TCP_SYN_SENT &&
+	       state != TCP_SYN_RECV && state != TCP_LISTEN;
 }
 
 /* tcp_close, before it takes the socket lock. */
@@ -45,6 +58,8 @@ static __always_inline int enter_locked_close(const struct sock *sk, u64 timeout
 	} else {
 		if (has_tcp_close && !is_mptcp_subflow(sk))
 			return 0; /* filtered there */
+		if (is_mptcp_subflow(sk) && has_sent_fin(state_of(sk)))
+			return 0; /* taken down when it had ended: not the application's close */
 		call = begin_captured(sk, EVENT_CLOSE);
 		if (!call)
 			return 0;

@@ -230,25 +230,25 @@ int kprobe_sk_stream_error(struct pt_regs *ctx)
 SEC("fentry/tcp_v4_send_reset")
 int fentry_tcp_v4_send_reset(u64 *ctx)
 {
-	return on_send_reset((const struct sock *)ctx[0], (const struct sk_buff *)ctx[1]);
+	return on_send_reset(ctx, (const struct sock *)ctx[0], (const struct sk_buff *)ctx[1]);
 }
 
 SEC("kprobe/tcp_v4_send_reset")
 int kprobe_tcp_v4_send_reset(struct pt_regs *ctx)
 {
-	return on_send_reset((const struct sock *)ARG1(ctx), (const struct sk_buff *)ARG2(ctx));
+	return on_send_reset(ctx, (const struct sock *)ARG1(ctx), (const struct sk_buff *)ARG2(ctx));
 }
 
 SEC("fentry/tcp_v6_send_reset")
 int fentry_tcp_v6_send_reset(u64 *ctx)
 {
-	return on_send_reset((const struct sock *)ctx[0], (const struct sk_buff *)ctx[1]);
+	return on_send_reset(ctx, (const struct sock *)ctx[0], (const struct sk_buff *)ctx[1]);
 }
 
 SEC("kprobe/tcp_v6_send_reset")
 int kprobe_tcp_v6_send_reset(struct pt_regs *ctx)
 {
-	return on_send_reset((const struct sock *)ARG1(ctx), (const struct sk_buff *)ARG2(ctx));
+	return on_send_reset(ctx, (const struct sock *)ARG1(ctx), (const struct sk_buff *)ARG2(ctx));
 }
 
 /* The reason is the third argument from 6.10 on, the second from 7.2 on. The
@@ -291,7 +291,7 @@ int tracepoint_tcp_send_reset(u64 *ctx)
 	u32 reason = trace_reset_reason ? ctx[2] : 0;
 
 	if (ctx[1])
-		return on_reply((const struct sock *)ctx[0], (const struct sk_buff *)ctx[1],
+		return on_reply(ctx, (const struct sock *)ctx[0], (const struct sk_buff *)ctx[1],
 				reason);
 	return by_tracepoints ? on_active_reset(ctx, (const struct sock *)ctx[0], reason) : 0;
 }

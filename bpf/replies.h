@@ -16,7 +16,7 @@ struct segment {
 	u8 flags; /* th_flags */
 	u8 pad;
 	u32 payload; /* bytes */
-	u32 netns;   /* of the device it came by */
+	u32 netns;   /* of the socket, or of the device it came by */
 	u8 local[16];
 	u8 remote[16];
 };
@@ -95,18 +95,17 @@ static __always_inline bool too_many(void)
 }
 
 /* reply_without_socket: sk is NULL, a listener, or a small socket in `state`. */
-static __noinline int reply_without_socket(u64 sk, const struct segment *seg, u32 state, u32 reason)
+static __noinline int reply_without_socket(u64 sk, const struct segment *seg, u32 state, u32 reason,
+					   s32 stack)
 {
-	struct event *e;
+	struct event *e = new_event(EVENT_REPLY);
 
-	if (!wanted_segment(seg) || ((!state || state == TCP_LISTEN) && too_many()))
-		return 0;
-	e = new_event(EVENT_REPLY);
 	if (!e)
 		return 0;
 	e->flags = SENT_RST;
 	e->kernel_reason = reason;
 	e->sock = sk;
+	e->stack = stack;
 	e->before = state;
 	e->after = state;
 	e->family = seg->family;
@@ -121,7 +120,9 @@ static __noinline int reply_without_socket(u64 sk, const struct segment *seg, u3
 	return 0;
 }
 
-static __always_inline int on_reply(const struct sock *sk, const struct sk_buff *skb, u32 reason)
+/* on_reply; ctx is the program's, for the stack. */
+static __always_inline int on_reply(void *ctx, const struct sock *sk, const struct sk_buff *skb,
+				    u32 reason)
 {
 	struct fact fact = {
 		.kind = EVENT_REPLY, .flags = SENT_RST, .reason = reason, .stack = -1
@@ -132,8 +133,16 @@ static __always_inline int on_reply(const struct sock *sk, const struct sk_buff 
 	read_segment(&seg, skb);
 	if (seg.flags & TH_RST)
 		return 0; /* a RST is never answered by one */
-	if (!sk || !is_full(sk) || state == TCP_LISTEN)
-		return reply_without_socket((u64)sk, &seg, state, reason);
+	if (sk)		  /* the segment has left its device by now */
+		seg.netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	if (!sk || !is_full(sk) || state == TCP_LISTEN) {
+		if (!wanted_segment(&seg) || ((!sk || state == TCP_LISTEN) && too_many()))
+			return 0;
+		/* Whether a handshake was in progress: only the stack knows. */
+		if (state == TCP_LISTEN)
+			fact.stack = bpf_get_stackid(ctx, &stacks, BPF_F_REUSE_STACKID);
+		return reply_without_socket((u64)sk, &seg, state, reason, fact.stack);
+	}
 	fact.segment = seg.payload;
 	fact.segment_flags = seg.flags;
 	return alone(sk, &fact);
@@ -141,11 +150,12 @@ static __always_inline int on_reply(const struct sock *sk, const struct sk_buff 
 
 /* on_send_reset: entry of tcp_v?_send_reset, before 6.10 only, for what the
  * tracepoint of those kernels leaves out: no socket, or a small one. */
-static __always_inline int on_send_reset(const struct sock *sk, const struct sk_buff *skb)
+static __always_inline int on_send_reset(void *ctx, const struct sock *sk,
+					 const struct sk_buff *skb)
 {
 	if (sk && is_full(sk))
 		return 0;
-	return on_reply(sk, skb, 0);
+	return on_reply(ctx, sk, skb, 0);
 }
 
 #endif

@@ -29,7 +29,7 @@ func TestReplay(t *testing.T) {
 			replayed[mode]++
 			t.Run(mode+"/"+sc.Name, func(t *testing.T) {
 				res, seen := replay(t, section)
-				for _, m := range lab.Compare(sc, mode, res, seen, lab.Families) {
+				for _, m := range lab.Compare(sc, mode, res, seen) {
 					t.Error(m)
 				}
 			})

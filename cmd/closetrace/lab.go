@@ -200,7 +200,7 @@ func (s *session) runOne(ctx context.Context, sc *lab.Scenario) error {
 	case res.NotPossible != "":
 		v.Verdict, v.Reason = notPossible, res.NotPossible
 	default:
-		v.judge(sc, res, s.witness.endings(res))
+		v.judge(sc, res, s.witness.endings(sc, res))
 		if s.record != "" {
 			if err := keep(s.record, sc, s.header, res, s.witness.facts(res)); err != nil {
 				return err

@@ -119,6 +119,7 @@ func TestTallyJSON(t *testing.T) {
 // The witness tells of the scenario's own namespace, window and families.
 func TestWitness(t *testing.T) {
 	res, e := labRun()
+	sc := &lab.Scenario{Families: lab.Families}
 	var w witness
 	for _, change := range []func(*events.Ending){
 		func(*events.Ending) {},
@@ -133,11 +134,11 @@ func TestWitness(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if seen := w.endings(res); len(seen) != 1 || seen[0].Path != e.Path {
+	if seen := w.endings(sc, res); len(seen) != 1 || seen[0].Path != e.Path {
 		t.Errorf("seen: %+v", seen)
 	}
 	w.forget()
-	if seen := w.endings(res); len(seen) != 0 {
+	if seen := w.endings(sc, res); len(seen) != 0 {
 		t.Errorf("after forgetting: %+v", seen)
 	}
 }

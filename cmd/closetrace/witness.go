@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -53,13 +52,13 @@ func (w *witness) forget() {
 	w.seen, w.raw = w.seen[:0], w.raw[:0]
 }
 
-// endings are those of a run, as far as a scenario speaks of them.
-func (w *witness) endings(res *lab.Result) []events.Ending {
+// endings are those of a run, as far as its scenario speaks of them.
+func (w *witness) endings(sc *lab.Scenario, res *lab.Result) []events.Ending {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var of []events.Ending
 	for _, e := range w.seen {
-		if within(res, e.Netns, e.MonoNS) && slices.Contains(lab.Families, e.Path.Family()) {
+		if within(res, e.Netns, e.MonoNS) && sc.Compares(string(e.Path)) {
 			of = append(of, e)
 		}
 	}
@@ -96,7 +95,7 @@ const (
 // for what must not come.
 func (s *session) settle(ctx context.Context, sc *lab.Scenario, res *lab.Result) {
 	for end := time.Now().Add(seenTime); ctx.Err() == nil && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if len(compare(sc, s.header.Attach, res, s.witness.endings(res))) == 0 {
+		if len(compare(sc, s.header.Attach, res, s.witness.endings(sc, res))) == 0 {
 			break
 		}
 	}
@@ -112,7 +111,7 @@ func compare(sc *lab.Scenario, mode string, res *lab.Result, seen []events.Endin
 			MonoNS: e.MonoNS, Netns: e.Netns,
 		})
 	}
-	return lab.Compare(sc, mode, res, all, lab.Families)
+	return lab.Compare(sc, mode, res, all)
 }
 
 // fields is the decoded JSON form of an ending, its numbers digit by digit.

@@ -54,6 +54,8 @@ func (c *Classifier) Push(ev *events.Event, emit func(*events.Ending)) {
 	case events.KindDone:
 		c.done(ev, emit)
 	case events.KindReply:
+		// Whatever closed this connection has nothing more to send.
+		c.release(func(h *held) bool { return h.event.Kind == events.KindClose && sameEnd(&h.event, ev) }, emit)
 		if d := c.find(ev.Sock, events.KindDone); d != nil && ev.Sock != 0 {
 			// The segment ended the socket and is now answered: one ending.
 			ev.Before, ev.SockErr = d.event.Before, d.event.SockErr
@@ -62,6 +64,13 @@ func (c *Classifier) Push(ev *events.Event, emit func(*events.Ending)) {
 		}
 		c.conclude(ev, emit)
 	default:
+		if r := c.find(ev.Sock, events.KindReset); r != nil && ev.Flags.Has(events.MPTCP) {
+			// MPTCP resets the subflow first and then takes it down.
+			reset := r.event
+			c.drop(r)
+			c.conclude(&reset, emit)
+			return
+		}
 		// A call on a socket comes after whatever ended it.
 		c.release(func(h *held) bool { return h.event.Sock == ev.Sock }, emit)
 		if ev.Kind == events.KindClose && c.mayGrow(ev) {
@@ -74,6 +83,7 @@ func (c *Classifier) Push(ev *events.Event, emit func(*events.Ending)) {
 
 // reset takes a RST outside of a call that is open.
 func (c *Classifier) reset(ev *events.Event, emit func(*events.Ending)) {
+	ev.After = events.Close // at once, if it is not there already
 	switch {
 	case ev.Flags.Has(events.InReportedCall):
 		c.afterthought(ev, emit)
@@ -251,7 +261,7 @@ func (c *Classifier) rulesFor(f *fact) []rule {
 // remember finds what happened before.
 func (c *Classifier) remember(f *fact) {
 	switch {
-	case f.Kind == events.KindClose && f.Before == events.Close:
+	case f.Before == events.Close && (f.Kind == events.KindClose || f.Kind == events.KindEPIPE):
 		f.past = c.story.closed(f.Event)
 	case f.Kind == events.KindReply:
 		f.past = c.story.earlier(f.Event)
@@ -289,7 +299,7 @@ func (c *Classifier) attribute(f *fact, r *rule, e *events.Ending) {
 	if f.Signal != 0 {
 		e.Signal = int(f.Signal)
 	}
-	if e.Trigger == events.TriggerLastReference {
+	if e.Trigger == events.TriggerLastReference || e.Trigger == events.TriggerWrite {
 		e.Syscall = f.Syscall
 	}
 	switch e.Trigger {
@@ -340,7 +350,8 @@ func (f *fact) evidence() events.Evidence {
 		Children: f.Children, ChildrenReset: f.ChildrenReset, PendingRequests: f.PendingRequests,
 		SegmentBytes: f.SegmentBytes, UserTimeout: time.Duration(f.UserTimeoutMS) * time.Millisecond,
 		Probes: uint32(f.Probes), Retransmits: uint32(f.Retransmits),
-		MPTCP: f.sent(events.MPTCP),
+		SIGPIPE: f.Kind == events.KindEPIPE && f.How != 0,
+		MPTCP:   f.sent(events.MPTCP),
 	}
 }
 

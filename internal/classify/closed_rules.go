@@ -7,6 +7,10 @@ import "github.com/closetrace/closetrace/internal/events"
 // end it goes before what the socket still shows.
 var closedRules = []rule{
 	{
+		path: ClosedICMP, title: "close, silent", when: func(f *fact) bool { return f.endedAs(RecvICMP) },
+		why: func(p phrase, f *fact) phrase { return ended(p.text("ended by an ICMP error before"), f) },
+	},
+	{
 		path: ClosedConnect, title: "close, silent", when: func(f *fact) bool {
 			return f.past != nil && f.past.before == events.SynSent && f.past.path.Family() != "shutdown"
 		},
@@ -21,10 +25,6 @@ var closedRules = []rule{
 	{
 		path: ClosedReset, title: "close, silent", when: func(f *fact) bool { return f.endedAs(RecvRST, ShutdownData) },
 		why: func(p phrase, f *fact) phrase { return ended(p.text("reset before"), f) },
-	},
-	{
-		path: ClosedICMP, title: "close, silent", when: func(f *fact) bool { return f.endedAs(RecvICMP) },
-		why: func(p phrase, f *fact) phrase { return ended(p.text("ended by an ICMP error before"), f) },
 	},
 	{
 		path: ClosedAborted, title: "close, silent", when: func(f *fact) bool { return f.endedAs(AbortDiag, AbortDiagListen) },

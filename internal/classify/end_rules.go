@@ -122,7 +122,8 @@ var abortRules = []rule{
 
 var resetRules = []rule{
 	{
-		path: CloseRSTChild, title: "close → RST", when: func(f *fact) bool { return f.Listener != 0 },
+		path: CloseRSTChild, title: "close → RST",
+		when: func(f *fact) bool { return f.Listener != 0 || f.from(false, "inet_csk_listen_stop") },
 		why: func(p phrase, f *fact) phrase {
 			p = p.text("connection waited in the accept queue of a listener that is being closed")
 			if f.UnreadBytes > 0 {
@@ -301,33 +302,21 @@ var replyRules = []rule{
 	},
 	{
 		path: ReplyOverflow, title: "RST in reply", by: events.TriggerSegment,
-		when: func(f *fact) bool {
-			return f.Before == events.Listen && f.KernelReason == "INVALID_SYN" && f.SegmentFlags&thSYN == 0
-		},
+		when: func(f *fact) bool { return handshakeRefused(f) && f.SegmentFlags&thSYN == 0 },
 		why: func(p phrase, f *fact) phrase {
 			return p.text("accept queue full and tcp_abort_on_overflow set: the finished handshake is refused")
 		},
 	},
 	{
 		path: ReplyEmbryonic, title: "RST in reply", by: events.TriggerSegment,
-		when: func(f *fact) bool {
-			return f.Before == events.NewSynRecv || f.Before == events.Listen && f.KernelReason == "INVALID_SYN"
-		},
-		why: func(p phrase, f *fact) phrase { return p.text("a segment that does not fit the handshake in progress") },
-	},
-	{
-		path: ReplyListenACK, title: "RST in reply", by: events.TriggerSegment,
-		when: func(f *fact) bool { return f.Before == events.Listen && f.KernelReason != "" },
-		why: func(p phrase, f *fact) phrase {
-			return arrived(p, f).text(" at a listener, for a connection that it does not know")
-		},
+		when: func(f *fact) bool { return f.Before == events.NewSynRecv || handshakeRefused(f) },
+		why:  func(p phrase, f *fact) phrase { return p.text("a segment that does not fit the handshake in progress") },
 	},
 	{
 		path: ReplyListenACK, title: "RST in reply", by: events.TriggerSegment, when: func(f *fact) bool { return f.Before == events.Listen },
 		why: func(p phrase, f *fact) phrase {
-			return arrived(p, f).text(" at a listener, for a connection that it does not know")
+			return afterEarlier(arrived(p, f), f, " at a listener, for a connection that it does not know")
 		},
-		doubt: "this kernel gives no reason; a full accept queue under tcp_abort_on_overflow looks the same",
 	},
 	{
 		path: ReplySynSentBadACK, title: "RST in reply", by: events.TriggerSegment, when: func(f *fact) bool { return f.Before == events.SynSent },
@@ -366,6 +355,12 @@ var replyRules = []rule{
 			return afterEarlier(arrived(p, f), f, " after this side closed the connection")
 		},
 	},
+}
+
+// handshakeRefused: tcp_check_req resets what does not fit a handshake of the
+// listener, or no longer fits into its queue.
+func handshakeRefused(f *fact) bool {
+	return f.Before == events.Listen && f.from(f.KernelReason == "INVALID_SYN", "tcp_check_req")
 }
 
 // afterEarlier says who had closed the connection and how long ago, or, where

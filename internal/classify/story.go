@@ -7,9 +7,13 @@ import (
 	"github.com/closetrace/closetrace/internal/events"
 )
 
-// maxPast bounds what is remembered of endings, by connection and by socket:
-// about 4 MB. The oldest is forgotten first.
-const maxPast = 16384
+// What is remembered of endings, by connection and by socket, is bounded: about
+// 4 MB. The oldest is forgotten first.
+const (
+	maxPast = 16384
+	// maxAnswers is for resets of what has no socket: a scan makes any number.
+	maxAnswers = 1024
+)
 
 // past is what is remembered of an ending, to explain a later one.
 type past struct {
@@ -52,6 +56,12 @@ func connectionOf(local, remote netip.AddrPort, netns uint32) connection {
 	return c
 }
 
+// sameEnd: two events are about the same end of a connection.
+func sameEnd(a, b *events.Event) bool {
+	return a.Local.Port() == b.Local.Port() && a.Remote.Port() == b.Remote.Port() &&
+		connectionOf(a.Local, a.Remote, a.Netns) == connectionOf(b.Local, b.Remote, b.Netns)
+}
+
 func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
 
 // memory forgets the oldest of what it holds.
@@ -59,17 +69,20 @@ type memory[K comparable] struct {
 	entries map[K]*past
 	order   []K // a ring
 	next    int
+	most    int
 }
 
-func newMemory[K comparable]() memory[K] { return memory[K]{entries: map[K]*past{}} }
+func newMemory[K comparable](most int) memory[K] {
+	return memory[K]{entries: map[K]*past{}, most: most}
+}
 
 func (m *memory[K]) put(k K, p *past) {
-	if len(m.order) < maxPast {
+	if len(m.order) < m.most {
 		m.order = append(m.order, k)
 	} else {
 		delete(m.entries, m.order[m.next])
 		m.order[m.next] = k
-		m.next = (m.next + 1) % maxPast
+		m.next = (m.next + 1) % m.most
 	}
 	m.entries[k] = p
 }
@@ -77,11 +90,12 @@ func (m *memory[K]) put(k K, p *past) {
 // story is what happened before.
 type story struct {
 	connections memory[connection]
-	sockets     memory[uint64] // sockets that ended and are still open
+	sockets     memory[uint64]     // sockets that ended and are still open
+	answers     memory[connection] // resets without a socket
 }
 
 func newStory() story {
-	return story{newMemory[connection](), newMemory[uint64]()}
+	return story{newMemory[connection](maxPast), newMemory[uint64](maxPast), newMemory[connection](maxAnswers)}
 }
 
 // tell remembers an ending.
@@ -93,8 +107,11 @@ func (s *story) tell(f *fact, e *events.Ending) {
 		path: e.Path, at: f.MonoNS, actor: e.Actor, local: e.Local, remote: e.Remote,
 		before: f.Before, fin: e.FIN, rst: e.RST,
 	}
-	if f.Kind != events.KindReply || f.Before != events.StateUnknown {
-		s.connections.put(connectionOf(e.Local, e.Remote, e.Netns), p)
+	end := connectionOf(e.Local, e.Remote, e.Netns)
+	if f.Kind == events.KindReply && f.Before == events.StateUnknown {
+		s.answers.put(end, p)
+	} else {
+		s.connections.put(end, p)
 	}
 	switch {
 	case f.Kind == events.KindClose:
@@ -124,9 +141,11 @@ const joinTime = time.Second
 
 // peerReset is the RST that the other end sent, if it is on this host.
 func (s *story) peerReset(ev *events.Event) *past {
-	p := s.connections.entries[connectionOf(ev.Remote, ev.Local, ev.Netns)]
-	if p == nil || !p.rst || time.Duration(max(p.at, ev.MonoNS)-min(p.at, ev.MonoNS)) > joinTime {
-		return nil
+	end := connectionOf(ev.Remote, ev.Local, ev.Netns)
+	for _, p := range []*past{s.connections.entries[end], s.answers.entries[end]} {
+		if p != nil && p.rst && time.Duration(max(p.at, ev.MonoNS)-min(p.at, ev.MonoNS)) <= joinTime {
+			return p
+		}
 	}
-	return p
+	return nil
 }

@@ -47,6 +47,12 @@ func (f *fact) bySyscall() events.Trigger {
 		return events.TriggerIOUring
 	case "connect":
 		return events.TriggerConnect
+	case "sendto", "sendmsg":
+		if f.Listener != 0 {
+			// A listener has nothing to send, so that the call is on a
+			// netlink socket: SOCK_DESTROY of the listener.
+			return events.TriggerNetlink
+		}
 	case "", "socketcall": // not known, or one for all of i386
 		if f.Kind == events.KindShutdown {
 			return events.TriggerShutdown

@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// Families are the families of endings that the scenario files list
-// completely. Endings of other families are not compared.
+// Families are the families of endings that a scenario lists completely, unless
+// its header "families:" names others. Endings of other families are not
+// compared.
 var Families = []string{"close", "shutdown"}
 
 // Seen is one ending as a tracer reported it, live or from a record.
@@ -42,11 +43,21 @@ func (m Mismatch) String() string {
 
 // Compare says where the endings seen in one attach mode differ from those that
 // the scenario expects. Endings outside of the run's window, of other
-// namespaces, or of families not listed are ignored; anything else that the
-// scenario does not list is a mismatch. It is a pure function.
-func Compare(sc *Scenario, mode string, res *Result, seen []Seen, families []string) []Mismatch {
-	seen = slices.DeleteFunc(slices.Clone(seen), func(s Seen) bool { return !res.covers(s, families) })
+// namespaces, or of families that the scenario does not compare are ignored;
+// anything else that it does not list is a mismatch. It is a pure function.
+func Compare(sc *Scenario, mode string, res *Result, seen []Seen) []Mismatch {
+	seen = slices.DeleteFunc(slices.Clone(seen), func(s Seen) bool { return !res.covers(s) || !sc.Compares(s.Path) })
 	want := sc.Expected(mode)
+	may := func(e Expectation) bool { return slices.Contains(e.May, mode) }
+	slices.SortStableFunc(want, func(a, b Expectation) int { // what must be seen is assigned first
+		switch {
+		case may(a) == may(b):
+			return 0
+		case may(b):
+			return -1
+		}
+		return 1
+	})
 	chosen := assign(want, seen, res)
 
 	used := make([]bool, len(seen))
@@ -57,7 +68,7 @@ func Compare(sc *Scenario, mode string, res *Result, seen []Seen, families []str
 	}
 	var out []Mismatch
 	for w, e := range want {
-		if chosen[w] < 0 {
+		if chosen[w] < 0 && !may(e) {
 			out = append(out, explain(e, res, seen, used))
 		}
 	}
@@ -70,11 +81,15 @@ func Compare(sc *Scenario, mode string, res *Result, seen []Seen, families []str
 	return out
 }
 
-// covers reports whether an ending belongs to this run and is to be compared.
-func (r *Result) covers(s Seen, families []string) bool {
-	family, _, _ := strings.Cut(s.Path, ".")
-	return slices.Contains(families, family) &&
-		s.MonoNS >= r.StartNS && s.MonoNS <= r.EndNS &&
+// Compares reports whether the scenario lists all endings of a path's family.
+func (sc *Scenario) Compares(path string) bool {
+	family, _, _ := strings.Cut(path, ".")
+	return slices.Contains(sc.Families, family)
+}
+
+// covers reports whether an ending belongs to this run.
+func (r *Result) covers(s Seen) bool {
+	return s.MonoNS >= r.StartNS && s.MonoNS <= r.EndNS &&
 		(s.Netns == 0 || s.Netns == r.Netns)
 }
 
@@ -173,12 +188,21 @@ func explain(e Expectation, res *Result, seen []Seen, used []bool) Mismatch {
 }
 
 // nameOf returns " (socket A)" if a socket of the run has the ending's addresses.
+// A listener has those of its connections as far as it has any, so that a
+// socket with both goes before it.
 func nameOf(s Seen, res *Result) string {
-	var names []string
+	var names, connected []string
 	for name, ep := range res.Sockets {
-		if sameSocket(ep, s) {
-			names = append(names, name)
+		if !sameSocket(ep, s) {
+			continue
 		}
+		names = append(names, name)
+		if ep.Remote.Port() != 0 {
+			connected = append(connected, name)
+		}
+	}
+	if len(connected) > 0 {
+		names = connected
 	}
 	if len(names) == 0 {
 		return ""

@@ -94,7 +94,7 @@ func TestCompare(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			sc := parse(t, "# T.\n-- steps --\n-- endings --\n"+c.endings+"\n")
-			got := Compare(sc, "fentry", sampleResult(), c.seen, Families)
+			got := Compare(sc, "fentry", sampleResult(), c.seen)
 			if len(got) != len(c.want) {
 				t.Fatalf("%d mismatches, not %d: %v", len(got), len(c.want), got)
 			}
@@ -111,13 +111,13 @@ func TestCompare(t *testing.T) {
 func TestCompareUnseen(t *testing.T) {
 	sc := parse(t, "# T.\n-- steps --\n-- endings --\nA shutdown.rd\n-- unseen.tracepoint --\nno change\n")
 	seen := []Seen{ofA("shutdown.rd", "")}
-	if got := Compare(sc, "tracepoint", sampleResult(), seen, Families); len(got) != 1 {
+	if got := Compare(sc, "tracepoint", sampleResult(), seen); len(got) != 1 {
 		t.Errorf("seen where it cannot be: %v", got)
 	}
-	if got := Compare(sc, "tracepoint", sampleResult(), nil, Families); len(got) != 0 {
+	if got := Compare(sc, "tracepoint", sampleResult(), nil); len(got) != 0 {
 		t.Errorf("missed where it cannot be seen: %v", got)
 	}
-	if got := Compare(sc, "kprobe", sampleResult(), seen, Families); len(got) != 0 {
+	if got := Compare(sc, "kprobe", sampleResult(), seen); len(got) != 0 {
 		t.Errorf("%v", got)
 	}
 }
@@ -138,7 +138,7 @@ func TestResultJSON(t *testing.T) {
 		ending("127.0.0.1:80", "0.0.0.0:0", "close.y", ""),
 		ending("0.0.0.0:0", "0.0.0.0:0", "close.z", ""),
 	}
-	if got := Compare(sc, "fentry", &res, seen, Families); len(got) != 0 {
+	if got := Compare(sc, "fentry", &res, seen); len(got) != 0 {
 		t.Error(got)
 	}
 }
@@ -171,5 +171,46 @@ func TestParseCounters(t *testing.T) {
 	parseCounters("TcpExt: TCPAbortOnData X\nTcpExt: 5 -1\nTcp: MaxConn OutRsts\nTcp: -1 7\n\nOdd: a\n", got)
 	if len(got) != 2 || got["TCPAbortOnData"] != 5 || got["TcpOutRsts"] != 7 {
 		t.Errorf("%v", got)
+	}
+}
+
+// TestDottedKeys: a dotted key goes inside, a plain one finds what it always has.
+func TestDottedKeys(t *testing.T) {
+	fields := ofA("recv.rst", `"actor":{"pid":1},"peer":{"path":"close.x","actor":{"pid":2}},"evidence":{"path":"no"}`).Fields
+	for key, want := range map[string]string{
+		"pid": "1", "actor.pid": "1", "peer.path": "close.x", "peer.actor.pid": "2", "path": "no",
+		"earlier.path": "", "peer.nothing": "", "peer": "map[actor:map[pid:2] path:close.x]",
+	} {
+		if got, ok := lookup(fields, key); got != want || ok != (want != "") {
+			t.Errorf("%s is %q, %v", key, got, ok)
+		}
+	}
+}
+
+// TestMaySee: an ending with a "?" may be missing in that mode, and in no other;
+// if it comes it must be as written, and never takes the place of one that must
+// be seen.
+func TestMaySee(t *testing.T) {
+	sc := parse(t, "# T.\n-- steps --\n-- endings --\n[kprobe,tracepoint?] A close.x rst=true\n[tracepoint] A close.x\n")
+	other, same := ofA("close.x", ""), ofA("close.x", `"rst":true`)
+	for _, c := range []struct {
+		mode string
+		seen []Seen
+		want int
+	}{
+		{"tracepoint", []Seen{other, same}, 0},
+		{"tracepoint", []Seen{same}, 0},
+		{"tracepoint", []Seen{other}, 0},
+		{"tracepoint", []Seen{other, other}, 1},
+		{"tracepoint", nil, 1},
+		{"kprobe", []Seen{same}, 0},
+		{"kprobe", nil, 1},
+	} {
+		if got := Compare(sc, c.mode, sampleResult(), c.seen); len(got) != c.want {
+			t.Errorf("%s of %v: %v", c.mode, c.seen, got)
+		}
+	}
+	if _, err := parseExpectation("[sideways?] A close.x", 1); err == nil {
+		t.Error("a mode that is none was taken")
 	}
 }

@@ -10,19 +10,24 @@ import (
 
 // Expectation is one ending that must be seen:
 //
-//	[MODE,MODE] SOCKET PATH KEY=VALUE...
+//	[MODE,MODE?] SOCKET PATH KEY=VALUE...
 //
-// The modes are optional: without them the ending is expected in every mode.
+// The modes are optional: without them the ending is expected in every mode. A
+// "?" after a mode says that there it depends on the kernel whether the ending
+// can be seen.
 type Expectation struct {
-	Line   int
-	Modes  []string
+	Line  int
+	Modes []string
+	// May are those of Modes with a "?". In them the ending may be missing.
+	May    []string
 	Socket string
 	Path   string
 	Fields []FieldWant
 }
 
 // FieldWant is what one field of an ending's JSON form must be. Key is looked
-// up at the top level, then in evidence, state and actor. Value is
+// up at the top level, then in evidence, state and actor; earlier.path,
+// peer.actor.pid and the like go inside. Value is
 //
 //	text   this text, number or boolean (false and 0 also match no such field)
 //	>=N    at least N; likewise <=N
@@ -48,7 +53,10 @@ func parseExpectation(text string, line int) (Expectation, error) {
 		}
 		text = after
 		for mode := range strings.SplitSeq(modes, ",") {
-			mode = strings.TrimSpace(mode)
+			mode, may := strings.CutSuffix(strings.TrimSpace(mode), "?")
+			if may {
+				e.May = append(e.May, mode)
+			}
 			if !slices.Contains(Modes, mode) {
 				return e, fmt.Errorf("unknown attach mode %q", mode)
 			}
@@ -138,6 +146,10 @@ func lookup(fields map[string]any, key string) (string, bool) {
 				return fieldText(v), true
 			}
 		}
+	}
+	outer, inner, ok := strings.Cut(key, ".")
+	if within, isObject := fields[outer].(map[string]any); ok && isObject {
+		return lookup(within, inner)
 	}
 	return "", false
 }

@@ -13,6 +13,26 @@ var dropAll = []unix.SockFilter{
 	{Code: unix.BPF_RET | unix.BPF_K, K: 0},
 }
 
+// dropSYN drops every SYN.
+var dropSYN = []unix.SockFilter{
+	{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 13}, // flags
+	{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, K: 2, Jt: 1, Jf: 0},
+	{Code: unix.BPF_RET | unix.BPF_K, K: 0xffffffff},
+	{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+}
+
+// dropEmpty drops every segment without payload.
+var dropEmpty = []unix.SockFilter{
+	{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 12}, // data offset, in the upper 4 bits
+	{Code: unix.BPF_ALU | unix.BPF_RSH | unix.BPF_K, K: 4},
+	{Code: unix.BPF_ALU | unix.BPF_LSH | unix.BPF_K, K: 2}, // in bytes
+	{Code: unix.BPF_MISC | unix.BPF_TAX},
+	{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_LEN},
+	{Code: unix.BPF_JMP | unix.BPF_JGT | unix.BPF_X, Jt: 0, Jf: 1},
+	{Code: unix.BPF_RET | unix.BPF_K, K: 0xffffffff},
+	{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+}
+
 // dropPayload drops the segments whose payload begins with this byte.
 func dropPayload(first byte) []unix.SockFilter {
 	return []unix.SockFilter{

@@ -73,7 +73,7 @@ func receive(fd int) (string, error) {
 
 // obey does one command of the parent in the helper.
 func obey(command string, sockets map[string]int) error {
-	words := append(strings.Fields(command), "")
+	words := append(strings.Fields(command), "", "")
 	switch words[0] {
 	case "close":
 		fd, ok := sockets[words[1]]
@@ -82,6 +82,8 @@ func obey(command string, sockets map[string]int) error {
 		}
 		delete(sockets, words[1])
 		return unix.Close(fd)
+	case "destroy":
+		return obeyDestroy(words[1], words[2])
 	case "exit":
 		code, err := strconv.Atoi(words[1])
 		if err != nil {

@@ -5,6 +5,7 @@ package lab
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -36,6 +37,12 @@ func (r *room) unmet(need string) (reason string, err error) {
 	switch need {
 	case "cap_net_admin":
 		return lacksCapability(unix.CAP_NET_ADMIN)
+	case "cap_net_raw":
+		return lacksCapability(unix.CAP_NET_RAW)
+	case "mptcp":
+		return lacksProtocol(unix.IPPROTO_MPTCP)
+	case "sock_destroy":
+		return lacksDestroy()
 	case "ipv6":
 		if _, err := os.Stat("/proc/thread-self/net/if_inet6"); err != nil {
 			return "this kernel has no IPv6: " + err.Error(), nil
@@ -93,6 +100,25 @@ func lacksCapability(capability int) (string, error) {
 	}
 	if set&(1<<capability) == 0 {
 		return "it is not in the effective set", nil
+	}
+	return "", nil
+}
+
+// lacksProtocol says if no socket of a protocol can be made.
+func lacksProtocol(protocol int) (string, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, protocol)
+	if err != nil {
+		return err.Error(), nil
+	}
+	return "", unix.Close(fd)
+}
+
+// lacksDestroy says if SOCK_DESTROY does not work: it needs CAP_NET_ADMIN, the
+// module tcp_diag and a kernel built with CONFIG_INET_DIAG_DESTROY.
+func lacksDestroy() (string, error) {
+	nobody := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 1)
+	if err := destroy(nobody, nobody); err != unix.ENOENT {
+		return fmt.Sprintf("sock_diag answers: %v", err), nil
 	}
 	return "", nil
 }

@@ -5,6 +5,7 @@ package lab
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,9 +31,13 @@ func doListen(r *room, _ struct{}, args []string) (string, error) {
 }
 
 // listen makes a listener. Options: backlog N, reuseport, fastopen (a queue of
-// 16), port-of L (the same port as L).
+// 16), port-of L (the same port as L), mptcp.
 func (r *room) listen(name string, options []string) error {
-	s, err := r.open(name)
+	protocol := unix.IPPROTO_TCP
+	if slices.Contains(options, "mptcp") {
+		protocol = unix.IPPROTO_MPTCP
+	}
+	s, err := r.open(name, protocol)
 	if err != nil {
 		return err
 	}
@@ -50,6 +55,7 @@ func (r *room) listen(name string, options []string) error {
 			backlog, err = strconv.Atoi(value)
 		case "port-of":
 			port = r.res.Sockets[value].Local.Port()
+		case "mptcp": // above
 		case "reuseport":
 			err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 		case "fastopen":
@@ -72,7 +78,14 @@ func (r *room) listen(name string, options []string) error {
 }
 
 func doSocket(r *room, _ struct{}, args []string) (string, error) {
-	_, err := r.open(args[0])
+	protocol := unix.IPPROTO_TCP
+	if len(args) > 1 {
+		if args[1] != "mptcp" {
+			return "", fmt.Errorf("unknown option %q", args[1])
+		}
+		protocol = unix.IPPROTO_MPTCP
+	}
+	_, err := r.open(args[0], protocol)
 	return "", err
 }
 
@@ -85,7 +98,7 @@ func doConnect(r *room, _ struct{}, args []string) (string, error) {
 	}
 	s, err := r.sockets[args[0]], error(nil)
 	if s == nil {
-		if s, err = r.open(args[0]); err != nil {
+		if s, err = r.open(args[0], unix.IPPROTO_TCP); err != nil {
 			return "", err
 		}
 	}

@@ -27,6 +27,9 @@ type Scenario struct {
 	Notes []string
 	// Family says which addresses connect the sockets.
 	Family Family
+	// Families are the families of endings that Endings lists completely: the
+	// header "families:", or else the package's Families.
+	Families []string
 	// Needs are the conditions without which the scenario cannot be provoked.
 	Needs []string
 	Steps []Step
@@ -62,7 +65,7 @@ func Parse(name string, data []byte) (*Scenario, error) {
 			return nil, fmt.Errorf("%s%s:%d: a section without a name", name, extension, n)
 		}
 	}
-	sc := &Scenario{Name: name, Family: IPv4, Unseen: map[string]string{}, archive: txtar.Parse(data)}
+	sc := &Scenario{Name: name, Family: IPv4, Families: Families, Unseen: map[string]string{}, archive: txtar.Parse(data)}
 	if err := sc.parseComment(); err != nil {
 		return nil, fmt.Errorf("%s%s: %w", name, extension, err)
 	}
@@ -101,11 +104,16 @@ func (sc *Scenario) parseComment() error {
 			if !slices.Contains([]Family{IPv4, IPv6, V4Mapped}, sc.Family) {
 				return fmt.Errorf("unknown family %q", value)
 			}
+		case key == "families":
+			sc.Families = strings.Fields(value)
 		case sc.Title == "":
 			sc.Title = text
 		default:
 			sc.Notes = append(sc.Notes, text)
 		}
+	}
+	if len(sc.Families) == 0 {
+		return errors.New("families: of what?")
 	}
 	if sc.Title == "" {
 		return errors.New("no title: the first line must say in one sentence what happens")
@@ -153,6 +161,9 @@ func (sc *Scenario) addStep(text string, line int) error {
 func (sc *Scenario) addEnding(text string, line int) error {
 	e, err := parseExpectation(text, line)
 	sc.Endings = append(sc.Endings, e)
+	if err == nil && !sc.Compares(e.Path) {
+		return fmt.Errorf("%s is of none of the families compared: %s", e.Path, strings.Join(sc.Families, " "))
+	}
 	return err
 }
 

@@ -64,6 +64,23 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// TestFamilies: a header replaces the families that are compared completely,
+// and no ending may be of another.
+func TestFamilies(t *testing.T) {
+	sc := parse(t, "# T.\nfamilies: recv reply\n-- steps --\n-- endings --\nA recv.rst\n")
+	if sc.Compares("close.x") || !sc.Compares("reply.x") || len(sc.Families) != 2 {
+		t.Errorf("families %q", sc.Families)
+	}
+	if sc := parse(t, sample); !sc.Compares("close.x") || sc.Compares("recv.rst") {
+		t.Errorf("without the header %q", sc.Families)
+	}
+	for _, bad := range []string{"families:\n-- steps --\n-- endings --\n", "families: recv\n-- steps --\n-- endings --\nA close.x\n"} {
+		if _, err := Parse("sample", []byte("# T.\n"+bad)); err == nil {
+			t.Errorf("taken: %q", bad)
+		}
+	}
+}
+
 // TestExpected: in a mode that cannot see the scenario, only lines that name
 // the mode count.
 func TestExpected(t *testing.T) {

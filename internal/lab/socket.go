@@ -19,13 +19,14 @@ type socket struct {
 	fd atomic.Int64
 }
 
-// open makes a socket of the scenario's family and names it.
-func (r *room) open(name string) (*socket, error) {
+// open makes a socket of the scenario's family and names it. The protocol is TCP
+// or MPTCP.
+func (r *room) open(name string, protocol int) (*socket, error) {
 	domain := unix.AF_INET6
 	if r.sc.Family == IPv4 {
 		domain = unix.AF_INET
 	}
-	fd, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	fd, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
 		return nil, err
 	}

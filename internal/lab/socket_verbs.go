@@ -6,19 +6,65 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// doBind reserves a port without listening on it.
-func doBind(r *room, s *socket, _ []string) (string, error) {
+// doBind reserves a port without listening on it: any, or that of A.
+func doBind(r *room, s *socket, args []string) (string, error) {
 	fd, err := s.use()
 	if err != nil {
 		return "", err
 	}
-	err = unix.Bind(fd, r.address(0))
+	port := uint16(0)
+	if len(args) > 0 {
+		port = r.res.Sockets[args[0]].Local.Port()
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			return "", err
+		}
+	}
+	err = unix.Bind(fd, r.address(port))
 	r.note(s)
 	return "", err
+}
+
+// doBacklog changes how long a listener's accept queue may get.
+func doBacklog(_ *room, s *socket, args []string) (string, error) {
+	n, err := strconv.Atoi(args[0])
+	if err != nil {
+		return "", err
+	}
+	fd, err := s.use()
+	if err != nil {
+		return "", err
+	}
+	return "", unix.Listen(fd, n)
+}
+
+// doDisconnect calls connect(2) with AF_UNSPEC.
+func doDisconnect(_ *room, s *socket, _ []string) (string, error) {
+	fd, err := s.use()
+	if err != nil {
+		return "", err
+	}
+	var unspec unix.RawSockaddrAny // AF_UNSPEC is 0
+	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&unspec)), unsafe.Sizeof(unspec.Addr))
+	if errno != 0 {
+		return "", errno
+	}
+	return "", nil
+}
+
+// doKeepalive switches keepalive on: after IDLE seconds without a word COUNT
+// probes, INTERVAL seconds apart.
+func doKeepalive(r *room, s *socket, args []string) (string, error) {
+	for i, name := range []int{unix.TCP_KEEPIDLE, unix.TCP_KEEPINTVL, unix.TCP_KEEPCNT} {
+		if _, err := option(unix.IPPROTO_TCP, name)(r, s, args[i:i+1]); err != nil {
+			return "", err
+		}
+	}
+	return enable(unix.SOL_SOCKET, unix.SO_KEEPALIVE)(r, s, nil)
 }
 
 func doSend(r *room, s *socket, args []string) (string, error) {
@@ -56,11 +102,16 @@ func (r *room) send(s *socket, data []byte) (string, error) {
 	return strconv.Itoa(len(data)), nil
 }
 
-// doFill sends until the send buffer is full.
-func doFill(_ *room, s *socket, _ []string) (string, error) {
+// doFill sends until the send buffer is full. With "window" it goes on until the
+// peer takes no more, either.
+func doFill(_ *room, s *socket, args []string) (string, error) {
 	fd, err := s.use()
 	if err != nil {
 		return "", err
+	}
+	stalled := 0 // ms for the peer to take something
+	if len(args) > 0 && args[0] == "window" {
+		stalled = 150
 	}
 	block := make([]byte, 16<<10)
 	for total := 0; ; {
@@ -70,7 +121,10 @@ func doFill(_ *room, s *socket, _ []string) (string, error) {
 			total += n
 		case unix.EINTR:
 		case unix.EAGAIN:
-			return strconv.Itoa(total), nil
+			fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+			if n, _ := unix.Poll(fds, stalled); n == 0 || stalled == 0 {
+				return strconv.Itoa(total), nil
+			}
 		default:
 			return "", err
 		}
@@ -326,8 +380,8 @@ func enable(level, name int) func(*room, *socket, []string) (string, error) {
 	return func(r *room, s *socket, _ []string) (string, error) { return set(r, s, []string{"1"}) }
 }
 
-// doFilter loses segments on their way to the socket: all, or those whose
-// payload begins with a character.
+// doFilter loses segments on their way to the socket: all, SYNs, those
+// without payload, or those whose payload begins with a character.
 func doFilter(_ *room, s *socket, args []string) (string, error) {
 	fd, err := s.use()
 	if err != nil {
@@ -336,12 +390,16 @@ func doFilter(_ *room, s *socket, args []string) (string, error) {
 	switch {
 	case args[0] == "drop":
 		return "", attachFilter(fd, dropAll)
+	case args[0] == "syn":
+		return "", attachFilter(fd, dropSYN)
+	case args[0] == "empty":
+		return "", attachFilter(fd, dropEmpty)
 	case args[0] == "payload" && len(args) == 2 && len(args[1]) == 1:
 		return "", attachFilter(fd, dropPayload(args[1][0]))
 	case args[0] == "off":
 		return "", detachFilter(fd)
 	}
-	return "", fmt.Errorf("want: filter drop, filter payload X, or filter off")
+	return "", fmt.Errorf("want: filter drop, filter syn, filter empty, filter payload X, or filter off")
 }
 
 func doHelperClose(r *room, h *helper, args []string) (string, error) {
