@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/internal/sink"
 )
@@ -60,7 +59,8 @@ func (a *audit) mark() {
 
 // finish works out what moved while the stream flowed.
 func (a *audit) finish(s *stream) {
-	a.Blind = blind(s.source.Header())
+	h := s.source.Header()
+	a.Missing, a.ByTracepoint = h.Missing, h.Attach == string(probe.Tracepoint)
 	switch {
 	case a.Impossible != "":
 	case len(a.marks) != 4:
@@ -76,18 +76,6 @@ func (a *audit) finish(s *stream) {
 			a.Edges[name] += n
 		}
 	}
-}
-
-// blind is what the kernel side does not see here.
-func blind(h events.Header) []string {
-	var all []string
-	if len(h.Missing) > 0 {
-		all = append(all, "hooks that are missing here ("+strings.Join(h.Missing, ", ")+")")
-	}
-	if h.Attach == string(probe.Tracepoint) {
-		all = append(all, "RSTs in reply for which there is no socket (by tracepoint seen from Linux 6.10 on)")
-	}
-	return all
 }
 
 // audited is a source whose detaching is marked.

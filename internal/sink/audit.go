@@ -23,10 +23,14 @@ type Audit struct {
 	// Moved is the movement from before attaching until after detaching, Edges
 	// the part of it that fell into attaching and detaching.
 	Moved, Edges Counters
-	// Blind is what the kernel side does not see here.
-	Blind []string
+	// Missing are the hooks that could not be attached.
+	Missing []string
+	// ByTracepoint: a kernel before 6.10 does not tell of RSTs in reply where
+	// there is no socket.
+	ByTracepoint bool
 
 	explained Counters
+	replies   bool   // such a RST was seen all the same
 	elsewhere uint64 // endings of other namespaces
 }
 
@@ -89,6 +93,7 @@ func (a *Audit) Add(e *events.Ending) {
 	if a.explained == nil {
 		a.explained = Counters{}
 	}
+	a.replies = a.replies || e.Path == "reply.nosocket"
 	for _, c := range audited {
 		if c.moves(e) {
 			a.explained[c.counter]++
@@ -169,5 +174,11 @@ func (a *Audit) unseen(s *Summary) []string {
 	add(s.Suppressed, "RST in reply beyond the rate", "RSTs in reply beyond the rate")
 	add(s.Undecodable, "record not decoded", "records not decoded")
 	add(s.Unexplained, "event not explained", "events not explained")
-	return append(causes, a.Blind...)
+	if len(a.Missing) > 0 {
+		causes = append(causes, "hooks that are missing here ("+strings.Join(a.Missing, ", ")+")")
+	}
+	if a.ByTracepoint && !a.replies {
+		causes = append(causes, "RSTs in reply where there is no socket, which this kernel may not tell of")
+	}
+	return causes
 }

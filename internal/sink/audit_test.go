@@ -39,13 +39,14 @@ func TestAuditLine(t *testing.T) {
 			name: "losses",
 			audit: Audit{
 				Moved: Counters{"TcpOutRsts": 1234, "TCPAbortOnTimeout": 1}, Edges: Counters{"TcpEstabResets": 1},
-				Blind: []string{"hooks that are missing here (tcp_done)"},
+				Missing: []string{"tcp_done", "tcp_fin"}, ByTracepoint: true,
 			},
 			summary: Summary{LostRecords: 1, MissedProbes: 2, Suppressed: 3, Undecodable: 4, Unexplained: 5},
 			want: "audit: RSTs sent 1,234, explained 0; resets of connections (EstabResets) 0, explained 0; " +
 				"TCPAbortOnTimeout 1, explained 0; the difference may be 1 lost record, 2 missed probes, " +
 				"3 RSTs in reply beyond the rate, 4 records not decoded, 5 events not explained, " +
-				"hooks that are missing here (tcp_done)",
+				"hooks that are missing here (tcp_done, tcp_fin), " +
+				"RSTs in reply where there is no socket, which this kernel may not tell of",
 		},
 		{
 			name:    "at the edges",
@@ -64,6 +65,13 @@ func TestAuditLine(t *testing.T) {
 			name:  "a mystery",
 			audit: Audit{Moved: Counters{"TcpOutRsts": 1}},
 			want: "audit: RSTs sent 1, explained 0; resets of connections (EstabResets) 0, explained 0; " +
+				"the cause of the difference is not known",
+		},
+		{
+			name:    "a kernel that tells of replies",
+			audit:   Audit{Moved: Counters{"TcpOutRsts": 2}, ByTracepoint: true},
+			endings: []*events.Ending{{Netns: netns, Path: "reply.nosocket", RST: true}},
+			want: "audit: RSTs sent 2, explained 1; resets of connections (EstabResets) 0, explained 0; " +
 				"the cause of the difference is not known",
 		},
 		{
