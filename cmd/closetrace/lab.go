@@ -120,8 +120,8 @@ func (l *labFlags) run(ctx context.Context, e *env, names []string) error {
 		return err
 	}
 	if losses != (probe.Losses{}) {
-		fmt.Fprintf(e.stderr, "closetrace: %d records lost, %d probes missed: a scenario may have failed for that\n",
-			losses.LostRecords, losses.MissedProbes)
+		fmt.Fprintf(e.stderr, "closetrace: %d records lost, %d probes missed, %d RSTs in reply not reported: a scenario may have failed for that\n",
+			losses.LostRecords, losses.MissedProbes, losses.Suppressed)
 	}
 	return s.tally.finish(e.stderr, h)
 }
