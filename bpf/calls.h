@@ -288,8 +288,8 @@ static __always_inline bool ended_in_error(u8 before, s32 error)
 
 /*
  * done: a segment or a timer ends sk; sk_err is set before. In a handshake a
- * RST and an ICMP error give the same errno, and only the stack tells them
- * apart. ctx is the program's.
+ * RST and an ICMP error give the same errno, and the application may have taken
+ * the error away by now: then only the stack tells. ctx is the program's.
  */
 static __always_inline int done(void *ctx, const struct sock *sk, u8 before)
 {
@@ -298,7 +298,7 @@ static __always_inline int done(void *ctx, const struct sock *sk, u8 before)
 
 	if (!ended_in_error(before, error))
 		return 0;
-	if (error && (before == TCP_SYN_SENT || before == TCP_SYN_RECV))
+	if (!error || before == TCP_SYN_SENT || before == TCP_SYN_RECV)
 		fact.stack = bpf_get_stackid(ctx, &stacks, BPF_F_REUSE_STACKID);
 	return alone(sk, &fact);
 }

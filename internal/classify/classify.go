@@ -17,6 +17,8 @@ import (
 const (
 	// afterthought is how long the second fact may take.
 	afterthought = 5 * time.Millisecond
+	// peersCall is how long the call may take that reset us, until it is told.
+	peersCall = 4 * afterthought
 	// lingerSlack is what a close that waits under SO_LINGER may take beyond
 	// its time until the task has run again.
 	lingerSlack = 250 * time.Millisecond
@@ -64,15 +66,11 @@ func (c *Classifier) Push(ev *events.Event, emit func(*events.Ending)) {
 		}
 		c.conclude(ev, emit)
 	default:
-		if r := c.find(ev.Sock, events.KindReset); r != nil && ev.Flags.Has(events.MPTCP) {
-			// MPTCP resets the subflow first and then takes it down.
-			reset := r.event
-			c.drop(r)
-			c.conclude(&reset, emit)
-			return
-		}
 		// A call on a socket comes after whatever ended it.
 		c.release(func(h *held) bool { return h.event.Sock == ev.Sock }, emit)
+		if p := c.story.closed(ev); p != nil && p.path == AbortMPTCP {
+			return // MPTCP resets the subflow first and then takes it down
+		}
 		if ev.Kind == events.KindClose && c.mayGrow(ev) {
 			c.hold(ev, c.patience(ev), emit)
 			return
@@ -103,7 +101,7 @@ func (c *Classifier) done(ev *events.Event, emit func(*events.Ending)) {
 		c.conclude(&reset, emit)
 		return
 	}
-	c.hold(ev, afterthought, emit) // for the RST in reply, or the end that reset us
+	c.hold(ev, peersCall, emit) // for the RST in reply, or the end that reset us
 }
 
 // find returns what is held of a kind for a socket, or nil.
@@ -148,7 +146,8 @@ func (c *Classifier) Flush(emit func(*events.Ending)) {
 	c.release(func(*held) bool { return true }, emit)
 }
 
-// release concludes the held closes that are due.
+// release concludes what is held and due. What a RST did to the other end is
+// told after the RST, which explains it.
 func (c *Classifier) release(due func(*held) bool, emit func(*events.Ending)) {
 	first := 0
 	for first < len(c.held) && !due(&c.held[first]) {
@@ -157,15 +156,17 @@ func (c *Classifier) release(due func(*held) bool, emit func(*events.Ending)) {
 	if first == len(c.held) {
 		return // the common case: nothing moves
 	}
-	kept := c.held[:first]
-	for i := first; i < len(c.held); i++ {
-		if h := &c.held[i]; due(h) {
-			c.conclude(&h.event, emit)
-		} else {
-			kept = append(kept, *h)
+	for _, done := range []bool{false, true} {
+		kept := c.held[:first]
+		for i := first; i < len(c.held); i++ {
+			if h := &c.held[i]; due(h) && (h.event.Kind == events.KindDone) == done {
+				c.conclude(&h.event, emit)
+			} else {
+				kept = append(kept, *h)
+			}
 		}
+		c.held = kept
 	}
-	c.held = kept
 }
 
 // mayGrow: the record was made at the first change of state, and the call goes
@@ -212,7 +213,9 @@ func (c *Classifier) afterthought(ev *events.Event, emit func(*events.Ending)) {
 		if h.Sock == ev.Sock && h.Task.TID == ev.Task.TID {
 			h.Flags |= events.SentRST
 			h.KernelReason, h.AtRST, h.After = ev.KernelReason, ev.AtRST, events.Close
-			c.release(func(q *held) bool { return &q.event == h }, emit)
+			grown := *h
+			c.drop(&c.held[i])
+			c.conclude(&grown, emit)
 			return
 		}
 	}
@@ -228,6 +231,7 @@ func (c *Classifier) conclude(ev *events.Event, emit func(*events.Ending)) {
 		// Nothing ended the wait in time, so time did.
 		f.WaitedJiffies = f.timeout()
 	}
+	f.restoreError()
 	c.remember(f)
 	for i := range c.rulesFor(f) {
 		r := &c.rulesFor(f)[i]
@@ -258,16 +262,21 @@ func (c *Classifier) rulesFor(f *fact) []rule {
 	return rules[f.Kind]
 }
 
-// remember finds what happened before.
+// remember finds what happened before: to the socket or, unless a new connection
+// begins, to one of the same addresses.
 func (c *Classifier) remember(f *fact) {
 	switch {
 	case f.Before == events.Close && (f.Kind == events.KindClose || f.Kind == events.KindEPIPE):
 		f.past = c.story.closed(f.Event)
-	case f.Kind == events.KindReply:
+	case f.Kind == events.KindReply && f.SegmentFlags&(thSYN|thACK) != thSYN:
 		f.past = c.story.earlier(f.Event)
 	case f.Kind == events.KindDone:
-		f.past = c.story.earlier(f.Event)
-		f.peer = c.story.peerReset(f.Event)
+		if f.Before != events.SynSent {
+			f.past = c.story.earlier(f.Event)
+		}
+		if f.wasReset() {
+			f.peer = c.story.peerReset(f.Event)
+		}
 	}
 }
 

@@ -137,7 +137,9 @@ var resetRules = []rule{
 	},
 	{
 		path: AbortDiag, title: "killed → RST", by: events.TriggerNetlink,
-		when: func(f *fact) bool { return f.sent(events.TaskContext) && f.SockErr == econnaborted },
+		when: func(f *fact) bool {
+			return f.sent(events.TaskContext) && (f.SockErr == econnaborted || f.from(false, "tcp_abort"))
+		},
 		why: func(p phrase, f *fact) phrase {
 			return p.text("SOCK_DESTROY (ss -K) in ").text(f.Before.String()).text("; the application gets ECONNABORTED").lost(f.Event)
 		},
@@ -211,9 +213,7 @@ var doneRules = []rule{
 		},
 	},
 	{
-		path: RecvRST, title: "RST received", by: events.TriggerSegment, when: func(f *fact) bool {
-			return f.SockErr == econnreset || f.SockErr == epipe || f.SockErr == econnrefused
-		},
+		path: RecvRST, title: "RST received", by: events.TriggerSegment, when: (*fact).wasReset,
 		why: func(p phrase, f *fact) phrase {
 			p = p.text("in ").text(f.Before.String()).text("; the application gets ").text(errno(f.SockErr))
 			if f.UnreadBytes > 0 {
@@ -267,6 +267,35 @@ var doneRules = []rule{
 		path: AbortRetransTimeout, title: "timer, silent", by: events.TriggerTimer, when: timedOut,
 		why: func(p phrase, f *fact) phrase { return unanswered(p.text("the peer does not acknowledge"), f) },
 	},
+}
+
+// wasReset: the error is the one that tcp_reset gives in this state. A timer
+// passes on any error that an ICMP message had reported before.
+func (f *fact) wasReset() bool { return f.SockErr == resetError(f.Before) }
+
+func resetError(before events.State) int32 {
+	switch before {
+	case events.SynSent:
+		return econnrefused
+	case events.CloseWait:
+		return epipe
+	}
+	return econnreset
+}
+
+// restoreError: the kernel sets the error before it ends the socket, and the
+// application may have taken it away in between (SO_ERROR). Who ended the
+// socket tells what it was.
+func (f *fact) restoreError() {
+	if f.Kind != events.KindDone || f.SockErr != 0 {
+		return
+	}
+	if reset, _ := f.calledBy("tcp_reset"); reset {
+		f.SockErr = resetError(f.Before)
+	}
+	if timer, _ := f.calledBy("tcp_write_timer", "tcp_write_timer_handler", "tcp_retransmit_timer"); timer {
+		f.SockErr = etimedout
+	}
 }
 
 // timedOut: tcp_write_err, which passes on an ICMP error that came before.

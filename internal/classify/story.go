@@ -11,7 +11,7 @@ import (
 // 4 MB. The oldest is forgotten first.
 const (
 	maxPast = 16384
-	// maxAnswers is for resets of what has no socket: a scan makes any number.
+	// maxAnswers is for resets in reply: a scan makes any number.
 	maxAnswers = 1024
 )
 
@@ -66,32 +66,47 @@ func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Add
 
 // memory forgets the oldest of what it holds.
 type memory[K comparable] struct {
-	entries map[K]*past
+	entries map[K]remembered
 	order   []K // a ring
 	next    int
 	most    int
 }
 
+// remembered has its place in the ring, as a key may have had others before.
+type remembered struct {
+	*past
+	place int
+}
+
 func newMemory[K comparable](most int) memory[K] {
-	return memory[K]{entries: map[K]*past{}, most: most}
+	return memory[K]{entries: map[K]remembered{}, most: most}
 }
 
 func (m *memory[K]) put(k K, p *past) {
+	place := m.next
 	if len(m.order) < m.most {
+		place = len(m.order)
 		m.order = append(m.order, k)
 	} else {
-		delete(m.entries, m.order[m.next])
-		m.order[m.next] = k
+		if oldest := m.order[place]; m.entries[oldest].place == place {
+			delete(m.entries, oldest)
+		}
+		m.order[place] = k
 		m.next = (m.next + 1) % m.most
 	}
-	m.entries[k] = p
+	m.entries[k] = remembered{p, place}
 }
+
+// get returns nil for what is not, or no longer, known.
+func (m *memory[K]) get(k K) *past { return m.entries[k].past }
+
+func (m *memory[K]) forget(k K) { delete(m.entries, k) }
 
 // story is what happened before.
 type story struct {
 	connections memory[connection]
 	sockets     memory[uint64]     // sockets that ended and are still open
-	answers     memory[connection] // resets without a socket
+	answers     memory[connection] // resets in reply
 }
 
 func newStory() story {
@@ -107,15 +122,16 @@ func (s *story) tell(f *fact, e *events.Ending) {
 		path: e.Path, at: f.MonoNS, actor: e.Actor, local: e.Local, remote: e.Remote,
 		before: f.Before, fin: e.FIN, rst: e.RST,
 	}
-	end := connectionOf(e.Local, e.Remote, e.Netns)
-	if f.Kind == events.KindReply && f.Before == events.StateUnknown {
-		s.answers.put(end, p)
-	} else {
+	switch end := connectionOf(e.Local, e.Remote, e.Netns); f.Kind {
+	case events.KindReply:
+		s.answers.put(end, p) // and what they answer stays to explain the next
+	case events.KindPeerFIN: // not this side's doing
+	default:
 		s.connections.put(end, p)
 	}
 	switch {
 	case f.Kind == events.KindClose:
-		delete(s.sockets.entries, f.Sock)
+		s.sockets.forget(f.Sock)
 	case !f.sent(events.Orphan) && f.Sock != 0 && f.Kind != events.KindPeerFIN:
 		s.sockets.put(f.Sock, p)
 	}
@@ -124,7 +140,7 @@ func (s *story) tell(f *fact, e *events.Ending) {
 // closed is what ended the socket that is closed now. A socket has the same
 // port all its life, which tells it from a later one at the same address.
 func (s *story) closed(ev *events.Event) *past {
-	p := s.sockets.entries[ev.Sock]
+	p := s.sockets.get(ev.Sock)
 	if p == nil || p.local.Port() != ev.Local.Port() {
 		return nil
 	}
@@ -133,7 +149,7 @@ func (s *story) closed(ev *events.Event) *past {
 
 // earlier is what this side did last.
 func (s *story) earlier(ev *events.Event) *past {
-	return s.connections.entries[connectionOf(ev.Local, ev.Remote, ev.Netns)]
+	return s.connections.get(connectionOf(ev.Local, ev.Remote, ev.Netns))
 }
 
 // joinTime is how far apart the two ends of one RST may be.
@@ -142,10 +158,18 @@ const joinTime = time.Second
 // peerReset is the RST that the other end sent, if it is on this host.
 func (s *story) peerReset(ev *events.Event) *past {
 	end := connectionOf(ev.Remote, ev.Local, ev.Netns)
-	for _, p := range []*past{s.connections.entries[end], s.answers.entries[end]} {
-		if p != nil && p.rst && time.Duration(max(p.at, ev.MonoNS)-min(p.at, ev.MonoNS)) <= joinTime {
-			return p
+	var nearest *past
+	for _, p := range []*past{s.connections.get(end), s.answers.get(end)} {
+		if p == nil || !p.rst || apart(p, ev) > joinTime {
+			continue
+		}
+		if nearest == nil || apart(p, ev) < apart(nearest, ev) {
+			nearest = p
 		}
 	}
-	return nil
+	return nearest
+}
+
+func apart(p *past, ev *events.Event) time.Duration {
+	return time.Duration(max(p.at, ev.MonoNS) - min(p.at, ev.MonoNS))
 }

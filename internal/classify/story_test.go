@@ -1,0 +1,296 @@
+package classify
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/closetrace/closetrace/internal/events"
+)
+
+var closer = events.Task{PID: 42, TID: 42, Comm: "nginx"}
+
+// closedBy is an active close with a FIN, of here to there.
+func closedBy(at uint64) events.Event {
+	return events.Event{Kind: events.KindClose, MonoNS: at, Sock: 1, Local: here, Remote: there, Netns: 7, Task: closer,
+		Syscall: "close", Before: events.Established, After: events.FinWait1, Flags: inTask | events.SentFIN}
+}
+
+// late is data for here from there, which no socket takes.
+func late(at uint64) events.Event {
+	return events.Event{Kind: events.KindReply, MonoNS: at, Local: here, Remote: there, Netns: 7,
+		Flags: events.SentRST, SegmentBytes: 5, SegmentFlags: thACK}
+}
+
+// gotRST is the end of there by a RST from here.
+func gotRST(at uint64) events.Event {
+	return events.Event{Kind: events.KindDone, MonoNS: at, Sock: 2, Local: there, Remote: here, Netns: 7,
+		Before: events.Established, After: events.Close, SockErr: econnreset}
+}
+
+func last(t *testing.T, evs ...events.Event) events.Ending {
+	t.Helper()
+	endings, _ := conclude(evs...)
+	if len(endings) == 0 {
+		t.Fatal("no ending")
+	}
+	return endings[len(endings)-1]
+}
+
+// A RST in reply tells who had closed the connection, and when.
+func TestEarlier(t *testing.T) {
+	second := uint64(time.Second)
+	e := last(t, closedBy(0), late(second))
+	if e.Earlier == nil || e.Earlier.Path != CloseFINActive || e.Earlier.AgoNS != second || *e.Earlier.Actor != closer {
+		t.Fatalf("earlier %+v", e.Earlier)
+	}
+	if !strings.Contains(e.Cause, "5 B arrived 1.0 s after nginx[42] closed this connection (close.fin.active)") || e.Actor != nil {
+		t.Errorf("cause %q, actor %v", e.Cause, e.Actor)
+	}
+	// The second segment has the same story, not the reply to the first; nor
+	// has the peer's FIN in between changed it.
+	fin := events.Event{Kind: events.KindPeerFIN, MonoNS: 1, Sock: 1, Local: here, Remote: there, Netns: 7, Before: events.FinWait2}
+	if e = last(t, closedBy(0), fin, late(second), late(2*second)); e.Earlier == nil || e.Earlier.Path != CloseFINActive {
+		t.Errorf("second segment: earlier %+v", e.Earlier)
+	}
+	// A v4-mapped socket has the addresses of its segments.
+	mapped := closedBy(0)
+	mapped.Local = netip.AddrPortFrom(netip.AddrFrom16(here.Addr().As16()), here.Port())
+	mapped.Remote = netip.AddrPortFrom(netip.AddrFrom16(there.Addr().As16()), there.Port())
+	if e = last(t, mapped, late(second)); e.Earlier == nil {
+		t.Error("v4-mapped: no story")
+	}
+}
+
+// What is no part of the same connection does not explain it.
+func TestNotEarlier(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(first, reply *events.Event)
+	}{
+		{"another port", func(_, r *events.Event) { r.Remote = netip.AddrPortFrom(r.Remote.Addr(), 1) }},
+		{"the other end", func(_, r *events.Event) { r.Local, r.Remote = r.Remote, r.Local }},
+		{"a new connection begins", func(_, r *events.Event) { r.SegmentFlags = thSYN }},
+		{"loopback of another namespace", func(f, r *events.Event) {
+			lo := netip.MustParseAddr("127.0.0.1")
+			f.Local, r.Local = netip.AddrPortFrom(lo, 443), netip.AddrPortFrom(lo, 443)
+			f.Remote, r.Remote = netip.AddrPortFrom(lo, 5000), netip.AddrPortFrom(lo, 5000)
+			r.Netns = 8
+		}},
+	}
+	for _, tt := range tests {
+		first, reply := closedBy(0), late(9)
+		tt.change(&first, &reply)
+		if e := last(t, first, reply); e.Earlier != nil || e.Path != ReplyNoSocket {
+			t.Errorf("%s: %s, earlier %+v", tt.name, e.Path, e.Earlier)
+		}
+	}
+	// A connection attempt at addresses that were used before is a new one.
+	refused := events.Event{Kind: events.KindDone, MonoNS: 9, Sock: 5, Local: here, Remote: there, Netns: 7,
+		Before: events.SynSent, After: events.Close, SockErr: econnrefused}
+	if e := last(t, closedBy(0), refused); e.Path != RecvRST || e.Earlier != nil {
+		t.Errorf("refused: %s, earlier %+v", e.Path, e.Earlier)
+	}
+}
+
+// A reply that comes while the close is held waits for nothing: the close is
+// told first, so that it can explain the reply.
+func TestReplyReleasesTheClose(t *testing.T) {
+	held := closedBy(0)
+	held.Flags |= events.ReturnUnseen
+	endings, _ := conclude(held, late(9))
+	if len(endings) != 2 || endings[0].Path != CloseFINActive || endings[1].Earlier == nil {
+		t.Errorf("%+v", endings)
+	}
+	other := late(9)
+	other.Remote = netip.AddrPortFrom(there.Addr(), 1)
+	if endings, _ = conclude(held, other); len(endings) != 2 || endings[0].Path != ReplyNoSocket {
+		t.Errorf("of another connection: %+v", endings)
+	}
+}
+
+// resetBy is a close with unread data, of here to there.
+func resetBy(at uint64) events.Event {
+	ev := closedBy(at)
+	ev.Flags, ev.After, ev.UnreadBytes, ev.AtRST = inTask|events.SentRST, events.Close, 3, events.Established
+	return ev
+}
+
+// A RST that came from this host names what the other end did: before it in the
+// stream or, as the call had not returned, shortly after.
+func TestPeer(t *testing.T) {
+	for _, evs := range [][]events.Event{
+		{resetBy(5), gotRST(9)},
+		{gotRST(9), resetBy(5)},
+		{late(5), gotRST(9)},
+		{resetBy(0), late(8), gotRST(9), closedBy(uint64(time.Minute))},
+	} {
+		endings, _ := conclude(evs...)
+		found := false
+		for _, e := range endings {
+			if e.Path != RecvRST {
+				continue
+			}
+			found = true
+			want := CloseRSTUnread
+			if len(evs) > 2 || evs[0].Kind == events.KindReply {
+				want = ReplyNoSocket // the nearest in time
+			}
+			if e.Peer == nil || e.Peer.Path != want || !strings.Contains(e.Cause, string(want)) {
+				t.Errorf("peer %+v, want %s: %s", e.Peer, want, e.Cause)
+			}
+		}
+		if !found {
+			t.Errorf("no %s in %+v", RecvRST, endings)
+		}
+	}
+}
+
+// The RST of a timer is held for the end of its socket, and is told before what
+// it did, though that came first.
+func TestPeerOfHeldReset(t *testing.T) {
+	reset := events.Event{Kind: events.KindReset, MonoNS: uint64(3 * time.Millisecond), Sock: 1, Local: here, Remote: there, Netns: 7,
+		Before: events.FinWait2, Flags: events.SentRST | orphan}
+	e := last(t, gotRST(0), reset)
+	if e.Path != RecvRST || e.Peer == nil || e.Peer.Path != AbortFINWait2 {
+		t.Errorf("%s, peer %+v", e.Path, e.Peer)
+	}
+}
+
+func TestNotPeer(t *testing.T) {
+	tests := []struct {
+		name        string
+		first, then events.Event
+	}{
+		{"a FIN resets nobody", closedBy(5), gotRST(9)},
+		{"too long ago", resetBy(0), gotRST(uint64(joinTime) + 1)},
+	}
+	timer := gotRST(9)
+	timer.SockErr = etimedout
+	tests = append(tests, struct {
+		name        string
+		first, then events.Event
+	}{"a timer, not a RST", resetBy(5), timer})
+	for _, tt := range tests {
+		if e := last(t, tt.first, tt.then); e.Peer != nil {
+			t.Errorf("%s: peer %+v", tt.name, e.Peer)
+		}
+	}
+}
+
+// An answer to data that ended the socket is one ending with the end itself.
+func TestReplyJoinsTheEnd(t *testing.T) {
+	done := events.Event{Kind: events.KindDone, MonoNS: 9, Sock: 1, Local: here, Remote: there, Netns: 7,
+		Before: events.FinWait2, After: events.Close, SockErr: econnreset, Flags: orphan, Inode: 11}
+	reply := late(10)
+	reply.Sock, reply.Before, reply.After, reply.Flags = 1, events.Close, events.Close, events.SentRST|orphan
+	endings, _ := conclude(closedBy(0), done, reply)
+	if len(endings) != 2 || endings[1].Path != ReplyAfterClose || endings[1].Before != events.FinWait2 || endings[1].Earlier == nil {
+		t.Errorf("%+v", endings)
+	}
+	reply.Sock = 8
+	if endings, _ = conclude(closedBy(0), done, reply); len(endings) != 3 {
+		t.Errorf("of another socket: %+v", endings)
+	}
+}
+
+func TestHarmless(t *testing.T) {
+	fin := late(9)
+	fin.SegmentBytes = 0
+	if e := last(t, closedBy(0), fin); !e.Harmless {
+		t.Error("an empty segment after our FIN takes nothing from anybody")
+	}
+	if e := last(t, closedBy(0), late(9)); e.Harmless {
+		t.Error("data that nobody reads is lost")
+	}
+	if e := last(t, resetBy(0), fin); e.Harmless {
+		t.Error("we had reset, not closed in good order")
+	}
+	ended := gotRST(9)
+	ended.Before = events.LastAck
+	if e := last(t, ended); !e.Harmless {
+		t.Error("both FINs are sent and all is acknowledged")
+	}
+	ended.UnackedBytes = 1
+	if e := last(t, ended); e.Harmless {
+		t.Error("output is lost")
+	}
+	if e := last(t, gotRST(9)); e.Harmless {
+		t.Error("in ESTABLISHED a RST is never harmless")
+	}
+}
+
+// The close of a socket that ended before tells why, if it is the same socket.
+func TestClosedAfterEnd(t *testing.T) {
+	end := func(errno int32, before events.State, stack ...string) events.Event {
+		return events.Event{Kind: events.KindDone, Sock: 1, Local: here, Remote: there, Before: before, After: events.Close, SockErr: errno, Stack: stack}
+	}
+	closing := events.Event{Kind: events.KindClose, MonoNS: uint64(time.Second), Sock: 1, Local: here, Remote: there, Before: events.Close, Flags: inTask}
+	disconnect := events.Event{Kind: events.KindDisconnect, Sock: 1, Local: here, Remote: there, Before: events.Established, Flags: inTask | events.SentRST, Syscall: "connect"}
+	for _, tt := range []struct {
+		first events.Event
+		want  events.Path
+	}{
+		{end(econnreset, events.Established), ClosedReset},
+		{end(etimedout, events.Established), ClosedTimeout},
+		{end(econnaborted, events.Established), ClosedAborted},
+		{end(econnrefused, events.SynSent), ClosedConnect},
+		{end(113, events.SynSent, "tcp_v4_err"), ClosedICMP},
+		{disconnect, ClosedDisconnected},
+	} {
+		if e := last(t, tt.first, closing); e.Path != tt.want || e.Earlier == nil || !strings.Contains(e.Cause, "ago") {
+			t.Errorf("%s: %s, want %s", e.Path, e.Cause, tt.want)
+		}
+		// The address of the socket is used again, with another port.
+		again := closing
+		again.Local = netip.AddrPortFrom(here.Addr(), 444)
+		if e := last(t, tt.first, again); e.Path != CloseSilentClosed || e.Earlier != nil {
+			t.Errorf("reused address: %s, earlier %+v", e.Path, e.Earlier)
+		}
+		// It is closed once: the next socket at this address is another.
+		if e := last(t, tt.first, closing, closing); e.Path != CloseSilentClosed {
+			t.Errorf("closed twice: %s", e.Path)
+		}
+	}
+}
+
+// A memory forgets the oldest, and never what was renewed since.
+func TestMemoryIsBounded(t *testing.T) {
+	m := newMemory[int](3)
+	for _, k := range []int{1, 2, 1, 3} { // the first 1 makes way for 3
+		m.put(k, &past{at: uint64(k)})
+	}
+	for k, want := range map[int]bool{1: true, 2: true, 3: true} {
+		if (m.get(k) != nil) != want {
+			t.Errorf("%d known: %v", k, !want)
+		}
+	}
+	m.put(4, &past{})
+	if m.get(2) != nil || m.get(1) == nil {
+		t.Error("not the oldest was forgotten")
+	}
+	m.forget(1)
+	if m.get(1) != nil {
+		t.Error("not forgotten")
+	}
+	for k := range 100 {
+		m.put(k, &past{})
+	}
+	if len(m.entries) != 3 || len(m.order) != 3 {
+		t.Errorf("%d entries, ring of %d", len(m.entries), len(m.order))
+	}
+}
+
+// A scan, answered with a RST for each port, forgets nothing but other answers.
+func TestScanForgetsNothing(t *testing.T) {
+	evs := []events.Event{closedBy(0)}
+	for i := range maxPast + maxAnswers {
+		probe := late(uint64(i))
+		probe.Remote, probe.SegmentFlags = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(i >> 16), byte(i >> 8)}), uint16(i)|1), thSYN
+		evs = append(evs, probe)
+	}
+	if e := last(t, append(evs, late(1<<40))...); e.Earlier == nil {
+		t.Error("the close was forgotten")
+	}
+}
