@@ -128,7 +128,11 @@ func doAccept(r *room, _ struct{}, args []string) (string, error) {
 	if err := r.poll(fd, unix.POLLIN); err != nil {
 		return "", err
 	}
-	child, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC)
+	var child int
+	err = uninterrupted(func() (err error) {
+		child, _, err = unix.Accept4(fd, unix.SOCK_CLOEXEC)
+		return err
+	})
 	if err != nil {
 		return "", err
 	}

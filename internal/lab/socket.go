@@ -157,7 +157,7 @@ func (r *room) connect(s *socket, port uint16, nonblock bool, fastopen string) e
 	if fastopen != "" {
 		err = unix.Sendto(fd, []byte(fastopen), unix.MSG_FASTOPEN|unix.MSG_NOSIGNAL, r.address(port))
 	} else {
-		err = unix.Connect(fd, r.address(port))
+		err = uninterrupted(func() error { return unix.Connect(fd, r.address(port)) })
 	}
 	if nonblock && err == unix.EINPROGRESS {
 		err = nil
@@ -168,4 +168,15 @@ func (r *room) connect(s *socket, port uint16, nonblock bool, fastopen string) e
 	r.note(s)
 	r.res.Sockets[s.name+".peer"] = r.res.Sockets[s.name].swap()
 	return err
+}
+
+// uninterrupted repeats a system call for as long as a signal ends it: the Go
+// runtime sends signals of its own, and on a socket with a timeout the kernel
+// does not restart the call. A connect(2) that is repeated goes on waiting.
+func uninterrupted(call func() error) error {
+	for {
+		if err := call(); err != unix.EINTR {
+			return err
+		}
+	}
 }
