@@ -28,6 +28,7 @@ func TestWireRandom(t *testing.T) {
 		t.Logf("%d acts in %v", load.acts.Load(), time.Since(begin).Round(time.Millisecond))
 		w.settle(tr)
 		w.close(t)
+		tr.finish(t)
 		m := w.match(tr)
 		t.Logf("wire witness, random, %s, seed %d: explained %s", tr.header.Attach, seed, m.score())
 		if !m.whole() {

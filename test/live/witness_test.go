@@ -200,8 +200,10 @@ func (w *witness) told(tr *tracer, of map[key]bool) string {
 }
 
 const (
-	// matchTime bounds the wait until both sides have told all.
-	matchTime = 5 * time.Second
+	// matchTime bounds the wait until both sides have told all. It is long
+	// because names of kernel functions are read at the first stack, which
+	// takes seconds on an emulated machine.
+	matchTime = 20 * time.Second
 	// quietTime is how long nothing may change then: longer than the probe
 	// takes to come by and than the classifier holds a verdict back.
 	quietTime = 100 * time.Millisecond
