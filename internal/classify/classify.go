@@ -17,8 +17,10 @@ import (
 const (
 	// afterthought is how long the second fact may take.
 	afterthought = 5 * time.Millisecond
-	// peersCall is how long the call may take that reset us, until it is told.
-	peersCall = 4 * afterthought
+	// itsEnd is how long after its RST a socket may end, peersCall how long the
+	// call may take that reset us, until it is told.
+	itsEnd    = 4 * afterthought
+	peersCall = 2 * itsEnd
 	// lingerSlack is what a close that waits under SO_LINGER may take beyond
 	// its time until the task has run again.
 	lingerSlack = 250 * time.Millisecond
@@ -88,7 +90,7 @@ func (c *Classifier) reset(ev *events.Event, emit func(*events.Ending)) {
 	case ev.Listener != 0:
 		c.conclude(ev, emit)
 	default:
-		c.hold(ev, afterthought, emit) // for the tcp_done that comes with it
+		c.hold(ev, itsEnd, emit) // for the tcp_done that comes with it
 	}
 }
 

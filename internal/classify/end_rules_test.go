@@ -73,6 +73,16 @@ func TestDisconnectByStates(t *testing.T) {
 	}
 }
 
+// The end of an MPTCP listener is not seen in fentry and kprobe mode, and what it
+// does to its connections names nobody.
+func TestChildOfUnseenListener(t *testing.T) {
+	e, _ := conclude(events.Event{Kind: events.KindReset, Before: events.Close, Flags: events.SentRST,
+		Stack: []string{"tcp_send_active_reset", "tcp_disconnect", "inet_csk_listen_stop", "mptcp_close"}})
+	if len(e) != 1 || e[0].Path != CloseRSTChild || e[0].Trigger != events.TriggerClose || e[0].Actor != nil {
+		t.Errorf("%+v", e)
+	}
+}
+
 func TestAbortVerdicts(t *testing.T) {
 	checkEnds(t, []endCase{
 		{"established", events.Event{Before: events.Established, Flags: events.SentRST}, AbortDiag},
@@ -205,7 +215,7 @@ func TestHeldEnds(t *testing.T) {
 		c, n := New(testHeader), 0
 		count := func(*events.Ending) { n++ }
 		c.Push(&ev, count)
-		patience := afterthought
+		patience := itsEnd
 		if ev.Kind == events.KindDone {
 			patience = peersCall
 		}

@@ -17,6 +17,9 @@ const (
 
 // trigger is what made the task do it, and for a signal, which.
 func (f *fact) trigger() (t events.Trigger, signal int) {
+	if stops, _ := f.calledBy("inet_csk_listen_stop"); stops && !f.sent(events.TaskContext) {
+		return events.TriggerClose, 0 // of an MPTCP listener, by a task that is not known
+	}
 	switch {
 	case !f.sent(events.TaskContext):
 		return events.TriggerSegment, 0
