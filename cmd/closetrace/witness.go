@@ -65,14 +65,20 @@ func (w *witness) endings(sc *lab.Scenario, res *lab.Result) []events.Ending {
 	return of
 }
 
-// facts are the events of a run.
+// facts are the events of a run. The end of a wait names its socket only.
 func (w *witness) facts(res *lab.Result) []events.Event {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var of []events.Event
+	sockets := map[uint64]bool{}
 	for _, ev := range w.raw {
-		if within(res, ev.Netns, ev.MonoNS) {
+		netns := ev.Netns
+		if ev.Kind == events.KindWaitOver && sockets[ev.Sock] {
+			netns = res.Netns
+		}
+		if within(res, netns, ev.MonoNS) {
 			of = append(of, ev)
+			sockets[ev.Sock] = true
 		}
 	}
 	return of
