@@ -55,9 +55,12 @@ var audited = []struct {
 // TcpOutRsts, too.
 const failed = "TCPAbortFailed"
 
-// cutShort: an open connection went to CLOSE without a FIN of this side.
+// cutShort: an open connection went to CLOSE without a FIN of this side. Of a
+// child of a listener that was closed unseen, the state before is not known, but
+// only an open one is reset.
 func cutShort(e *events.Ending) bool {
-	open := e.Before == events.Established || e.Before == events.CloseWait
+	open := e.Before == events.Established || e.Before == events.CloseWait ||
+		e.Path == "close.rst.accept-queue-child"
 	return open && !e.FIN && (e.RST || e.After == events.Close)
 }
 
