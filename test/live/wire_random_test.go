@@ -18,6 +18,7 @@ import (
 func TestWireRandom(t *testing.T) {
 	seed := wireSeed(t)
 	tr := trace(t, probe.Filter{})
+	tr.mayMiss = true
 	t.Logf("seed %d", seed)
 	inNetns(t, func(uint32) {
 		w, err := newWitness()
@@ -31,13 +32,26 @@ func TestWireRandom(t *testing.T) {
 		tr.finish(t)
 		m := w.match(tr)
 		t.Logf("wire witness, random, %s, seed %d: explained %s", tr.header.Attach, seed, m.score())
-		if !m.whole() {
+		if n := missable(tr); len(m.phantoms) > 0 || len(m.unexplained) > n {
 			t.Errorf("explained %v\n%s", m, w.told(tr, m.senders()))
+		} else if !m.whole() {
+			t.Logf("explained %v\nno more than the %d that may be missed", m, n)
 		}
 		if m.seen() < minActs {
 			t.Errorf("only %d segments with FIN or RST were seen", m.seen())
 		}
 	})
+}
+
+// missable is how many segments closetrace may have missed: as many as it says.
+// A program does not run where softirq comes in the middle of it, and of a
+// kprobe in the middle of any kprobe's, which kernels before 6.7 do not count.
+func missable(tr *tracer) int {
+	n := int(tr.losses.MissedProbes)
+	if tr.header.Attach == string(probe.Kprobe) {
+		n += 2
+	}
+	return n
 }
 
 func wireSeed(t *testing.T) uint64 {
