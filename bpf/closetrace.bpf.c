@@ -236,7 +236,8 @@ int fentry_tcp_v4_send_reset(u64 *ctx)
 SEC("kprobe/tcp_v4_send_reset")
 int kprobe_tcp_v4_send_reset(struct pt_regs *ctx)
 {
-	return on_send_reset(ctx, (const struct sock *)ARG1(ctx), (const struct sk_buff *)ARG2(ctx));
+	return on_send_reset(ctx, (const struct sock *)ARG1(ctx),
+			     (const struct sk_buff *)ARG2(ctx));
 }
 
 SEC("fentry/tcp_v6_send_reset")
@@ -248,7 +249,8 @@ int fentry_tcp_v6_send_reset(u64 *ctx)
 SEC("kprobe/tcp_v6_send_reset")
 int kprobe_tcp_v6_send_reset(struct pt_regs *ctx)
 {
-	return on_send_reset(ctx, (const struct sock *)ARG1(ctx), (const struct sk_buff *)ARG2(ctx));
+	return on_send_reset(ctx, (const struct sock *)ARG1(ctx),
+			     (const struct sk_buff *)ARG2(ctx));
 }
 
 /* The reason is the third argument from 6.10 on, the second from 7.2 on. The
