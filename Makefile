@@ -46,9 +46,9 @@ lint: ## vet, staticcheck, gofmt, clang-format, module file
 unit: ## unit and replay tests, with the race detector
 	$(GO) test -race $$($(GO) list ./... | grep -v /test/live)
 
-live: ## live tests on this kernel, with the race detector
+live: build ## live tests on this kernel, with the race detector
 	$(GO) test -race -c -o bin/live.test ./test/live
-	$(SUDO) env CLOSETRACE_LIVE=1 bin/live.test -test.v -test.timeout 10m
+	$(SUDO) env CLOSETRACE_LIVE=1 PATH="$(CURDIR):$$PATH" bin/live.test -test.v -test.timeout 20m
 
 lab-live: build ## the lab on this kernel
 	$(SUDO) ./closetrace lab
