@@ -21,6 +21,7 @@ type matching struct {
 	explained   int
 	unexplained []segment
 	phantoms    []claim
+	unseen      int // left out by excuse
 }
 
 // claim is what an ending tells of the wire: that a FIN or a RST left.
@@ -45,7 +46,23 @@ func (m matching) add(n matching) matching {
 		m.explained + n.explained,
 		append(m.unexplained, n.unexplained...),
 		append(m.phantoms, n.phantoms...),
+		m.unseen + n.unseen,
 	}
+}
+
+// excuse leaves out what is not explained and was sent in reply: not every
+// tracer sees that.
+func (m matching) excuse() matching {
+	var left []segment
+	for _, s := range m.unexplained {
+		if s.inReply() {
+			m.unseen++
+		} else {
+			left = append(left, s)
+		}
+	}
+	m.unexplained = left
+	return m
 }
 
 // score is "explained/seen", and what is told without being on the wire.
@@ -53,6 +70,9 @@ func (m matching) score() string {
 	score := fmt.Sprintf("%d/%d", m.explained, m.seen())
 	if n := len(m.phantoms); n > 0 {
 		score += fmt.Sprintf(", %d told and not on the wire", n)
+	}
+	if m.unseen > 0 {
+		score += fmt.Sprintf(", and %d RSTs in reply, which this kernel's tracepoint does not tell", m.unseen)
 	}
 	return score
 }
@@ -117,8 +137,14 @@ func match(segments []segment, endings []events.Ending) matching {
 			claims[at] = append(claims[at], claim{e, flagRST, false})
 		}
 	}
+	for _, of := range claims {
+		slices.SortStableFunc(of, func(a, b claim) int { return cmp.Compare(a.ending.MonoNS, b.ending.MonoNS) })
+	}
+	segments = once(segments)
+	// Those in reply come last: if any has no ending, it is one of them.
+	slices.SortStableFunc(segments, func(a, b segment) int { return cmp.Compare(rank(a), rank(b)) })
 	var m matching
-	for _, s := range once(segments) {
+	for _, s := range segments {
 		at := stream{s.sender(), s.flags & (flagFIN | flagRST)}
 		i := explainer(s, claims[at])
 		if i < 0 {
@@ -139,9 +165,15 @@ func match(segments []segment, endings []events.Ending) matching {
 	return m
 }
 
-// explainer picks the claim that a segment goes with, or -1. All claims up to
-// its time are free to later segments, too, so any choice explains as many; to
-// prefer one that must have a segment leaves the fewest without.
+func rank(s segment) int {
+	if s.inReply() {
+		return 1
+	}
+	return 0
+}
+
+// explainer picks the claim that a segment goes with, or -1: the latest, which
+// leaves most to earlier segments, and rather one that must have a segment.
 func explainer(s segment, claims []claim) int {
 	best := -1
 	for i, c := range claims {
@@ -236,10 +268,14 @@ func TestMatch(t *testing.T) {
 		{"FIN queued, not sent", nil, []events.Ending{ending(1, unsent)}, 0, 0, 0},
 		{"FIN queued, sent later", []segment{at(900, flagFIN, 7)}, []events.Ending{ending(1, unsent)}, 1, 1, 0},
 		{"FIN pushed what was unsent", nil, []events.Ending{ending(1, pushed)}, 0, 0, 1},
+		{"a reply inside a call that is not told", []segment{at(2, flagRST, 7), at(3, flagRST|flagACK, 7)}, []events.Ending{ending(1, rst)}, 1, 2, 0},
 		{"the sure one is preferred", []segment{at(9, flagFIN, 7)}, []events.Ending{ending(1, fin), ending(2, unsent)}, 1, 1, 0},
 		{"the sure one, after", []segment{at(9, flagFIN, 7)}, []events.Ending{ending(1, unsent), ending(2, fin)}, 1, 1, 0},
 	} {
 		m := match(tt.segments, tt.endings)
+		if excused := m.excuse(); len(excused.unexplained)+excused.unseen != len(m.unexplained) {
+			t.Errorf("%s: %v became %v", tt.name, m, excused)
+		}
 		if m.explained != tt.explained || m.seen() != tt.seen || len(m.phantoms) != tt.no {
 			t.Errorf("%s: %v", tt.name, m)
 		}

@@ -42,6 +42,12 @@ func (s segment) finSeq() uint32 {
 	return seq
 }
 
+// inReply tells a RST in answer to a segment: it takes its sequence number from
+// there and has no ACK, or there was no number to take.
+func (s segment) inReply() bool {
+	return s.flags&flagRST != 0 && (s.flags&flagACK == 0 || s.seq == 0)
+}
+
 func (s segment) String() string {
 	var flags []string
 	for flag, name := range map[uint8]string{flagFIN: "FIN", flagSYN: "SYN", flagRST: "RST", flagACK: "ACK"} {

@@ -11,9 +11,11 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/probe"
 )
 
 // witness records the segments with FIN or RST that a network namespace sends,
@@ -178,7 +180,27 @@ func (w *witness) endings(tr *tracer) []events.Ending {
 	return of
 }
 
-func (w *witness) match(tr *tracer) matching { return match(w.soFar(), w.endings(tr)) }
+func (w *witness) match(tr *tracer) matching {
+	m := match(w.soFar(), w.endings(tr))
+	if tr.blindToReplies() {
+		return m.excuse()
+	}
+	return m
+}
+
+// blindToReplies: before Linux 6.10, which brought the reasons of resets, the
+// tracepoint leaves out those in reply to segments of no full socket.
+func (tr *tracer) blindToReplies() bool {
+	if tr.header.Attach != string(probe.Tracepoint) {
+		return false
+	}
+	spec, err := btf.LoadKernelSpec()
+	if err != nil {
+		return false
+	}
+	_, err = spec.AnyTypeByName("sk_rst_reason")
+	return err != nil
+}
 
 // told is all that was seen of some connections, or of all if these are nil,
 // on the wire and by closetrace.
