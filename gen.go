@@ -15,7 +15,9 @@
 //	internal/kernel    facts about the running kernel
 //	internal/classify  which path, and why: one rule table
 //	internal/record    a stream of events as a file, both directions
+//	internal/filter    what somebody wants to see of it
 //	internal/sink      where endings go: table, JSON lines, summary
+//	internal/explain   each path in plain words
 //	internal/lab       provokes every path with real sockets
 //	cmd/closetrace     the commands; wires the rooms
 //	test/              live tests and real kernels in microVMs

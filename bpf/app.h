@@ -22,4 +22,100 @@ static __always_inline int on_stream_error(const struct sock *sk, u32 flags, s32
 	return alone(sk, &fact);
 }
 
+/* tcp_socket_of: the TCP socket that a file stands for, or NULL. */
+static __always_inline const struct sock *tcp_socket_of(const struct file *file)
+{
+	const struct socket *socket;
+	const struct sock *sk;
+	u16 family;
+
+	if ((BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return NULL;
+	socket = BPF_CORE_READ(file, private_data);
+	sk = BPF_CORE_READ(socket, sk);
+	if (!sk || !is_tcp(sk) || BPF_CORE_READ(sk, sk_type) != SOCK_STREAM)
+		return NULL;
+	family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	return family == AF_INET || family == AF_INET6 ? sk : NULL;
+}
+
+/* on_descriptor_closed: a task lets go of a descriptor, and the file has other
+ * references: no tcp_close comes of it. A process that ends lets go of all. */
+static __always_inline int on_descriptor_closed(const struct file *file)
+{
+	const struct task_struct *task = (const void *)bpf_get_current_task();
+	const struct sock *sk;
+	struct event *e;
+	s64 left;
+
+	if (BPF_CORE_READ(task, flags) & PF_EXITING)
+		return 0;
+	left = file_references(file) - 1;
+	if (left <= 0)
+		return 0;
+	sk = tcp_socket_of(file);
+	if (!sk || !wanted(sk, true))
+		return 0;
+	e = new_event(EVENT_SHARED);
+	if (!e)
+		return 0;
+	e->flags = TASK_CONTEXT;
+	capture_task(e);
+	capture_socket(e, sk);
+	capture_owner(e, sk);
+	e->result = left;
+	send(e);
+	return 0;
+}
+
+/* on_sys_enter: close(2) is about to take a descriptor out of the table. */
+static __always_inline int on_sys_enter(u64 number)
+{
+	const struct task_struct *task;
+	struct file **table, *file = NULL;
+	const struct fdtable *fdt;
+	struct user_call call;
+
+	if (!is_close(number, false) && !is_close(number, true))
+		return 0;
+	call = current_user_call();
+	if (!is_close(number, call.compat))
+		return 0;
+	task = (const void *)bpf_get_current_task();
+	fdt = BPF_CORE_READ(task, files, fdt);
+	if (call.arg1 >= BPF_CORE_READ(fdt, max_fds))
+		return 0;
+	table = BPF_CORE_READ(fdt, fd);
+	bpf_probe_read_kernel(&file, sizeof(file), &table[call.arg1]);
+	return file ? on_descriptor_closed(file) : 0;
+}
+
+/* How many of the descriptors in a message are looked at; it holds 253 at most. */
+#define SCM_LOOKED_AT 32
+
+/* on_scm_destroy: a message with descriptors goes away. Where a descriptor is
+ * the last one, tcp_close comes of it. */
+static __always_inline int on_scm_destroy(const struct scm_cookie *scm)
+{
+	const struct scm_fp_list *list = BPF_CORE_READ(scm, fp);
+	u8 yes = 1;
+
+	if (!list)
+		return 0;
+	for (int i = 0; i < SCM_LOOKED_AT && i < BPF_CORE_READ(list, count); i++) {
+		const struct file *file = NULL;
+		u64 sk;
+
+		bpf_probe_read_kernel(&file, sizeof(file),
+				      (const void *)list + bpf_core_field_offset(list->fp) +
+					      i * sizeof(file));
+		if (!file || file_references(file) != 1)
+			continue;
+		sk = (u64)tcp_socket_of(file);
+		if (sk && !bpf_map_update_elem(&scm_dropped, &sk, &yes, BPF_ANY))
+			__sync_fetch_and_add(&scm_drops, 1);
+	}
+	return 0;
+}
+
 #endif

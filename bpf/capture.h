@@ -204,12 +204,23 @@ static __always_inline void send(struct event *e)
 /* end_call: the call is over; now: the time of its return, 0 if not seen. */
 static __always_inline void end_call(struct call *call, u64 now)
 {
+	if (!by_tracepoints)
+		count(COUNT_ENDED);
 	if (now) {
 		call->event.duration_ns = now - call->event.time_ns;
 		call->event.waited_jiffies = bpf_jiffies64() - call->began_jiffies;
 	}
 	submit(&call->event);
 	call->sk = 0;
+}
+
+/* take_scm_drop tells once that a descriptor in flight was the last of sk. */
+static __always_inline u32 take_scm_drop(u64 sk)
+{
+	if (bpf_map_delete_elem(&scm_dropped, &sk))
+		return 0;
+	__sync_fetch_and_add(&scm_drops, -1);
+	return SCM_RIGHTS_DROPPED;
 }
 
 /* begin_captured: begin_call, with who and what. NULL: filtered, or no memory.
@@ -225,6 +236,8 @@ static __noinline struct call *begin_captured(const struct sock *sk, u8 kind)
 		return NULL;
 	capture_task(&call->event);
 	capture_socket(&call->event, sk);
+	if (kind == EVENT_CLOSE && scm_drops)
+		call->event.flags |= take_scm_drop((u64)sk);
 	return call;
 }
 

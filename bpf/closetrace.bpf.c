@@ -225,6 +225,53 @@ int kprobe_sk_stream_error(struct pt_regs *ctx)
 	return on_stream_error((const struct sock *)ARG1(ctx), ARG2(ctx), ARG3(ctx));
 }
 
+/* A close(2) that closes nothing, where asked for. From 6.6 on close(2) calls
+ * filp_flush and not filp_close. Tracepoint mode looks at the system call. */
+
+SEC("fentry/filp_flush")
+int fentry_filp_flush(u64 *ctx)
+{
+	return on_descriptor_closed((const struct file *)ctx[0]);
+}
+
+SEC("kprobe/filp_flush")
+int kprobe_filp_flush(struct pt_regs *ctx)
+{
+	return on_descriptor_closed((const struct file *)ARG1(ctx));
+}
+
+SEC("fentry/filp_close")
+int fentry_filp_close(u64 *ctx)
+{
+	return on_descriptor_closed((const struct file *)ctx[0]);
+}
+
+SEC("kprobe/filp_close")
+int kprobe_filp_close(struct pt_regs *ctx)
+{
+	return on_descriptor_closed((const struct file *)ARG1(ctx));
+}
+
+SEC("raw_tp/sys_enter")
+int tracepoint_sys_enter(u64 *ctx)
+{
+	return on_sys_enter(ctx[1]);
+}
+
+/* A message with descriptors (SCM_RIGHTS) goes away. */
+
+SEC("fentry/__scm_destroy")
+int fentry_scm_destroy(u64 *ctx)
+{
+	return on_scm_destroy((const struct scm_cookie *)ctx[0]);
+}
+
+SEC("kprobe/__scm_destroy")
+int kprobe_scm_destroy(struct pt_regs *ctx)
+{
+	return on_scm_destroy((const struct scm_cookie *)ARG1(ctx));
+}
+
 /* Before 6.10 the tracepoint below leaves out replies to nobody's socket. */
 
 SEC("fentry/tcp_v4_send_reset")

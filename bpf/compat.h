@@ -35,6 +35,18 @@ static __always_inline bool file_is_dying(const struct file *file)
 	return BPF_CORE_READ(old, f_count.counter) == 0;
 }
 
+/* file_references: descriptors, and calls in progress that hold the file.
+ * file_ref_t counts from 0 for one. */
+static __always_inline s64 file_references(const struct file *file)
+{
+	const struct file___f_count *old = (const void *)file;
+	const struct file___f_ref *new = (const void *)file;
+
+	if (bpf_core_field_exists(new->f_ref))
+		return (s64)BPF_CORE_READ(new, f_ref.refcnt.counter) + 1;
+	return BPF_CORE_READ(old, f_count.counter);
+}
+
 /* The reference count of a namespace: net.count until 5.10, ns_common.count
  * from 5.11, ns_common.__ns_ref from 6.18. */
 struct net___count {
@@ -76,16 +88,19 @@ static __always_inline bool is_mptcp_subflow(const struct sock *sk)
 }
 
 /* The registers that user mode had, from which the system call is read:
- * bpf_task_pt_regs is in 5.15. */
+ * bpf_task_pt_regs is in 5.15. Before, they are looked up where it finds them,
+ * at the top of the kernel stack: task_pt_regs() of asm/processor.h. */
 enum bpf_func_id___pt_regs {
 	BPF_FUNC_task_pt_regs___pt_regs = 175,
 };
+
+#define THREAD_SIZE (16 << 10) /* x86-64, and arm64 with pages of 4 KB */
 
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs___user {
 	unsigned long orig_ax;
 	u16 cs;
-	unsigned long si;
+	unsigned long di, si, bx, cx;
 } __attribute__((preserve_access_index));
 #define USER32_CS 0x23 /* __USER32_CS */
 #else
@@ -97,32 +112,50 @@ struct pt_regs___user {
 #define MODE32_BIT 0x10 /* PSR_MODE32_BIT */
 #endif
 
+static __always_inline const struct pt_regs___user *user_registers(void)
+{
+	const struct task_struct *task;
+
+	if (bpf_core_enum_value_exists(enum bpf_func_id___pt_regs, BPF_FUNC_task_pt_regs___pt_regs))
+		return (const void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	task = (const void *)bpf_get_current_task();
+	return BPF_CORE_READ(task, stack) + THREAD_SIZE - bpf_core_type_size(struct pt_regs___user);
+}
+
 struct user_call {
 	s32 number; /* of the system call; -1: none or unknown */
 	u32 compat; /* by the 32-bit table */
-	u32 arg2;
+	u32 arg1, arg2;
 };
 
 /* current_user_call: the system call that the current task is in. */
 static __always_inline struct user_call current_user_call(void)
 {
 	struct user_call call = { .number = -1 };
-	const struct pt_regs___user *regs;
+	const struct pt_regs___user *regs = user_registers();
 
-	if (!bpf_core_enum_value_exists(enum bpf_func_id___pt_regs,
-					BPF_FUNC_task_pt_regs___pt_regs))
-		return call;
-	regs = (const void *)bpf_task_pt_regs(bpf_get_current_task_btf());
 #if defined(__TARGET_ARCH_x86)
 	call.number = (s32)BPF_CORE_READ(regs, orig_ax);
 	call.compat = BPF_CORE_READ(regs, cs) == USER32_CS;
-	call.arg2 = (u32)BPF_CORE_READ(regs, si);
+	call.arg1 = (u32)(call.compat ? BPF_CORE_READ(regs, bx) : BPF_CORE_READ(regs, di));
+	call.arg2 = (u32)(call.compat ? BPF_CORE_READ(regs, cx) : BPF_CORE_READ(regs, si));
 #else
 	call.number = BPF_CORE_READ(regs, syscallno);
 	call.compat = BPF_CORE_READ(regs, pstate) & MODE32_BIT;
+	call.arg1 = (u32)BPF_CORE_READ(regs, regs[0]);
 	call.arg2 = (u32)BPF_CORE_READ(regs, regs[1]);
 #endif
 	return call;
+}
+
+/* is_close: the number is that of close(2) in one of the two tables. */
+static __always_inline bool is_close(u64 number, bool compat)
+{
+#if defined(__TARGET_ARCH_x86)
+	return number == (compat ? 6 : 3);
+#else
+	return number == (compat ? 6 : 57);
+#endif
 }
 
 /* in_connect: the current task is in connect(2). */

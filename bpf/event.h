@@ -22,6 +22,7 @@ enum event_kind {
 	EVENT_DONE = 9,	      /* tcp_done by a segment or a timer, with an error pending */
 	EVENT_PEER_FIN = 10,  /* tcp_fin: a FIN was received */
 	EVENT_EPIPE = 11,     /* sk_stream_error: a write failed with EPIPE */
+	EVENT_SHARED = 12,    /* a descriptor was closed, its file has other references */
 };
 
 /* Yes-or-no facts. Kept equal to events.Flags by a test in internal/probe. */
@@ -45,6 +46,7 @@ enum event_flag {
 	UNDER_LOCK = 1 << 16,
 	REACHED_TCP = 1 << 17,
 	RETURN_UNSEEN = 1 << 18,
+	SCM_RIGHTS_DROPPED = 1 << 19,
 };
 
 /*
@@ -80,7 +82,7 @@ struct event {
 	u32 unsent_left;   /* now: write_seq - snd_nxt; foretold where no return is seen */
 	s32 linger2;	   /* call: tcp_sock.linger2, jiffies */
 	s32 sk_err;	   /* call: sock.sk_err */
-	s32 result;	   /* shutdown(2): return value */
+	s32 result;	   /* shutdown(2): return value; shared: references left */
 	u32 kernel_reason; /* enum sk_rst_reason, 0: none */
 	s32 signal;	   /* EVENT_WAIT_OVER: what interrupted the wait */
 

@@ -34,8 +34,11 @@ typedef u32 __wsum;
 #define BPF_MAP_TYPE_HASH 1
 #define BPF_MAP_TYPE_PERCPU_ARRAY 6
 #define BPF_MAP_TYPE_STACK_TRACE 7
+#define BPF_MAP_TYPE_LRU_HASH 9
 #define BPF_MAP_TYPE_RINGBUF 27
 #define BPF_MAP_TYPE_TASK_STORAGE 29
+#define BPF_ANY 0
+#define BPF_NOEXIST 1
 #define BPF_F_NO_PREALLOC 1
 #define BPF_F_REUSE_STACKID (1 << 10)
 #define BPF_LOCAL_STORAGE_GET_F_CREATE 1
@@ -65,7 +68,11 @@ enum {
 
 #define RCV_SHUTDOWN 1 /* include/net/sock.h */
 #define SEND_SHUTDOWN 2
-#define PF_KTHREAD 0x00200000 /* include/linux/sched.h */
+#define SOCK_STREAM 1
+#define PF_EXITING 0x00000004 /* include/linux/sched.h */
+#define PF_KTHREAD 0x00200000
+#define S_IFMT 0170000 /* include/uapi/linux/stat.h */
+#define S_IFSOCK 0140000
 
 /*
  * Registers at a kprobe: the layout is the context of the program and is not
@@ -146,11 +153,31 @@ typedef struct {
 } __kernel_type socket_lock_t;
 
 struct inode {
+	u16 i_mode;
 	unsigned long i_ino;
 } __kernel_type;
 
 struct file {
 	struct inode *f_inode;
+	void *private_data;
+} __kernel_type;
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+} __kernel_type;
+
+struct files_struct {
+	struct fdtable *fdt;
+} __kernel_type;
+
+struct scm_fp_list {
+	short count;
+	struct file *fp[1];
+} __kernel_type;
+
+struct scm_cookie {
+	struct scm_fp_list *fp;
 } __kernel_type;
 
 typedef struct {
@@ -169,6 +196,7 @@ struct sock {
 	int sk_err;
 	u32 sk_ack_backlog;
 	u16 sk_protocol;
+	u16 sk_type;
 	u8 sk_shutdown;
 	u8 sk_kern_sock : 1;
 	kuid_t sk_uid;
@@ -222,8 +250,10 @@ struct tcp_sock {
 } __kernel_type;
 
 struct task_struct {
+	void *stack;
 	unsigned int flags;
 	int exit_code;
+	struct files_struct *files;
 } __kernel_type;
 
 struct net_device {

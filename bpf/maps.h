@@ -8,6 +8,7 @@ const volatile u8 reset_reason_arg = 0;	  /* tcp_send_active_reset: 2, 3; 0 none
 const volatile u8 trace_reset_reason = 0; /* tcp:tcp_send_reset has a third argument */
 const volatile u8 has_tcp_close = 0;	  /* a program sits on tcp_close */
 const volatile u8 has_inet_shutdown = 0;  /* programs sit on inet_shutdown */
+const volatile u8 has_task_storage = 0;	  /* map `calls` is task storage */
 const volatile u8 by_tracepoints = 0;	  /* none of these: tracepoint mode */
 const volatile u32 wakeup_bytes = 0;	  /* wake the reader from this fill on */
 
@@ -41,7 +42,9 @@ struct {
 enum counter {
 	COUNT_LOST,	  /* records that found the ring buffer full */
 	COUNT_SUPPRESSED, /* resets in reply beyond REPLIES_A_TICK */
-	COUNT_UNFINISHED, /* calls whose return was never seen, or no memory to follow them */
+	COUNT_NO_MEMORY,  /* calls that there was no memory to follow */
+	COUNT_BEGUN,	  /* calls followed; not in tracepoint mode */
+	COUNT_ENDED,	  /* of these, those whose return was seen */
 	COUNTERS,
 };
 
@@ -70,13 +73,26 @@ struct call {
 	u8 pad[3];
 };
 
-/* One a task, made at its first close, freed by the kernel when it ends. */
+/* One a task, made at its first close, freed by the kernel when it ends. Before
+ * 5.11 tracing programs have no task storage: internal/probe then makes it an
+ * LRU hash by thread id. */
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, u32);
 	__type(value, struct call);
 } calls SEC(".maps");
+
+/* Sockets whose last descriptor was in a message that went away, until their
+ * tcp_close. scm_drops says how many, so that other closes need not look. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, u64);
+	__type(value, u8);
+} scm_dropped SEC(".maps");
+
+u32 scm_drops = 0;
 
 /* A scan or a SYN flood makes the kernel answer with resets at the rate of the
  * attacker. Those to nobody's socket are reported up to a rate, per CPU. */
@@ -106,18 +122,36 @@ struct {
 	__uint(value_size, STACK_DEPTH * sizeof(u64));
 } stacks SEC(".maps");
 
+/* count is atomic, because softirq, or another task, may come in between. */
 static __always_inline void count(enum counter counter)
 {
 	u64 *n = bpf_map_lookup_elem(&counters, &counter);
 
 	if (n)
-		*n += 1;
+		__sync_fetch_and_add(n, 1);
+}
+
+const struct call no_call = {};
+
+/* call_of_task: what `calls` holds for the current task, made if it is asked
+ * for, or NULL. */
+static __always_inline struct call *call_of_task(bool make)
+{
+	u32 tid;
+
+	if (has_task_storage)
+		return bpf_task_storage_get(&calls, bpf_get_current_task_btf(), NULL,
+					    make ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+	tid = (u32)bpf_get_current_pid_tgid();
+	if (make)
+		bpf_map_update_elem(&calls, &tid, &no_call, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&calls, &tid);
 }
 
 /* open_call: the call that the current task is in on any socket, or NULL. */
 static __always_inline struct call *open_call(void)
 {
-	struct call *call = bpf_task_storage_get(&calls, bpf_get_current_task_btf(), NULL, 0);
+	struct call *call = call_of_task(false);
 
 	return call && call->sk ? call : NULL;
 }
@@ -125,15 +159,14 @@ static __always_inline struct call *open_call(void)
 /* begin_call: a new call of the current task on sk; NULL if there is no memory. */
 static __always_inline struct call *begin_call(const struct sock *sk, u8 kind)
 {
-	struct call *call = bpf_task_storage_get(&calls, bpf_get_current_task_btf(), NULL,
-						 BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct call *call = call_of_task(true);
 
 	if (!call) {
-		count(COUNT_UNFINISHED);
+		count(COUNT_NO_MEMORY);
 		return NULL;
 	}
-	if (call->sk && !call->reported)
-		count(COUNT_UNFINISHED);
+	if (!by_tracepoints)
+		count(COUNT_BEGUN);
 	__builtin_memset(call, 0, sizeof(*call));
 	call->sk = (u64)sk;
 	call->began_jiffies = bpf_jiffies64();

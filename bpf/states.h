@@ -51,14 +51,18 @@ static __always_inline bool linger_wait_over(const struct sock *sk, u8 old, u8 n
 	       BPF_CORE_READ(sk, sk_lingertime);
 }
 
-static __always_inline void report_wait_over(const struct sock *sk, s32 signal)
+/* report_wait_over: the wait is over by a change of state, or by a signal (new: 0). */
+static __always_inline void report_wait_over(const struct sock *sk, u8 new, s32 signal)
 {
+	const struct tcp_sock *tp = (const void *)sk;
 	struct event *e = new_event(EVENT_WAIT_OVER);
 
 	if (!e)
 		return;
 	e->sock = (u64)sk;
 	e->signal = signal;
+	e->after = new;
+	e->output_left = BPF_CORE_READ(tp, write_seq) - BPF_CORE_READ(tp, snd_una);
 	send(e);
 }
 
@@ -188,7 +192,7 @@ static __always_inline void state_in_call(struct call *call, const struct sock *
 {
 	if (call->waiting && !awaits_fin_ack(new)) {
 		call->waiting = 0;
-		report_wait_over(sk, 0);
+		report_wait_over(sk, new, 0);
 	}
 	if (!call->reported)
 		call->event.after = new;
@@ -206,7 +210,7 @@ static __always_inline int state_by_softirq(void *ctx, struct call *call, const 
 		return 0;
 	}
 	if (linger_wait_over(sk, old, new))
-		report_wait_over(sk, 0);
+		report_wait_over(sk, new, 0);
 	if (moves_to_fin(old, new))
 		return fin_alone(sk); /* a shutdown that was deferred, or MPTCP */
 	return new == TCP_CLOSE &&old != TCP_CLOSE ? done(ctx, sk, old) : 0;
@@ -281,7 +285,7 @@ static __always_inline int on_signal(s32 signal)
 	if (!call || !call->waiting)
 		return 0;
 	call->waiting = 0;
-	report_wait_over((const struct sock *)call->sk, signal);
+	report_wait_over((const struct sock *)call->sk, 0, signal);
 	return 0;
 }
 

@@ -76,6 +76,8 @@ const (
 	TriggerSegment       Trigger = "segment"        // an incoming segment
 	TriggerWrite         Trigger = "write"          // write(2), send(2) and their like
 	TriggerTimer         Trigger = "timer"          // a timer of the kernel
+	TriggerSCMRights     Trigger = "scm-rights"     // the last descriptor was in a message that went away
+	TriggerNetns         Trigger = "netns"          // the network namespace is torn down
 	TriggerNetlink       Trigger = "netlink"        // sock_diag, as by ss -K
 )
 
@@ -107,6 +109,8 @@ type Evidence struct {
 	UserTimeout     time.Duration
 	Probes          uint32 // keepalive or window probes unanswered
 	Retransmits     uint32 // retransmission timeouts in a row
+	References      uint32 // descriptors and calls in progress that still hold the socket
+	OtherHolders    uint32 // processes beside the owner that do
 	SIGPIPE         bool   // the kernel raised SIGPIPE
 	MPTCP           bool   // an MPTCP subflow
 }

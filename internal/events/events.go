@@ -41,12 +41,17 @@ const (
 	KindPeerFIN
 	// KindEPIPE is a write that failed with EPIPE, in sk_stream_error.
 	KindEPIPE
+	// KindShared is a descriptor that was closed while the socket's file had
+	// other references (filp_flush, filp_close before Linux 6.6, sys_enter of
+	// close(2) in tracepoint mode): no tcp_close comes of it.
+	KindShared
 )
 
 var kindNames = names[Kind]{
 	KindClose: "close", KindShutdown: "shutdown", KindFIN: "fin",
 	KindReset: "reset", KindReply: "reply", KindWaitOver: "wait-over",
 	KindDisconnect: "disconnect", KindAbort: "abort", KindDone: "done", KindPeerFIN: "peer-fin", KindEPIPE: "epipe",
+	KindShared: "shared",
 }
 
 // State is a TCP socket state as the kernel numbers it in
@@ -126,12 +131,15 @@ const (
 	// ReturnUnseen: the event was made from state changes alone; the return
 	// of the call, and what happened right before it, was not seen.
 	ReturnUnseen
+	// SCMRightsDropped: the last descriptor was in a message (SCM_RIGHTS) that
+	// went away.
+	SCMRightsDropped
 )
 
 var flagNames = []string{
 	"fin", "rst", "disconnect", "linger", "repair", "peer-fin", "orphan", "keepalive",
 	"mptcp", "kernel-socket", "ulp", "netns-gone", "task-context", "file-closing",
-	"compat-syscall", "in-reported-call", "under-lock", "reached-tcp", "return-unseen",
+	"compat-syscall", "in-reported-call", "under-lock", "reached-tcp", "return-unseen", "scm-rights-dropped",
 }
 
 // Has tells whether all of f are set.
@@ -204,6 +212,12 @@ type Event struct {
 	Owner        *Task    `json:"owner,omitempty"`         // the process that holds the socket, where looked up
 	Stack        []string `json:"stack,omitempty"`         // kernel functions, innermost first, where taken
 
+	References uint32 `json:"references,omitempty"` // shared: descriptors and calls in progress that still hold the file
+	// Searched: /proc was searched after the event for who holds the socket.
+	// Owner is one of them, OtherHolders how many more processes do.
+	Searched     bool   `json:"searched,omitempty"`
+	OtherHolders uint32 `json:"other_holders,omitempty"`
+
 	Signal int32 `json:"signal,omitempty"` // KindWaitOver: the signal that interrupted it
 
 	Children        uint32 `json:"children,omitempty"`         // listener: sk_ack_backlog before the call
@@ -222,4 +236,7 @@ type Header struct {
 	HZ      uint64   `json:"hz"`                // jiffies per second
 	// WallOffsetNS added to a MonoNS gives nanoseconds since the Unix epoch.
 	WallOffsetNS int64 `json:"wall_offset_ns"`
+	// AuditNetns is the network namespace whose counters the run was compared
+	// with, where it was.
+	AuditNetns uint32 `json:"audit_netns,omitempty"`
 }

@@ -47,14 +47,19 @@ func (e *Ending) AppendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// appendStates leaves the states out where there is no socket.
+// appendStates leaves out the states where there is no socket, and the one
+// before where it was not seen.
 func (e *Ending) appendStates(b []byte) []byte {
 	if e.Before == StateUnknown && e.After == StateUnknown {
 		return b
 	}
-	b = append(b, `,"state":{"before":"`...)
-	b = append(b, e.Before.String()...)
-	b = append(b, `","after":"`...)
+	b = append(b, `,"state":{`...)
+	if e.Before != StateUnknown {
+		b = append(b, `"before":"`...)
+		b = append(b, e.Before.String()...)
+		b = append(b, `",`...)
+	}
+	b = append(b, `"after":"`...)
 	b = append(b, e.After.String()...)
 	return append(b, `"}`...)
 }
@@ -89,6 +94,8 @@ func (v *Evidence) appendJSON(b []byte) []byte {
 	b = appendNonZero(b, "user_timeout_ms", uint64(v.UserTimeout.Milliseconds()))
 	b = appendNonZero(b, "probes", uint64(v.Probes))
 	b = appendNonZero(b, "retransmits", uint64(v.Retransmits))
+	b = appendNonZero(b, "references", uint64(v.References))
+	b = appendNonZero(b, "other_holders", uint64(v.OtherHolders))
 	if v.SIGPIPE {
 		b = appendBool(b, "sigpipe", true)
 	}

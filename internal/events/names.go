@@ -2,17 +2,21 @@ package events
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
 // names is a table from small numbers to words, with "" for holes.
 type names[T ~uint8] []string
 
+// unnamed stands before the number of what has no name.
+const unnamed = "unknown-"
+
 func (n names[T]) name(v T) string {
 	if int(v) < len(n) && n[v] != "" {
 		return n[v]
 	}
-	return fmt.Sprintf("unknown-%d", uint8(v))
+	return unnamed + strconv.Itoa(int(v))
 }
 
 func (n names[T]) parse(text []byte, what string) (T, error) {
@@ -24,6 +28,10 @@ func (n names[T]) parse(text []byte, what string) (T, error) {
 	var none T
 	if len(text) == 0 {
 		return none, nil
+	}
+	if number, ok := strings.CutPrefix(string(text), unnamed); ok {
+		v, err := strconv.ParseUint(number, 10, 8)
+		return T(v), err
 	}
 	return none, fmt.Errorf("unknown %s %q", what, text)
 }

@@ -31,8 +31,10 @@ type bpfCounter uint32
 const (
 	bpfCounterCOUNT_LOST       bpfCounter = 0
 	bpfCounterCOUNT_SUPPRESSED bpfCounter = 1
-	bpfCounterCOUNT_UNFINISHED bpfCounter = 2
-	bpfCounterCOUNTERS         bpfCounter = 3
+	bpfCounterCOUNT_NO_MEMORY  bpfCounter = 2
+	bpfCounterCOUNT_BEGUN      bpfCounter = 3
+	bpfCounterCOUNT_ENDED      bpfCounter = 4
+	bpfCounterCOUNTERS         bpfCounter = 5
 )
 
 type bpfEvent struct {
@@ -122,8 +124,12 @@ const (
 	bpfMapFilterValues              = "filter_values"
 	bpfMapReplyRates                = "reply_rates"
 	bpfMapRing                      = "ring"
+	bpfMapScmDropped                = "scm_dropped"
 	bpfMapStacks                    = "stacks"
+	bpfProgFentryFilpClose          = "fentry_filp_close"
+	bpfProgFentryFilpFlush          = "fentry_filp_flush"
 	bpfProgFentryInetShutdown       = "fentry_inet_shutdown"
+	bpfProgFentryScmDestroy         = "fentry_scm_destroy"
 	bpfProgFentrySkStreamError      = "fentry_sk_stream_error"
 	bpfProgFentryTcpAbort           = "fentry_tcp_abort"
 	bpfProgFentryTcpClose           = "fentry_tcp_close"
@@ -142,7 +148,10 @@ const (
 	bpfProgFexitTcpCloseLocked      = "fexit_tcp_close_locked"
 	bpfProgFexitTcpDisconnect       = "fexit_tcp_disconnect"
 	bpfProgFexitTcpShutdown         = "fexit_tcp_shutdown"
+	bpfProgKprobeFilpClose          = "kprobe_filp_close"
+	bpfProgKprobeFilpFlush          = "kprobe_filp_flush"
 	bpfProgKprobeInetShutdown       = "kprobe_inet_shutdown"
+	bpfProgKprobeScmDestroy         = "kprobe_scm_destroy"
 	bpfProgKprobeSkStreamError      = "kprobe_sk_stream_error"
 	bpfProgKprobeTcpAbort           = "kprobe_tcp_abort"
 	bpfProgKprobeTcpClose           = "kprobe_tcp_close"
@@ -163,6 +172,7 @@ const (
 	bpfProgKretprobeTcpShutdown     = "kretprobe_tcp_shutdown"
 	bpfProgTracepointSignalDeliver  = "tracepoint_signal_deliver"
 	bpfProgTracepointSoftirqState   = "tracepoint_softirq_state"
+	bpfProgTracepointSysEnter       = "tracepoint_sys_enter"
 	bpfProgTracepointTaskState      = "tracepoint_task_state"
 	bpfProgTracepointTcpDestroySock = "tracepoint_tcp_destroy_sock"
 	bpfProgTracepointTcpSendReset   = "tracepoint_tcp_send_reset"
@@ -174,8 +184,11 @@ const (
 	bpfVarFilterPort                = "filter_port"
 	bpfVarFilterRemotePort          = "filter_remote_port"
 	bpfVarHasInetShutdown           = "has_inet_shutdown"
+	bpfVarHasTaskStorage            = "has_task_storage"
 	bpfVarHasTcpClose               = "has_tcp_close"
+	bpfVarNoCall                    = "no_call"
 	bpfVarResetReasonArg            = "reset_reason_arg"
+	bpfVarScmDrops                  = "scm_drops"
 	bpfVarTraceResetReason          = "trace_reset_reason"
 	bpfVarWakeupBytes               = "wakeup_bytes"
 )
@@ -222,7 +235,10 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
+	FentryFilpClose          *ebpf.ProgramSpec `ebpf:"fentry_filp_close"`
+	FentryFilpFlush          *ebpf.ProgramSpec `ebpf:"fentry_filp_flush"`
 	FentryInetShutdown       *ebpf.ProgramSpec `ebpf:"fentry_inet_shutdown"`
+	FentryScmDestroy         *ebpf.ProgramSpec `ebpf:"fentry_scm_destroy"`
 	FentrySkStreamError      *ebpf.ProgramSpec `ebpf:"fentry_sk_stream_error"`
 	FentryTcpAbort           *ebpf.ProgramSpec `ebpf:"fentry_tcp_abort"`
 	FentryTcpClose           *ebpf.ProgramSpec `ebpf:"fentry_tcp_close"`
@@ -241,7 +257,10 @@ type bpfProgramSpecs struct {
 	FexitTcpCloseLocked      *ebpf.ProgramSpec `ebpf:"fexit_tcp_close_locked"`
 	FexitTcpDisconnect       *ebpf.ProgramSpec `ebpf:"fexit_tcp_disconnect"`
 	FexitTcpShutdown         *ebpf.ProgramSpec `ebpf:"fexit_tcp_shutdown"`
+	KprobeFilpClose          *ebpf.ProgramSpec `ebpf:"kprobe_filp_close"`
+	KprobeFilpFlush          *ebpf.ProgramSpec `ebpf:"kprobe_filp_flush"`
 	KprobeInetShutdown       *ebpf.ProgramSpec `ebpf:"kprobe_inet_shutdown"`
+	KprobeScmDestroy         *ebpf.ProgramSpec `ebpf:"kprobe_scm_destroy"`
 	KprobeSkStreamError      *ebpf.ProgramSpec `ebpf:"kprobe_sk_stream_error"`
 	KprobeTcpAbort           *ebpf.ProgramSpec `ebpf:"kprobe_tcp_abort"`
 	KprobeTcpClose           *ebpf.ProgramSpec `ebpf:"kprobe_tcp_close"`
@@ -262,6 +281,7 @@ type bpfProgramSpecs struct {
 	KretprobeTcpShutdown     *ebpf.ProgramSpec `ebpf:"kretprobe_tcp_shutdown"`
 	TracepointSignalDeliver  *ebpf.ProgramSpec `ebpf:"tracepoint_signal_deliver"`
 	TracepointSoftirqState   *ebpf.ProgramSpec `ebpf:"tracepoint_softirq_state"`
+	TracepointSysEnter       *ebpf.ProgramSpec `ebpf:"tracepoint_sys_enter"`
 	TracepointTaskState      *ebpf.ProgramSpec `ebpf:"tracepoint_task_state"`
 	TracepointTcpDestroySock *ebpf.ProgramSpec `ebpf:"tracepoint_tcp_destroy_sock"`
 	TracepointTcpSendReset   *ebpf.ProgramSpec `ebpf:"tracepoint_tcp_send_reset"`
@@ -276,6 +296,7 @@ type bpfMapSpecs struct {
 	FilterValues *ebpf.MapSpec `ebpf:"filter_values"`
 	ReplyRates   *ebpf.MapSpec `ebpf:"reply_rates"`
 	Ring         *ebpf.MapSpec `ebpf:"ring"`
+	ScmDropped   *ebpf.MapSpec `ebpf:"scm_dropped"`
 	Stacks       *ebpf.MapSpec `ebpf:"stacks"`
 }
 
@@ -291,8 +312,11 @@ type bpfVariableSpecs struct {
 	FilterPort       *ebpf.VariableSpec `ebpf:"filter_port"`
 	FilterRemotePort *ebpf.VariableSpec `ebpf:"filter_remote_port"`
 	HasInetShutdown  *ebpf.VariableSpec `ebpf:"has_inet_shutdown"`
+	HasTaskStorage   *ebpf.VariableSpec `ebpf:"has_task_storage"`
 	HasTcpClose      *ebpf.VariableSpec `ebpf:"has_tcp_close"`
+	NoCall           *ebpf.VariableSpec `ebpf:"no_call"`
 	ResetReasonArg   *ebpf.VariableSpec `ebpf:"reset_reason_arg"`
+	ScmDrops         *ebpf.VariableSpec `ebpf:"scm_drops"`
 	TraceResetReason *ebpf.VariableSpec `ebpf:"trace_reset_reason"`
 	WakeupBytes      *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
 }
@@ -322,6 +346,7 @@ type bpfMaps struct {
 	FilterValues *ebpf.Map `ebpf:"filter_values"`
 	ReplyRates   *ebpf.Map `ebpf:"reply_rates"`
 	Ring         *ebpf.Map `ebpf:"ring"`
+	ScmDropped   *ebpf.Map `ebpf:"scm_dropped"`
 	Stacks       *ebpf.Map `ebpf:"stacks"`
 }
 
@@ -332,6 +357,7 @@ func (m *bpfMaps) Close() error {
 		m.FilterValues,
 		m.ReplyRates,
 		m.Ring,
+		m.ScmDropped,
 		m.Stacks,
 	)
 }
@@ -348,8 +374,11 @@ type bpfVariables struct {
 	FilterPort       *ebpf.Variable `ebpf:"filter_port"`
 	FilterRemotePort *ebpf.Variable `ebpf:"filter_remote_port"`
 	HasInetShutdown  *ebpf.Variable `ebpf:"has_inet_shutdown"`
+	HasTaskStorage   *ebpf.Variable `ebpf:"has_task_storage"`
 	HasTcpClose      *ebpf.Variable `ebpf:"has_tcp_close"`
+	NoCall           *ebpf.Variable `ebpf:"no_call"`
 	ResetReasonArg   *ebpf.Variable `ebpf:"reset_reason_arg"`
+	ScmDrops         *ebpf.Variable `ebpf:"scm_drops"`
 	TraceResetReason *ebpf.Variable `ebpf:"trace_reset_reason"`
 	WakeupBytes      *ebpf.Variable `ebpf:"wakeup_bytes"`
 }
@@ -358,7 +387,10 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
+	FentryFilpClose          *ebpf.Program `ebpf:"fentry_filp_close"`
+	FentryFilpFlush          *ebpf.Program `ebpf:"fentry_filp_flush"`
 	FentryInetShutdown       *ebpf.Program `ebpf:"fentry_inet_shutdown"`
+	FentryScmDestroy         *ebpf.Program `ebpf:"fentry_scm_destroy"`
 	FentrySkStreamError      *ebpf.Program `ebpf:"fentry_sk_stream_error"`
 	FentryTcpAbort           *ebpf.Program `ebpf:"fentry_tcp_abort"`
 	FentryTcpClose           *ebpf.Program `ebpf:"fentry_tcp_close"`
@@ -377,7 +409,10 @@ type bpfPrograms struct {
 	FexitTcpCloseLocked      *ebpf.Program `ebpf:"fexit_tcp_close_locked"`
 	FexitTcpDisconnect       *ebpf.Program `ebpf:"fexit_tcp_disconnect"`
 	FexitTcpShutdown         *ebpf.Program `ebpf:"fexit_tcp_shutdown"`
+	KprobeFilpClose          *ebpf.Program `ebpf:"kprobe_filp_close"`
+	KprobeFilpFlush          *ebpf.Program `ebpf:"kprobe_filp_flush"`
 	KprobeInetShutdown       *ebpf.Program `ebpf:"kprobe_inet_shutdown"`
+	KprobeScmDestroy         *ebpf.Program `ebpf:"kprobe_scm_destroy"`
 	KprobeSkStreamError      *ebpf.Program `ebpf:"kprobe_sk_stream_error"`
 	KprobeTcpAbort           *ebpf.Program `ebpf:"kprobe_tcp_abort"`
 	KprobeTcpClose           *ebpf.Program `ebpf:"kprobe_tcp_close"`
@@ -398,6 +433,7 @@ type bpfPrograms struct {
 	KretprobeTcpShutdown     *ebpf.Program `ebpf:"kretprobe_tcp_shutdown"`
 	TracepointSignalDeliver  *ebpf.Program `ebpf:"tracepoint_signal_deliver"`
 	TracepointSoftirqState   *ebpf.Program `ebpf:"tracepoint_softirq_state"`
+	TracepointSysEnter       *ebpf.Program `ebpf:"tracepoint_sys_enter"`
 	TracepointTaskState      *ebpf.Program `ebpf:"tracepoint_task_state"`
 	TracepointTcpDestroySock *ebpf.Program `ebpf:"tracepoint_tcp_destroy_sock"`
 	TracepointTcpSendReset   *ebpf.Program `ebpf:"tracepoint_tcp_send_reset"`
@@ -405,7 +441,10 @@ type bpfPrograms struct {
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
+		p.FentryFilpClose,
+		p.FentryFilpFlush,
 		p.FentryInetShutdown,
+		p.FentryScmDestroy,
 		p.FentrySkStreamError,
 		p.FentryTcpAbort,
 		p.FentryTcpClose,
@@ -424,7 +463,10 @@ func (p *bpfPrograms) Close() error {
 		p.FexitTcpCloseLocked,
 		p.FexitTcpDisconnect,
 		p.FexitTcpShutdown,
+		p.KprobeFilpClose,
+		p.KprobeFilpFlush,
 		p.KprobeInetShutdown,
+		p.KprobeScmDestroy,
 		p.KprobeSkStreamError,
 		p.KprobeTcpAbort,
 		p.KprobeTcpClose,
@@ -445,6 +487,7 @@ func (p *bpfPrograms) Close() error {
 		p.KretprobeTcpShutdown,
 		p.TracepointSignalDeliver,
 		p.TracepointSoftirqState,
+		p.TracepointSysEnter,
 		p.TracepointTaskState,
 		p.TracepointTcpDestroySock,
 		p.TracepointTcpSendReset,

@@ -87,6 +87,8 @@ func (n *names) decode(raw []byte, ev *events.Event) error {
 		ev.Flags |= events.PeerFIN
 	case events.KindDone:
 		ev.After = events.Close
+	case events.KindShared:
+		ev.References, ev.Result = uint32(max(0, w.Result)), 0
 	}
 	payload(ev, &w)
 	return nil

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/kernel"
 )
 
 var testNames = names{
@@ -127,17 +128,24 @@ func TestDecodeRejects(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
+	whole := names{
+		resetReason: testNames.resetReason, syscall: kernel.SyscallName,
+		stack: func(id uint32) []string { return []string{strconv.Itoa(int(id))} },
+	}
 	f.Add(raw(f, bpfEvent{Kind: uint8(events.KindClose), Family: 2}))
 	f.Add(raw(f, bpfEvent{Kind: uint8(events.KindReset), Family: 10, AtRst: 255, Before: 255}))
 	f.Add([]byte{1, 2, 3})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var ev events.Event
-		err := testNames.decode(b, &ev)
+		err := whole.decode(b, &ev)
 		if (err == nil) != (len(b) >= recordSize && events.Kind(b[kindOffset]).Valid()) {
 			t.Errorf("%d bytes: error %v", len(b), err)
 		}
-		if err == nil && len(ev.Task.Comm) > 16 {
-			t.Errorf("comm of %d bytes", len(ev.Task.Comm))
+		if err == nil && (len(ev.Task.Comm) > 16 || strings.Contains(ev.Task.Comm, "\x00")) {
+			t.Errorf("comm %q", ev.Task.Comm)
+		}
+		if err == nil && ev.Task != (events.Task{}) && !ev.Flags.Has(events.TaskContext) {
+			t.Errorf("softirq is blamed on %+v", ev.Task)
 		}
 	})
 }

@@ -17,6 +17,9 @@ func TestHooksAndObjectAgree(t *testing.T) {
 	}
 	used := map[string]bool{}
 	collect := func(h hook) {
+		if h.fires == "" {
+			t.Errorf("%s does not say how often it fires", h.symbol)
+		}
 		for _, p := range h.programs {
 			used[p.name] = true
 			prog := spec.Programs[p.name]
@@ -34,7 +37,8 @@ func TestHooksAndObjectAgree(t *testing.T) {
 			}
 		}
 	}
-	for _, list := range hooks {
+	for mode, list := range hooks {
+		list = append(slices.Clone(list), sharedHooks[mode]...)
 		for _, h := range list {
 			collect(h)
 			if h.instead != nil {
@@ -54,7 +58,7 @@ func TestHooksAndObjectAgree(t *testing.T) {
 
 func TestMissionHooks(t *testing.T) {
 	for _, mode := range []Mode{Fentry, Kprobe} {
-		attached := symbols(newPlan(nil, mode, nil).hooks)
+		attached := symbols(newPlan(nil, mode, false, nil).hooks)
 		for _, fn := range []string{"tcp_close", "__tcp_close", "tcp_shutdown", "tcp_send_fin", "tcp_send_active_reset"} {
 			if !slices.Contains(attached, fn) {
 				t.Errorf("%s mode does not attach %s", mode, fn)
@@ -64,11 +68,11 @@ func TestMissionHooks(t *testing.T) {
 }
 
 func TestPlanWithoutOptionalHooks(t *testing.T) {
-	full := newPlan(nil, Fentry, nil)
+	full := newPlan(nil, Fentry, false, nil)
 	if full.has("fexit_tcp_close") || !full.has("fexit_tcp_close_locked") {
 		t.Error("with __tcp_close, the return of tcp_close is not needed")
 	}
-	old := newPlan(nil, Fentry, []string{"__tcp_close", "inet_shutdown"})
+	old := newPlan(nil, Fentry, false, []string{"__tcp_close", "inet_shutdown"})
 	for _, name := range []string{"fexit_tcp_close", "fexit_tcp_shutdown", "fentry_tcp_close"} {
 		if !old.has(name) {
 			t.Errorf("without __tcp_close and inet_shutdown, %s has to stand in", name)
@@ -77,7 +81,7 @@ func TestPlanWithoutOptionalHooks(t *testing.T) {
 	if got := symbols(old.missing); !slices.Equal(got, []string{"__tcp_close", "inet_shutdown"}) {
 		t.Errorf("missing %v", got)
 	}
-	if p := newPlan(nil, Fentry, []string{"tcp_close"}); !p.has("fentry_tcp_close") {
+	if p := newPlan(nil, Fentry, false, []string{"tcp_close"}); !p.has("fentry_tcp_close") {
 		t.Error("a hook that is not optional was left out")
 	}
 }

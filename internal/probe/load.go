@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 
 	"github.com/closetrace/closetrace/internal/kernel"
@@ -16,7 +19,10 @@ import (
 
 // exists tells whether the kernel has the place that a hook wants, so that a
 // missing function is told from a refused program.
-func exists(k *kernel.Kernel, mode Mode, h *hook) error {
+func exists(k *kernel.Kernel, h *hook, fault Fault) error {
+	if fault.hits(h, AtLookup) {
+		return errRefused
+	}
 	if _, name, ok := strings.Cut(h.symbol, ":"); ok {
 		if !k.HasTracepoint(name) {
 			return fmt.Errorf("tracepoint %s: %w", h.symbol, os.ErrNotExist)
@@ -28,6 +34,8 @@ func exists(k *kernel.Kernel, mode Mode, h *hook) error {
 	}
 	return nil
 }
+
+var errRefused = errors.New("refused, as the test asked for")
 
 // kprobeDevice is the perf event source of kprobes (4.17), there if the kernel
 // was built with CONFIG_KPROBE_EVENTS.
@@ -44,15 +52,19 @@ func possible(mode Mode) error {
 	return nil
 }
 
-// load puts the programs of a plan and the maps into the kernel.
-func (p *Probe) load(k *kernel.Kernel, pl plan, o Options) error {
+// load puts the programs of some hooks of a plan, and the maps, into the kernel.
+func (p *Probe) load(k *kernel.Kernel, pl plan, only []hook, o Options) error {
 	spec, err := loadBpf()
 	if err != nil {
 		return fmt.Errorf("reading the BPF object: %w", err)
 	}
-	for name := range spec.Programs {
-		if !pl.has(name) {
+	for name, prog := range spec.Programs {
+		h := hookOf(only, name)
+		switch {
+		case h == nil:
 			delete(spec.Programs, name)
+		case o.Fault.hits(h, AtLoad):
+			prog.Instructions = asm.Instructions{asm.Return()} // of what register 0 never got
 		}
 	}
 	size := o.BufferSize
@@ -60,18 +72,40 @@ func (p *Probe) load(k *kernel.Kernel, pl plan, o Options) error {
 		size = DefaultBufferSize
 	}
 	spec.Maps[bpfMapRing].MaxEntries = uint32(size)
-	if err := configure(spec, k, pl, o.Filter, size); err != nil {
+	storage := hasTaskStorage()
+	if !storage {
+		followByThread(spec.Maps[bpfMapCalls])
+	}
+	if err := configure(spec, k, pl, o.Filter, size, storage); err != nil {
 		return err
 	}
 	p.names.resetReason = k.EnumNames("sk_rst_reason", "SK_RST_REASON_")
 	delete(p.names.resetReason, 0) // NOT_SPECIFIED is no reason
 	p.names.syscall = kernel.SyscallName
 	p.names.stack = p.stack
-	p.coll, err = ebpf.NewCollection(spec)
+	p.coll, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Cache: o.Types})
 	if err != nil {
 		return fmt.Errorf("loading: %w", brief(err))
 	}
 	return fillFilter(p.coll.Maps[bpfMapFilterValues], o.Filter)
+}
+
+// hasTaskStorage tells whether tracing programs have task storage (5.11; for
+// all of them from 5.13 on).
+func hasTaskStorage() bool {
+	return !errors.Is(features.HaveProgramHelper(ebpf.Kprobe, asm.FnTaskStorageGet), ebpf.ErrNotSupported)
+}
+
+// callsFollowed is how many threads can be in a close or shutdown at a time
+// where there is no task storage. A call that its map forgets is not told.
+const callsFollowed = 16384
+
+// followByThread makes a map of task storage one by thread id.
+func followByThread(calls *ebpf.MapSpec) {
+	calls.Type = ebpf.LRUHash
+	calls.MaxEntries = callsFollowed
+	calls.Flags = 0
+	calls.Key, calls.Value = nil, nil // BTF is for task storage
 }
 
 // brief leaves out the verifier's log, of which the error's text has one line.
@@ -95,7 +129,7 @@ func oneLine(err error) string {
 
 // configure writes the settings of bpf/maps.h, which are constants to the
 // verifier: what they exclude is not even checked.
-func configure(spec *ebpf.CollectionSpec, k *kernel.Kernel, pl plan, f Filter, size int) error {
+func configure(spec *ebpf.CollectionSpec, k *kernel.Kernel, pl plan, f Filter, size int, storage bool) error {
 	reasonArg := k.FuncParam("tcp_send_active_reset", "sk_rst_reason")
 	if reasonArg > 3 {
 		return fmt.Errorf("tcp_send_active_reset takes its reason as argument %d, 2 or 3 is known", reasonArg)
@@ -112,6 +146,7 @@ func configure(spec *ebpf.CollectionSpec, k *kernel.Kernel, pl plan, f Filter, s
 		bpfVarTraceResetReason: flag(replyReason(k)),
 		bpfVarHasTcpClose:      flag(pl.has("fentry_tcp_close") || pl.has("kprobe_tcp_close")),
 		bpfVarHasInetShutdown:  flag(pl.has("fentry_inet_shutdown") || pl.has("kprobe_inet_shutdown")),
+		bpfVarHasTaskStorage:   flag(storage),
 		bpfVarByTracepoints:    flag(pl.mode == Tracepoint),
 		bpfVarWakeupBytes:      uint32(size / 4),
 		bpfVarFilterNetns:      f.Netns,
@@ -160,13 +195,16 @@ func fillFilter(m *ebpf.Map, f Filter) error {
 }
 
 // attach puts the programs of one hook in place.
-func (p *Probe) attach(h *hook) error {
+func (p *Probe) attach(h *hook, fault Fault) error {
+	if fault.hits(h, AtAttach) {
+		return errRefused
+	}
 	for _, prog := range h.programs {
 		ln, err := p.link(h, prog)
 		if err != nil {
 			return fmt.Errorf("attaching %s: %w", prog.name, err)
 		}
-		p.links = append(p.links, ln)
+		p.links = append(p.links, attached{ln, prog.atReturn()})
 	}
 	return nil
 }
@@ -175,13 +213,30 @@ func (p *Probe) link(h *hook, prog program) (link.Link, error) {
 	loaded := p.coll.Programs[prog.name]
 	switch prog.kind {
 	case entry:
-		return link.Kprobe(h.symbol, loaded, nil)
+		ln, err := link.Kprobe(h.symbol, loaded, nil)
+		return ln, paranoid(err)
 	case ret:
-		return link.Kretprobe(h.symbol, loaded, nil)
+		ln, err := link.Kretprobe(h.symbol, loaded, nil)
+		return ln, paranoid(err)
 	case rawPoint:
 		_, name, _ := strings.Cut(h.symbol, ":")
 		return link.AttachRawTracepoint(link.RawTracepointOptions{Name: name, Program: loaded})
 	default:
 		return link.AttachTracing(link.TracingOptions{Program: loaded})
 	}
+}
+
+// paranoid explains why kprobes are refused to those who have CAP_PERFMON: the
+// kernels of Debian and Ubuntu know higher levels of kernel.perf_event_paranoid
+// than others do.
+func paranoid(err error) error {
+	if !errors.Is(err, os.ErrPermission) {
+		return err
+	}
+	text, _ := os.ReadFile("/proc/sys/kernel/perf_event_paranoid")
+	level, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+	if level <= 2 {
+		return err
+	}
+	return fmt.Errorf("%w (kernel.perf_event_paranoid is %d: kprobes then take CAP_SYS_ADMIN on this kernel)", err, level)
 }

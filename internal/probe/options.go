@@ -2,6 +2,8 @@ package probe
 
 import (
 	"log/slog"
+
+	"github.com/cilium/ebpf/btf"
 )
 
 // Mode is a way to attach to the kernel's functions.
@@ -32,9 +34,33 @@ type Filter struct {
 type Options struct {
 	Attach     Mode
 	Filter     Filter
-	BufferSize int          // of the ring buffer, bytes, a power of two; 0 is [DefaultBufferSize]
-	Log        *slog.Logger // why a mode or a hook was not taken; never nil
+	BufferSize int // of the ring buffer, bytes, a power of two; 0 is [DefaultBufferSize]
+	// SharedCloses: also report a close(2) that closes nothing, because the
+	// socket has other references. Costs a program per close(2) of any file, in
+	// tracepoint mode per system call.
+	SharedCloses bool
+	Log          *slog.Logger // why a mode or a hook was not taken; never nil
+	Types        *btf.Cache   // of the kernel's types, to share between calls of [Open]; may be nil
+	Fault        Fault        // for tests
 }
+
+// Fault is a kernel that refuses one hook.
+type Fault struct {
+	Hook string // its symbol; "" for none
+	At   Stage
+}
+
+// Stage is when a kernel refuses a hook.
+type Stage uint8
+
+// The stages.
+const (
+	AtLookup Stage = iota // there is no such function or tracepoint
+	AtLoad                // the verifier says no
+	AtAttach              // nothing may be put there
+)
+
+func (f Fault) hits(h *hook, at Stage) bool { return f.Hook == h.symbol && f.At == at }
 
 // DefaultBufferSize of the ring buffer in bytes.
 const DefaultBufferSize = 4 << 20

@@ -9,10 +9,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
@@ -34,29 +38,36 @@ type Probe struct {
 	header events.Header
 	names  names
 	coll   *ebpf.Collection
-	links  []link.Link
+	links  []attached
 	reader *ringbuf.Reader
 	record ringbuf.Record
 
 	missedByLinks uint64 // of links that are closed
-	// taskOnly names programs whose missed runs are no loss.
-	taskOnly map[string]bool
-	symbols  kernel.Symbols
+	// What happens while programs are attached one by one, or taken off, is seen
+	// in part only, and left out: before began, and after ended, if that is set.
+	began, ended atomic.Uint64 // CLOCK_MONOTONIC
+	detached     bool
+	// uncounted names programs whose missed runs are no loss, or show elsewhere.
+	uncounted map[string]bool
+	symbols   *kernel.Symbols
+}
+
+// attached is a program in its place.
+type attached struct {
+	link.Link
+	atReturn bool
 }
 
 // Open loads and attaches. When it returns, every ending from now on is seen.
 // Errors that the operator can act on are a [kernel.Error]; if ctx ends
 // meanwhile, its cause is returned. Nothing stays attached after an error.
 func Open(ctx context.Context, o Options) (*Probe, error) {
-	if err := kernel.CheckPrivileges(); err != nil {
-		return nil, err
-	}
-	k, err := kernel.Running()
+	k, err := ready(o.Log)
 	if err != nil {
 		return nil, err
 	}
-	if err := rlimit.RemoveMemlock(); err != nil {
-		o.Log.Debug("the limit on locked memory stays", "err", err) // matters before 5.11 only
+	if o.Types == nil {
+		o.Types = btf.NewCache()
 	}
 	var refusals []error
 	for _, mode := range ladder(o.Attach) {
@@ -74,6 +85,21 @@ func Open(ctx context.Context, o Options) (*Probe, error) {
 	return nil, refused(k, o.Attach, refusals)
 }
 
+// ready finds what every mode needs: privileges, type information, memory.
+func ready(log *slog.Logger) (*kernel.Kernel, error) {
+	if err := kernel.CheckPrivileges(); err != nil {
+		return nil, err
+	}
+	k, err := kernel.Running()
+	if err != nil {
+		return nil, err
+	}
+	if err := rlimit.RemoveMemlock(); err != nil {
+		log.Debug("the limit on locked memory stays", "err", err) // matters before 5.11 only
+	}
+	return k, nil
+}
+
 // ladder is the order in which modes are tried, from cheap to dear.
 func ladder(m Mode) []Mode {
 	if m == Auto || m == "" {
@@ -87,14 +113,19 @@ func refused(k *kernel.Kernel, mode Mode, refusals []error) error {
 	e := &kernel.Error{Kind: kernel.ErrUnsupported}
 	if mode == Auto || mode == "" {
 		e.What = fmt.Sprintf("no attach mode works on kernel %s: %v", k.Release, oneLine(all))
-		e.Next = "closetrace -v says why each was refused; it needs a kernel 5.8 or later with BPF and BTF"
+		e.Next = "closetrace check says why each was refused; it needs a kernel 5.8 or later with BPF and BTF"
 	} else {
 		e.What = fmt.Sprintf("attach mode does not work on kernel %s: %v", k.Release, oneLine(all))
 		e.Next = "leave out --attach: closetrace takes the cheapest mode that works here"
 	}
-	if errors.Is(all, os.ErrPermission) {
+	switch {
+	case kernel.Lockdown() == "confidentiality":
 		e.Kind = kernel.ErrPrivilege
-		e.Next = "run as root outside of a container; kernel lockdown (confidentiality) and seccomp also forbid tracing"
+		e.What = fmt.Sprintf("kernel %s is locked down (confidentiality), which forbids tracing", k.Release)
+		e.Next = "lockdown is set at boot, by lockdown= or by the machine's security settings; integrity does not forbid it"
+	case errors.Is(all, os.ErrPermission):
+		e.Kind = kernel.ErrPrivilege
+		e.Next = "run as root outside of a container; seccomp and security modules also forbid tracing"
 	}
 	return e
 }
@@ -107,7 +138,7 @@ func openMode(ctx context.Context, k *kernel.Kernel, mode Mode, o Options) (*Pro
 	}
 	var absent []string
 	for {
-		pl := newPlan(k, mode, absent)
+		pl := newPlan(k, mode, o.SharedCloses, absent)
 		p, failed, err := open(ctx, k, pl, o)
 		if err == nil {
 			for _, h := range pl.missing {
@@ -127,25 +158,25 @@ func openMode(ctx context.Context, k *kernel.Kernel, mode Mode, o Options) (*Pro
 // that hook is returned.
 func open(ctx context.Context, k *kernel.Kernel, pl plan, o Options) (p *Probe, failed *hook, err error) {
 	for i := range pl.hooks {
-		if err := exists(k, pl.mode, &pl.hooks[i]); err != nil {
+		if err := exists(k, &pl.hooks[i], o.Fault); err != nil {
 			return nil, &pl.hooks[i], err
 		}
 	}
-	p = &Probe{taskOnly: pl.taskOnly()}
+	p = &Probe{uncounted: pl.uncounted(), symbols: kernel.OpenSymbols()}
 	defer func() {
 		if err != nil {
 			p.Close()
 			p = nil
 		}
 	}()
-	if err := p.load(k, pl, o); err != nil {
-		return p, nil, err
+	if err := p.load(k, pl, pl.hooks, o); err != nil {
+		return p, blame(k, pl, o), err
 	}
 	for i := range pl.hooks {
 		if ctx.Err() != nil {
 			return p, nil, context.Cause(ctx)
 		}
-		if err := p.attach(&pl.hooks[i]); err != nil {
+		if err := p.attach(&pl.hooks[i], o.Fault); err != nil {
 			return p, &pl.hooks[i], err
 		}
 	}
@@ -153,8 +184,27 @@ func open(ctx context.Context, k *kernel.Kernel, pl plan, o Options) (p *Probe, 
 		return p, nil, fmt.Errorf("opening the ring buffer: %w", err)
 	}
 	p.reader.SetDeadline(time.Now().Add(tick))
+	p.began.Store(kernel.MonoNow())
 	p.header, err = newHeader(k, pl)
 	return p, nil, err
+}
+
+// blame finds the optional hook that cannot be loaded, where the rest can.
+func blame(k *kernel.Kernel, pl plan, o Options) *hook {
+	loads := func(only []hook) bool {
+		var p Probe
+		defer p.Close()
+		return p.load(k, pl, only, o) == nil
+	}
+	if !loads(slices.DeleteFunc(slices.Clone(pl.hooks), func(h hook) bool { return h.optional })) {
+		return nil // the mode is refused, or there is no right to it
+	}
+	for i, h := range pl.hooks {
+		if h.optional && !loads([]hook{h}) {
+			return &pl.hooks[i]
+		}
+	}
+	return nil
 }
 
 func newHeader(k *kernel.Kernel, pl plan) (events.Header, error) {
@@ -174,15 +224,25 @@ func (p *Probe) Header() events.Header { return p.header }
 // Close, and an error with a method Undecodable for a single bad record, after
 // which reading goes on. Not for concurrent use.
 func (p *Probe) Read(ev *events.Event) error {
-	err := p.reader.ReadInto(&p.record)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		p.reader.SetDeadline(time.Now().Add(tick))
-		return ErrIdle
+	for {
+		err := p.reader.ReadInto(&p.record)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			p.reader.SetDeadline(time.Now().Add(tick))
+			return ErrIdle
+		}
+		if err != nil {
+			return err
+		}
+		if err := p.names.decode(p.record.RawSample, ev); err != nil || p.covers(ev.MonoNS) {
+			return err
+		}
 	}
-	if err != nil {
-		return err
-	}
-	return p.names.decode(p.record.RawSample, ev)
+}
+
+// covers tells whether all programs were in place when something began.
+func (p *Probe) covers(monoNS uint64) bool {
+	ended := p.ended.Load()
+	return monoNS >= p.began.Load() && (ended == 0 || monoNS <= ended)
 }
 
 // Losses are counted by the kernel side from the moment of attaching.
@@ -190,16 +250,20 @@ func (p *Probe) Losses() Losses {
 	var l Losses
 	counters := p.coll.Maps[bpfMapCounters]
 	l.LostRecords = sumOverCPUs(counters, bpfCounterCOUNT_LOST)
-	l.MissedProbes = sumOverCPUs(counters, bpfCounterCOUNT_UNFINISHED)
+	l.MissedProbes = sumOverCPUs(counters, bpfCounterCOUNT_NO_MEMORY)
 	l.Suppressed = sumOverCPUs(counters, bpfCounterCOUNT_SUPPRESSED)
 	for name, prog := range p.coll.Programs {
-		if stats, err := prog.Stats(); err == nil && !p.taskOnly[name] { // 5.12
+		if stats, err := prog.Stats(); err == nil && !p.uncounted[name] { // 5.12
 			l.MissedProbes += stats.RecursionMisses
 		}
 	}
 	l.MissedProbes += p.missedByLinks
-	for _, ln := range p.links {
-		l.MissedProbes += missedByLink(ln)
+	for _, a := range p.links {
+		l.MissedProbes += missedByLink(a)
+	}
+	if p.detached {
+		// Until then, some are just in progress.
+		l.MissedProbes += sumOverCPUs(counters, bpfCounterCOUNT_BEGUN) - sumOverCPUs(counters, bpfCounterCOUNT_ENDED)
 	}
 	return l
 }
@@ -215,10 +279,12 @@ func sumOverCPUs(m *ebpf.Map, c bpfCounter) (sum uint64) {
 	return sum
 }
 
-// missedByLink asks the kernel how often a kprobe or kretprobe could not run,
-// for want of a return instance for example (6.7).
-func missedByLink(ln link.Link) uint64 {
-	info, err := ln.Info()
+// missedByLink asks the kernel how often a kprobe could not run (6.7).
+func missedByLink(a attached) uint64 {
+	if a.atReturn {
+		return 0
+	}
+	info, err := a.Info()
 	if err != nil {
 		return 0
 	}
@@ -249,12 +315,18 @@ const stackDepth = 32
 // Detach takes the programs off the kernel; events already in the buffer can
 // still be read.
 func (p *Probe) Detach() error {
+	p.ended.CompareAndSwap(0, kernel.MonoNow())
 	var errs []error
-	for _, ln := range p.links {
-		p.missedByLinks += missedByLink(ln)
-		errs = append(errs, ln.Close())
+	// Returns last: the calls that are in progress come to their end.
+	for _, atReturn := range []bool{false, true} {
+		for _, a := range p.links {
+			if a.atReturn == atReturn {
+				p.missedByLinks += missedByLink(a)
+				errs = append(errs, a.Close())
+			}
+		}
 	}
-	p.links = nil
+	p.links, p.detached = nil, true
 	return errors.Join(errs...)
 }
 
@@ -266,6 +338,9 @@ func (p *Probe) Close() error {
 	}
 	if p.coll != nil {
 		p.coll.Close()
+	}
+	if p.symbols != nil {
+		errs = append(errs, p.symbols.Close())
 	}
 	return errors.Join(errs...)
 }
