@@ -54,30 +54,6 @@ func TestClocks(t *testing.T) {
 	}
 }
 
-func TestCapabilities(t *testing.T) {
-	tests := []struct{ name, status, want string }{
-		{"root", "Name:\tx\nCapEff:\t000001ffffffffff\n", ""},
-		{"none", "CapEff:\t0000000000000000\n", "CAP_BPF and CAP_PERFMON"},
-		{"bpf and perfmon", "CapEff:\t000000c000000000\n", ""},
-		{"bpf only", "CapEff:\t0000008000000000\n", "CAP_PERFMON"},
-		{"sys_admin", "CapEff:\t0000000000200000\n", ""},
-	}
-	for _, tt := range tests {
-		caps, err := effectiveCapabilities(tt.status)
-		if err != nil {
-			t.Errorf("%s: %v", tt.name, err)
-		}
-		if got := missingCapabilities(caps); got != tt.want {
-			t.Errorf("%s: missing %q, want %q", tt.name, got, tt.want)
-		}
-	}
-	for _, bad := range []string{"", "CapEff:\tzz\n", "CapPrm:\t0\n"} {
-		if _, err := effectiveCapabilities(bad); err == nil {
-			t.Errorf("%q: no error", bad)
-		}
-	}
-}
-
 func TestSyscallName(t *testing.T) {
 	native := map[string]int32{"amd64": 3, "arm64": 57}[runtime.GOARCH]
 	if got := SyscallName(native, false); got != "close" {

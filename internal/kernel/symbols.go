@@ -14,8 +14,50 @@ import (
 // Symbols names kernel addresses. The table (some 120,000 lines) is read when
 // the first name is asked for, because few runs need one.
 type Symbols struct {
-	loaded bool
-	table  []symbol // by address
+	source io.ReadCloser // until it is read
+	table  []symbol      // by address
+}
+
+const kallsyms = "/proc/kallsyms"
+
+// OpenSymbols opens the table with the rights that there are now: the kernel
+// goes by those of the moment of opening, also when it is read later. It can
+// always be used, and names nothing where nothing could be opened.
+func OpenSymbols() *Symbols {
+	f, err := os.Open(kallsyms)
+	if err != nil {
+		return &Symbols{}
+	}
+	return &Symbols{source: f}
+}
+
+// Close gives back what OpenSymbols took.
+func (s *Symbols) Close() error {
+	if s.source == nil {
+		return nil
+	}
+	defer func() { s.source = nil }()
+	return s.source.Close()
+}
+
+// kallsymsReadable tells whether the kernel shows addresses to this process.
+func kallsymsReadable() bool {
+	f, err := os.Open(kallsyms)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return showsAddresses(f)
+}
+
+// showsAddresses goes by the first function: what stands before may be at 0.
+func showsAddresses(r io.Reader) bool {
+	for lines := bufio.NewScanner(r); lines.Scan(); {
+		if fields := strings.Fields(lines.Text()); len(fields) >= 3 && strings.Contains("tT", fields[1]) {
+			return strings.Trim(fields[0], "0") != ""
+		}
+	}
+	return false
 }
 
 type symbol struct {
@@ -27,13 +69,10 @@ type symbol struct {
 // An address that cannot be named, for want of CAP_SYSLOG for example, is
 // left out.
 func (s *Symbols) Names(addresses []uint64) []string {
-	if !s.loaded {
-		s.loaded = true
-		if f, err := os.Open("/proc/kallsyms"); err == nil {
-			defer f.Close()
-			// What could be read serves; names are an explanation, not a fact.
-			s.table, _ = readSymbols(f)
-		}
+	if s.source != nil {
+		// What could be read serves; names are an explanation, not a fact.
+		s.table, _ = readSymbols(s.source)
+		_ = s.Close()
 	}
 	var names []string
 	for _, address := range addresses {

@@ -18,7 +18,7 @@ short line
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := Symbols{loaded: true, table: table}
+	s := Symbols{table: table}
 	got := s.Names([]uint64{0xffffffff81000210, 0xffffffff81000300, 0xffffffff82000010, 0x10, 0, 0xffffffff81000000})
 	if want := []string{"tcp_send_active_reset", "tcp_keepalive_timer", "veth_xmit"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v: sorted, functions only, up to the first zero", got, want)
@@ -29,8 +29,20 @@ short line
 }
 
 func TestNoSymbols(t *testing.T) {
-	s := Symbols{loaded: true}
+	s := Symbols{}
 	if got := s.Names([]uint64{1, 2}); got != nil {
 		t.Errorf("without a table: %v", got)
+	}
+}
+
+func TestShowsAddresses(t *testing.T) {
+	for text, want := range map[string]bool{
+		"0000000000000000 A fixed_percpu_data\nffffffff81000000 T _text\n": true,
+		"0000000000000000 A fixed_percpu_data\n0000000000000000 T _text\n": false,
+		"": false, "short line\n": false,
+	} {
+		if got := showsAddresses(strings.NewReader(text)); got != want {
+			t.Errorf("%q: %v", text, got)
+		}
 	}
 }

@@ -1,0 +1,27 @@
+package kernel
+
+import (
+	"os"
+	"strings"
+)
+
+// Lockdown is how far the kernel is locked against its own administrator: none,
+// integrity, or confidentiality, which forbids tracing. It is "unknown" where
+// the kernel has no lockdown or securityfs is not mounted.
+func Lockdown() string {
+	text, err := os.ReadFile("/sys/kernel/security/lockdown")
+	if err != nil {
+		return "unknown"
+	}
+	return chosenOf(string(text))
+}
+
+// chosenOf takes b of "a [b] c".
+func chosenOf(choices string) string {
+	_, rest, _ := strings.Cut(choices, "[")
+	chosen, _, found := strings.Cut(rest, "]")
+	if !found || chosen == "" {
+		return "unknown"
+	}
+	return chosen
+}
