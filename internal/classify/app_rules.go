@@ -32,6 +32,36 @@ var appRules = []rule{
 	},
 }
 
+// sharedRules tell of a close(2) that closed nothing.
+var sharedRules = []rule{
+	{
+		path: AppCloseShared, title: "close, shared", when: always,
+		why: func(p phrase, f *fact) phrase {
+			p = p.text("the descriptor is closed, the socket is not: ")
+			return heldBy(p.count(uint64(f.References), "reference").text(" left"), f)
+		},
+	},
+}
+
+// heldBy says who has the references that are left. A descriptor on its way in a
+// message, and a call in progress, stand in nobody's table.
+func heldBy(p phrase, f *fact) phrase {
+	switch {
+	case !f.Searched:
+		return p
+	case f.Owner == nil:
+		return p.text(", in no process's table: a call in progress holds it, or a message on its way (SCM_RIGHTS)")
+	case f.Owner.PID == f.Task.PID:
+		p = p.text(", held by another descriptor of this process")
+	default:
+		p = p.text(", held by ").task(f.Owner)
+	}
+	if f.OtherHolders > 0 {
+		p = p.text(" and ").number(uint64(f.OtherHolders)).text(" more")
+	}
+	return p
+}
+
 // written says what the application gets, and since when it could have known.
 func written(p phrase, f *fact) phrase {
 	if f.past != nil {

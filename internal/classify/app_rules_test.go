@@ -1,6 +1,7 @@
 package classify
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/closetrace/closetrace/internal/events"
@@ -43,5 +44,39 @@ func TestWriteAfterTheEnd(t *testing.T) {
 	endings, _ := conclude(reset, write(events.Close), closing)
 	if last := endings[len(endings)-1]; last.Path != ClosedReset {
 		t.Errorf("a failed write is no ending, but the close after it is %s, want %s", last.Path, ClosedReset)
+	}
+}
+
+// A close(2) that closes nothing says how much holds the socket, and who, as far
+// as that was looked for; the close that counts refers to it.
+func TestSharedClose(t *testing.T) {
+	holder := &events.Task{PID: 99, Comm: "worker"}
+	for _, c := range []struct {
+		ev   events.Event
+		want string
+	}{
+		{events.Event{References: 1}, "1 reference left"},
+		{events.Event{References: 3, Searched: true, Owner: holder, OtherHolders: 1}, "3 references left, held by worker[99] and 1 more"},
+		{events.Event{References: 1, Searched: true, Owner: &events.Task{PID: 7}}, "held by another descriptor of this process"},
+		{events.Event{References: 1, Searched: true}, "in no process's table: a call in progress holds it"},
+	} {
+		c.ev.Kind, c.ev.Sock, c.ev.Syscall = events.KindShared, 1, "close"
+		c.ev.Flags, c.ev.Task = events.TaskContext, events.Task{PID: 7, TID: 7, Comm: "server"}
+		c.ev.Before, c.ev.After, c.ev.Local, c.ev.Remote = events.Established, events.Established, here, there
+		last := events.Event{
+			Kind: events.KindClose, Sock: 1, Flags: inTask | events.SentFIN, Syscall: "recvfrom", MonoNS: 5,
+			Before: events.Established, After: events.FinWait1, AtReturn: events.FinWait1, Local: here, Remote: there,
+		}
+		endings, unexplained := conclude(c.ev, last)
+		if len(endings) != 2 || unexplained != 0 || endings[0].Path != AppCloseShared || !strings.Contains(endings[0].Cause, c.want) {
+			t.Fatalf("%+v, want %q", endings, c.want)
+		}
+		if p := endings[1].Earlier; p == nil || p.Path != AppCloseShared || p.Actor.PID != 7 {
+			t.Errorf("the close that counts: earlier %+v", p)
+		}
+	}
+	exec := events.Event{Kind: events.KindShared, Syscall: "execve", Flags: events.TaskContext}
+	if endings, unexplained := conclude(exec); len(endings) != 0 || unexplained != 0 {
+		t.Errorf("close-on-exec: %+v, %d unexplained", endings, unexplained)
 	}
 }

@@ -16,11 +16,11 @@ import (
 // what reset us may be another end on this host, whose call has not returned.
 const (
 	// afterthought is how long the second fact may take.
-	afterthought = 5 * time.Millisecond
+	afterthought = 20 * time.Millisecond
 	// itsEnd is how long after its RST a socket may end, peersCall how long the
 	// call may take that reset us, until it is told.
-	itsEnd    = 4 * afterthought
-	peersCall = 2 * itsEnd
+	itsEnd    = 80 * time.Millisecond
+	peersCall = itsEnd
 	// lingerSlack is what a close that waits under SO_LINGER may take beyond
 	// its time until the task has run again.
 	lingerSlack = 250 * time.Millisecond
@@ -51,6 +51,11 @@ func New(h events.Header) *Classifier { return &Classifier{header: h, story: new
 func (c *Classifier) Push(ev *events.Event, emit func(*events.Ending)) {
 	c.Advance(ev.MonoNS, emit)
 	switch ev.Kind {
+	case events.KindShared:
+		if c.fact(ev).bySyscall() == events.TriggerExecve {
+			return // what close-on-exec is for
+		}
+		c.conclude(ev, emit)
 	case events.KindWaitOver:
 		c.waitOver(ev)
 	case events.KindReset:
@@ -60,7 +65,7 @@ func (c *Classifier) Push(ev *events.Event, emit func(*events.Ending)) {
 	case events.KindReply:
 		// Whatever closed this connection has nothing more to send.
 		c.release(func(h *held) bool { return h.event.Kind == events.KindClose && sameEnd(&h.event, ev) }, emit)
-		if d := c.find(ev.Sock, events.KindDone); d != nil && ev.Sock != 0 {
+		if d := c.find(ev, events.KindDone); d != nil {
 			// The segment ended the socket and is now answered: one ending.
 			ev.Before, ev.SockErr = d.event.Before, d.event.SockErr
 			ev.Owner, ev.Inode = d.event.Owner, d.event.Inode
@@ -96,7 +101,7 @@ func (c *Classifier) reset(ev *events.Event, emit func(*events.Ending)) {
 
 // done takes the end of a socket by a segment or a timer.
 func (c *Classifier) done(ev *events.Event, emit func(*events.Ending)) {
-	if r := c.find(ev.Sock, events.KindReset); r != nil {
+	if r := c.find(ev, events.KindReset); r != nil {
 		reset := r.event
 		c.drop(r)
 		reset.SockErr = ev.SockErr
@@ -106,10 +111,10 @@ func (c *Classifier) done(ev *events.Event, emit func(*events.Ending)) {
 	c.hold(ev, peersCall, emit) // for the RST in reply, or the end that reset us
 }
 
-// find returns what is held of a kind for a socket, or nil.
-func (c *Classifier) find(sock uint64, kind events.Kind) *held {
+// find returns what is held of a kind for the socket of an event, or nil.
+func (c *Classifier) find(ev *events.Event, kind events.Kind) *held {
 	for i := range c.held {
-		if h := &c.held[i]; h.event.Sock == sock && h.event.Kind == kind {
+		if h := &c.held[i]; h.event.Kind == kind && sameSocket(&h.event, ev) {
 			return h
 		}
 	}
@@ -199,10 +204,7 @@ func (c *Classifier) waitOver(ev *events.Event) {
 		h.event.DurationNS = ev.MonoNS - h.event.MonoNS
 		h.event.Signal = ev.Signal
 		if ev.Signal == 0 {
-			h.event.AtReturn = events.FinWait2
-			if h.event.Before == events.CloseWait || h.event.Before == events.LastAck {
-				h.event.AtReturn = events.Close
-			}
+			h.event.AtReturn, h.event.OutputLeft = ev.After, ev.OutputLeft
 		}
 		h.until = ev.MonoNS + uint64(afterthought)
 	}
@@ -221,10 +223,12 @@ func (c *Classifier) afterthought(ev *events.Event, emit func(*events.Ending)) {
 			return
 		}
 	}
-	c.Unexplained++ // its close was concluded already
+	c.conclude(ev, emit) // its close was told already: on a slow machine a RST takes its time
 }
 
-func (c *Classifier) fact(ev *events.Event) *fact { return &fact{Event: ev, hz: c.header.HZ} }
+func (c *Classifier) fact(ev *events.Event) *fact {
+	return &fact{Event: ev, hz: c.header.HZ, missing: c.header.Missing}
+}
 
 // conclude finds the rule for an event and emits the ending.
 func (c *Classifier) conclude(ev *events.Event, emit func(*events.Ending)) {
@@ -237,6 +241,7 @@ func (c *Classifier) conclude(ev *events.Event, emit func(*events.Ending)) {
 	c.remember(f)
 	for i := range c.rulesFor(f) {
 		r := &c.rulesFor(f)[i]
+		f.byState = false
 		if r.when(f) {
 			e := c.ending(f, r)
 			c.story.tell(f, e)
@@ -252,6 +257,9 @@ func (c *Classifier) conclude(ev *events.Event, emit func(*events.Ending)) {
 func (c *Classifier) rulesFor(f *fact) []rule {
 	if f.Kind == events.KindClose && f.Before == events.Close {
 		return closedRules
+	}
+	if f.Kind == events.KindDisconnect && f.Syscall == "shutdown" {
+		return shutdownRules // of a listener or while connecting; inet_shutdown is missing
 	}
 	if f.Kind == events.KindShutdown && f.sent(events.ReturnUnseen|events.Disconnected) {
 		switch t, _ := f.trigger(); t {
@@ -270,12 +278,14 @@ func (c *Classifier) remember(f *fact) {
 	switch {
 	case f.Before == events.Close && (f.Kind == events.KindClose || f.Kind == events.KindEPIPE):
 		f.past = c.story.closed(f.Event)
+	case f.Kind == events.KindClose:
+		f.past = c.story.letGo(f.Event)
 	case f.Kind == events.KindReply && f.SegmentFlags&(thSYN|thACK) != thSYN:
 		f.past = c.story.earlier(f.Event)
+	case f.Kind == events.KindReset && f.Listener == 0:
+		f.past = c.story.ofThis(f)
 	case f.Kind == events.KindDone:
-		if f.Before != events.SynSent {
-			f.past = c.story.earlier(f.Event)
-		}
+		f.past = c.story.ofThis(f)
 		if f.wasReset() {
 			f.peer = c.story.peerReset(f.Event)
 		}
@@ -296,7 +306,13 @@ func (c *Classifier) ending(f *fact, r *rule) *events.Ending {
 		// tcp_disconnect wiped the addresses; this is what they were.
 		e.Local, e.Remote = f.past.local, f.past.remote
 	}
+	if f.beforeUnseen() {
+		e.Before = events.StateUnknown
+	}
 	c.attribute(f, r, e)
+	if e.Actor == nil && e.Owner == nil && f.past != nil && f.sent(events.Orphan) {
+		e.Owner = f.past.actor // it has no owner any more; this one was
+	}
 	return e
 }
 
@@ -339,13 +355,21 @@ func (f *fact) harmless() bool {
 
 // doubt says why a verdict is inferred, "" if it was observed.
 func (c *Classifier) doubt(f *fact, r *rule) string {
-	switch {
-	case r.doubt != "":
+	if r.doubt != "" {
 		return r.doubt
+	}
+	if doubt := c.unproven(f, r.path); doubt != "" {
+		return doubt
+	}
+	switch {
 	case r.path == CloseLingerTimeout && f.sent(events.ReturnUnseen):
 		return "the return of close(2) cannot be seen in tracepoint mode; no ACK and no signal came in time"
 	case f.Kind == events.KindClose && !f.sent(events.UnderLock) && !f.sent(events.ReturnUnseen):
 		return "the evidence was read before the socket lock was taken"
+	case f.byState:
+		return "the kernel's stack could not be read, which takes CAP_SYSLOG; concluded from the state of the socket"
+	case f.afterItsEnd(r.path) && f.past != nil:
+		return f.past.doubt
 	}
 	return ""
 }
@@ -361,6 +385,7 @@ func (f *fact) evidence() events.Evidence {
 		Children: f.Children, ChildrenReset: f.ChildrenReset, PendingRequests: f.PendingRequests,
 		SegmentBytes: f.SegmentBytes, UserTimeout: time.Duration(f.UserTimeoutMS) * time.Millisecond,
 		Probes: uint32(f.Probes), Retransmits: uint32(f.Retransmits),
+		References: f.References, OtherHolders: f.OtherHolders,
 		SIGPIPE: f.Kind == events.KindEPIPE && f.How != 0,
 		MPTCP:   f.sent(events.MPTCP),
 	}

@@ -214,10 +214,10 @@ func TestHeldClose(t *testing.T) {
 	if n != 0 {
 		t.Error("emitted before a second fact could come")
 	}
-	if c.Advance(4*ms, func(*events.Ending) { n++ }); n != 0 {
+	if c.Advance(uint64(afterthought)-ms, func(*events.Ending) { n++ }); n != 0 {
 		t.Error("emitted before its time")
 	}
-	if c.Advance(6*ms, func(*events.Ending) { n++ }); n != 1 {
+	if c.Advance(uint64(afterthought)+ms, func(*events.Ending) { n++ }); n != 1 {
 		t.Error("not emitted in time")
 	}
 
@@ -231,9 +231,10 @@ func TestHeldClose(t *testing.T) {
 func TestLingerByStates(t *testing.T) {
 	lingering := byStates(events.LingerOn, 0)
 	lingering.LingerJiffies = 2 * hz
-	over := events.Event{Kind: events.KindWaitOver, Sock: 1, MonoNS: uint64(40 * time.Millisecond)}
-	interrupted := over
-	interrupted.Signal = 14
+	over := events.Event{Kind: events.KindWaitOver, Sock: 1, After: events.FinWait2, MonoNS: uint64(40 * time.Millisecond)}
+	interrupted, reset := over, over
+	interrupted.Signal, interrupted.After = 14, events.StateUnknown
+	reset.After, reset.OutputLeft = events.Close, 1
 
 	endings, _ := conclude(lingering, over)
 	if len(endings) != 1 || endings[0].Path != CloseLingerDone || endings[0].Evidence.Waited != 40*time.Millisecond || endings[0].Doubt != "" {
@@ -242,6 +243,10 @@ func TestLingerByStates(t *testing.T) {
 	endings, _ = conclude(lingering, interrupted)
 	if len(endings) != 1 || endings[0].Path != CloseLingerSignal || endings[0].Signal != 14 {
 		t.Errorf("interrupted: %+v", endings)
+	}
+	endings, _ = conclude(lingering, reset)
+	if len(endings) != 1 || endings[0].Path != CloseLingerAborted || endings[0].Evidence.Waited != 40*time.Millisecond {
+		t.Errorf("reset: %+v", endings)
 	}
 	later := byStates(0, uint64(3*time.Second))
 	later.Sock = 2
@@ -290,7 +295,7 @@ func TestUnseenSegmentIsInferred(t *testing.T) {
 
 func TestPaths(t *testing.T) {
 	paths := Paths()
-	if len(paths) != 73 {
+	if len(paths) != 75 {
 		t.Errorf("%d paths", len(paths))
 	}
 	for _, p := range paths {
@@ -305,5 +310,24 @@ func TestPhrase(t *testing.T) {
 		text(", ").took(1500 * time.Millisecond).text(", ").took(40 * time.Millisecond).text(", ").took(7 * time.Microsecond))
 	if want := "1,234,567 B, 1 connection, 2 handshakes, 1.5 s, 40 ms, 7 µs"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// A RST that comes so late that its close was told is told by itself: nothing on
+// the wire goes unexplained.
+func TestLateRST(t *testing.T) {
+	for want, reset := range map[events.Path]events.Event{
+		CloseRSTLinger2: {Before: events.FinWait2, Linger2Jiffies: -1},
+		CloseRSTOOM:     {Before: events.FinWait1},
+	} {
+		reset.Kind, reset.Sock, reset.MonoNS = events.KindReset, 1, uint64(time.Second)
+		reset.Flags = events.TaskContext | events.SentRST | events.InReportedCall | events.Orphan
+		endings, unexplained := conclude(byStates(0, 0), reset)
+		if len(endings) != 2 || unexplained != 0 {
+			t.Fatalf("%d endings, %d unexplained", len(endings), unexplained)
+		}
+		if fin, rst := endings[0], endings[1]; !fin.FIN || fin.RST || rst.FIN || !rst.RST || rst.Path != want || rst.Trigger != events.TriggerClose {
+			t.Errorf("%+v\n%+v, want %s", fin, rst, want)
+		}
 	}
 }

@@ -9,7 +9,7 @@ import "github.com/closetrace/closetrace/internal/events"
 var closeRules = []rule{
 	{
 		path: CloseListenMigrated, title: "close, listener",
-		when: func(f *fact) bool { return f.Before == events.Listen && f.moved() > 0 },
+		when: func(f *fact) bool { return f.Before == events.Listen && f.moved() > 0 && f.childrenSeen() },
 		why: func(p phrase, f *fact) phrase {
 			p = p.text("stops listening; ").count(uint64(f.moved()), "connection")
 			return listenerGone(p.text(" not yet accepted moved to another listener of the SO_REUSEPORT group"), f)
@@ -61,9 +61,7 @@ var closeRules = []rule{
 		when: func(f *fact) bool {
 			return f.sent(events.SentRST) && f.Linger2Jiffies < 0 && f.AtRST == events.FinWait2
 		},
-		why: func(p phrase, f *fact) phrase {
-			return p.text("TCP_LINGER2 < 0 forbids FIN_WAIT2 without an owner: the kernel resets")
-		},
+		why: forbidsFinWait2,
 	},
 	{
 		path: CloseRSTOOM, title: "close → RST",
@@ -71,7 +69,7 @@ var closeRules = []rule{
 			return f.sent(events.SentRST) && (f.sent(events.SentFIN) || f.afterShutdown())
 		},
 		why: func(p phrase, f *fact) phrase {
-			p = p.text("too many orphaned sockets (tcp_max_orphans) or TCP out of memory (tcp_mem)")
+			p = outOfMemory(p)
 			if f.sent(events.SentFIN) {
 				p = p.text("; the FIN just queued is followed by RST")
 			}
@@ -99,7 +97,7 @@ var closeRules = []rule{
 		},
 	},
 	{
-		path: CloseSilentNetns, title: "close, silent",
+		path: CloseSilentNetns, title: "close, silent", by: events.TriggerNetns,
 		when: func(f *fact) bool { return f.sent(events.NetnsGone) && f.After == events.Close },
 		why: func(p phrase, f *fact) phrase {
 			return p.text("the network namespace is being torn down")
@@ -122,6 +120,14 @@ var closeRules = []rule{
 		why: func(p phrase, f *fact) phrase {
 			p = p.text("SO_LINGER: close(2) waited ").took(f.waited())
 			return p.text(" for the FIN's ACK in vain and returned 0 all the same").pending(f.Event)
+		},
+	},
+	{
+		path: CloseLingerAborted, title: "close → FIN, waited",
+		when: func(f *fact) bool { return f.lingered() && f.AtReturn == events.Close && f.OutputLeft > 0 },
+		why: func(p phrase, f *fact) phrase {
+			p = p.text("SO_LINGER: close(2) waited ").took(f.waited())
+			return p.text(" for the FIN's ACK, then the connection was reset or given up; returned 0 all the same")
 		},
 	},
 	{
@@ -182,6 +188,14 @@ var closeRules = []rule{
 		why:   func(p phrase, f *fact) phrase { return p.text("active close") },
 		doubt: notSeen,
 	},
+}
+
+func forbidsFinWait2(p phrase, _ *fact) phrase {
+	return p.text("TCP_LINGER2 < 0 forbids FIN_WAIT2 without an owner: the kernel resets")
+}
+
+func outOfMemory(p phrase) phrase {
+	return p.text("too many orphaned sockets (tcp_max_orphans) or TCP out of memory (tcp_mem)")
 }
 
 const notSeen = "predicted from the state at entry; the segment itself was not seen being sent"

@@ -43,6 +43,7 @@ func (f *fact) from(byState bool, functions ...string) bool {
 	if is, known := f.calledBy(functions...); known {
 		return is
 	}
+	f.byState = f.byState || byState
 	return byState
 }
 
@@ -121,6 +122,18 @@ var abortRules = []rule{
 }
 
 var resetRules = []rule{
+	// Inside a close that was told before, with its FIN.
+	{
+		path: CloseRSTLinger2, title: "close → RST",
+		when: func(f *fact) bool {
+			return f.sent(events.InReportedCall) && f.Linger2Jiffies < 0 && f.before(events.FinWait2)
+		},
+		why: forbidsFinWait2,
+	},
+	{
+		path: CloseRSTOOM, title: "close → RST", when: func(f *fact) bool { return f.sent(events.InReportedCall) },
+		why: func(p phrase, f *fact) phrase { return outOfMemory(p).lost(f.Event) },
+	},
 	{
 		path: CloseRSTChild, title: "close → RST",
 		when: func(f *fact) bool { return f.Listener != 0 || f.from(false, "inet_csk_listen_stop") },
@@ -134,6 +147,11 @@ var resetRules = []rule{
 	},
 	{
 		path: AbortMPTCP, title: "MPTCP → RST", when: func(f *fact) bool { return f.sent(events.MPTCP) }, why: mptcpReset,
+	},
+	{
+		path: DisconnectRST, title: "disconnect → RST",
+		when: func(f *fact) bool { return disconnectUnseen(f) && f.sent(events.TaskContext) },
+		why:  func(p phrase, f *fact) phrase { return p.text("connect(AF_UNSPEC)") },
 	},
 	{
 		path: AbortDiag, title: "killed → RST", by: events.TriggerNetlink,
@@ -233,7 +251,7 @@ var doneRules = []rule{
 		},
 	},
 	{
-		path: AbortNetns, title: "namespace gone", by: events.TriggerKernel, when: func(f *fact) bool { return f.sent(events.NetnsGone) },
+		path: AbortNetns, title: "namespace gone", by: events.TriggerNetns, when: func(f *fact) bool { return f.sent(events.NetnsGone) },
 		why: func(p phrase, f *fact) phrase {
 			return p.text("the network namespace is being torn down").lost(f.Event)
 		},
@@ -375,7 +393,7 @@ var replyRules = []rule{
 		path: ReplyFINWait1OOO, title: "RST in reply", by: events.TriggerSegment,
 		when: func(f *fact) bool { return f.sent(events.Orphan) && f.SockErr == 0 && f.After == events.Close },
 		why: func(p phrase, f *fact) phrase {
-			return arrived(p, f).text(" out of order with the ACK of our FIN, after this side closed")
+			return arrived(p, f).text(" with the ACK of our FIN, after this side closed")
 		},
 	},
 	{

@@ -229,3 +229,17 @@ func TestHeldEnds(t *testing.T) {
 		}
 	}
 }
+
+// What the end of a network namespace takes with it is not a timer's doing, nor
+// that of the kernel thread that cleans up.
+func TestNamespaceGone(t *testing.T) {
+	for want, ev := range map[events.Path]events.Event{
+		AbortNetns:       {Kind: events.KindDone, Before: events.FinWait1, After: events.Close, Flags: orphan | events.NetnsGone},
+		CloseSilentNetns: {Kind: events.KindClose, Before: events.FinWait2, After: events.Close, AtReturn: events.Close, Flags: inTask | events.NetnsGone, TaskFlags: pfKthread},
+	} {
+		endings, _ := conclude(ev)
+		if len(endings) != 1 || endings[0].Path != want || endings[0].Trigger != events.TriggerNetns {
+			t.Errorf("%+v, want %s", endings, want)
+		}
+	}
+}

@@ -30,6 +30,7 @@ const (
 	CloseListenSynRecv    events.Path = "close.listen.synrecv"
 	CloseLingerDone       events.Path = "close.linger-wait.done"
 	CloseLingerTimeout    events.Path = "close.linger-wait.timeout"
+	CloseLingerAborted    events.Path = "close.linger-wait.aborted"
 	CloseLingerSignal     events.Path = "close.linger-wait.signal"
 	ShutdownRead          events.Path = "shutdown.rd"
 	ShutdownWrite         events.Path = "shutdown.wr"
@@ -87,6 +88,7 @@ const (
 
 	AppWriteAfterShutdown events.Path = "app.write.after-shutdown"
 	AppWriteAfterReset    events.Path = "app.write.after-reset"
+	AppCloseShared        events.Path = "app.close.shared"
 	AppWriteNotConnected  events.Path = "app.write.not-connected"
 )
 
@@ -109,6 +111,10 @@ type fact struct {
 	hz   uint64
 	past *past // what was known of the socket or connection, may be nil
 	peer *past // the RST that the other end on this host sent, may be nil
+	// missing are the hooks that could not be attached.
+	missing []string
+	// byState: for want of a kernel stack, the state of the socket has decided.
+	byState bool
 }
 
 const bothDirections = 3 // SHUTDOWN_MASK of include/net/sock.h
@@ -198,6 +204,7 @@ var rules = map[events.Kind][]rule{
 	events.KindDone:       doneRules,
 	events.KindPeerFIN:    peerFINRules,
 	events.KindEPIPE:      appRules,
+	events.KindShared:     sharedRules,
 }
 
 var shutdownRules = []rule{

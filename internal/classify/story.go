@@ -15,14 +15,29 @@ const (
 	maxAnswers = 1024
 )
 
+// sameSocket: two events are about one socket. The kernel soon gives the address
+// of one that is gone to another; the local port and the namespace stay the same
+// all its life.
+func sameSocket(a, b *events.Event) bool {
+	return a.Sock != 0 && a.Sock == b.Sock && a.Netns == b.Netns && a.Local.Port() == b.Local.Port()
+}
+
 // past is what is remembered of an ending, to explain a later one.
 type past struct {
 	path          events.Path
 	at            uint64 // event clock
 	actor         *events.Task
 	local, remote netip.AddrPort
+	netns         uint32
 	before        events.State
 	fin, rst      bool
+	doubt         string
+}
+
+// ofSocketOf: it is about the socket that an event is about, and not another
+// that has its address now.
+func (p *past) ofSocketOf(ev *events.Event) bool {
+	return p != nil && p.netns == ev.Netns && p.local.Port() == ev.Local.Port()
 }
 
 func (p *past) ago(ev *events.Event) time.Duration {
@@ -107,10 +122,11 @@ type story struct {
 	connections memory[connection]
 	sockets     memory[uint64]     // sockets that ended and are still open
 	answers     memory[connection] // resets in reply
+	shared      memory[uint64]     // sockets of which a descriptor was closed and others were not
 }
 
 func newStory() story {
-	return story{newMemory[connection](maxPast), newMemory[uint64](maxPast), newMemory[connection](maxAnswers)}
+	return story{newMemory[connection](maxPast), newMemory[uint64](maxPast), newMemory[connection](maxAnswers), newMemory[uint64](maxPast)}
 }
 
 // tell remembers an ending.
@@ -119,8 +135,12 @@ func (s *story) tell(f *fact, e *events.Ending) {
 		return // it ends nothing
 	}
 	p := &past{
-		path: e.Path, at: f.MonoNS, actor: e.Actor, local: e.Local, remote: e.Remote,
-		before: f.Before, fin: e.FIN, rst: e.RST,
+		path: e.Path, at: f.MonoNS, actor: e.Actor, local: e.Local, remote: e.Remote, netns: e.Netns,
+		before: f.Before, fin: e.FIN, rst: e.RST, doubt: e.Doubt,
+	}
+	if f.Kind == events.KindShared {
+		s.shared.put(f.Sock, p)
+		return
 	}
 	switch end := connectionOf(e.Local, e.Remote, e.Netns); f.Kind {
 	case events.KindReply:
@@ -131,17 +151,31 @@ func (s *story) tell(f *fact, e *events.Ending) {
 	}
 	switch {
 	case f.Kind == events.KindClose:
-		s.sockets.forget(f.Sock)
+		// It may be told so late that another socket has its address by now.
+		for _, m := range []*memory[uint64]{&s.sockets, &s.shared} {
+			if m.get(f.Sock).ofSocketOf(f.Event) {
+				m.forget(f.Sock)
+			}
+		}
 	case !f.sent(events.Orphan) && f.Sock != 0 && f.Kind != events.KindPeerFIN:
 		s.sockets.put(f.Sock, p)
 	}
 }
 
-// closed is what ended the socket that is closed now. A socket has the same
-// port all its life, which tells it from a later one at the same address.
+// closed is what ended the socket that is closed now.
 func (s *story) closed(ev *events.Event) *past {
 	p := s.sockets.get(ev.Sock)
-	if p == nil || p.local.Port() != ev.Local.Port() {
+	if !p.ofSocketOf(ev) {
+		return nil
+	}
+	return p
+}
+
+// letGo is the last close(2) of another descriptor of the socket that is closed
+// now.
+func (s *story) letGo(ev *events.Event) *past {
+	p := s.shared.get(ev.Sock)
+	if !p.ofSocketOf(ev) {
 		return nil
 	}
 	return p
@@ -150,6 +184,20 @@ func (s *story) closed(ev *events.Event) *past {
 // earlier is what this side did last.
 func (s *story) earlier(ev *events.Event) *past {
 	return s.connections.get(connectionOf(ev.Local, ev.Remote, ev.Netns))
+}
+
+// ofThis is what this side did last with a connection whose socket is still
+// there. The same addresses may have been those of a connection before: as long
+// as the socket has an owner, nothing but a shutdown can have been done to it.
+func (s *story) ofThis(f *fact) *past {
+	p := s.earlier(f.Event)
+	if p == nil || f.sent(events.Orphan) {
+		return p
+	}
+	if p.path.Family() != "shutdown" || p.fin != f.afterShutdown() {
+		return nil
+	}
+	return p
 }
 
 // joinTime is how far apart the two ends of one RST may be.

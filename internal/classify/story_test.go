@@ -294,3 +294,40 @@ func TestScanForgetsNothing(t *testing.T) {
 		t.Error("the close was forgotten")
 	}
 }
+
+// The kernel gives the address of a socket that is gone to the next one, which
+// may be in another network namespace.
+func TestAnotherSocketAtTheSameAddress(t *testing.T) {
+	gone := events.Event{Kind: events.KindDone, Sock: 1, Local: here, Remote: there, Netns: 7,
+		Before: events.FinWait1, After: events.Close, SockErr: etimedout, Flags: events.Orphan, Retransmits: 8}
+	reply := late(5)
+	reply.Sock, reply.Netns, reply.Before = 1, 8, events.SynRecv
+	endings, _ := conclude(gone, reply)
+	if len(endings) != 2 {
+		t.Fatalf("two endings became %d: %+v", len(endings), endings)
+	}
+	for _, e := range endings {
+		if e.Netns == 7 && e.Path != AbortOrphanRetries || e.Netns == 8 && e.Before != events.SynRecv {
+			t.Errorf("mixed up: %+v", e)
+		}
+	}
+	reset := gotRST(0)
+	closed := events.Event{Kind: events.KindClose, Sock: reset.Sock, Local: reset.Local, Netns: 8, MonoNS: 5,
+		Flags: inTask, Before: events.Close, After: events.Close}
+	if e := last(t, reset, closed); e.Path == ClosedReset {
+		t.Errorf("the past of another socket: %+v", e)
+	}
+}
+
+// A close that is held is told when another socket may have its address already.
+func TestLateCloseForgetsNothingOfAnother(t *testing.T) {
+	held := byStates(0, 0)
+	held.Netns = 7
+	shared := events.Event{Kind: events.KindShared, Sock: 1, MonoNS: uint64(time.Millisecond), Netns: 8, Local: there, Remote: here,
+		Flags: events.TaskContext, Syscall: "close", Task: closer, References: 1, Before: events.Established, After: events.Established}
+	closes := closedBy(uint64(time.Second))
+	closes.Netns, closes.Local, closes.Remote = 8, there, here
+	if e := last(t, held, shared, closes); e.Earlier == nil || e.Earlier.Path != AppCloseShared {
+		t.Errorf("what went before is forgotten: %+v", e)
+	}
+}

@@ -18,9 +18,11 @@ const (
 // trigger is what made the task do it, and for a signal, which.
 func (f *fact) trigger() (t events.Trigger, signal int) {
 	if stops, _ := f.calledBy("inet_csk_listen_stop"); stops && !f.sent(events.TaskContext) {
-		return events.TriggerClose, 0 // of an MPTCP listener, by a task that is not known
+		return f.listenerStopped(), 0
 	}
 	switch {
+	case f.sent(events.SCMRightsDropped):
+		return events.TriggerSCMRights, 0
 	case !f.sent(events.TaskContext):
 		return events.TriggerSegment, 0
 	case f.TaskFlags&pfKthread != 0:
@@ -34,6 +36,20 @@ func (f *fact) trigger() (t events.Trigger, signal int) {
 		return events.TriggerIOUring, 0
 	}
 	return f.bySyscall(), 0
+}
+
+// listenerStopped: a listener whose call is not seen, by a task that is not
+// known, resets a connection. The kernel stack tells why.
+func (f *fact) listenerStopped() events.Trigger {
+	for function, t := range map[string]events.Trigger{
+		"tcp_abort": events.TriggerNetlink, "inet_shutdown": events.TriggerShutdown,
+		"__inet_stream_connect": events.TriggerConnect, "inet_stream_connect": events.TriggerConnect,
+	} {
+		if called, _ := f.calledBy(function); called {
+			return t
+		}
+	}
+	return events.TriggerClose
 }
 
 func (f *fact) bySyscall() events.Trigger {

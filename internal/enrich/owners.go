@@ -10,6 +10,8 @@ package enrich
 import (
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/closetrace/closetrace/internal/events"
 )
 
@@ -33,10 +35,12 @@ const (
 type Owners struct {
 	root     string
 	now      func() time.Time
+	sinceUp  func() time.Duration // CLOCK_BOOTTIME, which processes' times are of
 	patience time.Duration
 
 	holders  holders                 // of the last scan
 	tasks    map[uint32]*events.Task // by pid, as far as asked for; nil: gone
+	begun    time.Duration           // the last scan, after boot
 	scanned  time.Time               // when the last scan was over
 	notUntil time.Time               // the next scan
 	scanning chan scan               // where the scan that still runs will arrive
@@ -45,18 +49,23 @@ type Owners struct {
 // scan is a finished one.
 type scan struct {
 	holders holders
+	begun   time.Duration // after boot
 	took    time.Duration
 }
 
 // NewOwners looks up in a /proc that is mounted at root.
 func NewOwners(root string) *Owners {
-	return &Owners{root: root, now: time.Now, patience: patience}
+	return &Owners{root: root, now: time.Now, sinceUp: sinceUp, patience: patience}
 }
 
 // Fill sets the owner of an event that was not the owner's own call, if it can
 // be found. Calls such as close and shutdown, of which there may be very many,
 // cost nothing.
 func (o *Owners) Fill(ev *events.Event) {
+	if ev.Kind == events.KindShared {
+		o.fillHolders(ev)
+		return
+	}
 	if ev.Inode == 0 || !ofAnother(ev) {
 		return
 	}
@@ -65,6 +74,22 @@ func (o *Owners) Fill(ev *events.Event) {
 		return
 	}
 	ev.Owner = owner
+}
+
+// fillHolders says who still holds a socket of which a descriptor was closed. That
+// descriptor stands in what an earlier scan found, so that only a new one counts.
+func (o *Owners) fillHolders(ev *events.Event) {
+	o.collect(0)
+	if o.scanning != nil || o.now().Before(o.notUntil) {
+		return
+	}
+	o.scan(ev.Inode)
+	o.collect(o.patience)
+	if ev.Searched = o.scanning == nil; !ev.Searched {
+		return
+	}
+	owner, others := o.Of(ev.Inode, ev.SocketUID)
+	ev.Owner, ev.OtherHolders = owner, uint32(others)
 }
 
 // ofAnother: not the owner brought it about, but a segment, a timer or whoever
@@ -104,7 +129,7 @@ func (o *Owners) Of(inode uint64, uid uint32) (task *events.Task, others int) {
 	}
 	task, ok = o.tasks[h.pid]
 	if !ok {
-		task = readTask(o.root, h.pid, uid)
+		task = readTask(o.root, h.pid, uid, o.begun)
 		o.tasks[h.pid] = task
 	}
 	return task, int(h.others)
@@ -122,9 +147,9 @@ func (o *Owners) known(inode uint64) (holder, bool) {
 func (o *Owners) scan(inode uint64) {
 	done := make(chan scan, 1)
 	go func() {
-		begin := time.Now()
+		begin, begun := time.Now(), o.sinceUp()
 		found := holdersIn(o.root, inode)
-		done <- scan{found, time.Since(begin)}
+		done <- scan{found, begun, time.Since(begin)}
 	}()
 	o.scanning = done
 }
@@ -151,9 +176,17 @@ func (o *Owners) collect(wait time.Duration) {
 	}
 }
 
+func sinceUp() time.Duration {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		return 0 // only a bad clock id or pointer fails
+	}
+	return time.Duration(now.Nano())
+}
+
 func (o *Owners) take(s scan) {
 	o.scanning = nil
 	o.holders, o.tasks = s.holders, map[uint32]*events.Task{}
-	o.scanned = o.now()
+	o.begun, o.scanned = s.begun, o.now()
 	o.notUntil = o.scanned.Add(max(scanEvery, scanShare*s.took))
 }

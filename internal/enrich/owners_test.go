@@ -39,6 +39,14 @@ func (t tree) write(files map[string]string) {
 	}
 }
 
+// scanBegins is when scans do, after boot.
+const scanBegins = time.Hour
+
+// stat is the file of a process that began at a time after boot.
+func stat(comm string, at time.Duration) string {
+	return fmt.Sprintf("7 (%s) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 %d 1000 10", comm, at/(10*time.Millisecond))
+}
+
 // process makes a process that holds sockets.
 func (t tree) process(pid int, comm string, inodes ...int) {
 	t.Helper()
@@ -46,6 +54,7 @@ func (t tree) process(pid int, comm string, inodes ...int) {
 	t.write(map[string]string{
 		dir + "comm":   comm + "\n",
 		dir + "status": "Name:\t" + comm + "\nUid:\t33\t0\t0\t0\n",
+		dir + "stat":   stat(comm, scanBegins),
 		dir + "fd/0":   "-> /dev/null",
 	})
 	for fd, inode := range inodes {
@@ -59,6 +68,7 @@ func (t tree) owners() (o *Owners, pass func(time.Duration)) {
 	now := time.Unix(1000, 0)
 	o = NewOwners(t.root)
 	o.now, o.patience = func() time.Time { return now }, time.Minute
+	o.sinceUp = func() time.Duration { return scanBegins }
 	return o, func(d time.Duration) { now = now.Add(d) }
 }
 
@@ -80,7 +90,9 @@ func TestOf(t *testing.T) {
 		"502/fd/3":          "-> socket:[61]", // vanished after
 		"503/fd/3":          "-> socket:[62]",
 		"503/comm":          "no status\n",
+		"503/stat":          stat("no status", 0),
 		"504/comm":          "leader ended\n",
+		"504/stat":          stat("leader ended", 0),
 		"504/task/504/fd":   "",
 		"504/task/506/fd":   "gone",
 		"504/task/507/fd/3": "-> socket:[63]",
@@ -144,6 +156,52 @@ func TestScansAreRare(t *testing.T) {
 	}
 }
 
+// A process that has come to the id of the one that was seen is not blamed.
+func TestReusedID(t *testing.T) {
+	tr := newTree(t)
+	for pid, stat := range map[int]string{
+		7:  stat("x", scanBegins),                           // just in time
+		8:  stat("x", scanBegins+10*time.Millisecond),       // too late
+		9:  stat(") 1 2 (", scanBegins+time.Hour),           // likewise
+		10: stat(") S 1 2 3 4 5 6 7 8 9", time.Millisecond), // before
+		11: "11 (x) S 1",                                    // of which nothing is known
+	} {
+		tr.process(pid, "x", 100+pid)
+		tr.write(map[string]string{fmt.Sprint(pid) + "/stat": stat})
+	}
+	for inode, want := range map[uint64]bool{107: true, 108: false, 109: false, 110: true, 111: true} {
+		o, _ := tr.owners()
+		if task, _ := o.Of(inode, 0); (task != nil) != want {
+			t.Errorf("%d: %+v", inode, task)
+		}
+	}
+}
+
+// Who was seen to hold the socket is named also after its end, if it was asked
+// for before, and not who has its id then.
+func TestHolderEnds(t *testing.T) {
+	tr := newTree(t)
+	tr.process(7, "nginx", 55, 56)
+	tr.process(8, "curl", 57)
+	o, _ := tr.owners()
+	if task, _ := o.Of(55, 0); task == nil || task.Comm != "nginx" {
+		t.Fatalf("found %+v", task)
+	}
+	for _, pid := range []string{"7", "8"} {
+		if err := os.RemoveAll(filepath.Join(tr.root, pid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tr.process(7, "other")
+	tr.write(map[string]string{"7/stat": stat("other", scanBegins+time.Minute)})
+	if task, _ := o.Of(56, 0); task == nil || task.Comm != "nginx" {
+		t.Errorf("of the one asked for before: %+v", task)
+	}
+	if task, _ := o.Of(57, 0); task != nil {
+		t.Errorf("of the one that is gone: %+v", task)
+	}
+}
+
 // Scans that take long are rarer, and nobody waits for them.
 func TestLongScans(t *testing.T) {
 	o, pass := newTree(t).owners()
@@ -153,7 +211,7 @@ func TestLongScans(t *testing.T) {
 	if task, _ := o.Of(55, 0); task != nil {
 		t.Fatalf("got %+v before the scan was over", task)
 	}
-	arrives <- scan{holders{}, time.Minute}
+	arrives <- scan{holders{}, scanBegins, time.Minute}
 	pass(time.Hour)
 	o.Of(55, 0)
 	if o.scanning != nil {
@@ -226,5 +284,36 @@ func BenchmarkFound(b *testing.B) {
 	ev := events.Event{Kind: events.KindDone, Inode: 55}
 	for b.Loop() {
 		o.Fill(&ev)
+	}
+}
+
+// A descriptor that was just closed stands in what an earlier scan found.
+func TestHoldersAreLookedUpAnew(t *testing.T) {
+	tr := newTree(t)
+	tr.process(7, "server", 700)
+	tr.process(9, "worker", 700)
+	o, pass := tr.owners()
+	if owner, others := o.Of(700, 0); owner == nil || owner.PID != 7 || others != 1 {
+		t.Fatalf("before the close: %+v and %d others", owner, others)
+	}
+	if err := os.RemoveAll(filepath.Join(tr.root, "7/fd")); err != nil {
+		t.Fatal(err)
+	}
+	soon := events.Event{Kind: events.KindShared, Inode: 700}
+	o.Fill(&soon)
+	if soon.Searched || soon.Owner != nil {
+		t.Errorf("told from an old scan: %+v", soon.Owner)
+	}
+	pass(time.Second)
+	later := events.Event{Kind: events.KindShared, Inode: 700}
+	o.Fill(&later)
+	if !later.Searched || later.Owner == nil || later.Owner.PID != 9 || later.OtherHolders != 0 {
+		t.Errorf("after the close: %+v and %d others", later.Owner, later.OtherHolders)
+	}
+	pass(time.Second)
+	nobody := events.Event{Kind: events.KindShared, Inode: 701}
+	o.Fill(&nobody)
+	if !nobody.Searched || nobody.Owner != nil {
+		t.Errorf("nobody holds it: %+v", nobody)
 	}
 }

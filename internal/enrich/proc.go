@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
 )
@@ -28,21 +29,28 @@ const maxSockets = 1 << 16
 // one that is asked for is kept.
 func holdersIn(root string, wanted uint64) holders {
 	found := holders{}
+	eachTable(root, func(pid uint32, fds string) bool { return found.add(pid, fds, wanted) })
+	return found
+}
+
+// eachTable shows the directory of descriptors of every process in a /proc, from
+// the lowest id to the highest. Where it has none, as has tells, the threads'
+// directories follow.
+func eachTable(root string, has func(pid uint32, fds string) bool) {
 	for _, pid := range ids(root) {
 		process := filepath.Join(root, id(pid))
-		if found.add(pid, filepath.Join(process, "fd"), wanted) {
+		if has(pid, filepath.Join(process, "fd")) {
 			continue
 		}
 		// The first thread may have ended before the others. A kernel thread
 		// has no descriptors either, and no others.
 		threads := filepath.Join(process, "task")
 		for _, tid := range ids(threads) {
-			if tid != pid && found.add(pid, filepath.Join(threads, id(tid), "fd"), wanted) {
+			if tid != pid && has(pid, filepath.Join(threads, id(tid), "fd")) {
 				break
 			}
 		}
 	}
-	return found
 }
 
 // add keeps the sockets among the descriptors of a process, and tells whether
@@ -87,28 +95,55 @@ func socketInode(link string) (uint64, bool) {
 	return inode, err == nil && inode != 0
 }
 
-// readTask says what a process is called and whose it is; nil if it is gone.
-func readTask(root string, pid, uid uint32) *events.Task {
+// readTask says what a process is called and whose it is; nil if it is gone, or
+// if another one has its id that began later than seen (time since boot).
+func readTask(root string, pid, uid uint32, seen time.Duration) *events.Task {
 	process := filepath.Join(root, id(pid))
 	comm, err := os.ReadFile(filepath.Join(process, "comm"))
 	if err != nil {
 		return nil
 	}
 	t := &events.Task{PID: pid, TID: pid, UID: uid, Comm: strings.TrimSuffix(string(comm), "\n")}
-	status, err := os.ReadFile(filepath.Join(process, "status"))
-	if err != nil {
-		return t
+	if status, err := os.ReadFile(filepath.Join(process, "status")); err == nil {
+		t.UID = realUID(string(status), uid)
 	}
-	for line := range strings.Lines(string(status)) {
+	// Read last, because the id may pass on meanwhile.
+	stat, err := os.ReadFile(filepath.Join(process, "stat"))
+	if err != nil || began(string(stat)) > seen {
+		return nil
+	}
+	return t
+}
+
+// realUID is that of a process's status file, or else uid.
+func realUID(status string, uid uint32) uint32 {
+	for line := range strings.Lines(status) {
 		words := strings.Fields(line)
 		if len(words) < 2 || words[0] != "Uid:" {
 			continue
 		}
 		if real, err := strconv.ParseUint(words[1], 10, 32); err == nil {
-			t.UID = uint32(real)
+			return uint32(real)
 		}
 	}
-	return t
+	return uid
+}
+
+// began takes from a process's stat file when it was started, after boot. The
+// field is in USER_HZ, which is 100 on every architecture that closetrace
+// supports.
+func began(stat string) time.Duration {
+	// The comm before it, in parentheses, may hold anything.
+	words := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	const startTime = 22 - 3 // words after the comm, which is the second
+	if len(words) <= startTime {
+		return 0
+	}
+	ticks, err := strconv.ParseUint(words[startTime], 10, 63)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(ticks) * (time.Second / 100)
 }
 
 // ids are the names of a directory that are process or thread ids, from low to

@@ -1,0 +1,99 @@
+package classify
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/closetrace/closetrace/internal/events"
+)
+
+// Each verdict is sure with all hooks, and inferred, or another, without the one
+// that it rests on.
+func TestMissingHooks(t *testing.T) {
+	child := events.Event{Kind: events.KindClose, Before: events.Listen, After: events.Close, Children: 2, ChildrenReset: 1, Flags: inTask}
+	aborted := []string{"tcp_send_active_reset", "tcp_disconnect", "inet_stream_connect"}
+	tests := []struct {
+		name, hook string
+		evs        []events.Event
+		whole      events.Path // "": not explained
+		degraded   events.Path
+	}{
+		{"a subflow", "__tcp_close", []events.Event{
+			{Kind: events.KindReset, Before: events.Established, Flags: inTask | events.SentRST | events.MPTCP, Syscall: "close"},
+		}, AbortMPTCP, AbortMPTCP},
+		{"the system call is not known", "inet_shutdown", []events.Event{
+			{Kind: events.KindDisconnect, Before: events.Listen, After: events.Close, Flags: inTask | events.Disconnected},
+		}, DisconnectListen, DisconnectListen},
+		{"a child that is gone", "tcp_disconnect", []events.Event{child}, CloseListenMigrated, CloseListen},
+		{"a disconnect", "tcp_disconnect", []events.Event{
+			{Kind: events.KindReset, Before: events.Close, Flags: inTask | events.SentRST, Syscall: "connect", Stack: aborted},
+		}, "", DisconnectRST},
+		{"ECONNRESET", "tcp_disconnect", []events.Event{
+			{Kind: events.KindClose, Before: events.Close, SockErr: econnreset, Flags: inTask},
+		}, ClosedReset, ClosedReset},
+		{"a write", "tcp_disconnect", []events.Event{
+			{Kind: events.KindShutdown, Before: events.Established, After: events.FinWait1, How: 2, Flags: inTask | events.SentFIN, Sock: 1},
+			{Kind: events.KindEPIPE, Before: events.Close, Flags: inTask, Sock: 1, MonoNS: 1},
+		}, AppWriteAfterShutdown, AppWriteAfterShutdown},
+		{"ETIMEDOUT", "tcp_done", []events.Event{
+			{Kind: events.KindClose, Before: events.Close, SockErr: etimedout, Flags: inTask},
+		}, ClosedTimeout, ClosedTimeout},
+		{"data after shutdown", "tcp:tcp_send_reset", []events.Event{
+			{Kind: events.KindDone, Before: events.FinWait2, After: events.Close, SockErr: econnreset, ShutdownMask: 3},
+		}, RecvRST, RecvRST},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for i := range tt.evs {
+				tt.evs[i].Local, tt.evs[i].Remote = here, there
+			}
+			if e := lastWithout(t, nil, tt.evs); e.Path != tt.whole || e.Doubt != "" {
+				t.Errorf("with it: %s, %s (%s); want %s, observed", e.Path, e.Confidence(), e.Doubt, tt.whole)
+			}
+			if e := lastWithout(t, []string{tt.hook}, tt.evs); e.Path != tt.degraded || e.Doubt == "" {
+				t.Errorf("without: %s, %s; want %s, inferred", e.Path, e.Confidence(), tt.degraded)
+			}
+			if e := lastWithout(t, []string{"sk_stream_error"}, tt.evs); e.Path != tt.whole || e.Doubt != "" {
+				t.Errorf("without another: %s, %s (%s)", e.Path, e.Confidence(), e.Doubt)
+			}
+		})
+	}
+}
+
+// lastWithout is the last ending of some events under a header with missing
+// hooks, or none.
+func lastWithout(t *testing.T, missing []string, evs []events.Event) (last events.Ending) {
+	t.Helper()
+	h := testHeader
+	h.Missing = missing
+	c := New(h)
+	keep := func(e *events.Ending) { last = *e }
+	for _, ev := range evs {
+		c.Push(&ev, keep)
+	}
+	c.Flush(keep)
+	return last
+}
+
+// What a doubtful ending explains is as doubtful.
+func TestDoubtIsPassedOn(t *testing.T) {
+	e := lastWithout(t, []string{"tcp:tcp_send_reset"}, []events.Event{
+		{Kind: events.KindDone, Sock: 1, Local: here, Remote: there, Before: events.FinWait1, SockErr: econnreset, ShutdownMask: 3},
+		{Kind: events.KindClose, Sock: 1, Local: here, Remote: there, Before: events.Close, Flags: inTask, MonoNS: 1},
+	})
+	if e.Path != ClosedReset || !strings.Contains(e.Doubt, "tcp:tcp_send_reset") {
+		t.Errorf("%s, doubt %q", e.Path, e.Doubt)
+	}
+}
+
+// Without a kernel stack the state of the socket decides, and is no proof.
+func TestNoStackIsInferred(t *testing.T) {
+	ev := events.Event{Kind: events.KindReset, Before: events.FinWait2, Flags: events.SentRST | events.Orphan}
+	if e := lastWithout(t, nil, []events.Event{ev}); e.Path != AbortFINWait2 || !strings.Contains(e.Doubt, "CAP_SYSLOG") {
+		t.Errorf("%s, doubt %q", e.Path, e.Doubt)
+	}
+	ev.Stack = []string{"tcp_send_active_reset", "tcp_keepalive_timer"}
+	if e := lastWithout(t, nil, []events.Event{ev}); e.Path != AbortFINWait2 || e.Doubt != "" {
+		t.Errorf("with a stack: %s, doubt %q", e.Path, e.Doubt)
+	}
+}
