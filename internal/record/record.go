@@ -1,100 +1,61 @@
-// Package record reads and writes a stream of events as text: one JSON object
-// a line, the [events.Header] first. What is recorded are facts, not verdicts,
-// so that a later closetrace may conclude better from the same file.
+// Package record reads and writes a stream of events as a file of lines, each
+// one JSON object: the [events.Header] first, then the events, and at the end
+// what only the end of a run knows. What is recorded are facts, not verdicts, so
+// that a later closetrace may conclude better from the same file.
+//
+// docs/record.md describes the format and what it promises.
 package record
 
-import (
-	"bufio"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"iter"
+import "errors"
 
-	"github.com/closetrace/closetrace/internal/events"
+// The kinds of line that are no event; those of events are of [events.Kind].
+const (
+	kindIdle = "idle"
+	kindEnd  = "end"
 )
 
-// Writer writes a record. Not for concurrent use.
-type Writer struct {
-	enc *json.Encoder
+// End is what only the end of a run knows.
+type End struct {
+	TookNS       int64  `json:"took_ns"` // the run
+	LostRecords  uint64 `json:"lost_records"`
+	MissedProbes uint64 `json:"missed_probes"`
+	Suppressed   uint64 `json:"suppressed_replies"`
+	Undecodable  uint64 `json:"undecodable_records"`
+	Audit        Audit  `json:"audit"`
 }
 
-// NewWriter begins a record with its header.
-func NewWriter(w io.Writer, h events.Header) (*Writer, error) {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(h); err != nil {
-		return nil, fmt.Errorf("writing the header: %w", err)
-	}
-	return &Writer{enc}, nil
+// Audit is how far the counters of [events.Header.AuditNetns] moved during the
+// run, and the part of it that fell into attaching and detaching. Counters that
+// did not move are left out.
+type Audit struct {
+	Impossible string            `json:"impossible,omitempty"` // why the counters say nothing
+	Moved      map[string]uint64 `json:"moved,omitempty"`
+	Edges      map[string]uint64 `json:"edges,omitempty"`
 }
 
-// Write appends an event.
-func (w *Writer) Write(ev *events.Event) error {
-	if err := w.enc.Encode(ev); err != nil {
-		return fmt.Errorf("writing an event: %w", err)
-	}
-	return nil
+// ErrIdle is returned by [Reader.Read] where the recording run had nothing more
+// to read and told what it had held back until then: [Reader.IdleNS].
+var ErrIdle = errors.New("nothing to read at this moment")
+
+// Damage is where a record can be read no further. All before it is whole.
+type Damage struct {
+	Line int
+	Err  error
 }
 
-// maxLine bounds what one line may take of memory; an event has about 1 KB.
-const maxLine = 1 << 20
+func (d *Damage) Error() string { return d.Err.Error() }
+func (d *Damage) Unwrap() error { return d.Err }
 
-// Reader reads a record.
-type Reader struct {
-	Header events.Header
-	lines  *bufio.Scanner
-	line   int
-}
+// unknown is a whole line that this version does not understand.
+type unknown struct{ err error }
 
-// NewReader reads the header. A newer schema than this version knows is an
-// error, because a field may have changed its meaning.
-func NewReader(r io.Reader) (*Reader, error) {
-	lines := bufio.NewScanner(r)
-	lines.Buffer(make([]byte, 0, 64<<10), maxLine)
-	rd := &Reader{lines: lines}
-	if err := rd.next(&rd.Header); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		return nil, fmt.Errorf("reading the header: %w", err)
-	}
-	if rd.Header.Schema < 1 || rd.Header.Schema > events.SchemaVersion {
-		return nil, fmt.Errorf("record has schema version %d, this closetrace reads 1 to %d", rd.Header.Schema, events.SchemaVersion)
-	}
-	return rd, nil
-}
+func (u *unknown) Error() string { return u.err.Error() }
+func (u *unknown) Unwrap() error { return u.err }
 
-// Events yields the events in order. After an error there is nothing more.
-func (r *Reader) Events() iter.Seq2[*events.Event, error] {
-	return func(yield func(*events.Event, error) bool) {
-		for {
-			ev := new(events.Event)
-			err := r.next(ev)
-			if errors.Is(err, io.EOF) {
-				return
-			}
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			if !yield(ev, nil) {
-				return
-			}
-		}
-	}
-}
+// Undecodable marks the error as one that concerns a single line.
+func (u *unknown) Undecodable() bool { return true }
 
-func (r *Reader) next(v any) error {
-	if !r.lines.Scan() {
-		if err := r.lines.Err(); err != nil {
-			return fmt.Errorf("line %d: %w", r.line+1, err)
-		}
-		return io.EOF
-	}
-	r.line++
-	if err := json.Unmarshal(r.lines.Bytes(), v); err != nil {
-		return fmt.Errorf("line %d: %w", r.line, err)
-	}
-	return nil
+// Hint says what to do.
+func (u *unknown) Hint() string {
+	return "a newer closetrace may have written it; use one that is as new"
 }

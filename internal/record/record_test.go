@@ -2,7 +2,12 @@ package record
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
+	"io"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -10,80 +15,273 @@ import (
 	"github.com/closetrace/closetrace/internal/events"
 )
 
-var header = events.Header{Schema: events.SchemaVersion, Kernel: "6.1.0", Attach: "fentry", HZ: 250, WallOffsetNS: 5}
+var header = events.Header{Schema: events.SchemaVersion, Kernel: "6.1.0", Attach: "fentry", HZ: 250, WallOffsetNS: 5, AuditNetns: 7}
 
-func TestRoundTrip(t *testing.T) {
-	want := []events.Event{
+func samples() []events.Event {
+	return []events.Event{
 		{Kind: events.KindClose, MonoNS: 1, Flags: events.SentRST | events.TaskContext, Before: events.Established,
 			After: events.Close, Local: netip.MustParseAddrPort("10.0.0.5:443"), Remote: netip.MustParseAddrPort("[::ffff:1.2.3.4]:80"),
 			Task: events.Task{PID: 1, Comm: "a\x1b[31m\xffb"}, UnreadBytes: 148},
-		{Kind: events.KindWaitOver, MonoNS: 2, Signal: 15},
+		{Kind: events.KindDone, MonoNS: 2, Before: events.BoundInactive + 1, Owner: &events.Task{PID: 2, Comm: "\xfe"}},
+		{Kind: events.KindWaitOver, MonoNS: 3, Signal: 15},
 	}
+}
+
+func sampleEnd() *End {
+	return &End{TookNS: 9, LostRecords: 1, MissedProbes: 2, Suppressed: 3, Undecodable: 4, Audit: Audit{
+		Impossible: "no", Moved: map[string]uint64{"TcpOutRsts": 5}, Edges: map[string]uint64{"TcpOutRsts": 1},
+	}}
+}
+
+// lines is the record as text: an event is its sample, the rest speaks for
+// itself.
+func lines(t *testing.T, r *Reader) (got []string, err error) {
+	t.Helper()
+	for {
+		var ev events.Event
+		switch err := r.Read(&ev); {
+		case err == nil:
+			got = append(got, fmt.Sprintf("%+v", shown(ev)))
+		case errors.Is(err, ErrIdle):
+			got = append(got, fmt.Sprint("idle ", r.IdleNS))
+		case errors.Is(err, io.EOF):
+			return got, nil
+		case errors.As(err, new(*Damage)):
+			return got, err
+		default:
+			got = append(got, "unknown")
+		}
+	}
+}
+
+// shown is an event with its pointers resolved.
+func shown(ev events.Event) any {
+	var owner events.Task
+	if ev.Owner != nil {
+		owner = *ev.Owner
+	}
+	ev.Owner = nil
+	return struct {
+		events.Event
+		owner events.Task
+	}{ev, owner}
+}
+
+// What is written is read again, in a file of either kind; any bytes that a
+// process calls itself are kept.
+func TestRoundTrip(t *testing.T) {
+	for _, name := range []string{"a.jsonl", "a.jsonl.zst"} {
+		path := filepath.Join(t.TempDir(), name)
+		f, err := Create(path, header, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want []string
+		for _, ev := range samples() {
+			if err := errors.Join(f.Write(&ev), f.Idle(ev.MonoNS+10), f.Flush()); err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, fmt.Sprintf("%+v", shown(ev)), fmt.Sprint("idle ", ev.MonoNS+10))
+		}
+		if err := f.Close(sampleEnd()); err != nil {
+			t.Fatal(err)
+		}
+		r, file, err := Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		got, err := lines(t, r)
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: read\n%s\nwrote\n%s\n%v", name, strings.Join(got, "\n"), strings.Join(want, "\n"), err)
+		}
+		if !reflect.DeepEqual(r.Header, header) || !reflect.DeepEqual(r.End, sampleEnd()) {
+			t.Errorf("%s: header %+v, end %+v", name, r.Header, r.End)
+		}
+	}
+}
+
+// Sockets are told apart, and their addresses not told.
+func TestAddressesOfTheKernelStayThere(t *testing.T) {
 	var b bytes.Buffer
 	w, err := NewWriter(&b, header)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range want {
-		if err := w.Write(&want[i]); err != nil {
+	for _, sock := range []uint64{18446612688458149632, 18446612688458128320, 18446612688458149632, 0} {
+		if err := w.Write(&events.Event{Kind: events.KindClose, Sock: sock, Listener: sock}); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if strings.Contains(b.String(), "184466126884581") {
+		t.Errorf("an address of the kernel is in\n%s", &b)
 	}
 	r, err := NewReader(&b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Header.Kernel != header.Kernel || r.Header.HZ != header.HZ {
-		t.Errorf("header %+v", r.Header)
-	}
-	var got []events.Event
+	var read []events.Event
 	for ev, err := range r.Events() {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got = append(got, *ev)
+		read = append(read, *ev)
 	}
-	want[0].Task.Comm = "a\x1b[31m\uFFFDb" // JSON holds text; what is no text is marked as such
-	if len(got) != len(want) || !reflect.DeepEqual(got, want) {
-		t.Errorf("read\n%+v\nwrote\n%+v", got, want)
+	if read[0].Sock == read[1].Sock || read[0].Sock != read[2].Sock || read[3].Sock != 0 || read[0].Listener != read[0].Sock {
+		t.Errorf("sockets %x, %x, %x, %x", read[0].Sock, read[1].Sock, read[2].Sock, read[3].Sock)
 	}
 }
 
 func TestDamage(t *testing.T) {
-	good := `{"schema_version":1,"kernel":"x","attach":"fentry","hooks":null,"hz":250,"wall_offset_ns":0}` + "\n"
-	event := `{"kind":"close","mono_ns":1,"flags":"fin","before":"ESTABLISHED","after":"FIN_WAIT1"}` + "\n"
+	const good = `{"schema_version":1,"kernel":"x","attach":"fentry","hooks":null,"hz":250,"wall_offset_ns":0}` + "\n"
+	const event = `{"kind":"close","mono_ns":1,"flags":"fin","before":"ESTABLISHED","after":"FIN_WAIT1"}` + "\n"
+	const end = `{"kind":"end","took_ns":1}` + "\n"
 	tests := []struct {
-		name, text string
-		events     int
-		wantErr    string
+		name, text      string
+		events, unknown int
+		end             bool
+		damage          string
 	}{
-		{"whole", good + event + event, 2, ""},
-		{"cut in the middle of an event", good + event + event[:30], 1, "line 3"},
-		{"an unknown kind", good + strings.Replace(event, `"close"`, `"zzz"`, 1), 0, "zzz"},
-		{"an unknown flag", good + strings.Replace(event, `"fin"`, `"fun"`, 1), 0, "fun"},
-		{"an unknown state", good + strings.Replace(event, "ESTABLISHED", "EST", 1), 0, "EST"},
-		{"a line without end", good + strings.Repeat("x", maxLine+1), 0, "line 2"},
+		{"whole", event + event + end, 2, 0, true, ""},
+		{"without end", event + event, 2, 0, false, ""},
+		{"without its last newline", event + strings.TrimSpace(event), 2, 0, false, ""},
+		{"cut in the middle of an event", event + event[:30], 1, 0, false, "line 3"},
+		{"cut in the middle of the end", event + end[:10], 1, 0, false, "line 3"},
+		{"more after the end", event + end + event, 1, 0, false, "line 4"},
+		{"an end that is no end", event + `{"kind":"end","took_ns":"x"}` + "\n" + event, 2, 1, false, ""},
+		{"damage in the middle", event + "\x00\x00" + event + event, 1, 0, false, "line 3"},
+		{"an unknown kind", strings.Replace(event, `"close"`, `"zzz"`, 1) + event + end, 1, 1, true, ""},
+		{"no kind", event + "{}\n" + event, 2, 1, false, ""},
+		{"no object", event + "[]\n" + event, 2, 1, false, ""},
+		{"an unknown flag", strings.Replace(event, `"fin"`, `"fun"`, 1) + event, 1, 1, false, ""},
+		{"an unknown state", strings.Replace(event, "ESTABLISHED", "EST", 1) + event, 1, 1, false, ""},
+		{"an unknown field", strings.Replace(event, `{`, `{"x":[],`, 1) + event, 2, 0, false, ""},
+		{"a line without end", strings.Repeat("x", maxLine+1), 0, 0, false, "line 2"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r, err := NewReader(strings.NewReader(tt.text))
+			r, err := NewReader(strings.NewReader(good + tt.text))
 			if err != nil {
 				t.Fatal(err)
 			}
-			n := 0
-			for _, err = range r.Events() {
-				if err == nil {
-					n++
+			got, err := lines(t, r)
+			unknown := 0
+			for _, l := range got {
+				if l == "unknown" {
+					unknown++
 				}
 			}
-			if n != tt.events || (err == nil) != (tt.wantErr == "") || err != nil && !strings.Contains(err.Error(), tt.wantErr) {
-				t.Errorf("%d events, error %v; want %d and %q", n, err, tt.events, tt.wantErr)
+			if len(got)-unknown != tt.events || unknown != tt.unknown || (r.End != nil) != tt.end {
+				t.Errorf("%d events, %d unknown, end %v", len(got)-unknown, unknown, r.End)
+			}
+			if (err == nil) != (tt.damage == "") || err != nil && !strings.Contains(err.Error(), tt.damage) {
+				t.Errorf("error %v, want %q", err, tt.damage)
+			}
+			var ev events.Event
+			if again := r.Read(&ev); tt.damage != "" && !errors.Is(again, err) {
+				t.Errorf("after %v comes %v", err, again)
 			}
 		})
 	}
-	for _, head := range []string{"", "{}\n", "x\n", `{"schema_version":99}` + "\n"} {
-		if _, err := NewReader(strings.NewReader(head)); err == nil {
+	for _, head := range []string{"", "{}\n", "x\n", `{"schema_version":99,"attach":"kprobe"}` + "\n", event, `{"schema_version":1}` + "\n", "(\xb5/\xfd", "(\xb5/\xfd\x00"} {
+		path := filepath.Join(t.TempDir(), "x")
+		if err := os.WriteFile(path, []byte(head), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := Open(path); err == nil {
 			t.Errorf("header %q was accepted", head)
 		}
+	}
+}
+
+// A file that is cut anywhere gives some of its lines, and says that it is cut.
+func TestCutAnywhere(t *testing.T) {
+	for _, name := range []string{"v1.jsonl", "v1.jsonl.zst"} {
+		whole, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := countLines(t, whole)
+		for size := 0; size < len(whole); size += 13 {
+			text, err := plain(bytes.NewReader(whole[:size]))
+			if err != nil {
+				continue
+			}
+			r, err := NewReader(text)
+			if err != nil {
+				continue // cut in its header
+			}
+			got, err := lines(t, r)
+			if len(got) > all || err == nil && r.End != nil && size < len(whole)-1-checksum(name) {
+				t.Fatalf("%s, %d bytes: %d lines, end %v, error %v", name, size, len(got), r.End, err)
+			}
+		}
+	}
+}
+
+// checksum is how many bytes at the end of a file hold none of its lines.
+func checksum(name string) int {
+	if strings.HasSuffix(name, compressed) {
+		return 3 + 4 // an empty block and the sum
+	}
+	return 0
+}
+
+func countLines(t *testing.T, whole []byte) int {
+	t.Helper()
+	text, err := plain(bytes.NewReader(whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := NewReader(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := lines(t, r)
+	if err != nil || r.End == nil {
+		t.Fatalf("error %v, end %v", err, r.End)
+	}
+	return len(got)
+}
+
+// Files of every version are read as what they were written to say: the promise
+// of docs/record.md. A file, once here, is never changed.
+func TestEveryVersion(t *testing.T) {
+	for version := 1; version <= events.SchemaVersion; version++ {
+		for _, name := range []string{"v%d.jsonl", "v%d.jsonl.zst"} {
+			t.Run(fmt.Sprintf(name, version), func(t *testing.T) {
+				r, file, err := Open(filepath.Join("testdata", fmt.Sprintf(name, version)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer file.Close()
+				got, err := lines(t, r)
+				if err != nil || r.Header.Schema != version {
+					t.Fatalf("version %d, error %v", r.Header.Schema, err)
+				}
+				checkVersion(t, r, got)
+			})
+		}
+	}
+}
+
+// checkVersion: the same run was recorded by each version.
+func checkVersion(t *testing.T, r *Reader, got []string) {
+	t.Helper()
+	if len(got) < 22 || r.Header.Attach != "tracepoint" || len(r.Header.Hooks) != 4 || r.Header.HZ != 250 || r.Header.AuditNetns == 0 {
+		t.Errorf("%d lines under %+v", len(got), r.Header)
+	}
+	text := strings.Join(got, "\n")
+	for _, want := range []string{
+		"idle ", "Kind:close ", "Kind:peer-fin ", "Kind:done ", "Kind:reply ", "Kind:shutdown ", "Flags:fin task-context ",
+		`Comm:serv` + "\xff" + `r`, "Local:127.0.0.1:8080 Remote:127.0.0.1:40002", "Before:CLOSE_WAIT After:LAST_ACK",
+		"KernelReason:NO_SOCKET", "UnreadBytes:148", "owner:{PID:", "Syscall:connect",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in\n%s", want, text)
+		}
+	}
+	if e := r.End; e == nil || e.TookNS == 0 || e.LostRecords != 0 || e.Audit.Moved["TcpOutRsts"] != 3 {
+		t.Errorf("end %+v", e)
 	}
 }
