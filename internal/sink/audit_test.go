@@ -7,94 +7,99 @@ import (
 	"github.com/closetrace/closetrace/internal/events"
 )
 
+const netns = 7
+
+var (
+	rst   = &events.Ending{Netns: netns, Path: "close.rst.unread", RST: true, Before: events.Established, After: events.Close}
+	recv  = &events.Ending{Netns: netns, Path: "recv.rst", Before: events.CloseWait, After: events.Close}
+	other = &events.Ending{Netns: netns + 1, Path: "reply.nosocket", RST: true}
+)
+
+var auditLines = []struct {
+	name    string
+	audit   Audit
+	endings []*events.Ending
+	summary Summary
+	want    string
+}{
+	{
+		name: "nothing happened",
+		want: "audit: RSTs sent 0, explained 0; resets of connections (EstabResets) 0, explained 0",
+	},
+	{
+		name:    "all explained, whatever was lost",
+		audit:   Audit{Moved: Counters{"TcpOutRsts": 2, "TcpEstabResets": 3, "TCPAbortOnClose": 2}},
+		endings: []*events.Ending{rst, rst, recv}, summary: Summary{LostRecords: 5},
+		want: "audit: RSTs sent 2, explained 2; resets of connections (EstabResets) 3, explained 3; TCPAbortOnClose 2, explained 2",
+	},
+	{
+		name:    "other namespaces",
+		endings: []*events.Ending{other, other},
+		want: "audit: RSTs sent 0, explained 0; resets of connections (EstabResets) 0, explained 0; " +
+			"2 endings of other network namespaces not compared",
+	},
+	{
+		name: "losses",
+		audit: Audit{
+			Moved: Counters{"TcpOutRsts": 1234, "TCPAbortOnTimeout": 1}, Edges: Counters{"TcpEstabResets": 1},
+			Missing: []string{"tcp_done", "tcp_fin"}, ByTracepoint: true,
+		},
+		summary: Summary{LostRecords: 1, MissedProbes: 2, Suppressed: 3, Undecodable: 4, Unexplained: 5},
+		want: "audit: RSTs sent 1,234, explained 0; resets of connections (EstabResets) 0, explained 0; " +
+			"TCPAbortOnTimeout 1, explained 0; the difference may be 1 lost record, 2 missed probes, " +
+			"3 RSTs in reply beyond the rate, 4 records not decoded, 5 events not explained, " +
+			"hooks that are missing here (tcp_done, tcp_fin), " +
+			"RSTs in reply where there is no socket, which this kernel may not tell of",
+	},
+	{
+		name:    "at the edges",
+		audit:   Audit{Moved: Counters{"TcpOutRsts": 2, "TcpEstabResets": 1, "TCPAbortOnClose": 1}, Edges: Counters{"TcpOutRsts": 1}},
+		endings: []*events.Ending{rst},
+		want: "audit: RSTs sent 2, explained 1; resets of connections (EstabResets) 1, explained 1; " +
+			"TCPAbortOnClose 1, explained 1; the difference is what happened while attaching and detaching",
+	},
+	{
+		name:  "a difference larger than its edges",
+		audit: Audit{Moved: Counters{"TcpOutRsts": 2}, Edges: Counters{"TcpOutRsts": 1}},
+		want: "audit: RSTs sent 2, explained 0; resets of connections (EstabResets) 0, explained 0; " +
+			"the cause of the difference is not known",
+	},
+	{
+		name:  "a mystery",
+		audit: Audit{Moved: Counters{"TcpOutRsts": 1}},
+		want: "audit: RSTs sent 1, explained 0; resets of connections (EstabResets) 0, explained 0; " +
+			"the cause of the difference is not known",
+	},
+	{
+		name:    "a kernel that tells of replies",
+		audit:   Audit{Moved: Counters{"TcpOutRsts": 2}, ByTracepoint: true},
+		endings: []*events.Ending{{Netns: netns, Path: "reply.nosocket", RST: true}},
+		want: "audit: RSTs sent 2, explained 1; resets of connections (EstabResets) 0, explained 0; " +
+			"the cause of the difference is not known",
+	},
+	{
+		name:    "more than was counted is no loss",
+		endings: []*events.Ending{recv}, summary: Summary{LostRecords: 1},
+		want: "audit: RSTs sent 0, explained 0; resets of connections (EstabResets) 0, explained 1; " +
+			"the cause of the difference is not known",
+	},
+	{
+		name:    "could not be sent",
+		audit:   Audit{Moved: Counters{"TcpOutRsts": 1, "TcpEstabResets": 1, "TCPAbortOnClose": 1, "TCPAbortFailed": 1}},
+		endings: []*events.Ending{rst},
+		want: "audit: RSTs sent 1, explained 1; resets of connections (EstabResets) 1, explained 1; " +
+			"TCPAbortOnClose 1, explained 1; 1 of the RSTs could not be sent (TCPAbortFailed)",
+	},
+	{
+		name:    "not possible",
+		audit:   Audit{Impossible: "a filter", Moved: Counters{"TcpOutRsts": 1}},
+		endings: []*events.Ending{other},
+		want:    "audit: not possible: a filter",
+	},
+}
+
 func TestAuditLine(t *testing.T) {
-	const netns = 7
-	rst := &events.Ending{Netns: netns, Path: "close.rst.unread", RST: true, Before: events.Established, After: events.Close}
-	recv := &events.Ending{Netns: netns, Path: "recv.rst", Before: events.CloseWait, After: events.Close}
-	other := &events.Ending{Netns: netns + 1, Path: "reply.nosocket", RST: true}
-	tests := []struct {
-		name    string
-		audit   Audit
-		endings []*events.Ending
-		summary Summary
-		want    string
-	}{
-		{
-			name: "nothing happened",
-			want: "audit: RSTs sent 0, explained 0; resets of connections (EstabResets) 0, explained 0",
-		},
-		{
-			name:    "all explained, whatever was lost",
-			audit:   Audit{Moved: Counters{"TcpOutRsts": 2, "TcpEstabResets": 3, "TCPAbortOnClose": 2}},
-			endings: []*events.Ending{rst, rst, recv}, summary: Summary{LostRecords: 5},
-			want: "audit: RSTs sent 2, explained 2; resets of connections (EstabResets) 3, explained 3; TCPAbortOnClose 2, explained 2",
-		},
-		{
-			name:    "other namespaces",
-			endings: []*events.Ending{other, other},
-			want: "audit: RSTs sent 0, explained 0; resets of connections (EstabResets) 0, explained 0; " +
-				"2 endings of other network namespaces not compared",
-		},
-		{
-			name: "losses",
-			audit: Audit{
-				Moved: Counters{"TcpOutRsts": 1234, "TCPAbortOnTimeout": 1}, Edges: Counters{"TcpEstabResets": 1},
-				Missing: []string{"tcp_done", "tcp_fin"}, ByTracepoint: true,
-			},
-			summary: Summary{LostRecords: 1, MissedProbes: 2, Suppressed: 3, Undecodable: 4, Unexplained: 5},
-			want: "audit: RSTs sent 1,234, explained 0; resets of connections (EstabResets) 0, explained 0; " +
-				"TCPAbortOnTimeout 1, explained 0; the difference may be 1 lost record, 2 missed probes, " +
-				"3 RSTs in reply beyond the rate, 4 records not decoded, 5 events not explained, " +
-				"hooks that are missing here (tcp_done, tcp_fin), " +
-				"RSTs in reply where there is no socket, which this kernel may not tell of",
-		},
-		{
-			name:    "at the edges",
-			audit:   Audit{Moved: Counters{"TcpOutRsts": 2, "TcpEstabResets": 1, "TCPAbortOnClose": 1}, Edges: Counters{"TcpOutRsts": 1}},
-			endings: []*events.Ending{rst},
-			want: "audit: RSTs sent 2, explained 1; resets of connections (EstabResets) 1, explained 1; " +
-				"TCPAbortOnClose 1, explained 1; the difference is what happened while attaching and detaching",
-		},
-		{
-			name:  "a difference larger than its edges",
-			audit: Audit{Moved: Counters{"TcpOutRsts": 2}, Edges: Counters{"TcpOutRsts": 1}},
-			want: "audit: RSTs sent 2, explained 0; resets of connections (EstabResets) 0, explained 0; " +
-				"the cause of the difference is not known",
-		},
-		{
-			name:  "a mystery",
-			audit: Audit{Moved: Counters{"TcpOutRsts": 1}},
-			want: "audit: RSTs sent 1, explained 0; resets of connections (EstabResets) 0, explained 0; " +
-				"the cause of the difference is not known",
-		},
-		{
-			name:    "a kernel that tells of replies",
-			audit:   Audit{Moved: Counters{"TcpOutRsts": 2}, ByTracepoint: true},
-			endings: []*events.Ending{{Netns: netns, Path: "reply.nosocket", RST: true}},
-			want: "audit: RSTs sent 2, explained 1; resets of connections (EstabResets) 0, explained 0; " +
-				"the cause of the difference is not known",
-		},
-		{
-			name:    "more than was counted is no loss",
-			endings: []*events.Ending{recv}, summary: Summary{LostRecords: 1},
-			want: "audit: RSTs sent 0, explained 0; resets of connections (EstabResets) 0, explained 1; " +
-				"the cause of the difference is not known",
-		},
-		{
-			name:    "could not be sent",
-			audit:   Audit{Moved: Counters{"TcpOutRsts": 1, "TcpEstabResets": 1, "TCPAbortOnClose": 1, "TCPAbortFailed": 1}},
-			endings: []*events.Ending{rst},
-			want: "audit: RSTs sent 1, explained 1; resets of connections (EstabResets) 1, explained 1; " +
-				"TCPAbortOnClose 1, explained 1; 1 of the RSTs could not be sent (TCPAbortFailed)",
-		},
-		{
-			name:    "not possible",
-			audit:   Audit{Impossible: "a filter", Moved: Counters{"TcpOutRsts": 1}},
-			endings: []*events.Ending{other},
-			want:    "audit: not possible: a filter",
-		},
-	}
-	for _, tt := range tests {
+	for _, tt := range auditLines {
 		a := tt.audit
 		a.Netns = netns
 		for _, e := range tt.endings {

@@ -7,20 +7,21 @@ import (
 	"unicode/utf8"
 )
 
-// printable returns s in a form that a terminal shows and nothing obeys:
-// control characters, terminal escapes, marks that turn the direction of
-// writing and bytes that are not UTF-8 become \x1b or \u202e, a backslash
-// becomes two.
-func printable(s string) string {
-	if !needsEscape(s) {
+// printable returns s in a form that a terminal shows and nothing obeys, and
+// from which s can be told: as Tame does, and a backslash becomes two.
+func printable(s string) string { return Tame(strings.ReplaceAll(s, `\`, `\\`)) }
+
+// Tame returns s in a form that a terminal shows and nothing obeys: control
+// characters, terminal escapes, marks that turn the direction of writing and
+// bytes that are not UTF-8 become \x1b or \u202e.
+func Tame(s string) string {
+	if !wild(s) {
 		return s
 	}
 	var b strings.Builder
 	for i := 0; i < len(s); {
 		r, size := utf8.DecodeRuneInString(s[i:])
 		switch {
-		case r == '\\':
-			b.WriteString(`\\`)
 		case r == utf8.RuneError && size == 1, r < 0x80 && !unicode.IsPrint(r):
 			b.WriteString(`\x`)
 			b.WriteByte(hexDigits[s[i]>>4])
@@ -38,10 +39,11 @@ func printable(s string) string {
 
 const hexDigits = "0123456789abcdef"
 
-func needsEscape(s string) bool {
+// wild tells whether there is anything to tame.
+func wild(s string) bool {
 	for i := 0; i < len(s); {
 		r, size := utf8.DecodeRuneInString(s[i:])
-		if r == '\\' || r == utf8.RuneError && size == 1 || !unicode.IsPrint(r) {
+		if r == utf8.RuneError && size == 1 || !unicode.IsPrint(r) {
 			return true
 		}
 		i += size

@@ -28,11 +28,17 @@ type Summary struct {
 	// Unexplained is the number of facts that led to no ending, because no rule
 	// covers them.
 	Unexplained uint64
+	// Unwritten is the number of endings that may not have reached whoever reads
+	// the output: what a write had taken in when it was given up is not known.
+	Unwritten uint64
+	// NoEnd: it is of a record whose end, which tells what was lost, was not read.
+	NoEnd bool
 	// Audit, if set, is told last.
 	Audit *Audit
 
 	paths map[events.Path]*pathCount
 	total uint64
+	left  uint64 // out by filters
 }
 
 type pathCount struct {
@@ -52,9 +58,6 @@ func (s *Summary) Add(e *events.Ending) {
 		c = &pathCount{path: e.Path, title: e.Title}
 		s.paths[e.Path] = c
 	}
-	if s.Audit != nil {
-		s.Audit.Add(e)
-	}
 	s.total++
 	c.endings++
 	if e.FIN {
@@ -65,6 +68,9 @@ func (s *Summary) Add(e *events.Ending) {
 	}
 }
 
+// LeaveOut counts an ending that a filter did not let through.
+func (s *Summary) LeaveOut(*events.Ending) { s.left++ }
+
 // Endings returns how many were added.
 func (s *Summary) Endings() uint64 { return s.total }
 
@@ -74,8 +80,15 @@ func (s *Summary) Print(w io.Writer) error {
 	var b strings.Builder
 	s.table(&b)
 	fmt.Fprintf(&b, "%s in %s\n", plural(s.total, "ending", "endings"), s.Took.Round(time.Millisecond))
-	fmt.Fprintf(&b, "%s lost, %s missed\n",
-		plural(s.LostRecords, "record", "records"), plural(s.MissedProbes, "probe", "probes"))
+	if s.left > 0 {
+		fmt.Fprintf(&b, "%s left out by filters\n", plural(s.left, "ending", "endings"))
+	}
+	if s.NoEnd {
+		b.WriteString("how much was lost is not known: the end of the record was not read\n")
+	} else {
+		fmt.Fprintf(&b, "%s lost, %s missed\n",
+			plural(s.LostRecords, "record", "records"), plural(s.MissedProbes, "probe", "probes"))
+	}
 	if s.Suppressed > 0 {
 		fmt.Fprintf(&b, "%s in reply beyond the rate that is reported one by one\n", plural(s.Suppressed, "RST", "RSTs"))
 	}
@@ -85,8 +98,11 @@ func (s *Summary) Print(w io.Writer) error {
 	if s.Unexplained > 0 {
 		fmt.Fprintf(&b, "%s not explained\n", plural(s.Unexplained, "event", "events"))
 	}
+	if s.Unwritten > 0 {
+		fmt.Fprintf(&b, "up to %s not written\n", plural(s.Unwritten, "ending", "endings"))
+	}
 	if s.Audit != nil {
-		b.WriteString(s.Audit.line(s) + "\n")
+		b.WriteString(Tame(s.Audit.line(s)) + "\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
