@@ -1,6 +1,8 @@
 package lab
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -22,6 +24,28 @@ type Seen struct {
 	// number of its network namespace, 0 if it is not known.
 	MonoNS uint64
 	Netns  uint32
+}
+
+// ReadSeen reads an ending from its JSON form.
+func ReadSeen(ending []byte) (Seen, error) {
+	var s Seen
+	var known struct {
+		Local  netip.AddrPort `json:"local"`
+		Remote netip.AddrPort `json:"remote"`
+		Path   string         `json:"path"`
+		MonoNS uint64         `json:"mono_ns"`
+		Netns  uint32         `json:"netns"`
+	}
+	if err := json.Unmarshal(ending, &known); err != nil {
+		return s, fmt.Errorf("reading an ending: %w", err)
+	}
+	s = Seen{Local: known.Local, Remote: known.Remote, Path: known.Path, MonoNS: known.MonoNS, Netns: known.Netns}
+	digits := json.NewDecoder(bytes.NewReader(ending))
+	digits.UseNumber()
+	if err := digits.Decode(&s.Fields); err != nil {
+		return s, fmt.Errorf("reading an ending: %w", err)
+	}
+	return s, nil
 }
 
 func (s Seen) String() string {
@@ -58,7 +82,7 @@ func Compare(sc *Scenario, mode string, res *Result, seen []Seen) []Mismatch {
 		}
 		return 1
 	})
-	chosen := assign(want, seen, res)
+	chosen := assign(want, seen, func(e Expectation, s Seen) bool { return len(differences(e, s, res)) == 0 })
 
 	used := make([]bool, len(seen))
 	for _, i := range chosen {
@@ -81,6 +105,40 @@ func Compare(sc *Scenario, mode string, res *Result, seen []Seen) []Mismatch {
 	return out
 }
 
+// Contradictions says which of the endings seen can be none of those that the
+// scenario expects. It is for a tracer that does not see all: an ending or a
+// field that is missing contradicts nothing.
+func Contradictions(sc *Scenario, mode string, res *Result, seen []Seen) []Mismatch {
+	seen = slices.DeleteFunc(slices.Clone(seen), func(s Seen) bool { return !res.covers(s) || !sc.Compares(s.Path) })
+	want := sc.Expected(mode)
+	used := make([]bool, len(seen))
+	for _, i := range assign(want, seen, func(e Expectation, s Seen) bool { return agrees(e, s, res) }) {
+		if i >= 0 {
+			used[i] = true
+		}
+	}
+	var out []Mismatch
+	for i, s := range seen {
+		if !used[i] {
+			out = append(out, Mismatch{Text: fmt.Sprintf("seen, though it was not so: %s%s", s, nameOf(s, res))})
+		}
+	}
+	return out
+}
+
+// agrees: an ending is the one expected, as far as it says anything.
+func agrees(e Expectation, s Seen, res *Result) bool {
+	if ep, ok := res.Sockets[e.Socket]; !ok || !sameSocket(ep, s) || s.Path != e.Path {
+		return false
+	}
+	for _, f := range e.Fields {
+		if got, ok := lookup(s.Fields, f.Key); ok && !f.matches(got, res.IDs) {
+			return false
+		}
+	}
+	return true
+}
+
 // Compares reports whether the scenario lists all endings of a path's family.
 func (sc *Scenario) Compares(path string) bool {
 	family, _, _ := strings.Cut(path, ".")
@@ -95,7 +153,7 @@ func (r *Result) covers(s Seen) bool {
 
 // assign gives each expectation an ending of its own that fulfils it, or -1,
 // such that as many as possible have one (augmenting paths).
-func assign(want []Expectation, seen []Seen, res *Result) []int {
+func assign(want []Expectation, seen []Seen, fulfils func(Expectation, Seen) bool) []int {
 	owner := make([]int, len(seen))
 	chosen := make([]int, len(want))
 	for i := range owner {
@@ -104,7 +162,7 @@ func assign(want []Expectation, seen []Seen, res *Result) []int {
 	var try func(w int, visited []bool) bool
 	try = func(w int, visited []bool) bool {
 		for i, s := range seen {
-			if visited[i] || len(differences(want[w], s, res)) > 0 {
+			if visited[i] || !fulfils(want[w], s) {
 				continue
 			}
 			visited[i] = true

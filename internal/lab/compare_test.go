@@ -214,3 +214,24 @@ func TestMaySee(t *testing.T) {
 		t.Error("a mode that is none was taken")
 	}
 }
+
+// A tracer that does not see all contradicts nothing by what it leaves out.
+func TestContradictions(t *testing.T) {
+	sc := parse(t, "# T.\n-- steps --\n-- endings --\nA close.x n=1 peer.path=recv.rst\nA.peer close.y\n")
+	for _, c := range []struct {
+		name string
+		seen []Seen
+		want int
+	}{
+		{"nothing", nil, 0},
+		{"a field less", []Seen{ofA("close.x", `"n":1`)}, 0},
+		{"another number", []Seen{ofA("close.x", `"n":2`)}, 1},
+		{"another path", []Seen{ofA("close.z", `"n":1`)}, 1},
+		{"twice", []Seen{ofA("close.x", ""), ofA("close.x", "")}, 1},
+		{"another family", []Seen{ofA("recv.rst", "")}, 0},
+	} {
+		if got := Contradictions(sc, "fentry", sampleResult(), c.seen); len(got) != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}

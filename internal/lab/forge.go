@@ -13,7 +13,7 @@ import (
 
 // Some endings need a segment or an ICMP message that no kernel of our own
 // sends: raw sockets do, with the sequence numbers that TCP_REPAIR tells.
-// IPv4 only.
+// ICMP in IPv4 only.
 
 // Of include/uapi/linux/tcp.h.
 const (
@@ -40,12 +40,16 @@ func nextSequence(fd int) (next uint32, err error) {
 
 // sendRaw sends what follows the IP header.
 func sendRaw(protocol int, to netip.Addr, packet []byte) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
+	domain, peer := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Addr: to.As16()})
+	if to.Is4() {
+		domain, peer = unix.AF_INET, &unix.SockaddrInet4{Addr: to.As4()}
+	}
+	fd, err := unix.Socket(domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	return unix.Sendto(fd, packet, 0, &unix.SockaddrInet4{Addr: to.As4()})
+	return unix.Sendto(fd, packet, 0, peer)
 }
 
 // checksum is the Internet checksum.
@@ -92,10 +96,12 @@ func doForge(r *room, s *socket, args []string) (string, error) {
 	}
 	ep := r.res.Sockets[s.name]
 	th := segmentHeader(ep, next, uint32(flags>>4), flags)
+	from, to := ep.Local.Addr().Unmap(), ep.Remote.Addr().Unmap()
+	// The pseudo headers of IPv4 and IPv6 have the same sum.
 	pseudo := []byte{0, unix.IPPROTO_TCP, 0, byte(len(th))}
-	sum := checksum(ep.Local.Addr().AsSlice(), ep.Remote.Addr().AsSlice(), pseudo, th)
+	sum := checksum(from.AsSlice(), to.AsSlice(), pseudo, th)
 	binary.BigEndian.PutUint16(th[16:], sum)
-	return "", sendRaw(unix.IPPROTO_TCP, ep.Remote.Addr(), th)
+	return "", sendRaw(unix.IPPROTO_TCP, to, th)
 }
 
 // doICMP tells the socket that a segment it has sent could not be delivered.

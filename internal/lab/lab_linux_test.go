@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"errors"
+	"flag"
 	"os"
 	"testing"
 	"time"
@@ -13,6 +14,10 @@ import (
 func TestMain(m *testing.M) {
 	if RunHelper() {
 		return
+	}
+	// Scenarios mostly wait. The flag may say otherwise.
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
 	}
 	os.Exit(m.Run())
 }
@@ -42,6 +47,9 @@ func TestScenarios(t *testing.T) {
 	}
 	for _, sc := range all {
 		t.Run(sc.Name, func(t *testing.T) {
+			if !sc.Alone() {
+				t.Parallel()
+			}
 			res := run(t, sc)
 			if res.NotPossible != "" {
 				t.Skip("not possible here: ", res.NotPossible)

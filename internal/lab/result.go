@@ -24,6 +24,8 @@ type Result struct {
 	// NotPossible says which need does not hold on this machine, and how
 	// that was found. The steps were not run then.
 	NotPossible string `json:"not_possible,omitempty"`
+	// Unmet is that need, as the scenario names it.
+	Unmet string `json:"unmet,omitempty"`
 }
 
 // Endpoint is a socket's pair of addresses. An address that the socket never

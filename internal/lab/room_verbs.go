@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -260,19 +259,6 @@ func doRequests(r *room, _ struct{}, args []string) (string, error) {
 		}
 		return strconv.Itoa(n), err
 	})
-}
-
-// doSleep is for the kernel's own timers only: nothing else needs sleep.
-func doSleep(r *room, _ struct{}, args []string) (string, error) {
-	ms, err := strconv.Atoi(args[0])
-	if err != nil {
-		return "", err
-	}
-	select {
-	case <-time.After(time.Duration(ms) * time.Millisecond):
-	case <-r.ctx.Done():
-	}
-	return "", r.ctx.Err()
 }
 
 // awaitState waits until a socket is in a state, or in one of several: a|b.

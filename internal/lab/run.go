@@ -17,10 +17,8 @@ import (
 // because an emulated machine is some twenty times slower than a real one.
 const patience = 30 * time.Second
 
-// running lets one scenario run at a time: while a helper process starts, it
-// holds copies of all our descriptors for a moment, and some settings are
-// global to the machine.
-var running sync.Mutex
+// running lets scenarios run side by side, but for those that run alone.
+var running sync.RWMutex
 
 // room is one run of a scenario: its namespace and what lives there.
 type room struct {
@@ -32,7 +30,9 @@ type room struct {
 	sockets map[string]*socket
 	threads map[string]*thread
 	helpers map[string]*helper
-	globals map[string]string // global settings to restore
+	// messages are descriptors on their way, by the name of the socket.
+	messages map[string]*message
+	globals  map[string]string // global settings to restore
 }
 
 // Run provokes the scenario in a new network namespace, on a thread of its own
@@ -47,6 +47,9 @@ type room struct {
 // right to make a namespace (then it wraps EPERM). If a need of the scenario
 // does not hold, the result says so in NotPossible and nothing was run. The
 // result is never nil.
+//
+// Scenarios may be run at the same time. One that has to run [Scenario.Alone]
+// waits until the others have ended, and lets none begin.
 func (sc *Scenario) Run(ctx context.Context, settle func(*Result)) (*Result, error) {
 	return sc.RunWith(ctx, nil, settle)
 }
@@ -55,8 +58,13 @@ func (sc *Scenario) Run(ctx context.Context, settle func(*Result)) (*Result, err
 // the scenario's thread inside its namespace, so that the caller can open what
 // has to watch from in there. An error of it ends the run.
 func (sc *Scenario) RunWith(ctx context.Context, begin func(*Result) error, settle func(*Result)) (*Result, error) {
-	running.Lock()
-	defer running.Unlock()
+	if sc.Alone() {
+		running.Lock()
+		defer running.Unlock()
+	} else {
+		running.RLock()
+		defer running.RUnlock()
+	}
 	r := &room{
 		ctx: ctx,
 		sc:  sc,
@@ -65,11 +73,12 @@ func (sc *Scenario) RunWith(ctx context.Context, begin func(*Result) error, sett
 			Counters: map[string]uint64{},
 			IDs:      map[string]int{},
 		},
-		netns:   -1,
-		sockets: map[string]*socket{},
-		threads: map[string]*thread{},
-		helpers: map[string]*helper{},
-		globals: map[string]string{},
+		netns:    -1,
+		sockets:  map[string]*socket{},
+		threads:  map[string]*thread{},
+		helpers:  map[string]*helper{},
+		messages: map[string]*message{},
+		globals:  map[string]string{},
 	}
 	if err := r.checkVerbs(); err != nil {
 		return r.res, err
@@ -91,6 +100,7 @@ func (r *room) run(begin func(*Result) error, settle func(*Result)) (err error) 
 			return fmt.Errorf("need %q: %w", need, err)
 		}
 		if reason != "" {
+			r.res.Unmet = need
 			r.res.NotPossible = fmt.Sprintf("needs %s: %s", need, reason)
 			return nil
 		}
@@ -170,6 +180,9 @@ func (r *room) cleanup() error {
 	}
 	for _, h := range r.helpers {
 		h.end()
+	}
+	for _, m := range r.messages {
+		errs = append(errs, m.drop())
 	}
 	for _, s := range r.sockets {
 		s.abandon()

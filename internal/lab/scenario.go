@@ -173,6 +173,22 @@ func (sc *Scenario) addCounter(text string, line int) error {
 	return err
 }
 
+// Alone tells that nothing else may happen while the scenario runs: it changes a
+// setting of the whole machine, or starts a process, which for a moment holds
+// copies of all our descriptors, so that no close is then the last, or has a
+// close wait under SO_LINGER, of which kprobes follow a few at a time only.
+func (sc *Scenario) Alone() bool {
+	return slices.ContainsFunc(sc.Steps, func(st Step) bool {
+		switch st.Verb {
+		case "global", "spawn":
+			return true
+		case "linger":
+			return len(st.Args) == 2 && st.Args[1] != "0"
+		}
+		return false
+	})
+}
+
 // Expected returns the endings that must be seen in this attach mode.
 func (sc *Scenario) Expected(mode string) []Expectation {
 	_, unseen := sc.Unseen[mode]

@@ -210,3 +210,22 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestAlone: what a scenario does to others decides whether it has company.
+func TestAlone(t *testing.T) {
+	for _, c := range []struct {
+		steps string
+		want  bool
+	}{
+		{"pair A B\nA close\n", false},
+		{"pair A B\nA linger on 0\nA close\n", false},
+		{"pair A B\nA linger off\n", false},
+		{"pair A B\nA linger on 1\nstart T: A close\n", true},
+		{"spawn P\n", true},
+		{"global net.ipv4.tcp_max_orphans=0\n", true},
+	} {
+		if got := parse(t, "# T.\n-- steps --\n"+c.steps+"-- endings --\n").Alone(); got != c.want {
+			t.Errorf("%q: %t", c.steps, got)
+		}
+	}
+}

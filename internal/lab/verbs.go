@@ -48,7 +48,7 @@ var roomVerbs = map[string]verb[struct{}]{
 	"restore":  {"KEY", doRestore},
 	"counter":  {"NAME +N", doCounter},
 	"requests": {"L N", doRequests},
-	"sleep":    {"MILLISECONDS", doSleep},
+	"orphans":  {"", doOrphans},
 }
 
 // socketVerbs are what a socket does; its name stands before them.
@@ -71,6 +71,7 @@ var socketVerbs = map[string]verb[*socket]{
 	"linger":       {"on|off [SECONDS]", doLinger},
 	"linger2":      {"N", option(unix.IPPROTO_TCP, unix.TCP_LINGER2)},
 	"nodelay":      {"", enable(unix.IPPROTO_TCP, unix.TCP_NODELAY)},
+	"defer":        {"", enable(unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT)},
 	"repair":       {"", enable(unix.IPPROTO_TCP, unix.TCP_REPAIR)},
 	"keepalive":    {"IDLE INTERVAL COUNT", doKeepalive},
 	"user-timeout": {"MILLISECONDS", option(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)},
@@ -81,6 +82,8 @@ var socketVerbs = map[string]verb[*socket]{
 	"icmp":         {"CODE", doICMP},
 	"close":        {"", doClose},
 	"dup2":         {"", doDup2},
+	"in-flight":    {"", doInFlight},
+	"drop":         {"", doDrop},
 	"close-range":  {"", doCloseRange},
 	"io-uring":     {"close|shutdown-wr", doIOURing},
 	"shutdown":     {"rd|wr|rdwr", doShutdown},
