@@ -14,31 +14,40 @@ import (
 // attached has to be explained, what moved just before or after may be.
 type audit struct {
 	sink.Audit
+	path  string // of the namespace's file, if it is not this process's own
 	read  func() (sink.Counters, error)
 	marks []sink.Counters
 }
+
+// Why there may be nothing to compare.
+const (
+	filtersUncounted = "the counters know nothing of filters by process, port or family"
+	countEnded       = "--count ended the run, not all that happened was looked at"
+)
 
 // newAudit is of the namespace that the run is limited to, or of this process's
 // own.
 func (t *traceFlags) newAudit(e *env) *audit {
 	own, err := e.finder.inode(filepath.Join(e.finder.proc, "self/ns/net"))
 	a := &audit{Audit: sink.Audit{Netns: own}}
-	path := ""
 	switch {
 	case err != nil:
 		a.Impossible = err.Error()
 	case narrow(&t.filter):
-		a.Impossible = "the counters know nothing of filters by process, port or family"
+		a.Impossible = filtersUncounted
 	case t.filter.Netns == 0 || t.filter.Netns == own:
 	case strings.HasPrefix(t.netns, "inode:"):
 		a.Impossible = "a namespace given by its inode number cannot be entered; --netns takes a name, a path or a process id"
 	default:
 		a.Netns = t.filter.Netns
-		path, _ = e.finder.netnsPath(t.netns)
+		a.path, _ = e.finder.netnsPath(t.netns)
 	}
-	a.read = func() (sink.Counters, error) { return e.counters(path, a.Netns) }
+	a.read = func() (sink.Counters, error) { return e.counters(a.path, a.Netns) }
 	return a
 }
+
+// entersNetns: the counters are in another namespace than this process.
+func (a *audit) entersNetns() bool { return a.Impossible == "" && a.path != "" }
 
 // narrow: the filter leaves out endings within a network namespace.
 func narrow(f *probe.Filter) bool {
@@ -65,10 +74,8 @@ func (a *audit) finish(s *stream) {
 	case a.Impossible != "":
 	case len(a.marks) != 4:
 		a.Impossible = "tracing did not end in good order"
-	case s.left:
-		a.Impossible = "not all that happened was read"
 	case s.full():
-		a.Impossible = "--count ended the run, not all that happened was looked at"
+		a.Impossible = countEnded
 	default:
 		first, attached, detaching, last := a.marks[0], a.marks[1], a.marks[2], a.marks[3]
 		a.Moved, a.Edges = moved(first, last), moved(first, attached)

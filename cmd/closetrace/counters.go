@@ -69,6 +69,8 @@ func moved(from, to sink.Counters) sink.Counters {
 	return by
 }
 
+var errNetnsGone = errors.New("the network namespace is gone")
+
 // netnsCounters reads the counters of the network namespace behind a path, which
 // has to be the one with this inode number still; without a path, those of this
 // process's own.
@@ -80,7 +82,7 @@ func netnsCounters(path string, inode uint32) (counters sink.Counters, err error
 		return readCounters("/proc/self/net")
 	}
 	if now, err := netnsInode(path); err != nil || now != inode {
-		return nil, errors.New("the network namespace is gone")
+		return nil, errNetnsGone
 	}
 	done := make(chan struct{})
 	go func() {

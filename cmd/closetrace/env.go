@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"os"
@@ -10,22 +11,37 @@ import (
 	"golang.org/x/term"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/internal/sink"
+	"github.com/closetrace/closetrace/internal/stuck"
 )
 
 // env is all of the world that commands touch, so that tests can give them
 // another one.
 type env struct {
-	args           []string
-	stdout, stderr io.Writer
-	width          int         // of standard output in cells; 0 is without limit
-	unread         func() bool // whether nobody reads standard output any more
-	open           func(context.Context, probe.Options) (source, error)
-	clock          func() uint64 // CLOCK_MONOTONIC in nanoseconds
-	finder         finder
+	args            []string
+	stdout, stderr  io.Writer
+	ended           <-chan struct{} // closed once the user wants the end
+	width, errWidth int             // of both in cells; 0 is without limit
+	locale          string          // for messages, as zh_CN.UTF-8
+	unread          func() bool     // whether nobody reads standard output any more
+	open            func(context.Context, probe.Options) (source, error)
+	// examine tries what can be traced on this machine.
+	examine    func(context.Context) (*machine, error)
+	privileges func() []kernel.Privilege
+	// drop gives up privileges for good: [kernel.DropPrivileges].
+	drop   func(entersNetns bool) error
+	clock  func() uint64 // CLOCK_MONOTONIC in nanoseconds
+	finder finder
+	files  [3]*os.File           // that a command inherits
+	group  func() (group, error) // for a command
 	// counters reads those of a network namespace, as netnsCounters does.
 	counters func(path string, inode uint32) (sink.Counters, error)
+	// sockets lists those of a network namespace, as netnsSockets does.
+	sockets func(path string, inode uint32) ([]stuck.Socket, bool, error)
+	// holders finds who holds sockets, and how many processes hide theirs.
+	holders func(wanted map[uint64]bool) (map[uint64][]stuck.Holder, int)
 }
 
 // source is where facts come from: a probe, or a test.
@@ -40,11 +56,13 @@ type source interface {
 // system is this machine.
 func system() *env {
 	return &env{
-		args:   os.Args[1:],
-		stdout: os.Stdout,
-		stderr: os.Stderr,
-		width:  outputWidth(os.Stdout, os.Getenv("COLUMNS")),
-		unread: func() bool { return pipeClosed(os.Stdout) },
+		args:     os.Args[1:],
+		stdout:   os.Stdout,
+		stderr:   os.Stderr,
+		width:    outputWidth(os.Stdout, os.Getenv("COLUMNS")),
+		errWidth: outputWidth(os.Stderr, os.Getenv("COLUMNS")),
+		locale:   cmp.Or(os.Getenv("LC_ALL"), os.Getenv("LC_MESSAGES"), os.Getenv("LANG")),
+		unread:   func() bool { return pipeClosed(os.Stdout) },
 		open: func(ctx context.Context, o probe.Options) (source, error) {
 			p, err := probe.Open(ctx, o)
 			if err != nil {
@@ -52,10 +70,18 @@ func system() *env {
 			}
 			return p, nil
 		},
-		clock:  monotonic,
-		finder: finder{proc: "/proc", named: "/run/netns", inode: netnsInode},
+		examine: examine,
 
+		privileges: kernel.Privileges,
+		drop:       kernel.DropPrivileges,
+		clock:      monotonic,
+		finder:     finder{proc: "/proc", named: "/run/netns", inode: netnsInode},
+
+		files:    [3]*os.File{os.Stdin, os.Stdout, os.Stderr},
+		group:    func() (group, error) { return newCgroup("/proc") },
 		counters: netnsCounters,
+		sockets:  netnsSockets,
+		holders:  holdersIn("/proc"),
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/closetrace/closetrace/internal/kernel"
+	"github.com/closetrace/closetrace/internal/sink"
 )
 
 // The exit codes, as in exitCodes.
@@ -16,15 +17,37 @@ const (
 	exitUsage
 	exitPrivilege
 	exitUnsupported
+	exitIncomplete
 )
 
 // exitCodes is for the reader of the help.
 const exitCodes = `Exit codes:
-  0  fine; also if whoever read the output stopped reading
+  0  fine; also if whoever read the output stopped reading. Of check: tracing is possible
   1  a scenario of the lab failed, or tracing did
   2  wrong use
   3  missing privileges
   4  this kernel cannot do it
+  5  a record is damaged or has no end; all that is whole was shown
+closetrace run passes on its command's, and has some of its own: see its help
+`
+
+// The exit codes of run that are not the command's, as in runExitCodes.
+const (
+	exitFailOn    = 124
+	exitUntraced  = 125
+	exitCannotRun = 126
+	exitNoCommand = 127
+	exitBySignal  = 128 // and its number
+)
+
+// runExitCodes is for the reader of the help of run.
+const runExitCodes = `Exit codes of run:
+  the command's own; 128 and the signal's number if a signal killed it
+  124  an ending of --fail-on occurred, however the command ended
+  125  closetrace could not trace it: not at all, and then it was not started; or, as
+       the message says, not to its end
+  126  the command cannot be run
+  127  there is no such command
 `
 
 // usageError is a mistake on the command line and the way out.
@@ -44,16 +67,29 @@ func finish(stderr io.Writer, err error) int {
 		report(stderr, err)
 	}
 	var usage *usageError
+	var status *exitStatus
 	switch {
+	case errors.As(err, &status):
+		return status.code
 	case errors.As(err, &usage):
 		return exitUsage
 	case errors.Is(err, kernel.ErrPrivilege):
 		return exitPrivilege
 	case errors.Is(err, kernel.ErrUnsupported):
 		return exitUnsupported
+	case errors.As(err, new(*incomplete)):
+		return exitIncomplete
 	}
 	return exitFailed
 }
+
+// exitStatus is an error with an exit code of its own: of closetrace run.
+type exitStatus struct {
+	error
+	code int
+}
+
+func (e *exitStatus) Unwrap() error { return e.error }
 
 // errReported is a failure that its command has told in its own way.
 var errReported = errors.New("failed")
@@ -71,6 +107,8 @@ func report(w io.Writer, err error) {
 	}
 }
 
+// oneLine is what a terminal shows as one line. Arguments, paths and what the
+// kernel says are part of messages, and any bytes.
 func oneLine(s string) string {
-	return strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ")
+	return sink.Tame(strings.ReplaceAll(strings.TrimSpace(s), "\n", "; "))
 }

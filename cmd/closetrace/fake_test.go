@@ -5,14 +5,17 @@ import (
 	"net/netip"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/internal/sink"
+	"github.com/closetrace/closetrace/internal/stuck"
 )
 
 // TestMain makes this program, and versions of it whose facts are made up,
@@ -22,6 +25,7 @@ func TestMain(m *testing.M) {
 		"closetrace": main,
 		// three endings, then nothing
 		"closetrace-fake": func() { os.Exit(run(context.Background(), fakeSystem(3))) },
+		"from-terminal":   sayFromTerminal,
 		// endings without end, as fast as they are read
 		"closetrace-flood": func() { os.Exit(run(context.Background(), fakeSystem(-1))) },
 	})
@@ -34,9 +38,80 @@ func fakeSystem(facts int) *env {
 		return &fakeSource{left: facts, clock: e.clock}, nil
 	}
 	e.finder.inode = func(string) (uint32, error) { return fakeNetns, nil }
+	e.examine = func(context.Context) (*machine, error) { return fakeMachine(), nil }
+	e.privileges = func() []kernel.Privilege { return nil }
+	e.drop = func(bool) error { return nil }
+	e.group = func() (group, error) { return fakeGroup{}, nil }
 	e.counters = func(string, uint32) (sink.Counters, error) { return sink.Counters{}, nil }
+	e.sockets, e.holders = fakeSockets(), fakeHolders
 	return e
 }
+
+// fakeMachine has one mode that works, without one of its hooks.
+func fakeMachine() *machine {
+	refused := probe.HookReport{Hook: "tcp_fin", Fires: "once per FIN received", Reason: "not traceable", Unseen: "FINs received"}
+	m := &machine{
+		Schema: events.SchemaVersion, Kernel: "6.1.0-fake", Arch: "amd64", BTF: true, Lockdown: "none", Unseen: []string{},
+		Privileges: []kernel.Privilege{
+			{Name: "CAP_BPF", For: "load programs", Required: true, Held: true},
+			{Name: "CAP_SYSLOG", For: "name functions", Unseen: "which timer"},
+		},
+		Report: &probe.Report{Takes: probe.Kprobe, Modes: []probe.ModeReport{
+			{Mode: probe.Fentry, Reason: "no trampolines", Hooks: []probe.HookReport{
+				{Hook: "tcp_close", Fires: "once per close", Required: true, Reason: "no trampolines"},
+			}},
+			{Mode: probe.Kprobe, Works: true, Unseen: []string{"FINs received"}, Hooks: []probe.HookReport{
+				{Hook: "tcp_close", Fires: "once per close", Required: true, Works: true}, refused,
+				{Hook: "tcp_v4_send_reset", Fires: "once per RST in reply", Needless: true},
+			}},
+		}},
+	}
+	m.unsee()
+	return m
+}
+
+// fakeSockets are one more, at every look, of a server that never closes, and a
+// connection that is never accepted.
+func fakeSockets() func(string, uint32) ([]stuck.Socket, bool, error) {
+	here := netip.MustParseAddrPort("10.0.0.5:8080")
+	looks := 0
+	return func(_ string, netns uint32) (all []stuck.Socket, whole bool, err error) {
+		looks++
+		all = append(all, stuck.Socket{
+			Netns: netns, Local: here, State: events.Listen, Inode: 50, ReceiveQueue: 1, SendQueue: 128,
+		}, stuck.Socket{
+			Netns: netns, Local: here, Remote: netip.MustParseAddrPort("10.0.0.9:4000"),
+			State: events.CloseWait, ReceiveQueue: 11, LastHeard: 3 * time.Second,
+		})
+		for n := range looks + 1 {
+			all = append(all, stuck.Socket{
+				Netns: netns, Local: here, Remote: netip.AddrPortFrom(netip.MustParseAddr("10.0.0.9"), uint16(5000+n)),
+				State: events.CloseWait, Inode: 60, LastHeard: time.Duration(90-n) * time.Second,
+			})
+		}
+		return all, true, nil
+	}
+}
+
+func fakeHolders(wanted map[uint64]bool) (map[uint64][]stuck.Holder, int) {
+	found := map[uint64][]stuck.Holder{}
+	for inode := range wanted {
+		found[inode] = []stuck.Holder{{PID: 4211, Comm: "ser\tver\x1b", UID: 33, FDs: []int{int(inode)}, Age: time.Hour}}
+	}
+	return found, 0
+}
+
+// fakeCgroup is where all that a fake tells of runs, and the commands that it
+// runs, too.
+const fakeCgroup = 7
+
+// fakeGroup takes no privileges.
+type fakeGroup struct{}
+
+func (fakeGroup) Join(*syscall.SysProcAttr)    {}
+func (fakeGroup) Holds(id uint64) bool         { return id == fakeCgroup }
+func (fakeGroup) HoldsProcess(pid uint32) bool { return pid == 4211 }
+func (fakeGroup) Close() (left int, err error) { return 0, nil }
 
 // fakeNetns is where all of a fake's endings are.
 const fakeNetns = 4026531840
@@ -45,14 +120,18 @@ const fakeNetns = 4026531840
 type fakeSource struct {
 	left     int // facts to come; negative: endless
 	clock    func() uint64
+	wall     int64 // offset of its clock
+	read     atomic.Bool
 	detached atomic.Bool
 	badFirst bool // the first record cannot be decoded
 }
 
 func (f *fakeSource) Header() events.Header {
+	if f.wall == 0 {
+		f.wall = time.Now().UnixNano() - int64(f.clock())
+	}
 	return events.Header{
-		Schema: events.SchemaVersion, Kernel: "6.1.0-fake", Attach: "fentry", HZ: 250,
-		WallOffsetNS: time.Now().UnixNano() - int64(f.clock()),
+		Schema: events.SchemaVersion, Kernel: "6.1.0-fake", Attach: "fentry", HZ: 250, WallOffsetNS: f.wall,
 	}
 }
 
@@ -66,17 +145,24 @@ func (f *fakeSource) Read(ev *events.Event) error {
 		return probe.ErrIdle
 	}
 	f.left--
+	f.read.Store(true)
 	*ev = events.Event{
 		Kind: events.KindClose, MonoNS: f.clock(), DurationNS: 5210, Sock: 1,
 		Flags: events.SentFIN | events.TaskContext | events.FileClosing | events.UnderLock,
 		Local: netip.MustParseAddrPort("10.0.0.5:443"), Remote: netip.MustParseAddrPort("10.0.0.9:51234"),
-		Netns: fakeNetns, Task: events.Task{PID: 4211, TID: 4211, Comm: "nginx"}, Syscall: "close",
+		Netns: fakeNetns, CgroupID: fakeCgroup, Task: events.Task{PID: 4211, TID: 4211, Comm: "nginx"}, Syscall: "close",
 		Before: events.Established, After: events.FinWait1,
 	}
 	return nil
 }
 
-func (f *fakeSource) Losses() probe.Losses { return probe.Losses{LostRecords: 2} }
+// Losses come with the first fact.
+func (f *fakeSource) Losses() probe.Losses {
+	if !f.read.Load() {
+		return probe.Losses{}
+	}
+	return probe.Losses{LostRecords: 2}
+}
 
 func (f *fakeSource) Detach() error { f.detached.Store(true); return nil }
 

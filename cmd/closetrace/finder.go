@@ -73,6 +73,38 @@ func (f *finder) netns(text string) (uint32, error) {
 	return 0, &usageError{fmt.Sprintf("%q is not a network namespace: %v", text, err), hint}
 }
 
+// everyNetns finds the network namespaces that a process is in or that have a name,
+// each with a path to it by its inode number, and how many could not be looked at. One
+// that is only held open, as by a socket, has no path.
+func (f *finder) everyNetns() (paths map[uint32]string, hidden int) {
+	paths = map[uint32]string{}
+	for _, file := range f.netnsFiles() {
+		inode, err := f.inode(file)
+		if _, known := paths[inode]; err == nil && !known {
+			paths[inode] = file
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			hidden++
+		}
+	}
+	return paths, hidden
+}
+
+// netnsFiles are where network namespaces may be. What is hidden is among them.
+func (f *finder) netnsFiles() (files []string) {
+	processes, _ := os.ReadDir(f.proc) // without it, there are names still
+	for _, p := range processes {
+		if _, err := strconv.ParseUint(p.Name(), 10, 32); err == nil {
+			files = append(files, filepath.Join(f.proc, p.Name(), "ns/net"))
+		}
+	}
+	names, _ := os.ReadDir(f.named) // there is none before the first name
+	for _, n := range names {
+		files = append(files, filepath.Join(f.named, n.Name()))
+	}
+	return files
+}
+
 // netnsPath is where the namespace's file would be, and what to do if it is not
 // there.
 func (f *finder) netnsPath(text string) (path, hint string) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,7 +15,7 @@ import (
 
 // fixture is a finder on made-up roots, where a namespace's file holds its
 // inode number.
-func fixture(t *testing.T) finder {
+func fixture(t testing.TB) finder {
 	root := t.TempDir()
 	for path, text := range map[string]string{
 		"proc/4211/status":    "Name:\tnginx\nTgid:\t4211\nPid:\t4211\n",
@@ -121,5 +122,19 @@ func TestNetnsInode(t *testing.T) {
 		} else if strings.Contains(err.Error(), "ioctl") {
 			t.Errorf("%s: %v", path, err)
 		}
+	}
+}
+
+// What processes are in, and what has a name, each once; what is locked is counted.
+func TestEveryNetns(t *testing.T) {
+	f := fixture(t)
+	paths, hidden := f.everyNetns()
+	want := map[uint32]string{100: f.proc + "/4211/ns/net", 200: f.named + "/web", 300: f.named + "/4211"}
+	if !maps.Equal(paths, want) || hidden != 1 {
+		t.Errorf("got %v and %d hidden, want %v", paths, hidden, want)
+	}
+	none := finder{proc: f.proc + "/none", named: f.named + "/none", inode: f.inode}
+	if paths, hidden := none.everyNetns(); len(paths)+hidden != 0 {
+		t.Errorf("nowhere: %v, %d hidden", paths, hidden)
 	}
 }

@@ -32,6 +32,7 @@ func (m *manual) attach(cmd *cobra.Command) {
 	for _, g := range m.groups {
 		cmd.Flags().AddFlagSet(g.flags)
 	}
+	m.forManual(cmd)
 	ordinary := (&cobra.Command{}).HelpFunc()
 	cmd.SetHelpFunc(func(asked *cobra.Command, args []string) {
 		if asked != cmd {

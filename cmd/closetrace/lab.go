@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/kernel"
@@ -101,7 +102,7 @@ func (l *labFlags) run(ctx context.Context, e *env, names []string) error {
 		return list(e, scenarios)
 	}
 	src, err := e.open(ctx, probe.Options{
-		Attach: l.attach, BufferSize: probe.DefaultBufferSize, Log: logger(e, l.verbose),
+		Attach: l.attach, BufferSize: probe.DefaultBufferSize, SharedCloses: true, Log: logger(e, l.verbose),
 	})
 	if err != nil {
 		return interrupted(ctx, err)
@@ -148,10 +149,10 @@ type session struct {
 	record  string // where to keep events, if anywhere
 }
 
-// runAll runs the scenarios one after the other while the stream flows.
+// runAll runs the scenarios while the stream flows.
 func (s *session) runAll(ctx context.Context, st *stream, scenarios []*lab.Scenario) (probe.Losses, error) {
 	if s.record != "" {
-		st.fact = s.witness.fact
+		st.record = factWitness{of: &s.witness}
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -163,16 +164,7 @@ func (s *session) runAll(ctx context.Context, st *stream, scenarios []*lab.Scena
 		stop() // if it ended by itself, nothing more will be seen
 		flowed <- err
 	}()
-	var err error
-	for _, sc := range scenarios {
-		if ctx.Err() != nil {
-			err = errors.New("interrupted")
-			break
-		}
-		if err = s.runOne(ctx, sc); err != nil {
-			break
-		}
-	}
+	err := s.runEach(ctx, scenarios)
 	stop()
 	if streamErr := <-flowed; streamErr != nil {
 		err = streamErr // the cause of what else went wrong
@@ -180,10 +172,41 @@ func (s *session) runAll(ctx context.Context, st *stream, scenarios []*lab.Scena
 	return losses, err
 }
 
+// sideBySide is how many scenarios run at a time: most of it is waiting.
+const sideBySide = 16
+
+// runEach first runs the scenarios that have to run alone, so that none waits
+// for the others to end, and then the rest, several at a time. While recording
+// it is one at a time: a record holds the events of its scenario only.
+func (s *session) runEach(ctx context.Context, scenarios []*lab.Scenario) error {
+	var alone, rest []*lab.Scenario
+	for _, sc := range scenarios {
+		if sc.Alone() || s.record != "" {
+			alone = append(alone, sc)
+		} else {
+			rest = append(rest, sc)
+		}
+	}
+	for _, sc := range alone {
+		if err := s.runOne(ctx, sc); err != nil {
+			return err
+		}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(sideBySide)
+	for _, sc := range rest {
+		group.Go(func() error { return s.runOne(ctx, sc) })
+	}
+	return group.Wait()
+}
+
 // runOne runs a scenario and tells its verdict. An error ends the whole run.
 func (s *session) runOne(ctx context.Context, sc *lab.Scenario) error {
-	s.witness.forget()
+	if ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
 	res, err := sc.Run(ctx, func(res *lab.Result) { s.settle(ctx, sc, res) })
+	defer s.witness.forget(res)
 	switch {
 	case ctx.Err() != nil:
 		return errors.New("interrupted")

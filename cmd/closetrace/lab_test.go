@@ -137,7 +137,7 @@ func TestWitness(t *testing.T) {
 	if seen := w.endings(sc, res); len(seen) != 1 || seen[0].Path != e.Path {
 		t.Errorf("seen: %+v", seen)
 	}
-	w.forget()
+	w.forget(res)
 	if seen := w.endings(sc, res); len(seen) != 0 {
 		t.Errorf("after forgetting: %+v", seen)
 	}

@@ -7,10 +7,14 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // program is a running closetrace with made-up facts.
@@ -123,18 +127,146 @@ func TestClosedPipeEndsQuietly(t *testing.T) {
 	}
 }
 
-// A reader that takes nothing does not keep closetrace from detaching.
+// A reader that takes nothing does not hold up the end, and what it did not get
+// is told. A record has it all.
 func TestStalledOutputDoesNotHoldTheEnd(t *testing.T) {
-	p := start(t, "closetrace-flood", "-o", "json")
+	file := filepath.Join(t.TempDir(), "run.rec")
+	p := start(t, "closetrace-flood", "-o", "json", "-w", file)
 	time.Sleep(300 * time.Millisecond) // the pipe is full
-	begin := time.Now()
 	p.signal(t, syscall.SIGINT)
 	code, said := p.ended(t)
-	if took := time.Since(begin); took > 5*time.Second {
-		t.Errorf("took %v", took)
-	}
-	if code != exitFailed || !strings.HasPrefix(said, "closetrace: standard output takes no data") {
+	if code != exitFailed || !strings.Contains(said, "\nclosetrace: writing to standard output: nobody takes the data\n") {
 		t.Errorf("exit code %d, said:\n%s", code, said)
+	}
+	rest, err := io.ReadAll(p.stdout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, told, unwritten := bytes.Count(rest, []byte("\n")), number(said, " endings in"), number(said, " endings not written")
+	if got == 0 || got > told || told > got+unwritten {
+		t.Errorf("%d of %d endings came, at most %d are said to be missing", got, told, unwritten)
+	}
+	again, err := exec.Command("closetrace", "replay", "-o", "json", file).Output()
+	if err != nil || bytes.Count(again, []byte("\n")) != told {
+		t.Errorf("%d of %d endings are in the record: %v", bytes.Count(again, []byte("\n")), told, err)
+	}
+}
+
+// number is the one before a text.
+func number(said, text string) int {
+	before, _, _ := strings.Cut(strings.ReplaceAll(said, ",", ""), text)
+	words := strings.Fields(before)
+	if len(words) == 0 {
+		return -1
+	}
+	n, err := strconv.Atoi(words[len(words)-1])
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// A pager may take its time: all that was traced waits for it.
+func TestSlowReaderGetsAll(t *testing.T) {
+	p := start(t, "closetrace-flood", "-o", "json", "--duration", "100ms")
+	time.Sleep(2 * time.Second) // longer than anybody is waited for after a signal
+	rest, err := io.ReadAll(p.stdout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, said := p.ended(t)
+	if got := bytes.Count(rest, []byte("\n")); code != exitOK || got == 0 || got != number(said, " endings in") {
+		t.Errorf("exit code %d, %d lines, said:\n%s", code, got, said)
+	}
+}
+
+// Nor does a record into a pipe that nobody reads.
+func TestStalledRecordDoesNotHoldTheEnd(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	nobody, err := os.OpenFile(fifo, os.O_RDWR, 0) // somebody has it open
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nobody.Close()
+	p := start(t, "closetrace-flood", "-o", "json", "-w", fifo)
+	go io.Copy(io.Discard, p.stdout)
+	time.Sleep(300 * time.Millisecond) // the pipe is full
+	p.signal(t, syscall.SIGINT)
+	code, said := p.ended(t)
+	if code != exitFailed || strings.Contains(said, "not written") ||
+		!strings.Contains(said, "\nclosetrace: recording to "+fifo+": ") || !strings.HasSuffix(said, ": nobody takes the data\n") {
+		t.Errorf("exit code %d, said:\n%s", code, said)
+	}
+}
+
+// A stopped terminal takes nothing from either output, so that the end cannot
+// even be told.
+func TestStoppedTerminalDoesNotHoldTheEnd(t *testing.T) {
+	master, slave := terminal(t)
+	cmd := exec.CommandContext(t.Context(), "closetrace-flood")
+	cmd.Stdout, cmd.Stderr = slave, slave
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(master).ReadString('\n'); err != nil || !strings.HasPrefix(line, "closetrace: tracing on ") {
+		t.Fatalf("not ready: %q, %v", line, err)
+	}
+	if err := unix.IoctlSetInt(int(slave.Fd()), unix.TCXONC, unix.TCOOFF); err != nil { // Ctrl-S
+		t.Fatal(err)
+	}
+	p := &program{Cmd: cmd, stderr: bufio.NewReader(strings.NewReader(""))}
+	p.signal(t, syscall.SIGINT)
+	if code, _ := p.ended(t); code != exitFailed {
+		t.Errorf("exit code %d, %v", code, p.ProcessState)
+	}
+}
+
+// terminal returns both sides of a pseudo-terminal.
+func terminal(t *testing.T) (master, slave *os.File) {
+	t.Helper()
+	open := func(path string) *os.File {
+		f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOCTTY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	master = open("/dev/ptmx")
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return master, open("/dev/pts/" + itoa(n))
+}
+
+// What was printed is in the record, even if closetrace is killed.
+func TestKilledRecorderLeavesWhatItPrinted(t *testing.T) {
+	for _, name := range []string{"run.jsonl", "run.zst"} {
+		file := filepath.Join(t.TempDir(), name)
+		p := start(t, "closetrace-fake", "-o", "json", "-w", file)
+		out := bufio.NewReader(p.stdout)
+		var printed string
+		for range 3 {
+			line, err := out.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			printed += line
+		}
+		p.signal(t, syscall.SIGKILL)
+		p.ended(t)
+		replay := exec.Command("closetrace", "replay", "-o", "json", file)
+		again, err := replay.Output()
+		if err == nil || replay.ProcessState.ExitCode() != exitIncomplete || string(again) != printed {
+			t.Errorf("%s: printed\n%sreplayed\n%s%v", name, printed, again, err)
+		}
 	}
 }
 

@@ -24,6 +24,8 @@ func run(ctx context.Context, e *env) int {
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	e.ended = ctx.Done()
+	e.stderr = e.patient(e.stderr)
 
 	root := newRoot(e)
 	root.SetArgs(e.args)
@@ -50,13 +52,20 @@ const examples = `Examples:
   sudo closetrace -L 443 -4                connections to port 443 here, IPv4 only
   sudo closetrace -D 5432,6379             connections to a database or a cache
   sudo closetrace --netns web --duration 1m -o wide
+  sudo closetrace --errors -c 'nginx*'     what loses data or surprises somebody, of nginx
   sudo closetrace -o json | jq 'select(.rst)'
+  sudo closetrace -w today.rec.zst         record it, too; closetrace replay tells it again
+  sudo closetrace run --fail-on rst -- make check    a guard for CI
   sudo closetrace lab                      provoke every path here and watch
+  sudo closetrace stuck                    sockets that have not ended, and why
+  sudo closetrace check                    what can be traced on this machine
+  closetrace explain close.rst.unread      what that means and how to avoid it
 `
 
 func newRoot(e *env) *cobra.Command {
 	root := newTrace(e)
 	root.Use = "closetrace [flags]"
+	root.Short = "Tell how every TCP connection ends, and why"
 	root.Args = noSuchCommand
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.SuggestionsMinimumDistance = 2
@@ -67,7 +76,7 @@ func newRoot(e *env) *cobra.Command {
 	trace := newTrace(e)
 	trace.Use = "trace [flags]"
 	trace.Short = "The same as closetrace without a command"
-	root.AddCommand(trace, newLab(e))
+	root.AddCommand(trace, newRun(e), newReplay(e), newStuck(e), newExplain(e), newLab(e), newCheck(e), newMan())
 	return root
 }
 

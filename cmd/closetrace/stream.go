@@ -13,6 +13,7 @@ import (
 	"github.com/closetrace/closetrace/internal/enrich"
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/record"
 )
 
 // endings is where endings go. An ending is valid during Write only.
@@ -21,6 +22,23 @@ type endings interface {
 	Flush() error
 	Close() error
 }
+
+// recorder keeps the facts on their way to the classifier, and the moments when
+// there were none and what was held back was told.
+type recorder interface {
+	Write(*events.Event) error
+	Idle(monoNS uint64) error
+	Flush() error
+	End(*record.End) error // the last call
+}
+
+// forgetful is the recorder that keeps nothing.
+type forgetful struct{}
+
+func (forgetful) Write(*events.Event) error { return nil }
+func (forgetful) Idle(uint64) error         { return nil }
+func (forgetful) Flush() error              { return nil }
+func (forgetful) End(*record.End) error     { return nil }
 
 // stream is the way from the source of facts to the sink of endings.
 type stream struct {
@@ -31,45 +49,42 @@ type stream struct {
 	clock      func() uint64
 	unread     func() bool
 	stderr     io.Writer
+	ended      <-chan struct{} // closed once the user wants the end
+	drainTime  time.Duration   // how long the user has to wait for the rest
 	// owners, if set, finds who holds the socket of what is nobody's call.
 	owners *enrich.Owners
-	// fact and taken, if set, see each event and each ending that the sink
-	// took.
-	fact  func(*events.Event)
-	taken func(*events.Ending)
+	// record keeps what flows.
+	record recorder
+	// wanted, if set, says which endings the sink gets. taken and leftOut, if
+	// set, see those that it took and the others; either sees both.
+	wanted                 func(*events.Ending) bool
+	taken, leftOut, either func(*events.Ending)
 
 	event       events.Event // reused
-	written     uint64
+	concluded   uint64       // endings, shown or not
+	told        uint64       // of these, shown
 	undecodable uint64
-	left        bool  // some of what the source held was not read
-	sinkErr     error // the first
+	left        uint64 // facts that the source held and that were not looked at
+	sinkErr     error  // the first
+	unwritten   uint64 // endings after it
 }
 
 func newStream(e *env, src source, out endings, limit uint64) *stream {
 	return &stream{
 		source: src, classifier: classify.New(src.Header()), sink: out, limit: limit,
-		clock: e.clock, unread: e.unread, stderr: e.stderr,
+		clock: e.clock, unread: e.unread, stderr: e.stderr, ended: e.ended,
+		drainTime: time.Second, record: forgetful{},
 	}
 }
-
-// How long the end may take.
-const (
-	// drainTime bounds the reading of what is in the buffer after detaching.
-	drainTime = time.Second
-	// stallTime is how long standard output may take no data before it is given
-	// up.
-	stallTime = 1500 * time.Millisecond
-)
-
-// errStalled: what reads standard output does not, and was not waited for.
-var errStalled = errors.New("standard output takes no data; what was still to be written is lost")
 
 // flow lets facts flow until ctx ends, the limit is reached or something fails;
 // then it detaches, drains what the kernel side had reported by then and
 // closes the sink.
 //
 // It flows on a goroutine of its own, because a write to standard output may
-// block for as long as its reader likes, and the end must not.
+// block for as long as its reader likes, and detaching must not. Meanwhile the
+// kernel side goes on: its buffer is the queue, and counts what it has no room
+// for.
 func (s *stream) flow(ctx context.Context) (probe.Losses, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -88,15 +103,11 @@ func (s *stream) flow(ctx context.Context) (probe.Losses, error) {
 	err := s.source.Detach()
 	losses := atLeast(before, s.source.Losses())
 	close(detached)
-	select {
-	case flowed := <-done:
-		if flowed != nil {
-			err = flowed
-		}
-		return losses, err
-	case <-time.After(stallTime):
-		return losses, errStalled
+	if flowed := <-done; flowed != nil {
+		err = flowed
 	}
+	losses.LostRecords += s.left
+	return losses, err
 }
 
 // atLeast is the higher of two readings, field by field: after detaching, a
@@ -109,9 +120,9 @@ func atLeast(a, b probe.Losses) probe.Losses {
 	}
 }
 
-// live reads until ctx ends or the limit is reached.
+// live reads until ctx ends, the limit is reached or the sink fails.
 func (s *stream) live(ctx context.Context) error {
-	for ctx.Err() == nil && !s.full() {
+	for ctx.Err() == nil && !s.full() && s.sinkErr == nil {
 		err := s.next()
 		if errors.Is(err, probe.ErrIdle) {
 			err = s.idle()
@@ -123,11 +134,12 @@ func (s *stream) live(ctx context.Context) error {
 	return nil
 }
 
-// drain reads what is left after detaching.
+// drain reads what is left after detaching. If the sink has failed, it is still
+// looked at: the summary tells what happened, and what of it was not written.
 func (s *stream) drain() error {
-	for end := time.Now().Add(drainTime); !s.full(); {
-		if s.left = time.Now().After(end); s.left {
-			fmt.Fprintln(s.stderr, "closetrace: there was more to read at the end than time for it; the rest is left out")
+	for begin := time.Now(); !s.full(); {
+		if s.hurried() && time.Since(begin) > s.drainTime {
+			s.leave()
 			break
 		}
 		err := s.next()
@@ -138,28 +150,51 @@ func (s *stream) drain() error {
 			return err
 		}
 	}
+	return s.finish()
+}
+
+// finish tells what was held back and closes the sink.
+func (s *stream) finish() error {
 	s.classifier.Flush(s.emit)
-	if s.sinkErr != nil {
-		return s.sinkErr
+	if s.sinkErr == nil {
+		s.sinkErr = outputError(s.sink.Close())
 	}
-	return outputError(s.sink.Close())
+	return s.sinkErr
+}
+
+// hurried tells whether the user waits for the end.
+func (s *stream) hurried() bool {
+	select {
+	case <-s.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// leave counts what there is no time for.
+func (s *stream) leave() {
+	for s.source.Read(&s.event) == nil {
+		s.left++
+	}
+	fmt.Fprintf(s.stderr, "closetrace: there was more to read at the end than time for it; %d records are left out\n", s.left)
 }
 
 // next takes one fact. [probe.ErrIdle] tells that there is none for now.
 func (s *stream) next() error {
 	err := s.source.Read(&s.event)
-	var record interface{ Undecodable() bool }
+	var single interface{ Undecodable() bool }
 	switch {
 	case err == nil:
 		if s.owners != nil {
 			s.owners.Fill(&s.event)
 		}
-		if s.fact != nil {
-			s.fact(&s.event)
+		if err := s.record.Write(&s.event); err != nil {
+			return err
 		}
 		s.classifier.Push(&s.event, s.emit)
-		return s.sinkErr
-	case errors.As(err, &record) && record.Undecodable():
+		return nil
+	case errors.As(err, &single) && single.Undecodable():
 		if s.undecodable++; s.undecodable == 1 {
 			report(s.stderr, err)
 		}
@@ -170,28 +205,59 @@ func (s *stream) next() error {
 	return err
 }
 
-// idle writes what waits, as nothing else is to be done.
+// idle writes what waits, as nothing else is to be done. Its error is the
+// recorder's.
 func (s *stream) idle() error {
-	s.classifier.Advance(s.clock(), s.emit)
+	now, before := s.clock(), s.done()
+	s.classifier.Advance(now, s.emit)
+	if err := s.keepIdle(now, s.done() != before); err != nil {
+		return err
+	}
 	if s.sinkErr == nil {
 		s.sinkErr = outputError(s.sink.Flush())
 	}
 	if s.sinkErr == nil && s.unread() {
 		s.sinkErr = outputError(syscall.EPIPE)
 	}
-	return s.sinkErr
+	return nil
 }
 
-func (s *stream) full() bool { return s.limit > 0 && s.written >= s.limit }
+// done is how many events the classifier is done with.
+func (s *stream) done() uint64 { return s.concluded + s.classifier.Unexplained }
+
+// keepIdle keeps the moment if something was told then, so that a replay tells
+// it then.
+func (s *stream) keepIdle(now uint64, told bool) error {
+	if told {
+		if err := s.record.Idle(now); err != nil {
+			return err
+		}
+	}
+	return s.record.Flush()
+}
+
+func (s *stream) full() bool { return s.limit > 0 && s.told >= s.limit }
 
 func (s *stream) emit(e *events.Ending) {
-	if s.full() || s.sinkErr != nil {
+	s.concluded++
+	if s.full() {
 		return
 	}
-	if s.sinkErr = outputError(s.sink.Write(e)); s.sinkErr != nil {
+	if s.either != nil {
+		s.either(e)
+	}
+	if s.wanted != nil && !s.wanted(e) {
+		if s.leftOut != nil {
+			s.leftOut(e)
+		}
 		return
 	}
-	s.written++
+	if s.sinkErr == nil {
+		s.sinkErr = outputError(s.sink.Write(e))
+	} else {
+		s.unwritten++
+	}
+	s.told++
 	if s.taken != nil {
 		s.taken(e)
 	}

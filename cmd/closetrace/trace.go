@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/closetrace/closetrace/internal/enrich"
-	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/filter"
+	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/internal/sink"
 )
@@ -28,10 +31,13 @@ const (
 type traceFlags struct {
 	filter   probe.Filter
 	netns    string
+	shown    filter.Endings
 	output   format
 	count    uint64
 	duration time.Duration
+	record   string
 	attach   probe.Mode
+	shared   bool
 	buffer   int
 	verbose  bool
 }
@@ -47,10 +53,11 @@ func newTrace(e *env) *cobra.Command {
 	other.flags.Bool("version", false, "print the version")
 	m := manual{
 		about:  about,
-		groups: []flagGroup{t.filterFlags(), t.outputFlags(), t.kernelFlags(), other},
+		groups: []flagGroup{factFlags(&t.filter, &t.netns, "a `NAME` of ip-netns, a path,\na process id, or inode:N"), endingFlags(&t.shown), t.outputFlags(), t.kernelFlags(), other},
 		tail:   exitCodes + "\n" + examples,
 	}
 	m.attach(cmd)
+	completeEndings(cmd, "only", "not")
 	complete(cmd, "output", outputChoice(&t.output).words())
 	complete(cmd, "attach", attachChoice(&t.attach).words())
 	return cmd
@@ -70,25 +77,12 @@ func attachChoice(m *probe.Mode) choice[probe.Mode] {
 	return choice[probe.Mode]{m, []probe.Mode{probe.Auto, probe.Fentry, probe.Kprobe, probe.Tracepoint}}
 }
 
-func (t *traceFlags) filterFlags() flagGroup {
-	g := newGroup("Filters (all must hold; within a list, any)")
-	ports := func(list *[]uint16) numbers[uint16] { return numbers[uint16]{list, "port", 1<<16 - 1} }
-	f := &t.filter
-	g.flags.VarP(numbers[uint32]{&f.PIDs, "process id", 1 << 22}, "pid", "p", "by a call of one of these processes; leaves out what\nsegments and timers do")
-	g.flags.VarP(ports(&f.Ports), "port", "P", "one of these ports, local or remote")
-	g.flags.VarP(ports(&f.LocalPorts), "lport", "L", "one of these local ports")
-	g.flags.VarP(ports(&f.RemotePorts), "rport", "D", "one of these remote ports")
-	g.flags.BoolVarP(&f.IPv4, "ipv4", "4", false, "IPv4, also from an IPv6 socket")
-	g.flags.BoolVarP(&f.IPv6, "ipv6", "6", false, "IPv6; with -4: both")
-	g.flags.StringVar(&t.netns, "netns", "", "in this network namespace: a `NAME` of ip-netns, a path,\na process id, or inode:N")
-	return g
-}
-
 func (t *traceFlags) outputFlags() flagGroup {
 	g := newGroup("Output")
 	g.flags.VarP(outputChoice(&t.output), "output", "o", "table; wide: with all evidence; json: an object per line")
 	g.flags.Uint64Var(&t.count, "count", 0, "stop after `N` endings")
 	g.flags.DurationVar(&t.duration, "duration", 0, "stop after `TIME`, as 10s or 5m")
+	g.flags.StringVarP(&t.record, "write", "w", "", "record what is traced to `FILE`, shown or not; FILE.zst is\ncompressed; closetrace replay tells it again")
 	g.flags.BoolVarP(&t.verbose, "verbose", "v", false, "say on standard error what is attached, and what not, why")
 	return g
 }
@@ -96,6 +90,7 @@ func (t *traceFlags) outputFlags() flagGroup {
 func (t *traceFlags) kernelFlags() flagGroup {
 	g := newGroup("Kernel side")
 	g.flags.Var(attachChoice(&t.attach), "attach", "how: auto takes the first that works of fentry, kprobe,\ntracepoint")
+	g.flags.BoolVar(&t.shared, "shared-closes", false, "also a close(2) that closes nothing, as another descriptor or\na blocked call holds the socket; looks at each close(2) of\nany file, in tracepoint mode at each system call")
 	g.flags.Var(size{&t.buffer}, "buffer-size", "of the ring buffer, a power of two from 64K to 1G")
 	return g
 }
@@ -126,43 +121,62 @@ func (t *traceFlags) run(ctx context.Context, e *env) error {
 	}
 	audit := t.newAudit(e)
 	audit.mark()
+	log := logger(e, t.verbose)
 	src, err := e.open(ctx, probe.Options{
-		Attach: t.attach, Filter: t.filter, BufferSize: t.buffer, Log: logger(e, t.verbose),
+		Attach: t.attach, Filter: t.filter, BufferSize: t.buffer, SharedCloses: t.shared, Log: log,
 	})
 	if err != nil {
 		return interrupted(ctx, err)
 	}
 	defer src.Close()
-	audit.mark()
 	h := src.Header()
-	fmt.Fprintf(e.stderr, "closetrace: tracing on %s by %s; end with Ctrl-C\n", h.Kernel, h.Attach)
+	rec, err := e.newRecording(t.record, h, audit.Netns)
+	if err != nil {
+		return err
+	}
+	if unseen := kernel.Unseen(general(e.privileges())); len(unseen) > 0 {
+		log.Warn("not seen for want of privileges", "unseen", unseen)
+	}
+	if err := e.drop(audit.entersNetns()); err != nil {
+		log.Warn("more privileges are kept than are needed", "because", err)
+	}
+	audit.mark()
+	fmt.Fprintf(e.stderr, "closetrace: tracing on %s by %s; end with Ctrl-C\n", oneLine(h.Kernel), h.Attach)
 	if t.duration > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, t.duration)
 		defer cancel()
 	}
 	s := newStream(e, audited{src, audit}, out, t.count)
-	s.owners = enrich.NewOwners(e.finder.proc)
+	s.owners, s.wanted = enrich.NewOwners(e.finder.proc), t.shown.Wants
+	s.record = rec
 	return trace(ctx, e, s, audit)
 }
 
-// trace lets the stream flow until ctx ends, and tells how much it was.
+// general are privileges that any run makes use of.
+func general(all []kernel.Privilege) []kernel.Privilege {
+	return slices.DeleteFunc(all, func(p kernel.Privilege) bool { return p.Flag != "" })
+}
+
+// trace lets the stream flow until ctx ends, tells how much it was, and completes
+// the record.
 func trace(ctx context.Context, e *env, s *stream, a *audit) error {
 	sum := sink.Summary{Audit: &a.Audit}
-	s.taken = func(ev *events.Ending) { sum.Add(ev) }
+	s.taken, s.leftOut, s.either = sum.Add, sum.LeaveOut, a.Add
 	begin := time.Now()
 	losses, err := s.flow(ctx)
-	switch {
-	case errors.Is(err, syscall.EPIPE):
-		fmt.Fprintln(e.stderr, "closetrace: whoever read the output has closed it; ended")
-		return nil
-	case errors.Is(err, errStalled):
-		return err // the stream still holds the summary
-	}
 	sum.Took = time.Since(begin)
 	sum.LostRecords, sum.MissedProbes, sum.Suppressed = losses.LostRecords, losses.MissedProbes, losses.Suppressed
 	sum.Undecodable, sum.Unexplained = s.undecodable, s.classifier.Unexplained
+	sum.Unwritten = s.unwritten + linesLost(s.sinkErr)
 	a.finish(s)
+	if errors.Is(err, syscall.EPIPE) {
+		fmt.Fprintln(e.stderr, "closetrace: whoever read the output has closed it; ended")
+		return s.record.End(endOf(&sum))
+	}
+	if keepErr := s.record.End(endOf(&sum)); err == nil {
+		err = keepErr
+	}
 	if printErr := sum.Print(e.stderr); err == nil {
 		err = printErr
 	}
@@ -171,10 +185,14 @@ func trace(ctx context.Context, e *env, s *stream, a *audit) error {
 
 // newSink is the sink for a format, on standard output.
 func newSink(e *env, f format) (endings, error) {
+	return newSinkTo(e.patient(e.stdout), e.width, f)
+}
+
+func newSinkTo(w io.Writer, width int, f format) (endings, error) {
 	if f == formatJSON {
-		return sink.NewJSONL(e.stdout), nil
+		return sink.NewJSONL(w), nil
 	}
-	return sink.NewTable(e.stdout, sink.TableOptions{Width: e.width, Wide: f == formatWide})
+	return sink.NewTable(w, sink.TableOptions{Width: width, Wide: f == formatWide})
 }
 
 // interrupted drops an error that only says that the user wanted no more.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/lab"
@@ -102,12 +103,15 @@ func orNothing(s string) string {
 
 // tally tells verdicts as they come, and counts them.
 type tally struct {
+	mu                         sync.Mutex
 	format                     format
 	out                        io.Writer
 	passed, failed, impossible int
 }
 
 func (t *tally) add(v *verdict) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	switch v.Verdict {
 	case pass:
 		t.passed++

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,10 +15,10 @@ import (
 	"github.com/closetrace/closetrace/internal/lab"
 )
 
-// witness is the sink that remembers, for the scenario that runs.
+// witness is the sink that remembers, for the scenarios that run.
 type witness struct {
 	mu   sync.Mutex
-	seen []events.Ending
+	seen map[uint32][]events.Ending // by network namespace
 	raw  []events.Event
 }
 
@@ -30,7 +31,10 @@ func (w *witness) Write(e *events.Ending) error {
 		actor := *e.Actor
 		kept.Actor = &actor
 	}
-	w.seen = append(w.seen, kept)
+	if w.seen == nil {
+		w.seen = map[uint32][]events.Ending{}
+	}
+	w.seen[e.Netns] = append(w.seen[e.Netns], kept)
 	return nil
 }
 
@@ -38,18 +42,29 @@ func (w *witness) Write(e *events.Ending) error {
 func (w *witness) Flush() error { return nil }
 func (w *witness) Close() error { return nil }
 
-// fact remembers an event.
-func (w *witness) fact(ev *events.Event) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.raw = append(w.raw, *ev)
+// factWitness is the recorder that remembers.
+type factWitness struct {
+	forgetful
+	of *witness
 }
 
-// forget makes room for the next scenario.
-func (w *witness) forget() {
+// Write remembers an event.
+func (w factWitness) Write(ev *events.Event) error {
+	w.of.mu.Lock()
+	defer w.of.mu.Unlock()
+	w.of.raw = append(w.of.raw, *ev)
+	return nil
+}
+
+// forget makes room once a scenario is over. The next namespace of the same
+// number may be there already.
+func (w *witness) forget(res *lab.Result) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.seen, w.raw = w.seen[:0], w.raw[:0]
+	if seen, any := w.seen[res.Netns]; any {
+		w.seen[res.Netns] = slices.DeleteFunc(seen, func(e events.Ending) bool { return e.MonoNS <= res.EndNS })
+	}
+	w.raw = w.raw[:0]
 }
 
 // endings are those of a run, as far as its scenario speaks of them.
@@ -57,7 +72,7 @@ func (w *witness) endings(sc *lab.Scenario, res *lab.Result) []events.Ending {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var of []events.Ending
-	for _, e := range w.seen {
+	for _, e := range w.seen[res.Netns] {
 		if within(res, e.Netns, e.MonoNS) && sc.Compares(string(e.Path)) {
 			of = append(of, e)
 		}
@@ -100,10 +115,13 @@ const (
 // settle waits until the expected endings have been seen, or too long, and then
 // for what must not come.
 func (s *session) settle(ctx context.Context, sc *lab.Scenario, res *lab.Result) {
+	before := -1
 	for end := time.Now().Add(seenTime); ctx.Err() == nil && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if len(compare(sc, s.header.Attach, res, s.witness.endings(sc, res))) == 0 {
+		seen := s.witness.endings(sc, res)
+		if len(seen) != before && len(compare(sc, s.header.Attach, res, seen)) == 0 {
 			break
 		}
+		before = len(seen)
 	}
 	time.Sleep(quietTime)
 }
@@ -111,24 +129,13 @@ func (s *session) settle(ctx context.Context, sc *lab.Scenario, res *lab.Result)
 func compare(sc *lab.Scenario, mode string, res *lab.Result, seen []events.Ending) []lab.Mismatch {
 	var all []lab.Seen
 	for i := range seen {
-		e := &seen[i]
-		all = append(all, lab.Seen{
-			Local: e.Local, Remote: e.Remote, Path: string(e.Path), Fields: fields(e),
-			MonoNS: e.MonoNS, Netns: e.Netns,
-		})
+		one, err := lab.ReadSeen(seen[i].AppendJSON(nil))
+		if err != nil {
+			return []lab.Mismatch{{Text: err.Error()}}
+		}
+		all = append(all, one)
 	}
 	return lab.Compare(sc, mode, res, all)
-}
-
-// fields is the decoded JSON form of an ending, its numbers digit by digit.
-func fields(e *events.Ending) map[string]any {
-	d := json.NewDecoder(bytes.NewReader(e.AppendJSON(nil)))
-	d.UseNumber()
-	var f map[string]any
-	if err := d.Decode(&f); err != nil {
-		return nil // an ending without fields, which no expectation fits
-	}
-	return f
 }
 
 // recordHead is the first line of a scenario's record: the header of any record
