@@ -42,8 +42,8 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-// replay classifies recorded events.
-func replay(t *testing.T, text []byte) (*lab.Result, []lab.Seen) {
+// recording reads recorded events, and what the run that they are of left behind.
+func recording(t *testing.T, text []byte) (events.Header, *lab.Result, []events.Event) {
 	t.Helper()
 	var head struct {
 		Run lab.Result `json:"run"`
@@ -56,25 +56,34 @@ func replay(t *testing.T, text []byte) (*lab.Result, []lab.Seen) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var seen []lab.Seen
-	c := classify.New(r.Header)
-	keep := func(e *events.Ending) {
-		fields := map[string]any{}
-		if err := json.Unmarshal(e.AppendJSON(nil), &fields); err != nil {
-			t.Fatalf("%v in %s", err, e.AppendJSON(nil))
-		}
-		seen = append(seen, lab.Seen{
-			Local: e.Local, Remote: e.Remote, Path: string(e.Path), Fields: fields, MonoNS: e.MonoNS, Netns: e.Netns,
-		})
-	}
+	var all []events.Event
 	for ev, err := range r.Events() {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.Push(ev, keep)
+		all = append(all, *ev)
+	}
+	return r.Header, &head.Run, all
+}
+
+// replay classifies recorded events.
+func replay(t *testing.T, text []byte) (*lab.Result, []lab.Seen) {
+	t.Helper()
+	header, run, recorded := recording(t, text)
+	var seen []lab.Seen
+	c := classify.New(header)
+	keep := func(e *events.Ending) {
+		one, err := lab.ReadSeen(e.AppendJSON(nil))
+		if err != nil {
+			t.Fatalf("%v in %s", err, e.AppendJSON(nil))
+		}
+		seen = append(seen, one)
+	}
+	for _, ev := range recorded {
+		c.Push(&ev, keep)
 	}
 	c.Flush(keep)
-	return &head.Run, seen
+	return run, seen
 }
 
 // The same events give the same endings, to the letter.

@@ -32,7 +32,9 @@ var program = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "closetrace")
-	out, err := exec.Command("go", "build", "-o", path, "../../cmd/closetrace").CombinedOutput()
+	cmd := exec.Command("go", "build", "-o", path, "../../cmd/closetrace")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // static, as it is shipped
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", errors.New(string(out))
 	}
@@ -127,10 +129,10 @@ func TestClosedPipe(t *testing.T) {
 func TestKilled(t *testing.T) {
 	privileged(t)
 	cmd, _, _ := start(t)
-	eventually(t, "programs attached", func() bool { return len(ours(t)) > 0 })
+	eventually(t, "programs and maps loaded", func() bool { return len(ours(t)) > 2 && len(ourMaps(t)) == 2 })
 	must(t, cmd.Process.Kill())
 	cmd.Wait()
-	eventually(t, "programs gone", func() bool { return len(ours(t)) == 0 })
+	eventually(t, "nothing left", func() bool { return len(remains(t)) == 0 })
 }
 
 // Without type information of the kernel: one line, a hint, an exit code.
@@ -194,5 +196,5 @@ func TestRefusedMode(t *testing.T) {
 			t.Errorf("%s refused, want one line and a hint:\n%s", mode, out)
 		}
 	}
-	eventually(t, "programs gone", func() bool { return len(ours(t)) == 0 })
+	eventually(t, "nothing left", func() bool { return len(remains(t)) == 0 })
 }

@@ -41,15 +41,6 @@ const slack = uint64(100 * time.Millisecond)
 func (m matching) seen() int   { return m.explained + len(m.unexplained) }
 func (m matching) whole() bool { return len(m.unexplained)+len(m.phantoms) == 0 }
 
-func (m matching) add(n matching) matching {
-	return matching{
-		m.explained + n.explained,
-		append(m.unexplained, n.unexplained...),
-		append(m.phantoms, n.phantoms...),
-		m.unseen + n.unseen,
-	}
-}
-
 // excuse leaves out what is not explained and was sent in reply: not every
 // tracer sees that.
 func (m matching) excuse() matching {

@@ -24,6 +24,8 @@ type witness struct {
 	fd       int
 	netns    uint32
 	from     uint64 // CLOCK_MONOTONIC, when it began
+	settled  uint64 // when nothing had been missing, and nothing came, for a while
+	until    uint64 // what is later does not count; 0: not closed yet
 	mu       sync.Mutex
 	segments []segment
 	err      error
@@ -146,7 +148,14 @@ func monotonic() uint64 {
 func (w *witness) soFar() []segment {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.Clone(w.segments)
+	return slices.DeleteFunc(slices.Clone(w.segments), func(s segment) bool { return !w.covers(s.at) })
+}
+
+// covers tells whether what happened then counts. What comes after the last
+// quiet is seen on one side only: the watch ends. And an inode number is given
+// to another namespace once its own is gone.
+func (w *witness) covers(monoNS uint64) bool {
+	return monoNS >= w.from && (w.until == 0 || monoNS <= w.until)
 }
 
 // close ends the watch and fails the test if anything may have been missed.
@@ -154,6 +163,7 @@ func (w *witness) close(t *testing.T) {
 	t.Helper()
 	close(w.stop)
 	<-w.done
+	w.until = w.settled
 	if w.err != nil {
 		t.Errorf("packet socket: %v", w.err)
 	}
@@ -166,18 +176,9 @@ func (w *witness) close(t *testing.T) {
 	must(t, unix.Close(w.fd))
 }
 
-// endings are those of the namespace since the watch began. An inode number is
-// given to another namespace once its own is gone.
+// endings are those of the namespace while it is watched.
 func (w *witness) endings(tr *tracer) []events.Ending {
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	var of []events.Ending
-	for _, e := range tr.endings {
-		if e.Netns == w.netns && e.MonoNS >= w.from {
-			of = append(of, e)
-		}
-	}
-	return of
+	return slices.DeleteFunc(tr.of(w.netns), func(e events.Ending) bool { return !w.covers(e.MonoNS) })
 }
 
 func (w *witness) match(tr *tracer) matching {
@@ -191,16 +192,17 @@ func (w *witness) match(tr *tracer) matching {
 // blindToReplies: before Linux 6.10, which brought the reasons of resets, the
 // tracepoint leaves out those in reply to segments of no full socket.
 func (tr *tracer) blindToReplies() bool {
-	if tr.header.Attach != string(probe.Tracepoint) {
-		return false
-	}
+	return tr.header.Attach == string(probe.Tracepoint) && !hasResetReasons()
+}
+
+var hasResetReasons = sync.OnceValue(func() bool {
 	spec, err := btf.LoadKernelSpec()
 	if err != nil {
-		return false
+		return true
 	}
 	_, err = spec.AnyTypeByName("sk_rst_reason")
-	return err != nil
-}
+	return err == nil
+})
 
 // told is all that was seen of some connections, or of all if these are nil,
 // on the wire and by closetrace.
@@ -228,19 +230,22 @@ const (
 	matchTime = 20 * time.Second
 	// quietTime is how long nothing may change then: longer than the probe
 	// takes to come by and than the classifier holds a verdict back.
-	quietTime = 100 * time.Millisecond
+	quietTime = 150 * time.Millisecond
 )
 
-// settle waits until everything matches and nothing more comes, or too long.
-func (w *witness) settle(tr *tracer) {
-	last, since := -1, time.Now()
+// settle waits until everything matches, and also holds if that is not nil, and
+// nothing more comes, or too long.
+func (w *witness) settle(tr *tracer, also func() bool) {
+	last, since, whole := -1, time.Now(), false
 	for end := time.Now().Add(matchTime); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		m, n := w.match(tr), len(w.endings(tr))
-		if now := n + m.seen(); now != last || !m.whole() {
+		if now := len(w.soFar()) + len(w.endings(tr)); now != last {
 			last, since = now, time.Now()
+			whole = w.match(tr).whole() && (also == nil || also())
 		}
-		if time.Since(since) > quietTime {
+		if whole && time.Since(since) > quietTime {
+			w.settled = monotonic() - uint64(quietTime)/2
 			return
 		}
 	}
+	w.settled = monotonic()
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -97,9 +98,17 @@ type dependency struct {
 
 // packages returns what holds the kernel that the package called name stands for, in its newest version: that package
 // itself, or if it depends on others of the kernel, all of these, directly or not. A meta package leads to the image,
-// and that leads from 6.19 on to base, binary and modules. Meta packages come and go on mirrors faster than kernels, so
-// the first is left out when it is one.
+// and that leads from 6.19 on to binary and modules; base has nothing that is needed here. Meta packages come and go on
+// mirrors faster than kernels, so the first is left out when it is one. A name with a * stands for the newest of all
+// that fit.
 func (a apt) packages(ctx context.Context, name string) ([]debPackage, error) {
+	if strings.Contains(name, "*") {
+		newest, err := a.newest(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		name = newest.name
+	}
 	var found []debPackage
 	seen := map[string]bool{name: true}
 	for queue := []dependency{{name: name}}; len(queue) > 0; queue = queue[1:] {
@@ -120,6 +129,44 @@ func (a apt) packages(ctx context.Context, name string) ([]debPackage, error) {
 	return found, nil
 }
 
+// newest returns the package of the highest version among those whose names fit a pattern.
+func (a apt) newest(ctx context.Context, pattern string) (debPackage, error) {
+	none := hinted(fmt.Errorf("no package %s", pattern), checkKernels)
+	prefix, _, _ := strings.Cut(pattern, "*")
+	out, err := a.run(ctx, a.dir, "apt-cache", "pkgnames", prefix)
+	if err != nil {
+		return debPackage{}, err
+	}
+	args := []string{"show", "--no-all-versions"}
+	for _, name := range strings.Fields(out) {
+		if fits, err := path.Match(pattern, name); err != nil {
+			return debPackage{}, fmt.Errorf("%s: %w", pattern, err)
+		} else if fits {
+			args = append(args, name)
+		}
+	}
+	if len(args) == 2 {
+		return debPackage{}, none
+	}
+	if out, err = a.run(ctx, a.dir, "apt-cache", args...); err != nil {
+		return debPackage{}, err
+	}
+	var newest debPackage
+	for stanza := range strings.SplitSeq(strings.TrimSpace(out), "\n\n") {
+		p, err := parsePackage(stanza)
+		if err != nil {
+			return debPackage{}, err
+		}
+		// dpkg says no by its exit code.
+		if newest.name == "" || exec.CommandContext(ctx, "dpkg", "--compare-versions", p.version, "gt", newest.version).Run() == nil {
+			newest = p
+		}
+	}
+	return newest, ctx.Err()
+}
+
+const checkKernels = "check suites, package and arch in test/kernels.txt against what the mirror has"
+
 func (a apt) show(ctx context.Context, d dependency) (debPackage, error) {
 	which := d.name
 	if d.version != "" {
@@ -127,8 +174,7 @@ func (a apt) show(ctx context.Context, d dependency) (debPackage, error) {
 	}
 	out, err := a.run(ctx, a.dir, "apt-cache", "show", "--no-all-versions", which)
 	if err != nil {
-		return debPackage{}, hinted(fmt.Errorf("no package %s: %w", which, err),
-			"check suites, package and arch in test/kernels.txt against what the mirror has")
+		return debPackage{}, hinted(fmt.Errorf("no package %s: %w", which, err), checkKernels)
 	}
 	return parsePackage(out)
 }
@@ -154,7 +200,7 @@ func parsePackage(text string) (debPackage, error) {
 	return p, nil
 }
 
-var kernelDependency = regexp.MustCompile(`^(linux-(?:image|base|binary|modules)-[^\s:(]+)(?::\w+)?(?:\s*\(=\s*([^)\s]+)\))?`)
+var kernelDependency = regexp.MustCompile(`^(linux-(?:image|binary|modules)-[^\s:(]+)(?::\w+)?(?:\s*\(=\s*([^)\s]+)\))?`)
 
 // kernelDepends picks from a Depends field what belongs to the kernel itself; of alternatives, the first.
 func kernelDepends(field string) []dependency {

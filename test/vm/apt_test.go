@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -56,7 +58,7 @@ Version: 1.0
 `
 	got, err := parsePackage(text)
 	want := debPackage{"linux-image-cloud-amd64", "6.19.3-1", []dependency{
-		{"linux-base-6.19.3-cloud-amd64", "6.19.3-1"}, {"linux-binary-6.19.3-cloud-amd64", "6.19.3-1"}, {"linux-modules-6.19.3-cloud-amd64", ""},
+		{"linux-binary-6.19.3-cloud-amd64", "6.19.3-1"}, {"linux-modules-6.19.3-cloud-amd64", ""},
 	}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v, want %+v", got, err, want)
@@ -119,5 +121,49 @@ func TestOpenImage(t *testing.T) {
 	writeTree(t, root, map[string]string{"boot/vmlinuz-6.2": "", "lib/modules/6.1/modules.builtin": ""})
 	if got, err := openImage(root); err == nil {
 		t.Errorf("a kernel with another's modules: %+v", got)
+	}
+}
+
+func TestSeries(t *testing.T) {
+	for _, c := range []struct {
+		name, release string
+		want          bool
+	}{
+		{"6.1", "6.1.0-56-cloud-amd64", true},
+		{"6.1", "6.12.117+deb13-cloud-amd64", false},
+		{"7.3", "7.3-cloud-amd64", true},
+		{"6.12-arm64", "6.12.117+deb13-cloud-arm64", true},
+		{"7.2", "7.3-cloud-amd64", false},
+		{"newest", "7.3-cloud-amd64", true},
+	} {
+		if got := (image{release: c.release}).series(c.name); got != c.want {
+			t.Errorf("%s is of %s: %t", c.release, c.name, got)
+		}
+	}
+}
+
+// A name with a * is the newest package that fits, as dpkg compares versions.
+func TestNewest(t *testing.T) {
+	if _, err := exec.LookPath("dpkg"); err != nil {
+		t.Skip("dpkg compares the versions: ", err)
+	}
+	bin := t.TempDir()
+	writeTree(t, bin, map[string]string{"apt-cache": `#!/bin/sh
+case "$*" in
+*pkgnames*) echo linux-image-6.18.9-cloud-amd64 linux-image-6.18.15-cloud-amd64 linux-image-6.18.15-amd64 ;;
+*" show "*cloud*6.18.15-cloud*) printf 'Package: linux-image-6.18.9-cloud-amd64\nVersion: 6.18.9-1\n\nPackage: linux-image-6.18.15-cloud-amd64\nVersion: 6.18.15-1\n\n' ;;
+*) exit 1 ;;
+esac
+`})
+	if err := os.Chmod(filepath.Join(bin, "apt-cache"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	a := apt{dir: t.TempDir(), arch: "amd64"}
+	if got, err := a.newest(t.Context(), "linux-image-6.18.*-cloud-amd64"); err != nil || got.name != "linux-image-6.18.15-cloud-amd64" {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := a.newest(t.Context(), "linux-image-6.18.*-rt-amd64"); err == nil || hintOf(err) == "" {
+		t.Errorf("none fits: error %v", err)
 	}
 }

@@ -21,7 +21,7 @@ type archives struct {
 }
 
 // findArchives takes the archives from CLOSETRACE_DEBIAN_MIRROR ("MIRROR [SECURITY]"), or from the configuration of
-// this system's apt.
+// this system's apt. Whichever they are, apt verifies what comes from there.
 func findArchives(ctx context.Context) (archives, error) {
 	if uris := strings.Fields(os.Getenv(mirrorEnv)); len(uris) > 0 {
 		return archives{main: uris[0], security: strings.Join(uris[1:], " ")}, nil
@@ -36,8 +36,7 @@ func findArchives(ctx context.Context) (archives, error) {
 	}
 	found := parseTargets(string(out))
 	if found.main == "" {
-		return archives{}, hinted(errors.New("this system's apt knows no Debian mirror"),
-			"run apt-get update, or set "+mirrorEnv+mirrorForm)
+		return archives{}, hinted(errors.New("this system's apt knows of no Debian archive"), "set "+mirrorEnv+" to the URI of a Debian mirror")
 	}
 	return found, nil
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/closetrace/closetrace/test/vm/guest"
 )
@@ -47,6 +48,32 @@ func moduleRoot(ctx context.Context) (string, error) {
 		return "", hinted(fmt.Errorf("go list -m: %w", err), "run it inside closetrace's checkout")
 	}
 	return strings.TrimSpace(string(out)), nil
+}
+
+// builds keeps what was compiled, by architecture.
+type builds struct {
+	root, dir string
+	mu        sync.Mutex
+	done      map[string][]file
+}
+
+func newBuilds(root string) (*builds, error) {
+	dir, err := os.MkdirTemp("", "closetrace-build-")
+	return &builds{root: root, dir: dir, done: map[string][]file{}}, err
+}
+
+func (b *builds) remove() { os.RemoveAll(b.dir) }
+
+// files compiles programs for an architecture, once: they are the same for every kernel.
+func (b *builds) files(ctx context.Context, arch string, programs []program) ([]file, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.done[arch] != nil {
+		return slices.Clone(b.done[arch]), nil
+	}
+	files, err := build(ctx, b.root, filepath.Join(b.dir, arch), arch, programs)
+	b.done[arch] = files
+	return slices.Clone(files), err
 }
 
 // build compiles programs for an architecture, each linked statically, into files below dir.

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -142,20 +145,63 @@ func TestReportFailed(t *testing.T) {
 	if r.failed() {
 		t.Error("one job passed, and the report says failed")
 	}
-	r.add(kernel{name: "6.12"}, verdict{job: "kprobe/live", failure: "exit code 1", output: []string{"why"}})
+	r.add(kernel{name: "6.12"}, verdict{job: "kprobe/live", failure: "exit code 1", output: []string{"=== RUN   TestLab", "    --- PASS: TestLab/a (0.1s)", "why"}})
 	if !r.failed() {
 		t.Error("one job failed, and the report says passed")
 	}
-	if !strings.Contains(out.String(), "    why\n") {
-		t.Errorf("the output of the failed job is missing:\n%s", &out)
+	if text := out.String(); !strings.HasSuffix(text, ": exit code 1\n    why\n") {
+		t.Errorf("want what the failed job says of it, and no more:\n%s", text)
 	}
-	out.Reset()
-	if err := r.table(); err != nil {
+}
+
+func TestTable(t *testing.T) {
+	var out strings.Builder
+	r := &report{out: &out, releases: map[string]string{"6.1": "6.1.0-56-cloud-amd64", "7.2": "7.2.12-cloud-amd64"}}
+	seen := &guest.Report{Passed: 161, Failed: 1, Explained: 9, Seen: 10, Gaps: []string{"mptcp"}, Instructions: map[string]uint32{"a": 5, "b": 70}}
+	r.rows = []row{
+		{"7.2", verdict{job: "kprobe/live", seconds: 61.2}, &guest.Report{Passed: 162, Explained: 10, Seen: 10, Instructions: map[string]uint32{"a": 6}}},
+		{"6.1", verdict{job: "fentry/live", seconds: 70, failure: "exit code 1"}, seen},
+		{"6.1", verdict{job: "kprobe/live", failure: "never ran"}, nil},
+	}
+	kernels := []kernel{{name: "6.1"}, {name: "7.2"}}
+	if err := r.table(kernels); err != nil {
 		t.Fatal(err)
 	}
-	const want = "KERNEL  MODE    LAB         LIVE\n6.1     kprobe  pass 1.3 s  -\n6.12    kprobe  -           FAIL\n"
+	const want = `KERNEL  RELEASE               MODE    SCENARIOS PASSED  SEGMENTS EXPLAINED  GAPS EXPECTED  MOST VERIFIED  TIME  VERDICT
+6.1     6.1.0-56-cloud-amd64  fentry  161/162           9/10                1              70             70 s  FAIL
+6.1     6.1.0-56-cloud-amd64  kprobe  -                 -                   -              -              0 s   FAIL
+7.2     7.2.12-cloud-amd64    kprobe  162/162           10/10               0              6              61 s  pass
+`
 	if out.String() != want {
 		t.Errorf("table\n%swant\n%s", &out, want)
+	}
+	file := filepath.Join(t.TempDir(), "bin", "verified.txt")
+	if err := r.writeInstructions(file, kernels); err != nil {
+		t.Fatal(err)
+	}
+	const verified = "PROGRAM  6.1  7.2\na        5    6\nb        70   -\n"
+	if text, err := os.ReadFile(file); err != nil || string(text) != verified {
+		t.Errorf("%v\n%swant\n%s", err, text, verified)
+	}
+}
+
+// A report of live tests belongs to its mode's job; one that passed must have left it.
+func TestCollect(t *testing.T) {
+	k := kernel{name: "6.1"}
+	r := &report{out: io.Discard}
+	r.add(k, verdict{job: "fentry/live"})
+	r.add(k, verdict{job: "kprobe/live", failure: "timed out"})
+	dir := t.TempDir()
+	if err := r.collect(k, dir); err == nil {
+		t.Error("no error for a job that passed and left no report")
+	}
+	writeTree(t, dir, map[string]string{"fentry.json": `{"passed":162}`})
+	if err := r.collect(k, dir); err != nil || r.rows[0].seen == nil || r.rows[0].seen.Passed != 162 || r.rows[1].seen != nil {
+		t.Errorf("%v: %+v", err, r.rows)
+	}
+	writeTree(t, dir, map[string]string{"kprobe.json": `{`})
+	if err := r.collect(k, dir); err == nil {
+		t.Error("no error for half a report")
 	}
 }
 

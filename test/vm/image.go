@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // image is a kernel unpacked from its packages.
@@ -11,6 +12,17 @@ type image struct {
 	release string // uname -r
 	vmlinuz string
 	modules string // the directory of the release's modules
+}
+
+// series tells whether a release is of the upstream series that a kernel of test/kernels.txt is named after, such as
+// 6.12 or 6.12-arm64. A name that is no series fits any.
+func (i image) series(name string) bool {
+	series, _, _ := strings.Cut(name, "-")
+	if series[0] < '0' || series[0] > '9' {
+		return true
+	}
+	rest, ok := strings.CutPrefix(i.release, series)
+	return ok && (rest == "" || rest[0] < '0' || rest[0] > '9')
 }
 
 // openImage finds the kernel and its modules in a directory that Debian packages were unpacked into: the kernel is in

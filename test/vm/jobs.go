@@ -8,28 +8,69 @@ import (
 	"github.com/closetrace/closetrace/test/vm/guest"
 )
 
-// jobsFor returns what to run on a kernel: in each attach mode that is both the kernel's and wanted (nil wants all),
-// the lab and the live tests; or, if there is one, only the command that the user gave. A job's name is MODE/JOB.
+// jobsFor returns what to run on a kernel: the live tests, the lab among them, in each attach mode that is both the
+// kernel's and wanted (nil wants all); or, if there is one, only the command that the user gave. A job's name is
+// MODE/JOB.
 func jobsFor(k kernel, o options) []guest.Job {
-	job := func(name string, argv ...string) guest.Job {
-		env := []string{
-			"CLOSETRACE_GAPS=" + strings.Join(k.gaps, ","),
-			"CLOSETRACE_LIVE=1", // as root in the guest, nothing excuses a skip
-		}
-		return guest.Job{Name: name, Argv: argv, Env: env, Timeout: o.timeout}
-	}
 	if len(o.command) > 0 {
-		return []guest.Job{job("-/"+path.Base(o.command[0]), o.command...)}
+		return []guest.Job{{Name: "-/" + path.Base(o.command[0]), Argv: o.command, Env: []string{live}, Timeout: o.timeout}}
 	}
 	var jobs []guest.Job
-	for _, mode := range k.modes {
+	for i, mode := range k.modes {
 		if o.modes != nil && !slices.Contains(o.modes, mode) {
 			continue
 		}
-		jobs = append(jobs,
-			job(mode+"/lab", closetracePath, "lab", "--attach", mode),
-			job(mode+"/live", liveTestPath, "-test.v", "-attach="+mode),
-		)
+		jobs = append(jobs, guest.Job{
+			Name:    mode + "/" + liveJob,
+			Argv:    append([]string{liveTestPath, "-test.v", "-attach=" + mode}, k.testsIn(i)...),
+			Env:     []string{live, "CLOSETRACE_GAPS=" + strings.Join(k.gapsOf(mode), ","), "CLOSETRACE_REPORT=" + path.Join(guest.OutDir, reportFile(mode))},
+			Timeout: o.timeout,
+		})
 	}
 	return jobs
+}
+
+// Where not all live tests are run, it is those whose answer may be another on another kernel: looksAtMode in each
+// attach mode, and looksAtKernel, whose answer is the same in all of them, in the first. Where all are run, those that
+// look at the program and not at how it is attached are left out after the first mode, too.
+var (
+	looksAtMode = []string{
+		"TestLab", "TestWireRandom", "TestKernelCounters", "TestClosesAtOnce", "TestUnreadBytes", "TestTwoContainers",
+		"TestFilters", "TestManySleepers", "TestLeastPrivilege", "TestNothingStaysAttached",
+	}
+	looksAtKernel  = []string{"TestCheck", "TestRefusedMode", "TestStuck"}
+	looksAtProgram = []string{
+		"TestCheckCommand", "TestClosedPipe", "TestNoBTF", "TestNamesAreShownNotObeyed", "TestReaderComesBack", "TestNobodyReads",
+		"TestAuditTellsOfLostRecords", "TestStoppedForSeconds", "TestReplayPrintsTheSame", "TestReplayFiltersAsTheKernelDoes",
+		"TestRunGuardsACommand", "TestCallChainOfThisKernel", "TestOwnersTakePrivileges", "TestNamesTakePrivileges",
+		"TestNetnsTakesPrivileges", "TestPrivilegesAreDropped", "TestPrivilegeMissing", "TestFileCapabilities", "TestContainer",
+	}
+)
+
+// testsIn returns the arguments that choose the tests for one of a kernel's modes.
+func (k kernel) testsIn(mode int) []string {
+	choose := func(flag string, names ...[]string) []string {
+		return []string{flag + "=^(" + strings.Join(slices.Concat(names...), "|") + ")$"}
+	}
+	switch {
+	case k.allTests && mode == 0:
+		return nil
+	case k.allTests:
+		return choose("-test.skip", looksAtKernel, looksAtProgram)
+	case mode == 0:
+		return choose("-test.run", looksAtMode, looksAtKernel)
+	default:
+		return choose("-test.run", looksAtMode)
+	}
+}
+
+// liveJob is the name of a job of live tests.
+const liveJob = "live"
+
+// live: as root in the guest, nothing excuses a skip.
+const live = "CLOSETRACE_LIVE=1"
+
+// reportFile is where the live tests of an attach mode leave their report.
+func reportFile(mode string) string {
+	return mode + ".json"
 }

@@ -18,7 +18,24 @@ type kernel struct {
 	pkg    string
 	arch   string
 	modes  []string
-	gaps   []string
+	// allTests: run all live tests, not only those that look at the kernel.
+	allTests bool
+	gaps     []string
+}
+
+// gapsOf returns the gaps in an attach mode: those of the kernel, and those of the mode alone.
+func (k kernel) gapsOf(mode string) []string {
+	var gaps []string
+	for _, gap := range k.gaps {
+		of, name, some := strings.Cut(gap, ":")
+		switch {
+		case !some:
+			gaps = append(gaps, gap)
+		case of == mode:
+			gaps = append(gaps, name)
+		}
+	}
+	return gaps
 }
 
 // readKernels parses kernels.txt: at least one kernel, each name once, nothing unknown.
@@ -50,8 +67,8 @@ func readKernels(r io.Reader) ([]kernel, error) {
 }
 
 func parseKernel(columns []string) (kernel, error) {
-	if len(columns) != 6 {
-		return kernel{}, fmt.Errorf("%d columns, want 6: name suites package arch modes gaps", len(columns))
+	if len(columns) != 7 {
+		return kernel{}, fmt.Errorf("%d columns, want 7: name suites package arch modes tests gaps", len(columns))
 	}
 	k := kernel{
 		name:   columns[0],
@@ -60,8 +77,15 @@ func parseKernel(columns []string) (kernel, error) {
 		arch:   columns[3],
 		modes:  strings.Split(columns[4], ","),
 	}
-	if columns[5] != "-" {
-		k.gaps = strings.Split(columns[5], ",")
+	switch columns[5] {
+	case "all":
+		k.allTests = true
+	case "kernel":
+	default:
+		return kernel{}, fmt.Errorf("kernel %s: tests are all or kernel, not %q", k.name, columns[5])
+	}
+	if columns[6] != "-" {
+		k.gaps = strings.Split(columns[6], ",")
 	}
 	if strings.ContainsAny(k.name, "/,") || k.name == "all" {
 		return kernel{}, fmt.Errorf("%q cannot be the name of a kernel", k.name)
@@ -71,7 +95,13 @@ func parseKernel(columns []string) (kernel, error) {
 			return kernel{}, fmt.Errorf("kernel %s: empty item in a list", k.name)
 		}
 	}
-	if err := checkModes(k.modes); err != nil {
+	modes := slices.Clone(k.modes)
+	for _, gap := range k.gaps {
+		if mode, _, some := strings.Cut(gap, ":"); some {
+			modes = append(modes, mode)
+		}
+	}
+	if err := checkModes(modes); err != nil {
 		return kernel{}, fmt.Errorf("kernel %s: %w", k.name, err)
 	}
 	return k, nil
@@ -86,17 +116,22 @@ func checkModes(modes []string) error {
 	return nil
 }
 
-// selectKernels returns the kernel called name, or all of them.
+// selectKernels returns the kernels of a list of names, or all of them.
 func selectKernels(kernels []kernel, name string) ([]kernel, error) {
 	if name == "all" {
 		return kernels, nil
 	}
 	var names []string
 	for _, k := range kernels {
-		if k.name == name {
-			return []kernel{k}, nil
-		}
 		names = append(names, k.name)
 	}
-	return nil, hinted(fmt.Errorf("no kernel %q in test/kernels.txt", name), "it has: "+strings.Join(names, ", "))
+	var selected []kernel
+	for _, one := range strings.Split(name, ",") {
+		i := slices.Index(names, one)
+		if i < 0 {
+			return nil, hinted(fmt.Errorf("no kernel %q in test/kernels.txt", one), "it has: "+strings.Join(names, ", "))
+		}
+		selected = append(selected, kernels[i])
+	}
+	return selected, nil
 }

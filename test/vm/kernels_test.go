@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -11,15 +12,15 @@ import (
 func TestReadKernels(t *testing.T) {
 	const text = `
 # a comment
-6.1   bookworm,bookworm-security  linux-image-cloud-amd64  amd64  fentry,kprobe  -   # and another
-5.10  bullseye                    linux-image-cloud-arm64  arm64  kprobe         mptcp,reset-reason
+6.1   bookworm,bookworm-security  linux-image-cloud-amd64  amd64  fentry,kprobe  all  -   # and another
+5.10  bullseye                    linux-image-cloud-arm64  arm64  kprobe         kernel  mptcp,reset-reason
 `
 	got, err := readKernels(strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []kernel{
-		{name: "6.1", suites: []string{"bookworm", "bookworm-security"}, pkg: "linux-image-cloud-amd64", arch: "amd64", modes: []string{"fentry", "kprobe"}},
+		{name: "6.1", suites: []string{"bookworm", "bookworm-security"}, pkg: "linux-image-cloud-amd64", arch: "amd64", modes: []string{"fentry", "kprobe"}, allTests: true},
 		{name: "5.10", suites: []string{"bullseye"}, pkg: "linux-image-cloud-arm64", arch: "arm64", modes: []string{"kprobe"}, gaps: []string{"mptcp", "reset-reason"}},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -30,14 +31,16 @@ func TestReadKernels(t *testing.T) {
 func TestReadKernelsRejects(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"# nothing\n", "no kernel"},
-		{"6.1 s p a kprobe\n", "line 1: 5 columns"},
-		{"6.1 s p a kprobe - more\n", "line 1: 7 columns"},
-		{"\n6.1 s p a kprope -\n", `line 2: kernel 6.1: unknown attach mode "kprope"`},
-		{"6.1 s p a kprobe, -\n", "empty item"},
-		{"6.1 s,,s p a kprobe -\n", "empty item"},
-		{"6.1 s p a kprobe -\n6.1 s p a fentry -\n", "line 2: kernel 6.1 is listed twice"},
-		{"all s p a kprobe -\n", "cannot be the name"},
-		{"../x s p a kprobe -\n", "cannot be the name"},
+		{"6.1 s p a kprobe -\n", "line 1: 6 columns"},
+		{"6.1 s p a kprobe all - more\n", "line 1: 8 columns"},
+		{"\n6.1 s p a kprope all -\n", `line 2: kernel 6.1: unknown attach mode "kprope"`},
+		{"6.1 s p a kprobe, all -\n", "empty item"},
+		{"6.1 s p a kprobe some -\n", `tests are all or kernel, not "some"`},
+		{"6.1 s p a kprobe all kprope:mptcp\n", `unknown attach mode "kprope"`},
+		{"6.1 s,,s p a kprobe all -\n", "empty item"},
+		{"6.1 s p a kprobe all -\n6.1 s p a fentry all -\n", "line 2: kernel 6.1 is listed twice"},
+		{"all s p a kprobe all -\n", "cannot be the name"},
+		{"../x s p a kprobe all -\n", "cannot be the name"},
 	} {
 		if _, err := readKernels(strings.NewReader(c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: error %v, want one with %q", c.text, err, c.want)
@@ -53,7 +56,10 @@ func TestSelectKernels(t *testing.T) {
 	if got, err := selectKernels(kernels, "6.1"); err != nil || len(got) != 1 || got[0].name != "6.1" {
 		t.Errorf("6.1: %v, %v", got, err)
 	}
-	_, err := selectKernels(kernels, "6")
+	if got, err := selectKernels(kernels, "6.12,6.1"); err != nil || len(got) != 2 || got[0].name != "6.12" {
+		t.Errorf("a list: %v, %v", got, err)
+	}
+	_, err := selectKernels(kernels, "6.1,6")
 	if err == nil || hintOf(err) != "it has: 6.1, 6.12" {
 		t.Errorf("6: error %v with hint %q", err, hintOf(err))
 	}
@@ -78,14 +84,16 @@ func TestListedKernels(t *testing.T) {
 }
 
 func TestJobsFor(t *testing.T) {
-	k := kernel{name: "6.1", modes: []string{"kprobe", "tracepoint"}, gaps: []string{"a", "b"}}
+	k := kernel{name: "6.1", modes: []string{"kprobe", "tracepoint"}, gaps: []string{"a", "tracepoint:b"}}
 	names := func(o options) string {
 		var all []string
 		for _, job := range jobsFor(k, o) {
-			all = append(all, job.Name)
-			if !slices.Equal(job.Env, []string{"CLOSETRACE_GAPS=a,b", "CLOSETRACE_LIVE=1"}) {
+			mode, _, _ := strings.Cut(job.Name, "/")
+			gaps := map[string]string{"kprobe": "a", "tracepoint": "a,b"}[mode]
+			if gaps != "" && !slices.Equal(job.Env, []string{"CLOSETRACE_LIVE=1", "CLOSETRACE_GAPS=" + gaps, "CLOSETRACE_REPORT=/out/" + mode + ".json"}) {
 				t.Errorf("%s: env %q", job.Name, job.Env)
 			}
+			all = append(all, job.Name)
 		}
 		return strings.Join(all, " ")
 	}
@@ -93,13 +101,51 @@ func TestJobsFor(t *testing.T) {
 		o    options
 		want string
 	}{
-		{options{}, "kprobe/lab kprobe/live tracepoint/lab tracepoint/live"},
-		{options{modes: []string{"tracepoint"}}, "tracepoint/lab tracepoint/live"},
+		{options{}, "kprobe/live tracepoint/live"},
+		{options{modes: []string{"tracepoint"}}, "tracepoint/live"},
 		{options{modes: []string{"fentry"}}, ""},
 		{options{command: []string{"/bin/closetrace", "check"}}, "-/closetrace"},
 	} {
 		if got := names(c.o); got != c.want {
 			t.Errorf("%+v: jobs %q, want %q", c.o, got, c.want)
 		}
+	}
+}
+
+// The tests that are picked are there.
+func TestPickedTests(t *testing.T) {
+	files, err := filepath.Glob("../live/*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var source strings.Builder
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source.Write(text)
+	}
+	for _, name := range slices.Concat(looksAtMode, looksAtKernel, looksAtProgram) {
+		if !strings.Contains(source.String(), "\nfunc "+name+"(t *testing.T) {") {
+			t.Errorf("test/live has no %s", name)
+		}
+	}
+	for _, c := range []struct {
+		all       bool
+		mode      int
+		flag, has string
+	}{
+		{false, 0, "-test.run=^(TestLab|", "|TestCheck|"},
+		{false, 1, "-test.run=^(TestLab|", "|TestFilters|"},
+		{true, 1, "-test.skip=^(TestCheck|", "|TestNoBTF|"},
+	} {
+		got := strings.Join(kernel{allTests: c.all}.testsIn(c.mode), " ")
+		if !strings.HasPrefix(got, c.flag) || !strings.Contains(got, c.has) || strings.Contains(got, "|TestCheck|") != (c.has == "|TestCheck|") {
+			t.Errorf("%+v: %s", c, got)
+		}
+	}
+	if all := (kernel{allTests: true}).testsIn(0); all != nil {
+		t.Errorf("all: %s", all)
 	}
 }

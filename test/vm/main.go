@@ -1,5 +1,5 @@
-// Command vm boots Debian's kernels in QEMU and runs closetrace inside: the lab and the live tests, in each attach
-// mode of each kernel that test/kernels.txt lists.
+// Command vm boots Debian's kernels in QEMU and runs closetrace inside: the live tests, the lab under the wire witness
+// among them, in each attach mode of each kernel that test/kernels.txt lists.
 //
 //	go run ./test/vm                      # everything
 //	go run ./test/vm -list                # what there is
@@ -7,8 +7,9 @@
 //	go run ./test/vm -kernel 6.1 -- /bin/closetrace lab --attach kprobe close.rst.unread
 //
 // It needs QEMU, the go command, and apt with a Debian mirror for kernels that are not in its cache yet; it needs no
-// root. One guest is booted per kernel, with an initramfs that holds nothing but our static programs (package init is
-// its process 1) and what -file adds. The exit code is 0 only if every job was seen to pass.
+// root. One guest is booted per kernel, two at a time, with an initramfs that holds nothing but our static programs
+// (package init is its process 1) and what -file adds. At the end it prints a table of what was seen, and writes how
+// many instructions the verifier looked at to bin/verified.txt. The exit code is 0 only if every job was seen to pass.
 package main
 
 import (
@@ -23,6 +24,10 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/closetrace/closetrace/test/vm/guest"
 )
 
 // options is the command line.
@@ -33,6 +38,7 @@ type options struct {
 	outDir  string
 	list    bool
 	refresh bool
+	atOnce  int
 	timeout time.Duration
 	modules []string
 	files   []file
@@ -72,12 +78,13 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("vm", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // an error is printed once, by run
-	flags.StringVar(&o.kernel, "kernel", "all", "boot the kernel called `NAME` in test/kernels.txt")
+	flags.StringVar(&o.kernel, "kernel", "all", "boot the kernels called `NAME,…` in test/kernels.txt")
 	modes := flags.String("modes", "", "run only the attach modes in `LIST`")
 	flags.BoolVar(&o.verbose, "v", false, "print what the guest prints, as it does")
 	flags.StringVar(&o.outDir, "o", "", "keep the files that jobs leave in /out, below `DIR`/KERNEL")
 	flags.BoolVar(&o.list, "list", false, "list the kernels and their jobs, and run nothing")
 	flags.BoolVar(&o.refresh, "refresh", false, "look for newer kernels now")
+	flags.IntVar(&o.atOnce, "at-once", 2, "boot `N` guests at a time")
 	flags.DurationVar(&o.timeout, "timeout", 10*time.Minute, "what one job may take")
 	modules := flags.String("modules", "inet_diag,tcp_diag,veth,af_packet", "load the kernel modules in `LIST`")
 	flags.Func("file", "put a file into the guest, `HOST:GUEST`; may be repeated", func(s string) error {
@@ -133,45 +140,75 @@ func runAll(ctx context.Context, o options, stdout, stderr io.Writer) (passed bo
 	if err != nil {
 		return false, err
 	}
-	r := &report{out: stdout, verbose: o.verbose}
-	for _, k := range kernels {
-		if err := runKernel(ctx, root, k, o, store, r); err != nil {
-			return false, err
+	builds, err := newBuilds(root)
+	if err != nil {
+		return false, err
+	}
+	defer builds.remove()
+	r := &report{out: stdout, verbose: o.verbose, releases: map[string]string{}}
+	var guests errgroup.Group
+	guests.SetLimit(o.atOnce)
+	for _, k := range longestFirst(kernels) {
+		if jobs := jobsFor(k, o); len(jobs) > 0 {
+			guests.Go(func() error {
+				if err := runKernel(ctx, k, jobs, o, store, builds, r); err != nil && ctx.Err() == nil {
+					r.absent(k, err)
+				}
+				return ctx.Err()
+			})
 		}
+	}
+	if err := guests.Wait(); err != nil {
+		return false, err
 	}
 	if len(r.rows) == 0 {
 		return false, errors.New("nothing to run: none of the kernels has one of these modes")
 	}
-	return !r.failed(), r.table()
+	if err := r.writeInstructions(filepath.Join(root, "bin", "verified.txt"), kernels); err != nil {
+		return false, err
+	}
+	return !r.failed(), r.table(kernels)
 }
 
-// runKernel fetches, builds and boots what one kernel needs. A kernel with nothing to run is passed over.
-func runKernel(ctx context.Context, root string, k kernel, o options, store *store, r *report) error {
-	jobs := jobsFor(k, o)
-	if len(jobs) == 0 {
-		return nil
+// longestFirst is the order in which to boot kernels.
+func longestFirst(kernels []kernel) []kernel {
+	var most, rest []kernel
+	for _, k := range kernels {
+		if k.allTests {
+			most = append(most, k)
+		} else {
+			rest = append(rest, k)
+		}
 	}
+	return append(most, rest...)
+}
+
+// runKernel fetches, builds and boots what one kernel needs.
+func runKernel(ctx context.Context, k kernel, jobs []guest.Job, o options, store *store, builds *builds, r *report) error {
 	image, err := store.image(ctx, k)
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "closetrace-build-")
+	if !image.series(k.name) {
+		return hinted(fmt.Errorf("kernel %s: %s is what its suites have now", k.name, image.release),
+			"name suites in test/kernels.txt that still have that series")
+	}
+	built, err := builds.files(ctx, k.arch, programsFor(jobs))
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "closetrace-out-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	built, err := build(ctx, root, dir, k.arch, programsFor(jobs))
-	if err != nil {
-		return err
-	}
-	spec := guestSpec{
-		kernel: k, image: image, modules: o.modules, files: append(built, o.files...), jobs: jobs, limit: limitFor(jobs),
-	}
 	if o.outDir != "" {
-		spec.outDir = filepath.Join(o.outDir, k.name)
+		dir = filepath.Join(o.outDir, k.name)
 	}
-	fmt.Fprintf(r.out, "%s: booting %s\n", k.name, image.release)
-	return r.run(ctx, spec)
+	r.booting(k, image)
+	return r.run(ctx, guestSpec{
+		kernel: k, image: image, modules: o.modules, files: append(built, o.files...), jobs: jobs, outDir: dir, limit: limitFor(jobs),
+	})
 }
 
 func loadKernels(root, name string) ([]kernel, error) {

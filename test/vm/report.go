@@ -1,11 +1,16 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
+	"sync"
 
 	"github.com/closetrace/closetrace/test/vm/guest"
 )
@@ -14,6 +19,7 @@ import (
 type row struct {
 	kernel string
 	verdict
+	seen *guest.Report // what a job of live tests reported
 }
 
 // modeAndJob splits the name of a job.
@@ -22,25 +28,41 @@ func (r row) modeAndJob() (mode, job string) {
 	return mode, job
 }
 
-// report prints as a guest goes on: with verbose, all that comes from the guest; otherwise a line per job, and the
-// output of those that fail.
+// report prints as guests go on: with verbose, all that comes from them; otherwise a line per job, and what those that
+// fail say of it.
 type report struct {
-	out     io.Writer
-	verbose bool
-	rows    []row
+	out      io.Writer
+	verbose  bool
+	mu       sync.Mutex
+	rows     []row
+	releases map[string]string // by kernel
+	hints    []string          // that were given
+}
+
+func (r *report) printf(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	fmt.Fprintf(r.out, format, args...)
+}
+
+func (r *report) booting(k kernel, i image) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.releases[k.name] = i.release
+	fmt.Fprintf(r.out, "%s: booting %s\n", k.name, i.release)
 }
 
 // follow has the console of a kernel's guest report its jobs as they end.
 func (r *report) follow(k kernel, c *console, jobs []guest.Job) {
 	if r.verbose {
-		c.onLine = func(line string) { fmt.Fprintln(r.out, line) }
+		c.onLine = func(line string) { r.printf("%s: %s\n", k.name, line) }
 	}
 	c.onMark = func(m guest.Mark) {
 		if m.Event == guest.Boot {
-			fmt.Fprintf(r.out, "%s: booted, guest time %.1f s\n", k.name, m.Seconds)
+			r.printf("%s: booted, guest time %.1f s\n", k.name, m.Seconds)
 		}
 		if m.Event == guest.Start && r.verbose {
-			fmt.Fprintf(r.out, "%s: --- %s\n", k.name, m.Job)
+			r.printf("%s: --- %s\n", k.name, m.Job)
 		}
 		for _, job := range jobs {
 			if m.Event == guest.End && m.Job == job.Name {
@@ -58,29 +80,60 @@ func (r *report) finish(k kernel, c *console, jobs []guest.Job, lost error) {
 		why = lost.Error()
 	}
 	for _, job := range jobs {
-		reported := func(v row) bool { return v.kernel == k.name && v.job == job.Name }
-		if !slices.ContainsFunc(r.rows, reported) {
+		if r.row(k, job.Name) == nil {
 			r.add(k, c.verdict(job, why))
 		}
 	}
 }
 
+// row finds the verdict of a job, or nil.
+func (r *report) row(k kernel, job string) *row {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i := slices.IndexFunc(r.rows, func(v row) bool { return v.kernel == k.name && v.job == job })
+	if i < 0 {
+		return nil
+	}
+	return &r.rows[i]
+}
+
 // add takes a verdict and prints it, with the output of a job that failed.
 func (r *report) add(k kernel, v verdict) {
-	r.rows = append(r.rows, row{k.name, v})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rows = append(r.rows, row{kernel: k.name, verdict: v})
 	if v.failure == "" {
 		fmt.Fprintf(r.out, "%s: pass %s (%.1f s)\n", k.name, v.job, v.seconds)
 		return
 	}
 	fmt.Fprintf(r.out, "%s: FAIL %s (%.1f s): %s\n", k.name, v.job, v.seconds, v.failure)
 	if !r.verbose {
-		r.indent(v.output)
+		r.indent(slices.DeleteFunc(slices.Clone(v.output), tellsOfSuccess))
+	}
+}
+
+// tellsOfSuccess leaves out of a failed test's output what went well, of which there is a lot.
+func tellsOfSuccess(line string) bool {
+	line = strings.TrimSpace(line)
+	return strings.HasPrefix(line, "=== ") || strings.HasPrefix(line, "--- PASS") || strings.Contains(line, " level=DEBUG ")
+}
+
+// absent reports a kernel that could not be booted.
+func (r *report) absent(k kernel, err error) {
+	r.add(k, verdict{job: "-/boot", failure: err.Error()})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if hint := hintOf(err); hint != "" && !slices.Contains(r.hints, hint) {
+		r.hints = append(r.hints, hint)
+		fmt.Fprintf(r.out, "hint: %s\n", hint)
 	}
 }
 
 // lost tells that a guest did not get to its end, with the end of its console; if that was during a job, it is part of
 // the job's output and shown there.
 func (r *report) lost(k kernel, err error, c *console) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	fmt.Fprintf(r.out, "%s: FAIL guest: %v\n", k.name, err)
 	if !r.verbose && c.current == "" {
 		r.indent(c.tail)
@@ -93,42 +146,31 @@ func (r *report) indent(lines []string) {
 	}
 }
 
+// collect reads what the live tests of a kernel reported. A job that passed has a report.
+func (r *report) collect(k kernel, dir string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.rows {
+		v := &r.rows[i]
+		mode, job := v.modeAndJob()
+		if v.kernel != k.name || job != liveJob {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(dir, reportFile(mode)))
+		if errors.Is(err, fs.ErrNotExist) && v.failure != "" {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal(text, &v.seen); err != nil {
+			return fmt.Errorf("report of %s, %s: %w", k.name, mode, err)
+		}
+	}
+	return nil
+}
+
 // failed tells whether any job failed, or none ran.
 func (r *report) failed() bool {
 	return len(r.rows) == 0 || slices.ContainsFunc(r.rows, func(v row) bool { return v.failure != "" })
-}
-
-// table prints kernel and mode down, jobs across.
-func (r *report) table() error {
-	var jobs, heads []string
-	cells := map[string]string{}
-	for _, v := range r.rows {
-		mode, job := v.modeAndJob()
-		if !slices.Contains(jobs, job) {
-			jobs = append(jobs, job)
-		}
-		head := v.kernel + "\t" + mode
-		if !slices.Contains(heads, head) {
-			heads = append(heads, head)
-		}
-		cell := fmt.Sprintf("pass %.1f s", v.seconds)
-		if v.failure != "" {
-			cell = "FAIL"
-		}
-		cells[head+"\t"+job] = cell
-	}
-	w := tabwriter.NewWriter(r.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "KERNEL\tMODE\t%s\n", strings.ToUpper(strings.Join(jobs, "\t")))
-	for _, head := range heads {
-		line := []string{head}
-		for _, job := range jobs {
-			cell := cells[head+"\t"+job]
-			if cell == "" {
-				cell = "-"
-			}
-			line = append(line, cell)
-		}
-		fmt.Fprintln(w, strings.Join(line, "\t"))
-	}
-	return w.Flush()
 }

@@ -22,7 +22,7 @@ type guestSpec struct {
 	modules []string // to be loaded, with what they depend on
 	files   []file   // with init among them
 	jobs    []guest.Job
-	outDir  string // where the files from the guest go; "" drops them
+	outDir  string // where the files from the guest go
 	limit   time.Duration
 }
 
@@ -50,10 +50,13 @@ func (r *report) run(ctx context.Context, s guestSpec) error {
 		return ctx.Err()
 	}
 	r.finish(s.kernel, c, s.jobs, lost)
-	if lost != nil || s.outDir == "" {
+	if lost != nil {
 		return nil
 	}
-	return v.saveSent(s.outDir)
+	if err := v.saveSent(s.outDir); err != nil {
+		return err
+	}
+	return r.collect(s.kernel, s.outDir)
 }
 
 // pack writes the initramfs: the plan, the modules and the files.

@@ -1,0 +1,95 @@
+package test
+
+import (
+	"bytes"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/closetrace/closetrace/internal/classify"
+	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/explain"
+	"github.com/closetrace/closetrace/internal/filter"
+	"github.com/closetrace/closetrace/internal/lab"
+	"github.com/closetrace/closetrace/internal/record"
+)
+
+// docs/filters.md tells the rule of --errors, and which paths of the recorded
+// scenarios it never shows.
+func TestErrorsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../docs/filters.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, why := range filter.ErrorRules() {
+		if !strings.Contains(string(text), "\n- "+why+"\n") {
+			t.Errorf("docs/filters.md does not say: %s", why)
+		}
+	}
+	_, list, _ := strings.Cut(string(text), "no errors as such:")
+	documented := map[string]bool{}
+	for _, path := range regexp.MustCompile("`([a-z0-9.-]+)`").FindAllStringSubmatch(list, -1) {
+		documented[path[1]] = true
+	}
+	isError := recordedErrors(t)
+	for path, is := range isError {
+		if is == documented[string(path)] {
+			t.Errorf("%s is an error: %v; docs/filters.md says otherwise", path, is)
+		}
+	}
+	for path := range documented {
+		if _, ok := isError[events.Path(path)]; !ok {
+			t.Errorf("docs/filters.md names %s, of which there is no scenario", path)
+		}
+	}
+}
+
+// The rule of --errors agrees with what closetrace explain says: what is
+// harmless is no error, and what is not is one.
+func TestErrorsAreExplained(t *testing.T) {
+	pages, _, err := explain.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	isError := recordedErrors(t)
+	for _, p := range pages {
+		is, recorded := isError[events.Path(p.Name)]
+		if recorded && (is && p.Harmless == "yes" || !is && p.Harmless == "no") {
+			t.Errorf("%s is an error: %v; harmless: %s", p.Name, is, p.Harmless)
+		}
+	}
+}
+
+// recordedErrors tells of each path of the scenarios whether it ever is an
+// error.
+func recordedErrors(t *testing.T) map[events.Path]bool {
+	t.Helper()
+	scenarios, err := lab.Scenarios()
+	if err != nil {
+		t.Fatal(err)
+	}
+	is := map[events.Path]bool{}
+	add := func(e *events.Ending) { is[e.Path] = is[e.Path] || filter.IsError(e) }
+	for _, sc := range scenarios {
+		for _, mode := range lab.Modes {
+			section, ok := sc.Section("events." + mode + ".jsonl")
+			if !ok {
+				continue
+			}
+			r, err := record.NewReader(bytes.NewReader(section))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := classify.New(r.Header)
+			for ev, err := range r.Events() {
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.Push(ev, add)
+			}
+			c.Flush(add)
+		}
+	}
+	return is
+}

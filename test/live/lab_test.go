@@ -1,0 +1,119 @@
+//go:build linux
+
+package live
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/closetrace/closetrace/internal/lab"
+	"github.com/closetrace/closetrace/internal/probe"
+)
+
+// In every scenario of the lab the endings are those that it lists, the
+// kernel's counters move as it says, every FIN and RST on the wire has its
+// ending, and every ending that tells of one its segment.
+func TestLab(t *testing.T) {
+	scenarios, err := lab.Scenarios()
+	must(t, err)
+	tr := trace(t, probe.Filter{})
+	tr.mayMiss = true // as long as no FIN or RST is
+	noteInstructions(t)
+	for _, hook := range tr.header.Missing {
+		addGap(hook)
+	}
+	if tr.blindToReplies() {
+		addGap("replies")
+	}
+	t.Cleanup(func() { // when those that run side by side have ended, too
+		t.Logf("lab, %s: %d scenarios passed, %d failed; explained %d/%d segments",
+			tr.header.Attach, report.Passed, report.Failed, report.Explained, report.Seen)
+		if report.Seen == 0 {
+			t.Error("nothing was seen on the wire")
+		}
+		checkGaps(t)
+	})
+	for _, sc := range scenarios {
+		t.Run(sc.Name, func(t *testing.T) {
+			if !sc.Alone() {
+				t.Parallel()
+			}
+			t.Cleanup(func() {
+				if !t.Skipped() {
+					addScenario(!t.Failed())
+				}
+			})
+			runScenario(t, tr, sc)
+		})
+	}
+}
+
+// runScenario runs one scenario under the witness, up to the end of all its
+// sockets. If it goes wrong, and the kernel counted meanwhile that it left out
+// programs of ours, it has another try: what was not run cannot tell.
+func runScenario(t *testing.T, tr *tracer, sc *lab.Scenario) {
+	t.Helper()
+	for tries := 3; ; tries-- {
+		missed := tr.probe.Losses().MissedProbes
+		m, wrong := tryScenario(t, tr, sc)
+		missed = tr.probe.Losses().MissedProbes - missed
+		if len(wrong) == 0 {
+			addSegments(m)
+			return
+		}
+		if missed == 0 || tries == 1 {
+			addSegments(m)
+			t.Error(strings.Join(wrong, "\n"))
+			return
+		}
+		t.Logf("once more, as %d probes were missed: %s", missed, strings.Join(wrong, "\n"))
+	}
+}
+
+// tryScenario returns what was on the wire, and what was not as it has to be.
+func tryScenario(t *testing.T, tr *tracer, sc *lab.Scenario) (m matching, wrong []string) {
+	t.Helper()
+	var w *witness
+	begin := func(*lab.Result) (err error) {
+		w, err = newWitness()
+		return err
+	}
+	settle := func(res *lab.Result) {
+		w.settle(tr, func() bool { return len(w.mistold(tr, sc, res)) == 0 })
+	}
+	res, err := sc.RunWith(t.Context(), begin, settle)
+	switch {
+	case err != nil && w == nil:
+		t.Fatal(err)
+	case err != nil:
+		wrong = append(wrong, err.Error())
+	case w == nil:
+		addGap(strings.TrimPrefix(res.Unmet, "sysctl "))
+		t.Skip("not possible here: " + res.NotPossible)
+	}
+	for _, m := range append(w.mistold(tr, sc, res), lab.CompareCounters(sc, res)...) {
+		wrong = append(wrong, m.String())
+	}
+	w.settle(tr, nil)
+	w.close(t)
+	if m = w.match(tr); !m.whole() {
+		wrong = append(wrong, "explained "+m.String())
+	}
+	if len(wrong) > 0 {
+		wrong = append(wrong, w.told(tr, nil))
+	}
+	return m, wrong
+}
+
+// mistold is how the endings differ from what a scenario lists.
+func (w *witness) mistold(tr *tracer, sc *lab.Scenario, res *lab.Result) []lab.Mismatch {
+	var seen []lab.Seen
+	for _, e := range w.endings(tr) {
+		one, err := lab.ReadSeen(e.AppendJSON(nil))
+		if err != nil {
+			return []lab.Mismatch{{Text: err.Error()}}
+		}
+		seen = append(seen, one)
+	}
+	return lab.Compare(sc, tr.header.Attach, res, seen)
+}

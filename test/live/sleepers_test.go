@@ -1,0 +1,85 @@
+//go:build linux
+
+package live
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/closetrace/closetrace/internal/probe"
+)
+
+// Many closes that sleep under SO_LINGER at once: each is reported, or counted
+// as missed. The kernel can follow a limited number of returns of a kprobe: as
+// many as there are CPUs before 6.2, ten or two per CPU from then on.
+func TestManySleepers(t *testing.T) {
+	const sleepers = 200
+	tr := trace(t, probe.Filter{PIDs: []uint32{uint32(os.Getpid())}})
+	l, at := listen(t, loopback4)
+	defer unix.Close(l)
+	must(t, unix.SetsockoptInt(l, unix.SOL_SOCKET, unix.SO_RCVBUF, 4096)) // of those accepted
+	var ours, theirs []conn
+	for range sleepers {
+		a, b := connect(t, l, at)
+		must(t, unix.SetsockoptInt(a.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 16<<10))
+		a.linger(t, 60)
+		(&end{fd: a.fd}).fill()
+		ours, theirs = append(ours, a), append(theirs, b)
+	}
+	var closing, taking sync.WaitGroup
+	for _, c := range ours {
+		closing.Go(func() {
+			if err := unix.Close(c.fd); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	eventually(t, "closes asleep", func() bool { return sendersInFinWait1(t, at.Port()) == sleepers })
+	for _, c := range theirs {
+		taking.Go(func() {
+			for buf := make([]byte, 64<<10); ; {
+				if n, err := unix.Read(c.fd, buf); n <= 0 || err != nil {
+					return
+				}
+			}
+		})
+	}
+	closing.Wait()
+	taking.Wait()
+	for _, c := range theirs {
+		must(t, unix.Close(c.fd))
+	}
+	tr.mayMiss = true
+	reported := 0
+	for _, e := range tr.finish(t) {
+		if strings.HasPrefix(string(e.Path), "close.linger-wait.") {
+			reported++
+		}
+	}
+	t.Logf("%d of %d reported, %d missed", reported, sleepers, tr.losses.MissedProbes)
+	if reported+int(tr.losses.MissedProbes) < sleepers {
+		t.Errorf("%d sleepers, %d reported, %d missed", sleepers, reported, tr.losses.MissedProbes)
+	}
+}
+
+// sendersInFinWait1 counts the connections to a port of 127.0.0.1 whose FIN is
+// not acknowledged.
+func sendersInFinWait1(t *testing.T, port uint16) (n int) {
+	t.Helper()
+	f, err := os.Open("/proc/thread-self/net/tcp")
+	must(t, err)
+	defer f.Close()
+	want := fmt.Sprintf(" 0100007F:%04X 04 ", port)
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if strings.Contains(s.Text(), want) {
+			n++
+		}
+	}
+	return n
+}

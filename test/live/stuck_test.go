@@ -1,0 +1,426 @@
+//go:build linux
+
+package live
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// stuckLine is what stuck -o json says of a socket.
+type stuckLine struct {
+	Local, Remote, State string
+	AgeAtLeastMS         *int64 `json:"age_at_least_ms"`
+	EndsInMS             *int64 `json:"ends_in_ms"`
+	Unread               int    `json:"unread_bytes"`
+	Unsent               int    `json:"unsent_bytes"`
+	Unacked              int    `json:"unacked_bytes"`
+	EOFRead              *bool  `json:"eof_read"`
+	Holders              []stuckHolder
+	Listener             *struct {
+		Address         string
+		Queued, Backlog int
+		Holders         []stuckHolder
+	}
+	Diagnosis string
+	Why       string
+}
+
+type stuckHolder struct {
+	PID int
+	FDs []int
+}
+
+// stuckOf is what closetrace stuck says of one end of a connection in the namespace
+// of the calling thread, once it says this.
+func stuckOf(t *testing.T, c conn, state, diagnosis string) (found stuckLine) {
+	t.Helper()
+	eventually(t, diagnosis+" of a socket in "+state, func() bool {
+		found = lookAt(t, c)
+		return found.State == state && found.Diagnosis == diagnosis
+	})
+	return found
+}
+
+func lookAt(t *testing.T, c conn, args ...string) (found stuckLine) {
+	t.Helper()
+	path, err := program()
+	must(t, err)
+	out, err := exec.Command(path, append([]string{"stuck", "-o", "json"}, args...)...).Output()
+	if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.ExitCode() != 3 { // some process hides its namespace
+		must(t, err)
+	}
+	for d := json.NewDecoder(bytes.NewReader(out)); d.More(); {
+		var l stuckLine
+		must(t, d.Decode(&l))
+		if l.Local == c.local.String() && l.Remote == c.remote.String() {
+			return l
+		}
+	}
+	return found
+}
+
+// heldBy: exactly these descriptors of this process, and nobody else's.
+func (l *stuckLine) heldBy(t *testing.T, fds ...int) {
+	t.Helper()
+	if len(l.Holders) != 1 || l.Holders[0].PID != os.Getpid() || !slices.Equal(l.Holders[0].FDs, fds) {
+		t.Errorf("%s is held by %+v, want %v of this process", l.Diagnosis, l.Holders, fds)
+	}
+}
+
+func (l *stuckLine) eof(t *testing.T, read bool) {
+	t.Helper()
+	if l.EOFRead == nil || *l.EOFRead != read {
+		t.Errorf("%s: eof_read is %v, want %v", l.Diagnosis, l.EOFRead, read)
+	}
+}
+
+// inStuckNetns runs f in a namespace of its own, with IPv4 and with IPv6.
+func inStuckNetns(t *testing.T, f func(t *testing.T, listener int, at netip.AddrPort)) {
+	for _, addr := range []netip.Addr{loopback4, loopback6} {
+		t.Run(addr.String(), func(t *testing.T) {
+			inNetns(t, func(uint32) {
+				d, err := openDoor(addr)
+				must(t, err)
+				defer unix.Close(d.fd)
+				f(t, d.fd, d.at)
+			})
+		})
+	}
+}
+
+// unaccepted is a connection whose other end is in its listener's queue.
+func unaccepted(t *testing.T, at netip.AddrPort) (a, b conn) {
+	t.Helper()
+	a.fd = socket(t, at.Addr())
+	must(t, unix.Connect(a.fd, sockaddr(at)))
+	sa, err := unix.Getsockname(a.fd)
+	a.local, a.remote = addrPort(t, sa, err), at
+	return a, conn{fd: -1, local: at, remote: a.local}
+}
+
+// Every diagnosis, of real sockets.
+func TestStuck(t *testing.T) {
+	privileged(t)
+	t.Run("never-accepted", stuckNeverAccepted)
+	t.Run("leaked", stuckLeaked)
+	t.Run("not-reading", stuckNotReading)
+	t.Run("eof-taken-along", stuckEOFTakenAlong)
+	t.Run("busy-sending", stuckBusySending)
+	t.Run("forked-child", stuckForkedChild)
+	t.Run("peer-open", stuckPeerOpen)
+	t.Run("peer-silent", stuckPeerSilent)
+	t.Run("many", stuckMany)
+	t.Run("in-all-netns", stuckInAllNetns)
+}
+
+// recvEOF reads the end of the stream, for which it waits.
+func (c conn) recvEOF(t *testing.T) {
+	t.Helper()
+	c.state(t, unix.BPF_TCP_CLOSE_WAIT)
+	if n, err := unix.Read(c.fd, make([]byte, 1)); n != 0 || err != nil {
+		t.Fatalf("read %d bytes before the end: %v", n, err)
+	}
+}
+
+func stuckNeverAccepted(t *testing.T) {
+	inStuckNetns(t, func(t *testing.T, listener int, at netip.AddrPort) {
+		a, b := unaccepted(t, at)
+		a.send(t, 5)
+		must(t, unix.Close(a.fd))
+		l := stuckOf(t, b, "CLOSE_WAIT", "never-accepted")
+		l.eof(t, false)
+		if l.Unread != 5 || len(l.Holders) != 0 || l.Listener == nil {
+			t.Fatalf("got %+v", l)
+		}
+		if d := l.Listener; d.Address != at.String() || d.Queued != 1 || d.Backlog != 128 ||
+			len(d.Holders) != 1 || d.Holders[0].PID != os.Getpid() || !slices.Equal(d.Holders[0].FDs, []int{listener}) {
+			t.Errorf("the listener is %+v", d)
+		}
+	})
+}
+
+// The broken server reads to the end, and never closes.
+func stuckLeaked(t *testing.T) {
+	inStuckNetns(t, func(t *testing.T, listener int, at netip.AddrPort) {
+		a, b := connect(t, listener, at)
+		defer unix.Close(b.fd)
+		a.send(t, 5)
+		must(t, unix.Close(a.fd))
+		b.recv(t, 5)
+		b.recvEOF(t)
+		dup, err := unix.FcntlInt(uintptr(b.fd), unix.F_DUPFD_CLOEXEC, 0)
+		must(t, err)
+		l := stuckOf(t, b, "CLOSE_WAIT", "leaked")
+		fds := []int{b.fd, dup}
+		slices.Sort(fds)
+		l.heldBy(t, fds...)
+		l.eof(t, true)
+		if l.AgeAtLeastMS == nil || l.Unread+l.Unsent+l.Unacked != 0 {
+			t.Errorf("got %+v", l)
+		}
+		must(t, unix.Close(dup))
+	})
+}
+
+func stuckNotReading(t *testing.T) {
+	inStuckNetns(t, func(t *testing.T, listener int, at netip.AddrPort) {
+		a, b := connect(t, listener, at)
+		defer unix.Close(b.fd)
+		a.send(t, 10)
+		b.queued(t, 10)
+		must(t, unix.Shutdown(a.fd, unix.SHUT_WR))
+		l := stuckOf(t, b, "CLOSE_WAIT", "not-reading")
+		l.heldBy(t, b.fd)
+		l.eof(t, false)
+		if l.Unread != 10 {
+			t.Errorf("with 10 B unread: %+v", l)
+		}
+		must(t, unix.Close(a.fd))
+
+		// All but the EOF.
+		a, c := connect(t, listener, at)
+		defer unix.Close(c.fd)
+		a.send(t, 10)
+		c.recv(t, 10)
+		must(t, unix.Close(a.fd))
+		l = stuckOf(t, c, "CLOSE_WAIT", "not-reading")
+		l.eof(t, false)
+		if l.Unread != 0 {
+			t.Errorf("with the EOF unread: %+v", l)
+		}
+	})
+}
+
+// A read that ends exactly before a FIN takes it along, though it returns bytes: so
+// the EOF counts as read before the application was told.
+func stuckEOFTakenAlong(t *testing.T) {
+	inStuckNetns(t, func(t *testing.T, listener int, at netip.AddrPort) {
+		a, b := connect(t, listener, at)
+		defer unix.Close(b.fd)
+		a.send(t, 10)
+		must(t, unix.Close(a.fd))
+		b.state(t, unix.BPF_TCP_CLOSE_WAIT)
+		b.recv(t, 10)
+		l := stuckOf(t, b, "CLOSE_WAIT", "leaked")
+		l.eof(t, true)
+	})
+}
+
+func stuckBusySending(t *testing.T) {
+	inStuckNetns(t, func(t *testing.T, listener int, at netip.AddrPort) {
+		a, b := connect(t, listener, at)
+		defer unix.Close(a.fd)
+		must(t, unix.Shutdown(a.fd, unix.SHUT_WR))
+		b.state(t, unix.BPF_TCP_CLOSE_WAIT)
+		must(t, unix.SetNonblock(b.fd, true))
+		for block := make([]byte, 1<<20); ; {
+			if _, err := unix.Write(b.fd, block); err == unix.EAGAIN {
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+		}
+		l := stuckOf(t, b, "CLOSE_WAIT", "busy-sending")
+		l.heldBy(t, b.fd)
+		if l.Unsent == 0 {
+			t.Errorf("got %+v", l)
+		}
+		// The same after a close: nobody holds it any more.
+		b.recvEOF(t)
+		must(t, unix.Close(b.fd))
+		l = stuckOf(t, b, "LAST_ACK", "busy-sending")
+		if l.Unsent == 0 || len(l.Holders) != 0 || l.EOFRead != nil {
+			t.Errorf("after the close: %+v", l)
+		}
+	})
+}
+
+// A child that a server forked for something else has a connection of its parent's.
+func stuckForkedChild(t *testing.T) {
+	inStuckNetns(t, func(t *testing.T, listener int, at netip.AddrPort) {
+		a, b := connect(t, listener, at)
+		must(t, unix.Close(a.fd))
+		b.recvEOF(t)
+		eventually(t, "silence before the fork", func() bool {
+			info, err := unix.GetsockoptTCPInfo(b.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+			must(t, err)
+			return info.Last_ack_recv > 200
+		})
+		f := os.NewFile(uintptr(b.fd), "connection")
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = append(os.Environ(), actVariable+"=idle")
+		cmd.ExtraFiles = []*os.File{f}
+		stdin, err := cmd.StdinPipe()
+		must(t, err)
+		defer stdin.Close()
+		must(t, cmd.Start())
+		defer cmd.Wait()
+		defer cmd.Process.Kill()
+
+		l := stuckOf(t, b, "CLOSE_WAIT", "forked-child")
+		if len(l.Holders) != 2 {
+			t.Errorf("both hold it: %+v", l)
+		}
+		must(t, f.Close())
+		eventually(t, "the child alone", func() bool {
+			l = stuckOf(t, b, "CLOSE_WAIT", "forked-child")
+			return len(l.Holders) == 1
+		})
+		if l.Holders[0].PID != cmd.Process.Pid || !slices.Equal(l.Holders[0].FDs, []int{3}) {
+			t.Errorf("the child holds it: %+v", l)
+		}
+	})
+}
+
+func stuckPeerOpen(t *testing.T) {
+	inStuckNetns(t, func(t *testing.T, listener int, at netip.AddrPort) {
+		a, b := connect(t, listener, at)
+		defer unix.Close(b.fd)
+		must(t, unix.Shutdown(a.fd, unix.SHUT_WR))
+		l := stuckOf(t, a, "FIN_WAIT2", "peer-open")
+		l.heldBy(t, a.fd)
+		if l.EndsInMS != nil || l.AgeAtLeastMS == nil {
+			t.Errorf("half closed: %+v", l)
+		}
+		must(t, unix.Close(a.fd))
+		eventually(t, "a time to end", func() bool { l = lookAt(t, a); return l.EndsInMS != nil })
+		if len(l.Holders) != 0 || l.State != "FIN_WAIT2" || l.Diagnosis != "peer-open" {
+			t.Errorf("closed: %+v", l)
+		}
+	})
+}
+
+// The wire is cut, so that a FIN is sent again and again.
+func stuckPeerSilent(t *testing.T) {
+	inStuckNetns(t, func(t *testing.T, listener int, at netip.AddrPort) {
+		a, b := connect(t, listener, at)
+		defer unix.Close(b.fd)
+		must(t, loopbackDown())
+		must(t, unix.Close(a.fd))
+		l := stuckOf(t, a, "FIN_WAIT1", "peer-silent")
+		if l.Unsent+l.Unacked != 0 {
+			t.Errorf("got %+v", l)
+		}
+		if at.Addr().Is6() {
+			return // ::1 goes with the device, so that nothing is sent again
+		}
+		eventually(t, "an age", func() bool {
+			l = stuckOf(t, a, "FIN_WAIT1", "peer-silent")
+			return l.AgeAtLeastMS != nil
+		})
+		if *l.AgeAtLeastMS > time.Minute.Milliseconds() {
+			t.Errorf("got %+v", l)
+		}
+	})
+}
+
+func loopbackDown() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	req, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	req.SetUint16(0)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req)
+}
+
+// leakMany is a broken server that has n connections, and closes none of them. Each
+// door takes as many as there are ports.
+func leakMany(args []string) error {
+	n, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	limit := unix.Rlimit{Cur: uint64(n + 100), Max: uint64(n + 100)}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return err
+	}
+	const most = 20000
+	var d door
+	for i := range n {
+		if i%most == 0 {
+			if d, err = openDoor(loopback4); err != nil {
+				return err
+			}
+		}
+		ours, theirs, err := d.pair()
+		if err != nil {
+			return err
+		}
+		if err := unix.Close(ours); err != nil {
+			return err
+		}
+		// Its end comes at once, or soon.
+		if _, err := unix.Read(theirs, make([]byte, 1)); err != nil {
+			return err
+		}
+	}
+	ready()
+	return nil
+}
+
+// All of very many are listed.
+func stuckMany(t *testing.T) {
+	n := load(10000, 500)
+	inNetns(t, func(uint32) {
+		server := act(t, "leak", itoa(n))
+		defer server.leave(t)
+		path, err := program()
+		must(t, err)
+		out, err := exec.Command(path, "stuck", "-o", "json").Output()
+		must(t, err)
+		leaked := 0
+		for d := json.NewDecoder(bytes.NewReader(out)); d.More(); {
+			var l stuckLine
+			must(t, d.Decode(&l))
+			if l.Diagnosis == "leaked" && len(l.Holders) == 1 && l.Holders[0].PID == server.Process.Pid {
+				leaked++
+			}
+		}
+		if leaked != n {
+			t.Errorf("%d of %d are listed with their holder", leaked, n)
+		}
+	})
+}
+
+// From outside, a namespace is looked at by its path, and found among all.
+func stuckInAllNetns(t *testing.T) {
+	var b conn
+	inNetns(t, func(uint32) {
+		l, at := listen(t, loopback4)
+		defer unix.Close(l)
+		var a conn
+		a, b = connect(t, l, at)
+		must(t, unix.Close(a.fd))
+		b.state(t, unix.BPF_TCP_CLOSE_WAIT)
+		holder := act(t, "idle") // a process in this namespace
+		defer holder.leave(t)
+		path := "/proc/" + itoa(holder.Process.Pid) + "/ns/net"
+		outside := make(chan [2]stuckLine)
+		go func() { // by another thread
+			defer close(outside)
+			outside <- [2]stuckLine{lookAt(t, b, "--all-netns"), lookAt(t, b, "--netns", path)}
+		}()
+		for i, found := range <-outside {
+			if found.Diagnosis != "not-reading" {
+				t.Errorf("%d: got %+v", i, found)
+			}
+		}
+	})
+	must(t, unix.Close(b.fd))
+}
