@@ -15,12 +15,19 @@ const (
 	maxAnswers = 1024
 )
 
-// sameSocket: two events are about one socket. The kernel soon gives the address
-// of one that is gone to another; the local port and the namespace stay the same
-// all its life.
-func sameSocket(a, b *events.Event) bool {
-	return a.Sock != 0 && a.Sock == b.Sock && a.Netns == b.Netns && a.Local.Port() == b.Local.Port()
+// socket identifies a socket. The kernel soon gives the address of one that is
+// gone to another, also while the last ending of the first is still held; the
+// local port and the namespace stay the same all its life.
+type socket struct {
+	addr  uint64
+	netns uint32
+	port  uint16
 }
+
+func socketOf(ev *events.Event) socket { return socket{ev.Sock, ev.Netns, ev.Local.Port()} }
+
+// sameSocket: two events are about one socket.
+func sameSocket(a, b *events.Event) bool { return a.Sock != 0 && socketOf(a) == socketOf(b) }
 
 // past is what is remembered of an ending, to explain a later one.
 type past struct {
@@ -28,16 +35,9 @@ type past struct {
 	at            uint64 // event clock
 	actor         *events.Task
 	local, remote netip.AddrPort
-	netns         uint32
 	before        events.State
 	fin, rst      bool
 	doubt         string
-}
-
-// ofSocketOf: it is about the socket that an event is about, and not another
-// that has its address now.
-func (p *past) ofSocketOf(ev *events.Event) bool {
-	return p != nil && p.netns == ev.Netns && p.local.Port() == ev.Local.Port()
 }
 
 func (p *past) ago(ev *events.Event) time.Duration {
@@ -120,13 +120,13 @@ func (m *memory[K]) forget(k K) { delete(m.entries, k) }
 // story is what happened before.
 type story struct {
 	connections memory[connection]
-	sockets     memory[uint64]     // sockets that ended and are still open
+	sockets     memory[socket]     // sockets that ended and are still open
 	answers     memory[connection] // resets in reply
-	shared      memory[uint64]     // sockets of which a descriptor was closed and others were not
+	shared      memory[socket]     // sockets of which a descriptor was closed and others were not
 }
 
 func newStory() story {
-	return story{newMemory[connection](maxPast), newMemory[uint64](maxPast), newMemory[connection](maxAnswers), newMemory[uint64](maxPast)}
+	return story{newMemory[connection](maxPast), newMemory[socket](maxPast), newMemory[connection](maxAnswers), newMemory[socket](maxPast)}
 }
 
 // tell remembers an ending.
@@ -135,11 +135,11 @@ func (s *story) tell(f *fact, e *events.Ending) {
 		return // it ends nothing
 	}
 	p := &past{
-		path: e.Path, at: f.MonoNS, actor: e.Actor, local: e.Local, remote: e.Remote, netns: e.Netns,
+		path: e.Path, at: f.MonoNS, actor: e.Actor, local: e.Local, remote: e.Remote,
 		before: f.Before, fin: e.FIN, rst: e.RST, doubt: e.Doubt,
 	}
 	if f.Kind == events.KindShared {
-		s.shared.put(f.Sock, p)
+		s.shared.put(socketOf(f.Event), p)
 		return
 	}
 	switch end := connectionOf(e.Local, e.Remote, e.Netns); f.Kind {
@@ -151,35 +151,19 @@ func (s *story) tell(f *fact, e *events.Ending) {
 	}
 	switch {
 	case f.Kind == events.KindClose:
-		// It may be told so late that another socket has its address by now.
-		for _, m := range []*memory[uint64]{&s.sockets, &s.shared} {
-			if m.get(f.Sock).ofSocketOf(f.Event) {
-				m.forget(f.Sock)
-			}
-		}
+		s.sockets.forget(socketOf(f.Event))
+		s.shared.forget(socketOf(f.Event))
 	case !f.sent(events.Orphan) && f.Sock != 0 && f.Kind != events.KindPeerFIN:
-		s.sockets.put(f.Sock, p)
+		s.sockets.put(socketOf(f.Event), p)
 	}
 }
 
 // closed is what ended the socket that is closed now.
-func (s *story) closed(ev *events.Event) *past {
-	p := s.sockets.get(ev.Sock)
-	if !p.ofSocketOf(ev) {
-		return nil
-	}
-	return p
-}
+func (s *story) closed(ev *events.Event) *past { return s.sockets.get(socketOf(ev)) }
 
 // letGo is the last close(2) of another descriptor of the socket that is closed
 // now.
-func (s *story) letGo(ev *events.Event) *past {
-	p := s.shared.get(ev.Sock)
-	if !p.ofSocketOf(ev) {
-		return nil
-	}
-	return p
-}
+func (s *story) letGo(ev *events.Event) *past { return s.shared.get(socketOf(ev)) }
 
 // earlier is what this side did last.
 func (s *story) earlier(ev *events.Event) *past {

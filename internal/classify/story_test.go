@@ -319,15 +319,30 @@ func TestAnotherSocketAtTheSameAddress(t *testing.T) {
 	}
 }
 
-// A close that is held is told when another socket may have its address already.
-func TestLateCloseForgetsNothingOfAnother(t *testing.T) {
+// A close that is held is told when another socket may have its address already:
+// neither takes from the other what went before it.
+func TestHeldCloseAndTheNextAtItsAddress(t *testing.T) {
+	shared := func(at uint64, of events.Event) events.Event {
+		return events.Event{Kind: events.KindShared, Sock: of.Sock, MonoNS: at, Netns: of.Netns, Local: of.Local, Remote: of.Remote,
+			Flags: events.TaskContext, Syscall: "close", Task: closer, References: 1, Before: events.Established, After: events.Established}
+	}
+	ms := uint64(time.Millisecond)
 	held := byStates(0, 0)
-	held.Netns = 7
-	shared := events.Event{Kind: events.KindShared, Sock: 1, MonoNS: uint64(time.Millisecond), Netns: 8, Local: there, Remote: here,
-		Flags: events.TaskContext, Syscall: "close", Task: closer, References: 1, Before: events.Established, After: events.Established}
-	closes := closedBy(uint64(time.Second))
-	closes.Netns, closes.Local, closes.Remote = 8, there, here
-	if e := last(t, held, shared, closes); e.Earlier == nil || e.Earlier.Path != AppCloseShared {
-		t.Errorf("what went before is forgotten: %+v", e)
+	held.Netns, held.MonoNS = 7, ms
+	next := closedBy(uint64(time.Second))
+	next.Netns, next.Local, next.Remote = 8, there, here
+	endings, _ := conclude(shared(0, held), held, shared(2*ms, next), next)
+	closes := 0
+	for _, e := range endings {
+		if e.Path != CloseFINActive {
+			continue
+		}
+		closes++
+		if e.Earlier == nil || e.Earlier.Path != AppCloseShared {
+			t.Errorf("netns %d: what went before is forgotten: %+v", e.Netns, e)
+		}
+	}
+	if closes != 2 {
+		t.Errorf("%d closes, want 2: %+v", closes, endings)
 	}
 }
