@@ -25,11 +25,15 @@ type Holder struct {
 // their inodes; of each, the process with the lowest id comes first. Hidden is how
 // many processes may not be looked at.
 func Holders(root string, wanted map[uint64]bool) (found map[uint64][]Holder, hidden int) {
+	return holdersAt(root, wanted, sinceUp())
+}
+
+// holdersAt is Holders at a time since boot.
+func holdersAt(root string, wanted map[uint64]bool, now time.Duration) (found map[uint64][]Holder, hidden int) {
 	found = map[uint64][]Holder{}
 	if len(wanted) == 0 {
 		return found, 0
 	}
-	now := sinceUp()
 	eachTable(root, func(pid uint32, fds string) bool {
 		mine, has, denied := descriptors(fds, wanted)
 		if denied {

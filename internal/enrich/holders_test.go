@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
 )
@@ -21,22 +22,15 @@ func TestHolders(t *testing.T) {
 		"504/stat":          "504 (leader ended) S 31 1",
 		"504/task/507/fd/7": "-> socket:[58]",
 	})
-	found, hidden := Holders(tr.root, map[uint64]bool{55: true, 56: true, 58: true, 59: true})
-	for inode, all := range found {
-		for i := range all {
-			if all[i].Age <= 0 && inode != 58 {
-				t.Errorf("%d: began in the future: %+v", inode, all[i])
-			}
-			found[inode][i].Age = 0
-		}
-	}
+	const age = time.Minute
+	found, hidden := holdersAt(tr.root, map[uint64]bool{55: true, 56: true, 58: true, 59: true}, scanBegins+age)
 	nginx := events.Task{PID: 4211, TID: 4211, UID: 33, Comm: "nginx"}
 	other := events.Task{PID: 31, TID: 31, UID: 33, Comm: "a) b\n(c"}
 	leader := events.Task{PID: 504, TID: 504, Comm: "leader ended"}
 	want := map[uint64][]Holder{
-		55: {{Task: other, Parent: 1, FDs: []int{3}}, {Task: nginx, Parent: 1, FDs: []int{3, 5}}},
-		56: {{Task: nginx, Parent: 1, FDs: []int{4}}},
-		58: {{Task: leader, Parent: 31, FDs: []int{7}}},
+		55: {{Task: other, Parent: 1, Age: age, FDs: []int{3}}, {Task: nginx, Parent: 1, Age: age, FDs: []int{3, 5}}},
+		56: {{Task: nginx, Parent: 1, Age: age, FDs: []int{4}}},
+		58: {{Task: leader, Parent: 31, Age: scanBegins + age, FDs: []int{7}}},
 	}
 	if !reflect.DeepEqual(found, want) || hidden != 0 {
 		t.Errorf("got %s\nand %d hidden, want\n%s", fmt.Sprint(found), hidden, fmt.Sprint(want))
