@@ -65,12 +65,18 @@ func TestErrorsAreExplained(t *testing.T) {
 // error.
 func recordedErrors(t *testing.T) map[events.Path]bool {
 	t.Helper()
+	is := map[events.Path]bool{}
+	recordedEndings(t, func(e *events.Ending) { is[e.Path] = is[e.Path] || filter.IsError(e) })
+	return is
+}
+
+// recordedEndings are those of all scenarios, in all attach modes.
+func recordedEndings(t *testing.T, add func(*events.Ending)) {
+	t.Helper()
 	scenarios, err := lab.Scenarios()
 	if err != nil {
 		t.Fatal(err)
 	}
-	is := map[events.Path]bool{}
-	add := func(e *events.Ending) { is[e.Path] = is[e.Path] || filter.IsError(e) }
 	for _, sc := range scenarios {
 		for _, mode := range lab.Modes {
 			section, ok := sc.Section("events." + mode + ".jsonl")
@@ -91,5 +97,4 @@ func recordedErrors(t *testing.T) map[events.Path]bool {
 			c.Flush(add)
 		}
 	}
-	return is
 }

@@ -22,7 +22,7 @@ var mayImport = map[string][]string{
 	"internal/classify": {"internal/events"},
 	"internal/record":   {"internal/events"},
 	"internal/filter":   {"internal/events"},
-	"internal/sink":     {"internal/events"},
+	"internal/sink":     {"internal/events", "internal/filter"},
 	"internal/stuck":    {"internal/events"},
 	"internal/sockets":  {"internal/events", "internal/stuck"},
 	"internal/lab":      {},

@@ -24,6 +24,7 @@ type env struct {
 	stdout, stderr  io.Writer
 	ended           <-chan struct{} // closed once the user wants the end
 	width, errWidth int             // of both in cells; 0 is without limit
+	color, errColor bool            // whether --color auto means colours
 	locale          string          // for messages, as zh_CN.UTF-8
 	unread          func() bool     // whether nobody reads standard output any more
 	open            func(context.Context, probe.Options) (source, error)
@@ -61,6 +62,8 @@ func system() *env {
 		stderr:   os.Stderr,
 		width:    outputWidth(os.Stdout, os.Getenv("COLUMNS")),
 		errWidth: outputWidth(os.Stderr, os.Getenv("COLUMNS")),
+		color:    isTerminal(os.Stdout) && colorful(os.Getenv),
+		errColor: isTerminal(os.Stderr) && colorful(os.Getenv),
 		locale:   cmp.Or(os.Getenv("LC_ALL"), os.Getenv("LC_MESSAGES"), os.Getenv("LANG")),
 		unread:   func() bool { return pipeClosed(os.Stdout) },
 		open: func(ctx context.Context, o probe.Options) (source, error) {
@@ -95,6 +98,15 @@ func outputWidth(f *os.File, columns string) int {
 		return n
 	}
 	return 0
+}
+
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
+// colorful tells whether a terminal shows colours, and its user wants to see
+// them (NO_COLOR).
+func colorful(getenv func(string) string) bool {
+	kind := getenv("TERM")
+	return getenv("NO_COLOR") == "" && kind != "" && kind != "dumb"
 }
 
 // pipeClosed tells whether f is a pipe or socket whose other end is closed,

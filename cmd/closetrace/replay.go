@@ -41,11 +41,12 @@ type replayFlags struct {
 	netns  string
 	shown  filter.Endings
 	output format
+	color  colorWhen
 	count  uint64
 }
 
 func newReplay(e *env) *cobra.Command {
-	r := &replayFlags{output: formatTable}
+	r := &replayFlags{output: formatTable, color: colorAuto}
 	cmd := &cobra.Command{
 		Use:   "replay FILE [flags]",
 		Short: "Tell again what closetrace -w FILE recorded",
@@ -56,6 +57,7 @@ func newReplay(e *env) *cobra.Command {
 	}
 	g := newGroup("Output")
 	g.flags.VarP(outputChoice(&r.output), "output", "o", "table; wide: with all evidence; json: an object per line")
+	colorFlag(g.flags, &r.color)
 	g.flags.Uint64Var(&r.count, "count", 0, "stop after `N` endings")
 	g.flags.BoolP("help", "h", false, "print this")
 	m := manual{
@@ -66,6 +68,7 @@ func newReplay(e *env) *cobra.Command {
 	m.attach(cmd)
 	completeEndings(cmd, "only", "not")
 	complete(cmd, "output", outputChoice(&r.output).words())
+	complete(cmd, "color", colorChoice(&r.color).words())
 	return cmd
 }
 
@@ -94,7 +97,7 @@ func (r *replayFlags) run(ctx context.Context, e *env, path string) (err error) 
 		return noRecord(path, err)
 	}
 	defer file.Close()
-	out, err := newSink(e, r.output)
+	out, err := newSink(e, r.output, r.color)
 	if err != nil {
 		return err
 	}

@@ -44,13 +44,14 @@ type runFlags struct {
 	failOn  []filter.Pattern
 	shown   filter.Endings
 	output  format
+	color   colorWhen
 	attach  probe.Mode
 	buffer  int
 	verbose bool
 }
 
 func newRun(e *env) *cobra.Command {
-	r := &runFlags{output: formatTable, attach: probe.Auto, buffer: probe.DefaultBufferSize}
+	r := &runFlags{output: formatTable, color: colorAuto, attach: probe.Auto, buffer: probe.DefaultBufferSize}
 	cmd := &cobra.Command{
 		Use:   "run [flags] -- COMMAND [ARGUMENT...]",
 		Short: "Trace a command and all that it starts; fail if it ends connections badly",
@@ -68,6 +69,7 @@ func newRun(e *env) *cobra.Command {
 	g := newGroup("Flags")
 	g.flags.Var(patterns{&r.failOn}, "fail-on", "exit with 124 if one of these endings occurs: patterns as\nfor --only")
 	g.flags.VarP(outputChoice(&r.output), "output", "o", "table; wide: with all evidence; json: an object per line")
+	colorFlag(g.flags, &r.color)
 	g.flags.Var(attachChoice(&r.attach), "attach", "how: auto takes the first that works of fentry, kprobe,\ntracepoint")
 	g.flags.Var(size{&r.buffer}, "buffer-size", "of the ring buffer, a power of two from 64K to 1G")
 	g.flags.BoolVarP(&r.verbose, "verbose", "v", false, "say what is attached, and what not, why")
@@ -76,6 +78,7 @@ func newRun(e *env) *cobra.Command {
 	m.attach(cmd)
 	completeEndings(cmd, "only", "not", "fail-on")
 	complete(cmd, "output", outputChoice(&r.output).words())
+	complete(cmd, "color", colorChoice(&r.color).words())
 	complete(cmd, "attach", attachChoice(&r.attach).words())
 	return cmd
 }
@@ -133,7 +136,7 @@ func cannotRun(err error) error {
 
 // trace runs the child while its endings are told.
 func (r *runFlags) trace(ctx context.Context, e *env, src source, child *exec.Cmd, group group) error {
-	out, err := newSinkTo(e.patient(e.stderr), e.errWidth, r.output)
+	out, err := newSinkTo(e.patient(e.stderr), r.output, sink.TableOptions{Width: e.errWidth, Color: r.color.means(e.errColor)})
 	if err != nil {
 		return &exitStatus{err, exitUntraced}
 	}

@@ -33,6 +33,7 @@ type traceFlags struct {
 	netns    string
 	shown    filter.Endings
 	output   format
+	color    colorWhen
 	count    uint64
 	duration time.Duration
 	record   string
@@ -43,7 +44,7 @@ type traceFlags struct {
 }
 
 func newTrace(e *env) *cobra.Command {
-	t := &traceFlags{output: formatTable, attach: probe.Auto, buffer: probe.DefaultBufferSize}
+	t := &traceFlags{output: formatTable, color: colorAuto, attach: probe.Auto, buffer: probe.DefaultBufferSize}
 	cmd := &cobra.Command{
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return t.run(cmd.Context(), e) },
@@ -59,6 +60,7 @@ func newTrace(e *env) *cobra.Command {
 	m.attach(cmd)
 	completeEndings(cmd, "only", "not")
 	complete(cmd, "output", outputChoice(&t.output).words())
+	complete(cmd, "color", colorChoice(&t.color).words())
 	complete(cmd, "attach", attachChoice(&t.attach).words())
 	return cmd
 }
@@ -80,6 +82,7 @@ func attachChoice(m *probe.Mode) choice[probe.Mode] {
 func (t *traceFlags) outputFlags() flagGroup {
 	g := newGroup("Output")
 	g.flags.VarP(outputChoice(&t.output), "output", "o", "table; wide: with all evidence; json: an object per line")
+	colorFlag(g.flags, &t.color)
 	g.flags.Uint64Var(&t.count, "count", 0, "stop after `N` endings")
 	g.flags.DurationVar(&t.duration, "duration", 0, "stop after `TIME`, as 10s or 5m")
 	g.flags.StringVarP(&t.record, "write", "w", "", "record what is traced to `FILE`, shown or not; FILE.zst is\ncompressed; closetrace replay tells it again")
@@ -115,7 +118,7 @@ func (t *traceFlags) run(ctx context.Context, e *env) error {
 	if err := t.check(&e.finder); err != nil {
 		return err
 	}
-	out, err := newSink(e, t.output)
+	out, err := newSink(e, t.output, t.color)
 	if err != nil {
 		return err
 	}
@@ -184,15 +187,16 @@ func trace(ctx context.Context, e *env, s *stream, a *audit) error {
 }
 
 // newSink is the sink for a format, on standard output.
-func newSink(e *env, f format) (endings, error) {
-	return newSinkTo(e.patient(e.stdout), e.width, f)
+func newSink(e *env, f format, c colorWhen) (endings, error) {
+	return newSinkTo(e.patient(e.stdout), f, sink.TableOptions{Width: e.width, Color: c.means(e.color)})
 }
 
-func newSinkTo(w io.Writer, width int, f format) (endings, error) {
+func newSinkTo(w io.Writer, f format, o sink.TableOptions) (endings, error) {
 	if f == formatJSON {
 		return sink.NewJSONL(w), nil
 	}
-	return sink.NewTable(w, sink.TableOptions{Width: width, Wide: f == formatWide})
+	o.Wide = f == formatWide
+	return sink.NewTable(w, o)
 }
 
 // interrupted drops an error that only says that the user wanted no more.

@@ -17,6 +17,9 @@ type column struct {
 	text func(e *events.Ending, width int) string
 }
 
+// pathHead is the head of the column that is painted.
+const pathHead = "PATH"
+
 // absent stands where a column has nothing to say, so that every row has the
 // same number of fields.
 const absent = "-"
@@ -30,10 +33,10 @@ func narrowColumns() []column {
 	return []column{
 		{"TIME", 12, 12, func(e *events.Ending, _ int) string { return e.Time.Local().Format("15:04:05.000") }},
 		{"PID", 7, 7, func(e *events.Ending, _ int) string { return pid(e) }},
-		{"COMM", 15, 7, func(e *events.Ending, width int) string { return cut(comm(e), width) }},
+		{"COMM", 15, 8, func(e *events.Ending, width int) string { return cut(comm(e), width) }},
 		{"LOCAL", 21, 6, func(e *events.Ending, width int) string { return address(e.Local, width) }},
 		{"REMOTE", 21, 17, func(e *events.Ending, width int) string { return address(e.Remote, width) }},
-		{"PATH", 20, 11, func(e *events.Ending, width int) string { return cut(title(e), width) }},
+		{pathHead, 20, 15, func(e *events.Ending, _ int) string { return title(e) }},
 	}
 }
 
@@ -61,7 +64,7 @@ func wideColumns() []column {
 
 // whyColumn is the last one of every table.
 func whyColumn() column {
-	return column{"WHY", 3, 0, func(e *events.Ending, width int) string { return cut(foreign(e.Cause), width) }}
+	return column{"WHY", 0, 0, func(e *events.Ending, _ int) string { return foreign(e.Cause) }}
 }
 
 func title(e *events.Ending) string { return foreign(cmp.Or(e.Title, string(e.Path))) }

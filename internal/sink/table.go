@@ -2,13 +2,16 @@ package sink
 
 import (
 	"io"
+	"slices"
 
 	"github.com/olekukonko/tablewriter"
+	"github.com/olekukonko/tablewriter/pkg/twwarp"
 	"github.com/olekukonko/tablewriter/pkg/twwidth"
 	"github.com/olekukonko/tablewriter/renderer"
 	"github.com/olekukonko/tablewriter/tw"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/filter"
 )
 
 // Table writes one row per ending, for people.
@@ -16,32 +19,35 @@ type Table struct {
 	batch
 	columns []column
 	layout  layout
-	width   int // of a line in cells; 0 is without limit
+	color   bool
 	stream  *tablewriter.Table
+	plain   *plain
 	cells   []string // of the row in the making
 }
 
 // TableOptions say how a table looks.
 type TableOptions struct {
 	// Width is what a line may take, in terminal cells: the columns are fitted
-	// to it, and a WHY that is too long is cut. 0 is without limit: nothing is
-	// cut, and a cell longer than its column moves the rest of its row.
+	// to it, and what does not fit goes on in further lines. Only a long COMM
+	// is cut. 0 is without limit: a row is one line, and a cell longer than its
+	// column moves the rest of it.
 	Width int
 	// Wide adds columns of evidence, and has no limit.
 	Wide bool
+	// Color paints PATH by severity.
+	Color bool
 }
 
 // NewTable returns a table that writes to w, its header with the first batch.
 func NewTable(w io.Writer, o TableOptions) (*Table, error) {
-	t := &Table{batch: batch{w: w}, columns: narrowColumns(), width: o.Width}
+	t := &Table{batch: batch{w: w}, columns: narrowColumns(), color: o.Color}
 	if o.Wide {
 		t.columns = append(t.columns, wideColumns()...)
-		t.width = 0
 	}
 	t.columns = append(t.columns, whyColumn())
 	t.layout = unlimited(t.columns)
-	if t.width > 0 {
-		t.layout = fitted(t.columns, t.width)
+	if o.Width > 0 && !o.Wide {
+		t.layout = fitted(t.columns, o.Width)
 	}
 	t.cells = make([]string, len(t.columns))
 	return t, t.start()
@@ -55,10 +61,11 @@ func (t *Table) start() error {
 		widths.Set(i, max(t.layout.widths[i], 1))
 		heads[i] = c.head
 	}
+	t.plain = newPlain(&t.batch, t.layout, slices.Index(heads, pathHead))
 	t.stream = tablewriter.NewTable(io.Discard, // plain writes to the batch
 		tablewriter.WithStreaming(tw.StreamConfig{Enable: true, StrictColumns: true}),
 		tablewriter.WithColumnWidths(widths),
-		tablewriter.WithRenderer(newPlain(&t.batch, t.layout)),
+		tablewriter.WithRenderer(t.plain),
 		tablewriter.WithHeaderAutoFormat(tw.Off),
 		tablewriter.WithHeaderAutoWrap(tw.WrapNone),
 		tablewriter.WithRowAutoWrap(tw.WrapNone),
@@ -73,17 +80,15 @@ func (t *Table) start() error {
 
 // Write adds the row of e.
 func (t *Table) Write(e *events.Ending) error {
-	room := t.width
 	for i, c := range t.columns {
 		width := 0
-		switch {
-		case t.width > 0 && i == len(t.columns)-1:
-			width = max(room, c.width)
-		case t.width > 0:
+		if t.layout.limit > 0 {
 			width = t.layout.widths[i]
 		}
 		t.cells[i] = c.text(e, width)
-		room -= max(twwidth.Width(t.cells[i]), width) + t.layout.gap
+	}
+	if t.color {
+		t.plain.severity = filter.SeverityOf(e)
 	}
 	if err := t.stream.Append(t.cells); err != nil {
 		return err
@@ -112,38 +117,87 @@ func cut(s string, width int) string {
 }
 
 // plain renders the rows of a stream as ss and ps do: columns apart by blanks,
-// no lines, the last column as long as it is. A cell longer than its column
-// is written in full and moves the rest of its row.
+// no lines, the last column as long as it is. A cell longer than its column is
+// written in full and moves what stands behind it; where lines have a limit,
+// what does not fit goes on in the next line.
 //
 // Rows and heads are its own because Blueprint's cut what overflows, pad the
 // last column and drop the errors of their writer.
 type plain struct {
 	*renderer.Blueprint
-	to     *batch
-	layout layout
+	to       *batch
+	layout   layout
+	path     int             // the column that is painted
+	severity filter.Severity // of the next row
+	at       int             // cells in the line so far
 }
 
-func newPlain(to *batch, l layout) *plain {
-	return &plain{to: to, layout: l, Blueprint: renderer.NewBlueprint(tw.Rendition{
+func newPlain(to *batch, l layout, path int) *plain {
+	return &plain{to: to, layout: l, path: path, Blueprint: renderer.NewBlueprint(tw.Rendition{
 		Borders:  tw.BorderNone,
 		Settings: tw.Settings{Lines: tw.LinesNone, Separators: tw.SeparatorsNone},
 	})}
 }
 
-// Row renders one line of cells.
+// Row renders one row of cells.
 func (p *plain) Row(cells []string, _ tw.Formatting) {
-	blanks := 0
-	for i, cell := range cells {
-		for range blanks {
-			p.to.buf = append(p.to.buf, ' ')
+	last := len(cells) - 1
+	for i, cell := range cells[:last] {
+		width := twwidth.Width(cell)
+		start := p.start(i)
+		if p.layout.limit > 0 && start+width > p.layout.limit {
+			p.end()
+			start = p.layout.indent()
 		}
-		p.to.buf = append(p.to.buf, cell...)
-		blanks = max(p.layout.widths[i]-twwidth.Width(cell), 0) + p.layout.gap
+		if i == p.path {
+			cell = Paint(cell, p.severity)
+		}
+		p.put(cell, start, width)
 	}
-	p.to.buf = append(p.to.buf, '\n')
+	p.last(cells[last], p.start(last))
+	p.end()
 }
 
-// Header renders the column heads, which are one line.
+// start is where the next cell stands, of column i.
+func (p *plain) start(i int) int {
+	if p.at == 0 {
+		return 0
+	}
+	return max(p.layout.starts[i], p.at+p.layout.gap)
+}
+
+// last writes the cell of the last column: where it stands if it fits there,
+// or else in lines of its own.
+func (p *plain) last(cell string, start int) {
+	width, limit := twwidth.Width(cell), p.layout.limit
+	if limit == 0 || !p.layout.below && start+width <= limit {
+		p.put(cell, start, width)
+		return
+	}
+	const least = 24 // cells, for words on whatever terminal
+	indent := p.layout.indent()
+	lines, _ := twwarp.WrapString(cell, max(limit-indent, least))
+	for _, l := range lines {
+		p.end()
+		p.put(l, indent, 0)
+	}
+}
+
+// put writes a cell so that it begins at start.
+func (p *plain) put(cell string, start, width int) {
+	for ; p.at < start; p.at++ {
+		p.to.buf = append(p.to.buf, ' ')
+	}
+	p.to.buf = append(p.to.buf, cell...)
+	p.at += width
+}
+
+func (p *plain) end() {
+	p.to.buf = append(p.to.buf, '\n')
+	p.at = 0
+}
+
+// Header renders the column heads.
 func (p *plain) Header(lines [][]string, f tw.Formatting) {
 	for _, heads := range lines {
 		p.Row(heads, f)
