@@ -49,6 +49,7 @@ type env struct {
 type source interface {
 	Header() events.Header
 	Read(*events.Event) error // as of [probe.Probe]
+	IdleNS() uint64
 	Losses() probe.Losses
 	Detach() error
 	Close() error

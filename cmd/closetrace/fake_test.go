@@ -164,6 +164,8 @@ func (f *fakeSource) Losses() probe.Losses {
 	return probe.Losses{LostRecords: 2}
 }
 
+func (f *fakeSource) IdleNS() uint64 { return f.clock() }
+
 func (f *fakeSource) Detach() error { f.detached.Store(true); return nil }
 
 func (f *fakeSource) Close() error { return nil }

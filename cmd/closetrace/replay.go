@@ -105,7 +105,7 @@ func (r *replayFlags) run(ctx context.Context, e *env, path string) (err error) 
 	fmt.Fprintln(e.stderr, oneLine(fmt.Sprintf("closetrace: replay of %s, recorded on %s by %s", path, h.Kernel, h.Attach)))
 	src := &replayed{Reader: in, path: path, facts: factsOf(&r.filter)}
 	s := newStream(e, src, out, r.count)
-	s.clock, s.wanted = func() uint64 { return in.IdleNS }, r.shown.Wants
+	s.wanted = r.shown.Wants
 	return r.tell(ctx, e, s, src)
 }
 
@@ -184,6 +184,8 @@ type replayed struct {
 }
 
 func (r *replayed) Header() events.Header { return r.Reader.Header }
+
+func (r *replayed) IdleNS() uint64 { return r.Reader.IdleNS }
 
 func (r *replayed) Read(ev *events.Event) error {
 	for {

@@ -46,7 +46,6 @@ type stream struct {
 	classifier *classify.Classifier
 	sink       endings
 	limit      uint64 // of endings; 0 is none
-	clock      func() uint64
 	unread     func() bool
 	stderr     io.Writer
 	ended      <-chan struct{} // closed once the user wants the end
@@ -72,7 +71,7 @@ type stream struct {
 func newStream(e *env, src source, out endings, limit uint64) *stream {
 	return &stream{
 		source: src, classifier: classify.New(src.Header()), sink: out, limit: limit,
-		clock: e.clock, unread: e.unread, stderr: e.stderr, ended: e.ended,
+		unread: e.unread, stderr: e.stderr, ended: e.ended,
 		drainTime: time.Second, record: forgetful{},
 	}
 }
@@ -208,7 +207,7 @@ func (s *stream) next() error {
 // idle writes what waits, as nothing else is to be done. Its error is the
 // recorder's.
 func (s *stream) idle() error {
-	now, before := s.clock(), s.done()
+	now, before := s.source.IdleNS(), s.done()
 	s.classifier.Advance(now, s.emit)
 	if err := s.keepIdle(now, s.done() != before); err != nil {
 		return err

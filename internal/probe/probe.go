@@ -47,6 +47,9 @@ type Probe struct {
 	// in part only, and left out: before began, and after ended, if that is set.
 	began, ended atomic.Uint64 // CLOCK_MONOTONIC
 	detached     bool
+	// All that was reported before idle has been read; nextIdle is when the
+	// reader comes by again. CLOCK_MONOTONIC.
+	idle, nextIdle uint64
 	// uncounted names programs whose missed runs are no loss, or show elsewhere.
 	uncounted map[string]bool
 	symbols   *kernel.Symbols
@@ -183,7 +186,7 @@ func open(ctx context.Context, k *kernel.Kernel, pl plan, o Options) (p *Probe, 
 	if p.reader, err = ringbuf.NewReader(p.coll.Maps[bpfMapRing]); err != nil {
 		return p, nil, fmt.Errorf("opening the ring buffer: %w", err)
 	}
-	p.reader.SetDeadline(time.Now().Add(tick))
+	p.comeByAgain()
 	p.began.Store(kernel.MonoNow())
 	p.header, err = newHeader(k, pl)
 	return p, nil, err
@@ -227,7 +230,8 @@ func (p *Probe) Read(ev *events.Event) error {
 	for {
 		err := p.reader.ReadInto(&p.record)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			p.reader.SetDeadline(time.Now().Add(tick))
+			p.idle = p.nextIdle
+			p.comeByAgain()
 			return ErrIdle
 		}
 		if err != nil {
@@ -238,6 +242,18 @@ func (p *Probe) Read(ev *events.Event) error {
 		}
 	}
 }
+
+// comeByAgain sets when reading ends next.
+func (p *Probe) comeByAgain() {
+	// The reader waits for whole milliseconds, which is up to one less.
+	p.nextIdle = kernel.MonoNow() + uint64(tick-time.Millisecond)
+	p.reader.SetDeadline(time.Now().Add(tick))
+}
+
+// IdleNS is the moment of the last [ErrIdle]: all that was reported before it
+// has been read. It is not the present: closetrace may have been stopped, or have
+// waited for a processor. CLOCK_MONOTONIC, nanoseconds.
+func (p *Probe) IdleNS() uint64 { return p.idle }
 
 // covers tells whether all programs were in place when something began.
 func (p *Probe) covers(monoNS uint64) bool {

@@ -10,15 +10,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// door is a listener with its address.
+// door is a socket at a port, listening or not.
 type door struct {
 	fd int
 	at netip.AddrPort
 }
 
-// openDoor listens at any port. ::1 is there only a moment after the device
-// came up.
+// openDoor listens at any port.
 func openDoor(addr netip.Addr) (d door, err error) {
+	if d, err = shutDoor(addr); err != nil {
+		return d, err
+	}
+	if err = unix.Listen(d.fd, 128); err != nil {
+		unix.Close(d.fd)
+	}
+	return d, err
+}
+
+// shutDoor takes any port and does not listen at it, nor can anybody else. ::1 is
+// there only a moment after the device came up.
+func shutDoor(addr netip.Addr) (d door, err error) {
 	if d.fd, err = tcpSocket(addr); err != nil {
 		return d, err
 	}
@@ -27,9 +38,6 @@ func openDoor(addr netip.Addr) (d door, err error) {
 		if err != unix.EADDRNOTAVAIL || time.Now().After(end) {
 			break
 		}
-	}
-	if err == nil {
-		err = unix.Listen(d.fd, 128)
 	}
 	if err == nil {
 		d.at, err = localAddress(d.fd)

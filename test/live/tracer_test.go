@@ -104,20 +104,18 @@ func (tr *tracer) collect() {
 	}
 	var ev events.Event
 	for {
+		last := tr.stopped() // asked first: what is read from now on ends with the last event
 		err := tr.probe.Read(&ev)
 		switch {
+		case errors.Is(err, probe.ErrIdle) && last:
+			c.Flush(keep)
+			tr.unexplained = c.Unexplained
+			tr.done <- nil
+			return
 		case errors.Is(err, probe.ErrIdle):
-			now := kernel.MonoNow()
+			now := tr.probe.IdleNS()
 			c.Advance(now, keep)
 			tr.told.Store(now)
-			select {
-			case <-tr.stop:
-				c.Flush(keep)
-				tr.unexplained = c.Unexplained
-				tr.done <- nil
-				return
-			default:
-			}
 		case err != nil:
 			tr.done <- err
 			return
@@ -126,6 +124,16 @@ func (tr *tracer) collect() {
 			// What was reported before this one has been read before it.
 			tr.told.Store(max(tr.told.Load(), ev.MonoNS))
 		}
+	}
+}
+
+// stopped: the probe is detached.
+func (tr *tracer) stopped() bool {
+	select {
+	case <-tr.stop:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -183,13 +183,13 @@ func (s *stage) end(fd int) *end {
 	return e
 }
 
-// knock connects to a port where nobody listens any more.
+// knock connects to a port where nobody listens.
 func (s *stage) knock() error {
-	d, err := openDoor(s.door().at.Addr())
+	d, err := shutDoor(s.door().at.Addr())
 	if err != nil {
 		return err
 	}
-	unix.Close(d.fd)
+	defer unix.Close(d.fd)
 	if fd, _ := d.connect(0); fd >= 0 {
 		unix.Close(fd)
 		return fmt.Errorf("somebody listens at %v", d.at)
