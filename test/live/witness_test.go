@@ -148,15 +148,12 @@ func monotonic() uint64 {
 func (w *witness) soFar() []segment {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(w.segments), func(s segment) bool { return !w.covers(s.at) })
+	return slices.DeleteFunc(slices.Clone(w.segments), func(s segment) bool { return w.over(s.at) })
 }
 
-// covers tells whether what happened then counts. What comes after the last
-// quiet is seen on one side only: the watch ends. And an inode number is given
-// to another namespace once its own is gone.
-func (w *witness) covers(monoNS uint64) bool {
-	return monoNS >= w.from && (w.until == 0 || monoNS <= w.until)
-}
+// over: what comes after the last quiet is seen on one side only, as the watch
+// ends, and does not count.
+func (w *witness) over(monoNS uint64) bool { return w.until != 0 && monoNS > w.until }
 
 // close ends the watch and fails the test if anything may have been missed.
 func (w *witness) close(t *testing.T) {
@@ -176,9 +173,11 @@ func (w *witness) close(t *testing.T) {
 	must(t, unix.Close(w.fd))
 }
 
-// endings are those of the namespace while it is watched.
+// endings are those of the namespace while it is watched. Those from before are of
+// another, which had its inode number. A segment cannot be from before; its time,
+// which is converted, may be up to a millisecond too early.
 func (w *witness) endings(tr *tracer) []events.Ending {
-	return slices.DeleteFunc(tr.of(w.netns), func(e events.Ending) bool { return !w.covers(e.MonoNS) })
+	return slices.DeleteFunc(tr.of(w.netns), func(e events.Ending) bool { return e.MonoNS < w.from || w.over(e.MonoNS) })
 }
 
 func (w *witness) match(tr *tracer) matching {
