@@ -44,6 +44,7 @@ var (
 		"TestAuditTellsOfLostRecords", "TestStoppedForSeconds", "TestReplayPrintsTheSame", "TestReplayFiltersAsTheKernelDoes",
 		"TestRunGuardsACommand", "TestCallChainOfThisKernel", "TestOwnersTakePrivileges", "TestNamesTakePrivileges",
 		"TestNetnsTakesPrivileges", "TestPrivilegesAreDropped", "TestPrivilegeMissing", "TestFileCapabilities", "TestContainer",
+		"TestDocuments",
 	}
 )
 

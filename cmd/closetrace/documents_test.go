@@ -1,0 +1,50 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/closetrace/closetrace/test/documents"
+)
+
+// onFake runs closetrace on a kernel that is made up. The lab has no use for one,
+// and so only looks up what it would run.
+const onFake = `[ "$1" != lab ] || set -- "$@" --list
+exec closetrace-fake "$@"`
+
+// Every command of closetrace that stands in a document is possible. The live
+// tests run them on the real kernel.
+func TestDocuments(t *testing.T) {
+	docs, err := documents.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tried := 0
+	for _, d := range docs {
+		t.Run(d.File, func(t *testing.T) {
+			commands, err := d.Commands()
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := documents.NewReader(t.TempDir(), onFake)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range commands {
+				if c.Program() != "closetrace" {
+					continue // test/commands_doc_test.go
+				}
+				tried++
+				out, err := r.Try(t.Context(), c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if out.Failed() {
+					t.Errorf("%s\nexit code %d\n%s%s", c, out.Code, out.Stdout, out.Stderr)
+				}
+			}
+		})
+	}
+	if tried < 20 {
+		t.Errorf("%d commands were found", tried)
+	}
+}
