@@ -146,6 +146,7 @@ static __always_inline int leave_shutdown(s32 result)
 /* What is known of a fact that stands alone, besides its socket. */
 struct fact {
 	u64 listener; /* all as in struct event */
+	u64 caller;
 	u32 flags;
 	u32 reason;
 	s32 stack;
@@ -172,6 +173,7 @@ static __noinline int alone(const struct sock *sk, const struct fact *fact)
 	e->listener = fact->listener;
 	e->kernel_reason = fact->reason;
 	e->stack = fact->stack;
+	e->caller = fact->caller;
 	if (by_task)
 		capture_task(e);
 	capture_socket(e, sk);
@@ -289,11 +291,12 @@ static __always_inline bool ended_in_error(u8 before, s32 error)
 /*
  * done: a segment or a timer ends sk; sk_err is set before. In a handshake a
  * RST and an ICMP error give the same errno, and the application may have taken
- * the error away by now: then only the stack tells. ctx is the program's.
+ * the error away by now: then only the stack tells. ctx is the program's, caller
+ * what a stack taken there lacks.
  */
-static __always_inline int done(void *ctx, const struct sock *sk, u8 before)
+static __always_inline int done(void *ctx, u64 caller, const struct sock *sk, u8 before)
 {
-	struct fact fact = { .kind = EVENT_DONE, .stack = -1 };
+	struct fact fact = { .kind = EVENT_DONE, .caller = caller, .stack = -1 };
 	s32 error = BPF_CORE_READ(sk, sk_err);
 
 	if (!ended_in_error(before, error))
@@ -304,14 +307,14 @@ static __always_inline int done(void *ctx, const struct sock *sk, u8 before)
 }
 
 /* tcp_done: what happens inside a call is told by the call. */
-static __always_inline int on_done(void *ctx, const struct sock *sk)
+static __always_inline int on_done(void *ctx, u64 caller, const struct sock *sk)
 {
 	struct call *call = open_call();
 	u8 state = state_of(sk);
 
 	if (call_is_on(call, sk) || child_of(call, sk) || state == TCP_CLOSE)
 		return 0;
-	return done(ctx, sk, state);
+	return done(ctx, caller, sk, state);
 }
 
 /* tcp_fin: the peer's FIN was taken, in order. The state is still the old one. */
@@ -349,12 +352,14 @@ static __always_inline void reset_in_call(struct call *call, const struct sock *
 		e->at_rst = TCP_FIN_WAIT2;
 }
 
-/* on_active_reset; ctx is the program's, for the stack. */
-static __always_inline int on_active_reset(void *ctx, const struct sock *sk, u32 reason)
+/* on_active_reset; ctx is the program's, caller what a stack taken there lacks. */
+static __always_inline int on_active_reset(void *ctx, u64 caller, const struct sock *sk, u32 reason)
 {
-	struct fact fact = {
-		.kind = EVENT_RESET, .flags = SENT_RST, .reason = reason, .stack = -1
-	};
+	struct fact fact = { .kind = EVENT_RESET,
+			     .flags = SENT_RST,
+			     .reason = reason,
+			     .caller = caller,
+			     .stack = -1 };
 	struct call *call = open_call();
 
 	if (call_is_on(call, sk) && !call->reported) {

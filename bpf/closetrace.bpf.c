@@ -190,13 +190,13 @@ int kretprobe_tcp_abort(struct pt_regs *ctx)
 SEC("fentry/tcp_done")
 int fentry_tcp_done(u64 *ctx)
 {
-	return on_done(ctx, (const struct sock *)ctx[0]);
+	return on_done(ctx, 0, (const struct sock *)ctx[0]);
 }
 
 SEC("kprobe/tcp_done")
 int kprobe_tcp_done(struct pt_regs *ctx)
 {
-	return on_done(ctx, (const struct sock *)ARG1(ctx));
+	return on_done(ctx, ENTRY_CALLER(ctx), (const struct sock *)ARG1(ctx));
 }
 
 SEC("fentry/tcp_fin")
@@ -277,26 +277,26 @@ int kprobe_scm_destroy(struct pt_regs *ctx)
 SEC("fentry/tcp_v4_send_reset")
 int fentry_tcp_v4_send_reset(u64 *ctx)
 {
-	return on_send_reset(ctx, (const struct sock *)ctx[0], (const struct sk_buff *)ctx[1]);
+	return on_send_reset(ctx, 0, (const struct sock *)ctx[0], (const struct sk_buff *)ctx[1]);
 }
 
 SEC("kprobe/tcp_v4_send_reset")
 int kprobe_tcp_v4_send_reset(struct pt_regs *ctx)
 {
-	return on_send_reset(ctx, (const struct sock *)ARG1(ctx),
+	return on_send_reset(ctx, ENTRY_CALLER(ctx), (const struct sock *)ARG1(ctx),
 			     (const struct sk_buff *)ARG2(ctx));
 }
 
 SEC("fentry/tcp_v6_send_reset")
 int fentry_tcp_v6_send_reset(u64 *ctx)
 {
-	return on_send_reset(ctx, (const struct sock *)ctx[0], (const struct sk_buff *)ctx[1]);
+	return on_send_reset(ctx, 0, (const struct sock *)ctx[0], (const struct sk_buff *)ctx[1]);
 }
 
 SEC("kprobe/tcp_v6_send_reset")
 int kprobe_tcp_v6_send_reset(struct pt_regs *ctx)
 {
-	return on_send_reset(ctx, (const struct sock *)ARG1(ctx),
+	return on_send_reset(ctx, ENTRY_CALLER(ctx), (const struct sock *)ARG1(ctx),
 			     (const struct sk_buff *)ARG2(ctx));
 }
 
@@ -315,7 +315,7 @@ int fentry_tcp_send_active_reset(u64 *ctx)
 	} else if (reset_reason_arg == 2) {
 		reason = ctx[1];
 	}
-	return on_active_reset(ctx, (const struct sock *)ctx[0], reason);
+	return on_active_reset(ctx, 0, (const struct sock *)ctx[0], reason);
 }
 
 SEC("kprobe/tcp_send_active_reset")
@@ -329,7 +329,7 @@ int kprobe_tcp_send_active_reset(struct pt_regs *ctx)
 	} else if (reset_reason_arg == 2) {
 		reason = ARG2(ctx);
 	}
-	return on_active_reset(ctx, (const struct sock *)ARG1(ctx), reason);
+	return on_active_reset(ctx, ENTRY_CALLER(ctx), (const struct sock *)ARG1(ctx), reason);
 }
 
 /* (sk, skb, reason from 6.10 on); without skb it is an active reset. */
@@ -340,9 +340,9 @@ int tracepoint_tcp_send_reset(u64 *ctx)
 	u32 reason = trace_reset_reason ? ctx[2] : 0;
 
 	if (ctx[1])
-		return on_reply(ctx, (const struct sock *)ctx[0], (const struct sk_buff *)ctx[1],
+		return on_reply(ctx, 0, (const struct sock *)ctx[0], (const struct sk_buff *)ctx[1],
 				reason);
-	return by_tracepoints ? on_active_reset(ctx, (const struct sock *)ctx[0], reason) : 0;
+	return by_tracepoints ? on_active_reset(ctx, 0, (const struct sock *)ctx[0], reason) : 0;
 }
 
 /* Tracepoint mode only. Two programs on one tracepoint: the kernel does not run

@@ -106,10 +106,12 @@ struct pt_regs___user {
 #else
 struct pt_regs___user {
 	s32 syscallno;
-	u64 pstate;
+	u64 sp, pstate;
 	u64 regs[31];
 } __attribute__((preserve_access_index));
 #define MODE32_BIT 0x10 /* PSR_MODE32_BIT */
+#define SP32 13		/* compat_sp */
+#define NO_SYSCALL -1
 #endif
 
 static __always_inline const struct pt_regs___user *user_registers(void)
@@ -121,6 +123,23 @@ static __always_inline const struct pt_regs___user *user_registers(void)
 	task = (const void *)bpf_get_current_task();
 	return BPF_CORE_READ(task, stack) + THREAD_SIZE - bpf_core_type_size(struct pt_regs___user);
 }
+
+#if defined(__TARGET_ARCH_arm64)
+/*
+ * before_main: the task has just got the registers of a new program, by
+ * start_thread() of asm/processor.h: they are 0, but for the stack, the first
+ * instruction, and the return value of execve(2). What was close-on-exec is let
+ * go after that, and by then the system call is forgotten; x86-64 keeps it.
+ */
+static __always_inline bool before_main(const struct pt_regs___user *regs, bool compat)
+{
+	const struct task_struct *task = (const void *)bpf_get_current_task();
+	u64 sp = compat ? BPF_CORE_READ(regs, regs[SP32]) : BPF_CORE_READ(regs, sp);
+
+	return sp && sp == BPF_CORE_READ(task, mm, start_stack) && !BPF_CORE_READ(regs, regs[1]) &&
+	       !BPF_CORE_READ(regs, regs[29]) && !BPF_CORE_READ(regs, regs[30]);
+}
+#endif
 
 struct user_call {
 	s32 number; /* of the system call; -1: none or unknown */
@@ -142,6 +161,8 @@ static __always_inline struct user_call current_user_call(void)
 #else
 	call.number = BPF_CORE_READ(regs, syscallno);
 	call.compat = BPF_CORE_READ(regs, pstate) & MODE32_BIT;
+	if (call.number == NO_SYSCALL && before_main(regs, call.compat))
+		call.number = call.compat ? 11 : 221; /* execve; execveat is not told from it */
 	call.arg1 = (u32)BPF_CORE_READ(regs, regs[0]);
 	call.arg2 = (u32)BPF_CORE_READ(regs, regs[1]);
 #endif

@@ -65,6 +65,7 @@ struct event {
 	u64 timeout_jiffies; /* call: second argument of tcp_close */
 	u64 inode;	     /* of the socket's file; 0: none */
 	u64 waited_jiffies;  /* entry to return, in jiffies */
+	u64 caller;	     /* where `stack` lacks it (ENTRY_CALLER of kernel.h), else 0 */
 
 	u32 netns;	/* inode of the network namespace */
 	u32 flags;	/* enum event_flag */
@@ -115,6 +116,6 @@ struct event {
 	u8 comm[COMM_LEN];
 };
 
-_Static_assert(sizeof(struct event) == 256, "the wire record changed its size");
+_Static_assert(sizeof(struct event) == 264, "the wire record changed its size");
 
 #endif

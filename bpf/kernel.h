@@ -76,7 +76,9 @@ enum {
 
 /*
  * Registers at a kprobe: the layout is the context of the program and is not
- * relocated. arch/x86/include/asm/ptrace.h, arch/arm64/include/uapi/asm/ptrace.h
+ * relocated. ENTRY_CALLER is what a stack lacks that is taken at the entry of a
+ * function: arm64 goes from its address on to the frame of x29, which is still
+ * that of the caller's caller. arch/x86/include/asm/ptrace.h, arch/arm64/include/uapi/asm/ptrace.h
  */
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
@@ -87,6 +89,7 @@ struct pt_regs {
 #define ARG2(ctx) ((ctx)->si)
 #define ARG3(ctx) ((ctx)->dx)
 #define RESULT(ctx) ((ctx)->ax)
+#define ENTRY_CALLER(ctx) 0
 #elif defined(__TARGET_ARCH_arm64)
 struct pt_regs {
 	u64 regs[31];
@@ -96,6 +99,7 @@ struct pt_regs {
 #define ARG2(ctx) ((ctx)->regs[1])
 #define ARG3(ctx) ((ctx)->regs[2])
 #define RESULT(ctx) ((ctx)->regs[0])
+#define ENTRY_CALLER(ctx) ((ctx)->regs[30])
 #else
 #error "no register layout for this architecture"
 #endif
@@ -249,8 +253,13 @@ struct tcp_sock {
 	u8 repair : 1;
 } __kernel_type;
 
+struct mm_struct {
+	unsigned long start_stack;
+} __kernel_type;
+
 struct task_struct {
 	void *stack;
+	struct mm_struct *mm;
 	unsigned int flags;
 	int exit_code;
 	struct files_struct *files;

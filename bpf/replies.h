@@ -95,17 +95,18 @@ static __always_inline bool too_many(void)
 }
 
 /* reply_without_socket: sk is NULL, a listener, or a small socket in `state`. */
-static __noinline int reply_without_socket(u64 sk, const struct segment *seg, u32 state, u32 reason,
-					   s32 stack)
+static __noinline int reply_without_socket(u64 sk, const struct segment *seg, u32 state,
+					   const struct fact *fact)
 {
 	struct event *e = new_event(EVENT_REPLY);
 
 	if (!e)
 		return 0;
-	e->flags = SENT_RST;
-	e->kernel_reason = reason;
+	e->flags = fact->flags;
+	e->kernel_reason = fact->reason;
 	e->sock = sk;
-	e->stack = stack;
+	e->stack = fact->stack;
+	e->caller = fact->caller;
 	e->before = state;
 	e->after = state;
 	e->family = seg->family;
@@ -120,13 +121,15 @@ static __noinline int reply_without_socket(u64 sk, const struct segment *seg, u3
 	return 0;
 }
 
-/* on_reply; ctx is the program's, for the stack. */
-static __always_inline int on_reply(void *ctx, const struct sock *sk, const struct sk_buff *skb,
-				    u32 reason)
+/* on_reply; ctx is the program's, caller what a stack taken there lacks. */
+static __always_inline int on_reply(void *ctx, u64 caller, const struct sock *sk,
+				    const struct sk_buff *skb, u32 reason)
 {
-	struct fact fact = {
-		.kind = EVENT_REPLY, .flags = SENT_RST, .reason = reason, .stack = -1
-	};
+	struct fact fact = { .kind = EVENT_REPLY,
+			     .flags = SENT_RST,
+			     .reason = reason,
+			     .caller = caller,
+			     .stack = -1 };
 	u8 state = sk ? state_of(sk) : 0;
 	struct segment seg;
 
@@ -141,7 +144,7 @@ static __always_inline int on_reply(void *ctx, const struct sock *sk, const stru
 		/* Whether a handshake was in progress: only the stack knows. */
 		if (state == TCP_LISTEN)
 			fact.stack = bpf_get_stackid(ctx, &stacks, BPF_F_REUSE_STACKID);
-		return reply_without_socket((u64)sk, &seg, state, reason, fact.stack);
+		return reply_without_socket((u64)sk, &seg, state, &fact);
 	}
 	fact.segment = seg.payload;
 	fact.segment_flags = seg.flags;
@@ -150,12 +153,12 @@ static __always_inline int on_reply(void *ctx, const struct sock *sk, const stru
 
 /* on_send_reset: entry of tcp_v?_send_reset, before 6.10 only, for what the
  * tracepoint of those kernels leaves out: no socket, or a small one. */
-static __always_inline int on_send_reset(void *ctx, const struct sock *sk,
+static __always_inline int on_send_reset(void *ctx, u64 caller, const struct sock *sk,
 					 const struct sk_buff *skb)
 {
 	if (sk && is_full(sk))
 		return 0;
-	return on_reply(ctx, sk, skb, 0);
+	return on_reply(ctx, caller, sk, skb, 0);
 }
 
 #endif

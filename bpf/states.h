@@ -151,7 +151,7 @@ static __always_inline int state_by_task(void *ctx, const struct sock *sk, u8 ol
 	if (new != TCP_CLOSE || old == TCP_CLOSE)
 		return 0;
 	if (BPF_CORE_READ(sk, sk_err))
-		return done(ctx, sk, old); /* a segment from the backlog, or tcp_abort */
+		return done(ctx, 0, sk, old); /* a segment from the backlog, or tcp_abort */
 	if (old == TCP_LISTEN || old == TCP_SYN_SENT)
 		return shutdown_by_task(sk, new, DISCONNECTED);
 	/* The orderly end may also come from the backlog. */
@@ -213,7 +213,7 @@ static __always_inline int state_by_softirq(void *ctx, struct call *call, const 
 		report_wait_over(sk, new, 0);
 	if (moves_to_fin(old, new))
 		return fin_alone(sk); /* a shutdown that was deferred, or MPTCP */
-	return new == TCP_CLOSE &&old != TCP_CLOSE ? done(ctx, sk, old) : 0;
+	return new == TCP_CLOSE &&old != TCP_CLOSE ? done(ctx, 0, sk, old) : 0;
 }
 
 static __always_inline int on_softirq_state(void *ctx, const struct sock *sk, u8 old, u8 new)
@@ -245,7 +245,7 @@ static __always_inline int on_task_state(void *ctx, const struct sock *sk, u8 ol
 		call = begin_call(sk, 0);
 		if (call)
 			call->reported = 1;
-		return new == TCP_CLOSE ? done(ctx, sk, old) : 0;
+		return new == TCP_CLOSE ? done(ctx, 0, sk, old) : 0;
 	}
 	return state_by_task(ctx, sk, old, new);
 }

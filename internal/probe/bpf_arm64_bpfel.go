@@ -50,6 +50,7 @@ type bpfEvent struct {
 	TimeoutJiffies  uint64
 	Inode           uint64
 	WaitedJiffies   uint64
+	Caller          uint64
 	Netns           uint32
 	Flags           uint32
 	Pid             uint32

@@ -27,7 +27,7 @@ func (e *decodeError) Hint() string {
 type names struct {
 	resetReason map[uint32]string // enum sk_rst_reason of the running kernel
 	syscall     func(number int32, compat bool) string
-	stack       func(id uint32) []string // kernel functions, innermost first; may be nil
+	stack       func(id uint32, caller uint64) []string // kernel functions, innermost first; may be nil
 }
 
 const (
@@ -67,7 +67,7 @@ func (n *names) decode(raw []byte, ev *events.Event) error {
 		SegmentBytes: w.Segment, SegmentFlags: w.SegmentFlags, Inode: w.Inode, SocketUID: w.SocketUid,
 	}
 	if w.Stack >= 0 && n.stack != nil {
-		ev.Stack = n.stack(uint32(w.Stack))
+		ev.Stack = n.stack(uint32(w.Stack), w.Caller)
 	}
 	if ev.Flags.Has(events.TaskContext) {
 		ev.Task = events.Task{PID: w.Pid, TID: w.Tid, UID: w.Uid, Comm: comm(w.Comm)}

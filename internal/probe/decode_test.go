@@ -130,7 +130,7 @@ func TestDecodeRejects(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	whole := names{
 		resetReason: testNames.resetReason, syscall: kernel.SyscallName,
-		stack: func(id uint32) []string { return []string{strconv.Itoa(int(id))} },
+		stack: func(id uint32, _ uint64) []string { return []string{strconv.Itoa(int(id))} },
 	}
 	f.Add(raw(f, bpfEvent{Kind: uint8(events.KindClose), Family: 2}))
 	f.Add(raw(f, bpfEvent{Kind: uint8(events.KindReset), Family: 10, AtRst: 255, Before: 255}))

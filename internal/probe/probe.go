@@ -316,13 +316,21 @@ func missedByLink(a attached) uint64 {
 }
 
 // stack names the functions of a kernel stack, innermost first, without the
-// entries of the tracing itself.
-func (p *Probe) stack(id uint32) []string {
+// entries of the tracing itself. caller, if not 0, is missing in it behind the
+// first.
+func (p *Probe) stack(id uint32, caller uint64) []string {
 	var addresses [stackDepth]uint64
 	if p.coll.Maps[bpfMapStacks].Lookup(id, &addresses) != nil {
 		return nil
 	}
-	return p.symbols.Names(addresses[:])
+	return p.symbols.Names(whole(addresses[:], caller))
+}
+
+func whole(stack []uint64, caller uint64) []uint64 {
+	if caller == 0 {
+		return stack
+	}
+	return slices.Insert(slices.Clone(stack), 1, caller)
 }
 
 // stackDepth is STACK_DEPTH of bpf/maps.h.
