@@ -98,8 +98,8 @@ type dependency struct {
 
 // packages returns what holds the kernel that the package called name stands for, in its newest version: that package
 // itself, or if it depends on others of the kernel, all of these, directly or not. A meta package leads to the image,
-// and that leads from 6.19 on to binary and modules; base has nothing that is needed here. Meta packages come and go on
-// mirrors faster than kernels, so the first is left out when it is one. A name with a * stands for the newest of all
+// and that leads from 6.19 on to binary, modules and base, which has the list of what is built in. Meta packages come and
+// go on mirrors faster than kernels, so the first is left out when it is one. A name with a * stands for the newest of all
 // that fit.
 func (a apt) packages(ctx context.Context, name string) ([]debPackage, error) {
 	if strings.Contains(name, "*") {
@@ -200,7 +200,7 @@ func parsePackage(text string) (debPackage, error) {
 	return p, nil
 }
 
-var kernelDependency = regexp.MustCompile(`^(linux-(?:image|binary|modules)-[^\s:(]+)(?::\w+)?(?:\s*\(=\s*([^)\s]+)\))?`)
+var kernelDependency = regexp.MustCompile(`^(linux-(?:image|base|binary|modules)-[^\s:(]+)(?::\w+)?(?:\s*\(=\s*([^)\s]+)\))?`)
 
 // kernelDepends picks from a Depends field what belongs to the kernel itself; of alternatives, the first.
 func kernelDepends(field string) []dependency {

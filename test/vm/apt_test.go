@@ -58,7 +58,8 @@ Version: 1.0
 `
 	got, err := parsePackage(text)
 	want := debPackage{"linux-image-cloud-amd64", "6.19.3-1", []dependency{
-		{"linux-binary-6.19.3-cloud-amd64", "6.19.3-1"}, {"linux-modules-6.19.3-cloud-amd64", ""},
+		{"linux-base-6.19.3-cloud-amd64", "6.19.3-1"}, {"linux-binary-6.19.3-cloud-amd64", "6.19.3-1"},
+		{"linux-modules-6.19.3-cloud-amd64", ""},
 	}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v, want %+v", got, err, want)
