@@ -30,7 +30,7 @@ type actor struct {
 
 // act starts an actor in the namespace of the calling thread, and waits until
 // it is ready.
-func act(t *testing.T, name string, args ...string) *actor {
+func act(t testing.TB, name string, args ...string) *actor {
 	t.Helper()
 	self, err := os.Executable()
 	must(t, err)
@@ -51,7 +51,7 @@ func act(t *testing.T, name string, args ...string) *actor {
 }
 
 // leave lets it end.
-func (a *actor) leave(t *testing.T) {
+func (a *actor) leave(t testing.TB) {
 	t.Helper()
 	must(t, a.orders.Close())
 	must(t, a.Wait())

@@ -42,7 +42,7 @@ var program = sync.OnceValues(func() (string, error) {
 })
 
 // privileged skips like trace.
-func privileged(t *testing.T) {
+func privileged(t testing.TB) {
 	t.Helper()
 	if err := kernel.CheckPrivileges(); err != nil && os.Getenv("CLOSETRACE_LIVE") != "1" {
 		t.Skipf("needs the privileges of closetrace: %v", err)
@@ -50,7 +50,7 @@ func privileged(t *testing.T) {
 }
 
 // start runs closetrace; the result can be read when it has ended.
-func start(t *testing.T, args ...string) (cmd *exec.Cmd, stdout io.ReadCloser, stderr *bytes.Buffer) {
+func start(t testing.TB, args ...string) (cmd *exec.Cmd, stdout io.ReadCloser, stderr *bytes.Buffer) {
 	t.Helper()
 	path, err := program()
 	must(t, err)
@@ -66,7 +66,7 @@ func start(t *testing.T, args ...string) (cmd *exec.Cmd, stdout io.ReadCloser, s
 
 // ends waits for the end, which must come within some seconds, and returns the
 // exit code.
-func ends(t *testing.T, cmd *exec.Cmd) int {
+func ends(t testing.TB, cmd *exec.Cmd) int {
 	t.Helper()
 	timer := time.AfterFunc(30*time.Second, func() { cmd.Process.Signal(syscall.SIGQUIT) })
 	defer timer.Stop()

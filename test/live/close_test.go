@@ -94,7 +94,9 @@ func TestClosesAtOnce(t *testing.T) {
 }
 
 // The unread bytes are what the peer sent less what was read.
-func TestUnreadBytes(t *testing.T) {
+func TestUnreadBytes(t *testing.T) { attempts(t, unreadBytes) }
+
+func unreadBytes(t testing.TB) {
 	tr := trace(t, probe.Filter{PIDs: []uint32{uint32(os.Getpid())}})
 	rng := rand.New(rand.NewPCG(1, 2))
 	l, at := listen(t, loopback4)
@@ -135,7 +137,9 @@ func TestUnreadBytes(t *testing.T) {
 }
 
 // The kernel's own counters move by what was reported.
-func TestKernelCounters(t *testing.T) {
+func TestKernelCounters(t *testing.T) { attempts(t, kernelCounters) }
+
+func kernelCounters(t testing.TB) {
 	tr := trace(t, probe.Filter{})
 	var moved map[string]uint64
 	var ns uint32
@@ -177,7 +181,7 @@ func TestKernelCounters(t *testing.T) {
 
 // resetsOfEveryKind provokes resets in which the peer sends nothing after, so
 // that none is sent in reply.
-func resetsOfEveryKind(t *testing.T, addr netip.Addr) {
+func resetsOfEveryKind(t testing.TB, addr netip.Addr) {
 	l, at := listen(t, addr)
 	for i := range 3 { // unread data
 		a, b := connect(t, l, at)
@@ -211,7 +215,7 @@ func resetsOfEveryKind(t *testing.T, addr netip.Addr) {
 }
 
 // counters reads the namespace's TCP counters of interest.
-func counters(t *testing.T) map[string]uint64 {
+func counters(t testing.TB) map[string]uint64 {
 	t.Helper()
 	values := map[string]uint64{}
 	for _, file := range []string{"/proc/thread-self/net/netstat", "/proc/thread-self/net/snmp"} {

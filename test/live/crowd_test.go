@@ -13,7 +13,9 @@ import (
 )
 
 // Two at once do not disturb each other: both tell everything, and the same.
-func TestTwoAtOnce(t *testing.T) {
+func TestTwoAtOnce(t *testing.T) { attempts(t, twoAtOnce) }
+
+func twoAtOnce(t testing.TB) {
 	const each = 20
 	inNetns(t, func(uint32) {
 		first, second := launch(t, "-o", "json"), launch(t, "-o", "json")
@@ -51,7 +53,9 @@ func TestTwoAtOnce(t *testing.T) {
 
 // A namespace that is gone before the end: what happened in it was told, and
 // the audit says why there is none.
-func TestNamespaceDisappears(t *testing.T) {
+func TestNamespaceDisappears(t *testing.T) { attempts(t, namespaceDisappears) }
+
+func namespaceDisappears(t testing.TB) {
 	var r *session
 	var lines <-chan []line
 	inNetns(t, func(uint32) {

@@ -77,7 +77,12 @@ func runAll(t *testing.T, tr *tracer, names []string) int {
 					besides.RLock()
 					defer besides.RUnlock()
 				}
-				less.Add(int64(runRefused(t, tr, sc)))
+				missing := 0
+				attempts(t, func(t testing.TB) {
+					defer tr.countMissed(t)()
+					missing = runRefused(t, tr, sc)
+				})
+				less.Add(int64(missing))
 			})
 		}
 	})
@@ -89,7 +94,7 @@ func runAll(t *testing.T, tr *tracer, names []string) int {
 var besides sync.RWMutex
 
 // refused traces without a hook, and finds that just this one is missing.
-func refused(t *testing.T, whole events.Header, fault probe.Fault) *tracer {
+func refused(t testing.TB, whole events.Header, fault probe.Fault) *tracer {
 	t.Helper()
 	var said bytes.Buffer
 	tr := traceWith(t, probe.Options{Fault: fault, SharedCloses: true, Log: slog.New(slog.NewTextHandler(&said, nil))})
@@ -108,7 +113,7 @@ func refused(t *testing.T, whole events.Header, fault probe.Fault) *tracer {
 
 // runRefused runs a scenario and returns how many of its endings were missing or
 // told otherwise.
-func runRefused(t *testing.T, tr *tracer, sc *lab.Scenario) (less int) {
+func runRefused(t testing.TB, tr *tracer, sc *lab.Scenario) (less int) {
 	t.Helper()
 	var sure []lab.Seen
 	settle := func(res *lab.Result) {

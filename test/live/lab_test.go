@@ -19,6 +19,7 @@ func TestLab(t *testing.T) {
 	tr := trace(t, probe.Filter{})
 	tr.mayMiss = true // as long as no FIN or RST is
 	noteInstructions(t)
+	report.Kernel, report.Attach = tr.header.Kernel, tr.header.Attach
 	for _, hook := range tr.header.Missing {
 		addGap(hook)
 	}
@@ -43,36 +44,18 @@ func TestLab(t *testing.T) {
 					addScenario(!t.Failed())
 				}
 			})
-			runScenario(t, tr, sc)
+			var m matching
+			attempts(t, func(t testing.TB) { m = runScenario(t, tr, sc) })
+			addSegments(m)
 		})
 	}
 }
 
 // runScenario runs one scenario under the witness, up to the end of all its
-// sockets. If it goes wrong, and the kernel counted meanwhile that it left out
-// programs of ours, it has another try: what was not run cannot tell.
-func runScenario(t *testing.T, tr *tracer, sc *lab.Scenario) {
+// sockets, and returns what was on the wire.
+func runScenario(t testing.TB, tr *tracer, sc *lab.Scenario) (m matching) {
 	t.Helper()
-	for tries := 3; ; tries-- {
-		missed := tr.probe.Losses().MissedProbes
-		m, wrong := tryScenario(t, tr, sc)
-		missed = tr.probe.Losses().MissedProbes - missed
-		if len(wrong) == 0 {
-			addSegments(m)
-			return
-		}
-		if missed == 0 || tries == 1 {
-			addSegments(m)
-			t.Error(strings.Join(wrong, "\n"))
-			return
-		}
-		t.Logf("once more, as %d probes were missed: %s", missed, strings.Join(wrong, "\n"))
-	}
-}
-
-// tryScenario returns what was on the wire, and what was not as it has to be.
-func tryScenario(t *testing.T, tr *tracer, sc *lab.Scenario) (m matching, wrong []string) {
-	t.Helper()
+	defer tr.countMissed(t)()
 	var w *witness
 	begin := func(*lab.Result) (err error) {
 		w, err = newWitness()
@@ -86,23 +69,23 @@ func tryScenario(t *testing.T, tr *tracer, sc *lab.Scenario) (m matching, wrong 
 	case err != nil && w == nil:
 		t.Fatal(err)
 	case err != nil:
-		wrong = append(wrong, err.Error())
+		t.Error(err)
 	case w == nil:
 		addGap(strings.TrimPrefix(res.Unmet, "sysctl "))
 		t.Skip("not possible here: " + res.NotPossible)
 	}
 	for _, m := range append(w.mistold(tr, sc, res), lab.CompareCounters(sc, res)...) {
-		wrong = append(wrong, m.String())
+		t.Error(m)
 	}
 	w.settle(tr, nil)
 	w.close(t)
 	if m = w.match(tr); !m.whole() {
-		wrong = append(wrong, "explained "+m.String())
+		t.Errorf("explained %v", m)
 	}
-	if len(wrong) > 0 {
-		wrong = append(wrong, w.told(tr, nil))
+	if t.Failed() {
+		t.Error(w.told(tr, nil))
 	}
-	return m, wrong
+	return m
 }
 
 // mistold is how the endings differ from what a scenario lists.

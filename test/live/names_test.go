@@ -12,7 +12,9 @@ import (
 
 // A process is called what it likes; of its name nothing reaches the terminal
 // but what can be read there.
-func TestNamesAreShownNotObeyed(t *testing.T) {
+func TestNamesAreShownNotObeyed(t *testing.T) { attempts(t, namesAreShownNotObeyed) }
+
+func namesAreShownNotObeyed(t testing.TB) {
 	names := map[string]string{ // and how the tables show them
 		"\x1b[2J\x1b]0;x\x07":  `\x1b[2J\x1b]0;x\x07`,
 		"a\nb\rc\t\b":          `a\x0ab\x0dc\x09\x08`,
@@ -46,7 +48,9 @@ func TestNamesAreShownNotObeyed(t *testing.T) {
 }
 
 // Processes that are gone before anybody could look: each ending names its own.
-func TestShortLivedProcesses(t *testing.T) {
+func TestShortLivedProcesses(t *testing.T) { attempts(t, shortLivedProcesses) }
+
+func shortLivedProcesses(t testing.TB) {
 	inNetns(t, func(uint32) {
 		r := launch(t, "-o", "json")
 		lines := r.collect()

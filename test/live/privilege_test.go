@@ -38,7 +38,7 @@ type run struct {
 
 // running starts closetrace as prepare says and waits until it traces, or has
 // ended.
-func running(t *testing.T, prepare func(*exec.Cmd), args ...string) *run {
+func running(t testing.TB, prepare func(*exec.Cmd), args ...string) *run {
 	t.Helper()
 	privileged(t)
 	if level, err := strconv.Atoi(readable(t, paranoia)); err == nil && level > 2 {
@@ -54,7 +54,11 @@ func running(t *testing.T, prepare func(*exec.Cmd), args ...string) *run {
 	stderr, err := r.cmd.StderrPipe()
 	must(t, err)
 	must(t, r.cmd.Start())
-	t.Cleanup(func() { r.cmd.Process.Kill() })
+	t.Cleanup(func() {
+		if r.cmd.ProcessState == nil { // the test gave up on it
+			r.interrupt(t)
+		}
+	})
 	ready := make(chan struct{})
 	r.read.Go(func() {
 		for lines := bufio.NewScanner(stdout); lines.Scan(); {
@@ -91,7 +95,7 @@ func (r *run) text() string {
 }
 
 // sees waits for an ending and returns its decoded JSON form.
-func (r *run) sees(t *testing.T, path string, of conn) map[string]any {
+func (r *run) sees(t testing.TB, path string, of conn) map[string]any {
 	t.Helper()
 	var fields map[string]any
 	eventually(t, path, func() bool {
@@ -107,12 +111,19 @@ func (r *run) sees(t *testing.T, path string, of conn) map[string]any {
 	return fields
 }
 
-// ended ends it in good order.
-func (r *run) ended(t *testing.T) {
+// interrupt ends it and returns its exit code.
+func (r *run) interrupt(t testing.TB) int {
 	t.Helper()
 	must(t, r.cmd.Process.Signal(os.Interrupt))
 	r.read.Wait()
-	if code := ends(t, r.cmd); code != 0 {
+	countMissed(t, uint64(missed(r.text())))
+	return ends(t, r.cmd)
+}
+
+// ended ends it in good order.
+func (r *run) ended(t testing.TB) {
+	t.Helper()
+	if code := r.interrupt(t); code != 0 {
 		t.Errorf("exit code %d: %s", code, r.text())
 	}
 	if !strings.Contains(r.text(), "audit: RSTs sent ") {
@@ -121,7 +132,7 @@ func (r *run) ended(t *testing.T) {
 }
 
 // forAll is closetrace where everybody may execute it.
-func forAll(t *testing.T) string {
+func forAll(t testing.TB) string {
 	t.Helper()
 	path, err := program()
 	must(t, err)
@@ -152,7 +163,7 @@ func asNobody(capabilities ...cap.Value) func(*exec.Cmd) {
 }
 
 // required are the capabilities without which there is no tracing here.
-func required(t *testing.T) []cap.Value {
+func required(t testing.TB) []cap.Value {
 	t.Helper()
 	all := []cap.Value{cap.BPF, cap.PERFMON}
 	if chargesLockedMemory() {
@@ -171,7 +182,7 @@ func chargesLockedMemory() bool {
 // usualMemlock sets the limit on locked memory, which a program that is started
 // inherits, to what it is on kernels that go by it. Tests that trace have lifted
 // it.
-func usualMemlock(t *testing.T) {
+func usualMemlock(t testing.TB) {
 	t.Helper()
 	if !chargesLockedMemory() {
 		return
@@ -183,7 +194,9 @@ func usualMemlock(t *testing.T) {
 }
 
 // What is required suffices, and all verdicts are there.
-func TestLeastPrivilege(t *testing.T) {
+func TestLeastPrivilege(t *testing.T) { attempts(t, leastPrivilege) }
+
+func leastPrivilege(t testing.TB) {
 	r := running(t, asNobody(required(t)...))
 	a, b := connectOn(t)
 	b.send(t, 7)
@@ -206,7 +219,7 @@ func TestLeastPrivilege(t *testing.T) {
 }
 
 // connectOn is connect with a listener of its own, which is closed.
-func connectOn(t *testing.T) (a, b conn) {
+func connectOn(t testing.TB) (a, b conn) {
 	t.Helper()
 	l, at := listen(t, loopback4)
 	a, b = connect(t, l, at)
@@ -239,7 +252,9 @@ func TestPrivilegeMissing(t *testing.T) {
 
 // Who holds a socket of another user is found with both capabilities for /proc,
 // and not with one of them.
-func TestOwnersTakePrivileges(t *testing.T) {
+func TestOwnersTakePrivileges(t *testing.T) { attempts(t, ownersTakePrivileges) }
+
+func ownersTakePrivileges(t testing.TB) {
 	both := []cap.Value{cap.DAC_READ_SEARCH, cap.SYS_PTRACE}
 	for _, with := range [][]cap.Value{both, both[:1], both[1:]} {
 		r := running(t, asNobody(append(required(t), with...)...))
@@ -253,7 +268,7 @@ func TestOwnersTakePrivileges(t *testing.T) {
 // findsOwner tells whether it is found that this process holds sockets that are
 // reset. On a slow machine the look-up may take longer than an event waits for
 // it; then a later one has its result, as all sockets are there from the start.
-func (r *run) findsOwner(t *testing.T) (found bool) {
+func (r *run) findsOwner(t testing.TB) (found bool) {
 	t.Helper()
 	var pairs [8][2]conn
 	for i := range pairs {
@@ -272,7 +287,9 @@ func (r *run) findsOwner(t *testing.T) (found bool) {
 
 // A timer's RST is known by the kernel's stack, whose names take CAP_SYSLOG; the
 // right to them may be given up before they are looked up.
-func TestNamesTakePrivileges(t *testing.T) {
+func TestNamesTakePrivileges(t *testing.T) { attempts(t, namesTakePrivileges) }
+
+func namesTakePrivileges(t testing.TB) {
 	if readable(t, paranoia) <= "1" && readable(t, "/proc/sys/kernel/kptr_restrict") == "0" {
 		t.Skip("this kernel shows its addresses to everybody")
 	}
@@ -321,7 +338,7 @@ func TestParanoidKernel(t *testing.T) {
 	}
 }
 
-func readable(t *testing.T, path string) string {
+func readable(t testing.TB, path string) string {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	must(t, err)
@@ -340,16 +357,16 @@ func TestNetnsTakesPrivileges(t *testing.T) {
 	r.ended(t)
 
 	r = running(t, asNobody(required(t)...), "--netns", file)
-	must(t, r.cmd.Process.Signal(os.Interrupt))
-	r.read.Wait()
-	if code := ends(t, r.cmd); code != 0 || !strings.Contains(r.text(), "audit: not possible: ") {
+	if code := r.interrupt(t); code != 0 || !strings.Contains(r.text(), "audit: not possible: ") {
 		t.Errorf("without it: exit code %d, %s", code, r.text())
 	}
 }
 
 // Once attached, every thread has given up what is not needed any more, also
 // where root started it.
-func TestPrivilegesAreDropped(t *testing.T) {
+func TestPrivilegesAreDropped(t *testing.T) { attempts(t, privilegesAreDropped) }
+
+func privilegesAreDropped(t testing.TB) {
 	kept := []cap.Value{cap.BPF, cap.DAC_READ_SEARCH, cap.SYS_PTRACE}
 	r := running(t, func(*exec.Cmd) {})
 	checkCapabilities(t, r.cmd.Process.Pid, kept...)
@@ -366,7 +383,7 @@ func TestPrivilegesAreDropped(t *testing.T) {
 
 // checkCapabilities: every thread has these and no others, permitted and in
 // effect, and none that a program it starts would get.
-func checkCapabilities(t *testing.T, pid int, want ...cap.Value) {
+func checkCapabilities(t testing.TB, pid int, want ...cap.Value) {
 	t.Helper()
 	var bits uint64
 	for _, c := range want {
@@ -393,7 +410,9 @@ func checkCapabilities(t *testing.T, pid int, want ...cap.Value) {
 
 // The README's two ways to do without full root: capabilities of the file, and
 // those of a container that sees nothing but /proc and /sys.
-func TestFileCapabilities(t *testing.T) {
+func TestFileCapabilities(t *testing.T) { attempts(t, fileCapabilities) }
+
+func fileCapabilities(t testing.TB) {
 	r := running(t, func(cmd *exec.Cmd) {
 		set := documented(t)
 		must(t, set.SetFile(cmd.Path))
@@ -402,7 +421,9 @@ func TestFileCapabilities(t *testing.T) {
 	tracesFully(t, r)
 }
 
-func TestContainer(t *testing.T) {
+func TestContainer(t *testing.T) { attempts(t, inContainer) }
+
+func inContainer(t testing.TB) {
 	privileged(t)
 	var r *run
 	done := make(chan struct{})
@@ -418,7 +439,7 @@ func TestContainer(t *testing.T) {
 }
 
 // documented is what the README gives.
-func documented(t *testing.T) *cap.Set {
+func documented(t testing.TB) *cap.Set {
 	t.Helper()
 	set, err := cap.FromText(kernel.FileCapabilities)
 	must(t, err)
@@ -431,7 +452,7 @@ func documented(t *testing.T) *cap.Set {
 
 // contained makes the directory of a program a root with nothing else in it but
 // /proc and /sys, and takes from root all but the README's capabilities.
-func contained(t *testing.T) func(*exec.Cmd) {
+func contained(t testing.TB) func(*exec.Cmd) {
 	return func(cmd *exec.Cmd) {
 		root := filepath.Dir(cmd.Path)
 		must(t, unix.Unshare(unix.CLONE_FS|unix.CLONE_NEWNS))
@@ -452,7 +473,7 @@ func contained(t *testing.T) func(*exec.Cmd) {
 }
 
 // tracesFully: nothing is missing, and owners are found.
-func tracesFully(t *testing.T, r *run) {
+func tracesFully(t testing.TB, r *run) {
 	t.Helper()
 	if !r.findsOwner(t) {
 		t.Error("no owner is found")

@@ -30,7 +30,7 @@ type session struct {
 
 // launch starts closetrace with what happens in the namespace of the calling
 // thread, and a pipe for its output.
-func launch(t *testing.T, args ...string) *session {
+func launch(t testing.TB, args ...string) *session {
 	t.Helper()
 	return launchIn(t, threadNetns(), args...)
 }
@@ -41,7 +41,7 @@ func threadNetns() string {
 }
 
 // launchIn is launch with another namespace.
-func launchIn(t *testing.T, netns string, args ...string) *session {
+func launchIn(t testing.TB, netns string, args ...string) *session {
 	t.Helper()
 	stdout, w, err := os.Pipe()
 	must(t, err)
@@ -54,7 +54,7 @@ func launchIn(t *testing.T, netns string, args ...string) *session {
 
 // launchTo starts closetrace, not in the namespace of the calling thread. It is
 // attached when launchTo returns.
-func launchTo(t *testing.T, stdout *os.File, args ...string) *session {
+func launchTo(t testing.TB, stdout *os.File, args ...string) *session {
 	t.Helper()
 	privileged(t)
 	path, err := program()
@@ -67,7 +67,12 @@ func launchTo(t *testing.T, stdout *os.File, args ...string) *session {
 	started := make(chan error)
 	go func() { started <- r.Start() }() // by another thread
 	must(t, <-started)
-	t.Cleanup(func() { r.Process.Kill() })
+	t.Cleanup(func() {
+		if r.ProcessState == nil { // the test gave up on it
+			must(t, r.Process.Signal(syscall.SIGCONT))
+			r.interrupt(t)
+		}
+	})
 	for {
 		line, err := r.stderr.ReadString('\n')
 		if err != nil {
@@ -80,7 +85,7 @@ func launchTo(t *testing.T, stdout *os.File, args ...string) *session {
 }
 
 // stopped stops the process, as by SIGSTOP, while f runs.
-func (r *session) stopped(t *testing.T, f func()) {
+func (r *session) stopped(t testing.TB, f func()) {
 	t.Helper()
 	must(t, r.Process.Signal(syscall.SIGSTOP))
 	eventually(t, "closetrace stopped", func() bool {
@@ -93,13 +98,14 @@ func (r *session) stopped(t *testing.T, f func()) {
 }
 
 // interrupt ends it, and returns what it said since it began to trace.
-func (r *session) interrupt(t *testing.T) (code int, said string) {
+func (r *session) interrupt(t testing.TB) (code int, said string) {
 	t.Helper()
 	must(t, r.Process.Signal(os.Interrupt))
 	timer := time.AfterFunc(30*time.Second, func() { r.Process.Signal(syscall.SIGQUIT) })
 	defer timer.Stop()
 	rest, err := io.ReadAll(r.stderr)
 	must(t, err)
+	countMissed(t, uint64(missed(string(rest))))
 	return ends(t, r.Cmd), string(rest)
 }
 
@@ -132,7 +138,7 @@ func (r *session) collect() <-chan []line {
 }
 
 // outputFile is for the output of a program that no reader may hold up.
-func outputFile(t *testing.T) *os.File {
+func outputFile(t testing.TB) *os.File {
 	t.Helper()
 	f, err := os.Create(filepath.Join(t.TempDir(), "endings"))
 	must(t, err)
@@ -142,7 +148,7 @@ func outputFile(t *testing.T) *os.File {
 
 // countLines counts the endings in a file of -o json by their path, and what is
 // in the line after it.
-func countLines(t *testing.T, f *os.File, is func(path, after string) bool) (n int) {
+func countLines(t testing.TB, f *os.File, is func(path, after string) bool) (n int) {
 	t.Helper()
 	info, err := f.Stat()
 	must(t, err)
@@ -210,7 +216,7 @@ func resets(t testing.TB, n int) {
 }
 
 // tame: nothing in it is a command to a terminal.
-func tame(t *testing.T, what string, out []byte) {
+func tame(t testing.TB, what string, out []byte) {
 	t.Helper()
 	for i, r := range string(out) {
 		if r != '\n' && (r == utf8.RuneError && out[i] != 0xef || !unicode.IsPrint(r)) {

@@ -84,7 +84,7 @@ func checkGaps(t *testing.T) {
 }
 
 // noteInstructions keeps how much the verifier had to do.
-func noteInstructions(t *testing.T) {
+func noteInstructions(t testing.TB) {
 	t.Helper()
 	verified := map[string]uint32{}
 	for _, prog := range ours(t) {

@@ -106,23 +106,25 @@ func TestRunGuardsACommand(t *testing.T) {
 		{"close.rst.*", 124},
 	} {
 		t.Run(tt.failOn, func(t *testing.T) {
-			stop := elsewhere(t)
-			code, port, endings := guarded(t, tt.failOn)
-			stop()
-			if code != tt.want {
-				t.Errorf("exit code %d, want %d", code, tt.want)
-			}
-			var paths []string
-			for _, e := range endings {
-				if e.Local.Port() != port && e.Remote.Port() != port {
-					t.Errorf("%s of another process: %v, %v", e.Path, e.Local, e.Remote)
+			attempts(t, func(t testing.TB) {
+				stop := elsewhere(t)
+				code, port, endings := guarded(t, tt.failOn)
+				stop()
+				if code != tt.want {
+					t.Errorf("exit code %d, want %d", code, tt.want)
 				}
-				paths = append(paths, e.Path)
-			}
-			slices.Sort(paths)
-			if got := strings.Join(paths, " "); got != "close.listen close.rst.linger0 close.silent.closed.reset recv.rst" {
-				t.Errorf("told %s", got)
-			}
+				var paths []string
+				for _, e := range endings {
+					if e.Local.Port() != port && e.Remote.Port() != port {
+						t.Errorf("%s of another process: %v, %v", e.Path, e.Local, e.Remote)
+					}
+					paths = append(paths, e.Path)
+				}
+				slices.Sort(paths)
+				if got := strings.Join(paths, " "); got != "close.listen close.rst.linger0 close.silent.closed.reset recv.rst" {
+					t.Errorf("told %s", got)
+				}
+			})
 		})
 	}
 	for _, at := range []string{"/sys/fs/cgroup/closetrace-run-*", "/sys/fs/cgroup/unified/closetrace-run-*"} {
@@ -140,7 +142,7 @@ type guardedEnding struct {
 
 // guarded runs the command under closetrace run, and returns its exit code, the
 // port of its server, and the endings that were told.
-func guarded(t *testing.T, failOn string) (code int, port uint16, endings []guardedEnding) {
+func guarded(t testing.TB, failOn string) (code int, port uint16, endings []guardedEnding) {
 	t.Helper()
 	path, err := program()
 	must(t, err)
@@ -159,6 +161,7 @@ func guarded(t *testing.T, failOn string) (code int, port uint16, endings []guar
 	if _, err := fmt.Sscan(stdout.String(), &port); err != nil {
 		t.Fatalf("%v in %q; said\n%s", err, &stdout, &stderr)
 	}
+	countMissed(t, uint64(missed(stderr.String())))
 	for lines := bufio.NewScanner(&stderr); lines.Scan(); {
 		if !bytes.HasPrefix(lines.Bytes(), []byte("{")) {
 			t.Log(lines.Text())
@@ -172,7 +175,7 @@ func guarded(t *testing.T, failOn string) (code int, port uint16, endings []guar
 }
 
 // elsewhere keeps connections of this process ending until it is stopped.
-func elsewhere(t *testing.T) (stop func()) {
+func elsewhere(t testing.TB) (stop func()) {
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)

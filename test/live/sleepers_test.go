@@ -70,7 +70,7 @@ func TestManySleepers(t *testing.T) {
 
 // sendersInFinWait1 counts the connections to a port of 127.0.0.1 whose FIN is
 // not acknowledged.
-func sendersInFinWait1(t *testing.T, port uint16) (n int) {
+func sendersInFinWait1(t testing.TB, port uint16) (n int) {
 	t.Helper()
 	f, err := os.Open("/proc/thread-self/net/tcp")
 	must(t, err)

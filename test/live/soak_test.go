@@ -42,7 +42,7 @@ func TestSoak(t *testing.T) {
 
 // hammer closes n sockets or a few more, one kind after the other, on two
 // threads, and returns how many.
-func hammer(t *testing.T, n int) int {
+func hammer(t testing.TB, n int) int {
 	t.Helper()
 	const threads, round = 2, 8 // round: the closes of mixedCloses
 	turns := 1 + n/threads/round
@@ -107,7 +107,7 @@ func mixedCloses(d door) error {
 }
 
 // memory reads a line of /proc/PID/status, in KiB.
-func memory(t *testing.T, pid int, line string) (n int) {
+func memory(t testing.TB, pid int, line string) (n int) {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	must(t, err)

@@ -103,7 +103,7 @@ func (c conn) recv(t testing.TB, n int) {
 }
 
 // queued waits until n bytes can be read.
-func (c conn) queued(t *testing.T, n int) {
+func (c conn) queued(t testing.TB, n int) {
 	t.Helper()
 	eventually(t, "bytes in the receive queue", func() bool {
 		got, err := unix.IoctlGetInt(c.fd, unix.SIOCINQ)
@@ -112,7 +112,7 @@ func (c conn) queued(t *testing.T, n int) {
 }
 
 // state waits until the socket is in a state of include/net/tcp_states.h.
-func (c conn) state(t *testing.T, want uint8) {
+func (c conn) state(t testing.TB, want uint8) {
 	t.Helper()
 	eventually(t, "TCP state", func() bool {
 		info, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO)

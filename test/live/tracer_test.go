@@ -13,6 +13,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -69,7 +70,7 @@ type tracer struct {
 
 // trace attaches and begins to collect. Without privileges the test is skipped,
 // unless CLOSETRACE_LIVE=1 says that it has to run.
-func trace(t *testing.T, filter probe.Filter) *tracer {
+func trace(t testing.TB, filter probe.Filter) *tracer {
 	t.Helper()
 	return traceWith(t, probe.Options{
 		Filter: filter, SharedCloses: true,
@@ -77,7 +78,7 @@ func trace(t *testing.T, filter probe.Filter) *tracer {
 	})
 }
 
-func traceWith(t *testing.T, o probe.Options) *tracer {
+func traceWith(t testing.TB, o probe.Options) *tracer {
 	t.Helper()
 	o.Attach = probe.Mode(*attach)
 	o.Types = types
@@ -137,9 +138,27 @@ func (tr *tracer) stopped() bool {
 	}
 }
 
+// countMissed, and what it returns, count for an attempt what the kernel leaves
+// out in between. Programs at a return, which Losses knows of when all is over,
+// are counted as such.
+func (tr *tracer) countMissed(t testing.TB) func() {
+	t.Helper()
+	count := func() uint64 {
+		n := tr.probe.Losses().MissedProbes
+		for _, info := range ours(t) {
+			if strings.HasPrefix(info.Name, "fexit_") || strings.HasPrefix(info.Name, "kretprobe_") {
+				n += leftOut(info)
+			}
+		}
+		return n
+	}
+	before := count()
+	return func() { countMissed(t, count()-before) }
+}
+
 // toldBy waits until all has been told that happened before now, also what the
 // classifier holds back.
-func (tr *tracer) toldBy(t *testing.T) {
+func (tr *tracer) toldBy(t testing.TB) {
 	t.Helper()
 	const heldBack = 100 * time.Millisecond
 	until := kernel.MonoNow() + uint64(heldBack)
@@ -155,7 +174,7 @@ func (tr *tracer) of(netns uint32) []events.Ending {
 
 // finish detaches, reads what is left and returns all endings. It may be
 // called again.
-func (tr *tracer) finish(t *testing.T) []events.Ending {
+func (tr *tracer) finish(t testing.TB) []events.Ending {
 	t.Helper()
 	if tr.probe != nil {
 		if err := tr.probe.Detach(); err != nil {
@@ -167,6 +186,7 @@ func (tr *tracer) finish(t *testing.T) []events.Ending {
 		}
 		tr.losses = tr.probe.Losses()
 		l := tr.losses
+		countMissed(t, l.MissedProbes)
 		// The kernel does not run a kprobe's program while another one runs on
 		// the same CPU, so softirq may go unseen, and counted.
 		if tr.mayMiss || tr.header.Attach == string(probe.Kprobe) {
@@ -195,7 +215,7 @@ func (tr *tracer) finish(t *testing.T) []events.Ending {
 
 // inNetns runs f on a thread of its own in a new network namespace with lo up,
 // and returns its inode. Sockets made by f live there.
-func inNetns(t *testing.T, f func(netns uint32)) {
+func inNetns(t testing.TB, f func(netns uint32)) {
 	t.Helper()
 	done := make(chan struct{})
 	go func() {
@@ -234,7 +254,7 @@ func loopbackUp() error {
 }
 
 // eventually waits for a condition that the kernel brings about by itself.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {

@@ -23,7 +23,9 @@ import (
 // Two namespaces joined by a veth pair, as two containers are: one end closes
 // with unread data, the other gets the reset. Both endings name their own
 // process, and each knows the other.
-func TestTwoContainers(t *testing.T) {
+func TestTwoContainers(t *testing.T) { attempts(t, twoContainers) }
+
+func twoContainers(t testing.TB) {
 	tr := trace(t, probe.Filter{})
 	a, b := newContainer(t), newContainer(t)
 	join(t, a, b)
@@ -71,7 +73,7 @@ type container struct {
 	work  chan func()
 }
 
-func newContainer(t *testing.T) *container {
+func newContainer(t testing.TB) *container {
 	t.Helper()
 	c := &container{work: make(chan func())}
 	ready := make(chan error)
@@ -109,7 +111,7 @@ func (c *container) enter() (err error) {
 }
 
 // do runs f inside.
-func (c *container) do(t *testing.T, f func() error) {
+func (c *container) do(t testing.TB, f func() error) {
 	t.Helper()
 	err := make(chan error)
 	c.work <- func() { err <- f() }
@@ -117,7 +119,7 @@ func (c *container) do(t *testing.T, f func() error) {
 }
 
 // join puts a veth pair between two containers: 10.77.0.1 and 10.77.0.2.
-func join(t *testing.T, a, b *container) {
+func join(t testing.TB, a, b *container) {
 	t.Helper()
 	a.do(t, func() error {
 		pair := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "eth0", PeerNamespace: netlink.NsFd(b.fd)}
@@ -151,7 +153,7 @@ type process struct {
 
 const roleVariable = "CLOSETRACE_TEST_ROLE"
 
-func (c *container) run(t *testing.T, role ...string) *process {
+func (c *container) run(t testing.TB, role ...string) *process {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), roleVariable+"="+strings.Join(role, " "))
@@ -168,7 +170,7 @@ func (c *container) run(t *testing.T, role ...string) *process {
 	return &process{cmd, bufio.NewScanner(stdout), stdin}
 }
 
-func (p *process) line(t *testing.T) string {
+func (p *process) line(t testing.TB) string {
 	t.Helper()
 	if !p.lines.Scan() {
 		t.Fatalf("a process in a container ended early: %v", p.lines.Err())
@@ -176,7 +178,7 @@ func (p *process) line(t *testing.T) string {
 	return p.lines.Text()
 }
 
-func (p *process) say(t *testing.T, line string) {
+func (p *process) say(t testing.TB, line string) {
 	t.Helper()
 	_, err := fmt.Fprintln(p.stdin, line)
 	must(t, err)

@@ -52,7 +52,7 @@ const uncounted = 2
 // missable is how many segments closetrace may have missed: as many as it says.
 // A program does not run where softirq comes in the middle of it, and of a
 // kprobe in the middle of any kprobe's, which kernels before 6.7 do not count.
-func missable(t *testing.T, tr *tracer) int {
+func missable(t testing.TB, tr *tracer) int {
 	t.Helper()
 	n := int(tr.losses.MissedProbes)
 	var major, minor int
@@ -67,7 +67,7 @@ func missable(t *testing.T, tr *tracer) int {
 
 // wireSeed is the same in every run, so that a failure of CI can be had again;
 // CLOSETRACE_SEED takes another, or "random".
-func wireSeed(t *testing.T) uint64 {
+func wireSeed(t testing.TB) uint64 {
 	t.Helper()
 	text := os.Getenv("CLOSETRACE_SEED")
 	switch text {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -23,9 +24,10 @@ import (
 type witness struct {
 	fd       int
 	netns    uint32
-	from     uint64 // CLOCK_MONOTONIC, when it began
-	settled  uint64 // when nothing had been missing, and nothing came, for a while
-	until    uint64 // what is later does not count; 0: not closed yet
+	from     uint64        // CLOCK_MONOTONIC, when it began
+	settled  uint64        // when nothing had been missing, and nothing came, for a while
+	until    uint64        // what is later does not count; 0: not closed yet
+	taken    atomic.Uint64 // all segments before have been taken
 	mu       sync.Mutex
 	segments []segment
 	err      error
@@ -77,9 +79,11 @@ func (w *witness) record() {
 	defer close(w.done)
 	packet, control := make([]byte, headers), make([]byte, unix.CmsgSpace(int(unsafe.Sizeof(unix.Timespec{}))))
 	for {
+		before := monotonic()
 		n, oobn, _, from, err := unix.Recvmsg(w.fd, packet, control, 0)
 		switch {
 		case err == unix.EAGAIN:
+			w.taken.Store(before)
 			select {
 			case <-w.stop:
 				return
@@ -156,7 +160,7 @@ func (w *witness) soFar() []segment {
 func (w *witness) over(monoNS uint64) bool { return w.until != 0 && monoNS > w.until }
 
 // close ends the watch and fails the test if anything may have been missed.
-func (w *witness) close(t *testing.T) {
+func (w *witness) close(t testing.TB) {
 	t.Helper()
 	close(w.stop)
 	<-w.done
@@ -233,16 +237,18 @@ const (
 )
 
 // settle waits until everything matches, and also holds if that is not nil, and
-// nothing more comes, or too long.
+// nothing more comes, or too long. The machine may stop for a while, all of it:
+// what counts is how far both sides have looked.
 func (w *witness) settle(tr *tracer, also func() bool) {
-	last, since, whole := -1, time.Now(), false
+	last, since, whole := -1, monotonic(), false
 	for end := time.Now().Add(matchTime); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		seen := min(w.taken.Load(), tr.told.Load())
 		if now := len(w.soFar()) + len(w.endings(tr)); now != last {
-			last, since = now, time.Now()
+			last, since = now, monotonic()
 			whole = w.match(tr).whole() && (also == nil || also())
 		}
-		if whole && time.Since(since) > quietTime {
-			w.settled = monotonic() - uint64(quietTime)/2
+		if whole && seen > since+uint64(quietTime) {
+			w.settled = seen - uint64(quietTime)/2
 			return
 		}
 	}

@@ -2,8 +2,10 @@ package guest
 
 // Report is what the live tests tell of one attach mode on one kernel.
 type Report struct {
-	Passed int `json:"passed"` // scenarios of the lab
-	Failed int `json:"failed"`
+	Kernel string `json:"kernel"` // its release
+	Attach string `json:"attach"` // the mode
+	Passed int    `json:"passed"` // scenarios of the lab
+	Failed int    `json:"failed"`
 	// Explained and Seen count segments with FIN or RST, by the lab and by the
 	// random workload.
 	Explained int `json:"explained"`
