@@ -116,9 +116,17 @@ static __always_inline void capture_owner(struct event *e, const struct sock *sk
 	e->retransmits = BPF_CORE_READ(icsk, icsk_retransmits);
 }
 
+static __always_inline u64 socket_cgroup_id(const struct sock *sk)
+{
+	const struct cgroup *cgroup = socket_cgroup(sk);
+
+	return BPF_CORE_READ(cgroup, kn, id);
+}
+
 static __always_inline void capture_socket(struct event *e, const struct sock *sk)
 {
 	e->sock = (u64)sk;
+	e->socket_cgroup_id = socket_cgroup_id(sk);
 	capture_addresses(e, sk);
 	capture_decision(e, sk);
 }
@@ -207,8 +215,10 @@ static __always_inline void end_call(struct call *call, u64 now)
 	if (!by_tracepoints)
 		count(COUNT_ENDED);
 	if (now) {
+		u64 waited = bpf_jiffies64() - call->began_jiffies;
+
 		call->event.duration_ns = now - call->event.time_ns;
-		call->event.waited_jiffies = bpf_jiffies64() - call->began_jiffies;
+		call->event.waited_jiffies = waited > (u32)-1 ? (u32)-1 : waited;
 	}
 	submit(&call->event);
 	call->sk = 0;

@@ -87,6 +87,41 @@ static __always_inline bool is_mptcp_subflow(const struct sock *sk)
 	return bpf_core_field_exists(tp->is_mptcp) && BPF_CORE_READ(tp, is_mptcp);
 }
 
+/* sock.sk_cgrp_data has the cgroup in a field of its own from 5.15 on; before,
+ * in one word with what net_cls and net_prio say, told by its two lowest bits.
+ * It is there if the kernel was built with CONFIG_SOCK_CGROUP_DATA. */
+struct sock_cgroup_data___own {
+	struct cgroup *cgroup;
+} __kernel_type;
+
+struct sock___own {
+	struct sock_cgroup_data___own sk_cgrp_data;
+} __kernel_type;
+
+struct sock_cgroup_data___shared {
+	u64 val;
+} __kernel_type;
+
+struct sock___shared {
+	struct sock_cgroup_data___shared sk_cgrp_data;
+} __kernel_type;
+
+/* socket_cgroup: where the task was that made the socket; of an accepted one,
+ * its listener. NULL: unknown. */
+static __always_inline const struct cgroup *socket_cgroup(const struct sock *sk)
+{
+	const struct sock___own *own = (const void *)sk;
+	const struct sock___shared *shared = (const void *)sk;
+	u64 word;
+
+	if (bpf_core_field_exists(own->sk_cgrp_data.cgroup))
+		return BPF_CORE_READ(own, sk_cgrp_data.cgroup);
+	if (!bpf_core_field_exists(shared->sk_cgrp_data.val))
+		return NULL;
+	word = BPF_CORE_READ(shared, sk_cgrp_data.val);
+	return word & 3 ? NULL : (const void *)word;
+}
+
 /* The registers that user mode had, from which the system call is read:
  * bpf_task_pt_regs is in 5.15. Before, they are looked up where it finds them,
  * at the top of the kernel stack: task_pt_regs() of asm/processor.h. */

@@ -54,18 +54,18 @@ enum event_flag {
  * began; "now": when the event was made; "rst": when the RST was decided.
  */
 struct event {
-	u64 time_ns;	     /* CLOCK_MONOTONIC when the call began */
-	u64 duration_ns;     /* entry to return; 0: no return seen */
-	u64 sock;	     /* address of struct sock */
-	u64 listener;	     /* the listener being closed whose child this is */
-	u64 cgroup_id;	     /* task: bpf_get_current_cgroup_id */
-	u64 bytes_sent;	     /* call: tcp_sock.bytes_sent, payload */
-	u64 bytes_received;  /* call: tcp_sock.bytes_received, a FIN counts one */
-	u64 linger_jiffies;  /* call: sock.sk_lingertime */
-	u64 timeout_jiffies; /* call: second argument of tcp_close */
-	u64 inode;	     /* of the socket's file; 0: none */
-	u64 waited_jiffies;  /* entry to return, in jiffies */
-	u64 caller;	     /* where `stack` lacks it (ENTRY_CALLER of kernel.h), else 0 */
+	u64 time_ns;	      /* CLOCK_MONOTONIC when the call began */
+	u64 duration_ns;      /* entry to return; 0: no return seen */
+	u64 sock;	      /* address of struct sock */
+	u64 listener;	      /* the listener being closed whose child this is */
+	u64 cgroup_id;	      /* task: bpf_get_current_cgroup_id */
+	u64 socket_cgroup_id; /* call: of sock.sk_cgrp_data; 0: unknown */
+	u64 bytes_sent;	      /* call: tcp_sock.bytes_sent, payload */
+	u64 bytes_received;   /* call: tcp_sock.bytes_received, a FIN counts one */
+	u64 linger_jiffies;   /* call: sock.sk_lingertime */
+	u64 timeout_jiffies;  /* call: second argument of tcp_close */
+	u64 inode;	      /* of the socket's file; 0: none */
+	u64 caller;	      /* where `stack` lacks it (ENTRY_CALLER of kernel.h), else 0 */
 
 	u32 netns;	/* inode of the network namespace */
 	u32 flags;	/* enum event_flag */
@@ -76,16 +76,17 @@ struct event {
 	s32 exit_code;	/* task_struct.exit_code */
 	s32 syscall;	/* task: number of the system call; -1 unknown */
 
-	u32 receive_queue; /* call, or rst: rcv_nxt - copied_seq */
-	u32 unsent;	   /* call: write_seq - snd_nxt */
-	u32 unacked;	   /* call: snd_nxt - snd_una */
-	u32 output_left;   /* now: write_seq - snd_una */
-	u32 unsent_left;   /* now: write_seq - snd_nxt; foretold where no return is seen */
-	s32 linger2;	   /* call: tcp_sock.linger2, jiffies */
-	s32 sk_err;	   /* call: sock.sk_err */
-	s32 result;	   /* shutdown(2): return value; shared: references left */
-	u32 kernel_reason; /* enum sk_rst_reason, 0: none */
-	s32 signal;	   /* EVENT_WAIT_OVER: what interrupted the wait */
+	u32 receive_queue;  /* call, or rst: rcv_nxt - copied_seq */
+	u32 unsent;	    /* call: write_seq - snd_nxt */
+	u32 unacked;	    /* call: snd_nxt - snd_una */
+	u32 output_left;    /* now: write_seq - snd_una */
+	u32 unsent_left;    /* now: write_seq - snd_nxt; foretold where no return is seen */
+	s32 linger2;	    /* call: tcp_sock.linger2, jiffies */
+	s32 sk_err;	    /* call: sock.sk_err */
+	s32 result;	    /* shutdown(2): return value; shared: references left;
+			    * wait over: the signal that interrupted it */
+	u32 kernel_reason;  /* enum sk_rst_reason, 0: none */
+	u32 waited_jiffies; /* entry to return, in jiffies; its maximum: or more */
 
 	u32 segment;	  /* reply: payload of the segment that is answered */
 	u32 user_timeout; /* call: TCP_USER_TIMEOUT, ms */

@@ -37,6 +37,35 @@ static __always_inline bool ports_wanted(const struct sock *sk)
 	return !filter_remote_port || listed(FILTER_REMOTE_PORT, remote);
 }
 
+/* How many cgroups above one are looked at. */
+#define CGROUP_DEPTH 32
+
+/* in_wanted_cgroup: the cgroup, or one above it, is of the filter. */
+static __noinline bool in_wanted_cgroup(const struct cgroup *cgroup)
+{
+	for (int i = 0; i < CGROUP_DEPTH && cgroup; i++) {
+		u64 id = BPF_CORE_READ(cgroup, kn, id);
+
+		if (bpf_map_lookup_elem(&filter_cgroups, &id))
+			return true;
+		cgroup = BPF_CORE_READ(cgroup, self.parent, cgroup);
+	}
+	return false;
+}
+
+/* cgroup_wanted: what is nobody's call has the socket's cgroup alone. */
+static __always_inline bool cgroup_wanted(const struct sock *sk, bool by_task)
+{
+	const struct task_struct *task;
+
+	if (in_wanted_cgroup(socket_cgroup(sk)))
+		return true;
+	if (!by_task)
+		return false;
+	task = (const void *)bpf_get_current_task();
+	return in_wanted_cgroup(BPF_CORE_READ(task, cgroups, dfl_cgrp));
+}
+
 /*
  * wanted: whether an event about this socket is to be reported. by_task: the
  * current task is the actor; a filter by pid rejects what is nobody's call.
@@ -49,6 +78,8 @@ static __always_inline bool wanted(const struct sock *sk, bool by_task)
 	if (filter_netns && filter_netns != BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum))
 		return false;
 	if (filter_family && filter_family != wire_family(sk))
+		return false;
+	if (filter_cgroup && !cgroup_wanted(sk, by_task))
 		return false;
 	if (filter_port || filter_local_port || filter_remote_port)
 		return ports_wanted(sk);

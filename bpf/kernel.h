@@ -257,7 +257,28 @@ struct mm_struct {
 	unsigned long start_stack;
 } __kernel_type;
 
+struct kernfs_node {
+	u64 id;
+} __kernel_type;
+
+struct cgroup;
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+	struct cgroup_subsys_state *parent;
+} __kernel_type;
+
+struct cgroup {
+	struct cgroup_subsys_state self;
+	struct kernfs_node *kn;
+} __kernel_type;
+
+struct css_set {
+	struct cgroup *dfl_cgrp; /* in the hierarchy of version 2 */
+} __kernel_type;
+
 struct task_struct {
+	struct css_set *cgroups;
 	void *stack;
 	struct mm_struct *mm;
 	unsigned int flags;

@@ -15,6 +15,7 @@ const volatile u32 wakeup_bytes = 0;	  /* wake the reader from this fill on */
 /* The filter, likewise. */
 const volatile u32 filter_netns = 0;  /* 0: any */
 const volatile u16 filter_family = 0; /* by the wire; 0: any */
+const volatile u8 filter_cgroup = 0;  /* by filter_cgroups */
 const volatile u8 filter_pid = 0, filter_port = 0, filter_local_port = 0, filter_remote_port = 0;
 
 enum filter_field { FILTER_PID, FILTER_PORT, FILTER_LOCAL_PORT, FILTER_REMOTE_PORT };
@@ -31,6 +32,14 @@ struct {
 	__type(key, struct filter_key);
 	__type(value, u8);
 } filter_values SEC(".maps");
+
+/* The cgroups whose endings it lets pass, with those of all below them, by id. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, u64);
+	__type(value, u8);
+} filter_cgroups SEC(".maps");
 
 /* The events, to internal/probe. Its size is set there. */
 struct {

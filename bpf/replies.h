@@ -58,11 +58,14 @@ static __noinline int read_segment(struct segment *seg, const struct sk_buff *sk
 	return 0;
 }
 
-/* wanted_segment is wanted() of filter.h for what has no full socket. */
-static __always_inline bool wanted_segment(const struct segment *seg)
+/* wanted_segment is wanted() of filter.h for what has no full socket; listener
+ * is NULL where there is none. */
+static __always_inline bool wanted_segment(const struct segment *seg, const struct sock *listener)
 {
 	if (filter_pid)
 		return false; /* nobody's call */
+	if (filter_cgroup && (!listener || !cgroup_wanted(listener, false)))
+		return false;
 	if (filter_netns && filter_netns != seg->netns)
 		return false;
 	if (filter_family && filter_family != seg->family)
@@ -109,6 +112,8 @@ static __noinline int reply_without_socket(u64 sk, const struct segment *seg, u3
 	e->caller = fact->caller;
 	e->before = state;
 	e->after = state;
+	if (state == TCP_LISTEN)
+		e->socket_cgroup_id = socket_cgroup_id((const struct sock *)sk);
 	e->family = seg->family;
 	e->local_port = seg->local_port;
 	e->remote_port = seg->remote_port;
@@ -139,7 +144,8 @@ static __always_inline int on_reply(void *ctx, u64 caller, const struct sock *sk
 	if (sk)		  /* the segment has left its device by now */
 		seg.netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
 	if (!sk || !is_full(sk) || state == TCP_LISTEN) {
-		if (!wanted_segment(&seg) || ((!sk || state == TCP_LISTEN) && too_many()))
+		if (!wanted_segment(&seg, state == TCP_LISTEN ? sk : NULL) ||
+		    ((!sk || state == TCP_LISTEN) && too_many()))
 			return 0;
 		/* Whether a handshake was in progress: only the stack knows. */
 		if (state == TCP_LISTEN)

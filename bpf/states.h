@@ -60,7 +60,7 @@ static __always_inline void report_wait_over(const struct sock *sk, u8 new, s32 
 	if (!e)
 		return;
 	e->sock = (u64)sk;
-	e->signal = signal;
+	e->result = signal;
 	e->after = new;
 	e->output_left = BPF_CORE_READ(tp, write_seq) - BPF_CORE_READ(tp, snd_una);
 	send(e);

@@ -21,7 +21,7 @@ type audit struct {
 
 // Why there may be nothing to compare.
 const (
-	filtersUncounted = "the counters know nothing of filters by process, port or family"
+	filtersUncounted = "the counters know nothing of filters by process, cgroup, port or family"
 	countEnded       = "--count ended the run, not all that happened was looked at"
 )
 
@@ -33,14 +33,14 @@ func (t *traceFlags) newAudit(e *env) *audit {
 	switch {
 	case err != nil:
 		a.Impossible = err.Error()
-	case narrow(&t.filter):
+	case t.filter.narrow():
 		a.Impossible = filtersUncounted
 	case t.filter.Netns == 0 || t.filter.Netns == own:
-	case strings.HasPrefix(t.netns, "inode:"):
+	case strings.HasPrefix(t.filter.netns, "inode:"):
 		a.Impossible = "a namespace given by its inode number cannot be entered; --netns takes a name, a path or a process id"
 	default:
 		a.Netns = t.filter.Netns
-		a.path, _ = e.finder.netnsPath(t.netns)
+		a.path, _ = e.finder.netnsPath(t.filter.netns)
 	}
 	a.read = func() (sink.Counters, error) { return e.counters(a.path, a.Netns) }
 	return a
@@ -48,11 +48,6 @@ func (t *traceFlags) newAudit(e *env) *audit {
 
 // entersNetns: the counters are in another namespace than this process.
 func (a *audit) entersNetns() bool { return a.Impossible == "" && a.path != "" }
-
-// narrow: the filter leaves out endings within a network namespace.
-func narrow(f *probe.Filter) bool {
-	return len(f.PIDs)+len(f.Ports)+len(f.LocalPorts)+len(f.RemotePorts) > 0 || f.IPv4 != f.IPv6
-}
 
 // mark reads the counters.
 func (a *audit) mark() {

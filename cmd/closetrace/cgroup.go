@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/closetrace/closetrace/internal/enrich"
 	"github.com/closetrace/closetrace/internal/kernel"
 )
 
@@ -64,15 +64,12 @@ func cgroupPlace(proc string) (dir, path string, err error) {
 	if path, err = cgroupOf(proc, "self"); err != nil {
 		return "", "", err
 	}
-	mount, root, err := cgroupMount(proc)
+	mount, err := enrich.FindCgroups(proc)
 	if err != nil {
 		return "", "", err
 	}
-	below, ok := strings.CutPrefix(path+"/", strings.TrimSuffix(root, "/")+"/")
-	if !ok {
-		return "", "", fmt.Errorf("%s is not below %s, which is mounted at %s", path, root, mount)
-	}
-	return filepath.Join(mount, below), path, nil
+	dir, err = mount.Folder(path)
+	return dir, path, err
 }
 
 // cgroupOf is the path of a process's cgroup.
@@ -87,22 +84,6 @@ func cgroupOf(proc, pid string) (string, error) {
 		}
 	}
 	return "", errors.New("this kernel has no cgroup v2")
-}
-
-// cgroupMount is where the cgroup with the path root is mounted.
-func cgroupMount(proc string) (dir, root string, err error) {
-	text, err := os.ReadFile(filepath.Join(proc, "self/mountinfo"))
-	if err != nil {
-		return "", "", err
-	}
-	for line := range strings.Lines(string(text)) {
-		// proc(5): ID PARENT DEVICE ROOT DIR OPTIONS [TAG...] - TYPE ...
-		mount, kind, ok := strings.Cut(line, " - ")
-		if words := strings.Fields(mount); ok && strings.HasPrefix(kind, "cgroup2 ") && len(words) > 4 {
-			return words[4], words[3], nil
-		}
-	}
-	return "", "", errors.New("cgroup v2 is not mounted")
 }
 
 // Join makes a process to be started begin in the cgroup.

@@ -108,13 +108,18 @@ func TestAuditMarks(t *testing.T) {
 }
 
 func TestNarrow(t *testing.T) {
-	for _, f := range []probe.Filter{{}, {Netns: 5}, {IPv4: true, IPv6: true}} {
-		if narrow(&f) {
+	for _, f := range []facts{{}, {Filter: probe.Filter{Netns: 5}}, {Filter: probe.Filter{IPv4: true, IPv6: true}}} {
+		if f.narrow() {
 			t.Errorf("%+v is narrow", f)
 		}
 	}
-	for _, f := range []probe.Filter{{PIDs: []uint32{1}}, {Ports: []uint16{1}}, {LocalPorts: []uint16{1}}, {RemotePorts: []uint16{1}}, {IPv4: true}, {IPv6: true}} {
-		if !narrow(&f) {
+	for _, f := range []facts{
+		{Filter: probe.Filter{PIDs: []uint32{1}}}, {Filter: probe.Filter{Ports: []uint16{1}}},
+		{Filter: probe.Filter{LocalPorts: []uint16{1}}}, {Filter: probe.Filter{RemotePorts: []uint16{1}}},
+		{Filter: probe.Filter{IPv4: true}}, {Filter: probe.Filter{IPv6: true}},
+		{cgroups: []string{"/a"}}, {containers: []string{"0f"}},
+	} {
+		if !f.narrow() {
 			t.Errorf("%+v is not narrow", f)
 		}
 	}

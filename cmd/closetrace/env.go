@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
+	"github.com/closetrace/closetrace/internal/enrich"
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/probe"
@@ -35,8 +36,10 @@ type env struct {
 	drop   func(entersNetns bool) error
 	clock  func() uint64 // CLOCK_MONOTONIC in nanoseconds
 	finder finder
-	files  [3]*os.File           // that a command inherits
-	group  func() (group, error) // for a command
+	files  [3]*os.File // that a command inherits
+	// cgroups names those of an event: [enrich.Cgroups].
+	cgroups func() (func(*events.Event), error)
+	group   func() (group, error) // for a command
 	// counters reads those of a network namespace, as netnsCounters does.
 	counters func(path string, inode uint32) (sink.Counters, error)
 	// sockets lists those of a network namespace, as netnsSockets does.
@@ -79,14 +82,26 @@ func system() *env {
 		privileges: kernel.Privileges,
 		drop:       kernel.DropPrivileges,
 		clock:      monotonic,
-		finder:     finder{proc: "/proc", named: "/run/netns", inode: netnsInode},
+		finder: finder{
+			proc: "/proc", named: "/run/netns", inode: netnsInode,
+			cgroups: func() (enrich.CgroupMount, error) { return enrich.FindCgroups("/proc") },
+		},
 
 		files:    [3]*os.File{os.Stdin, os.Stdout, os.Stderr},
+		cgroups:  nameCgroups,
 		group:    func() (group, error) { return newCgroup("/proc") },
 		counters: netnsCounters,
 		sockets:  netnsSockets,
 		holders:  holdersIn("/proc"),
 	}
+}
+
+func nameCgroups() (func(*events.Event), error) {
+	c, err := enrich.NewCgroups("/proc")
+	if err != nil {
+		return nil, err
+	}
+	return c.Fill, nil
 }
 
 // outputWidth is COLUMNS if it is set, or else the width of the terminal; a

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/closetrace/closetrace/internal/enrich"
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/probe"
@@ -40,6 +41,8 @@ func fakeSystem(facts int) *env {
 	e.finder.inode = func(string) (uint32, error) { return fakeNetns, nil }
 	e.examine = func(context.Context) (*machine, error) { return fakeMachine(), nil }
 	e.privileges = func() []kernel.Privilege { return nil }
+	e.finder.cgroups = func() (enrich.CgroupMount, error) { return enrich.CgroupMount{Dir: os.TempDir(), Root: "/"}, nil }
+	e.cgroups = func() (func(*events.Event), error) { return nameFakeCgroup, nil }
 	e.drop = func(bool) error { return nil }
 	e.group = func() (group, error) { return fakeGroup{}, nil }
 	e.counters = func(string, uint32) (sink.Counters, error) { return sink.Counters{}, nil }
@@ -105,6 +108,11 @@ func fakeHolders(wanted map[uint64]bool) (map[uint64][]stuck.Holder, int) {
 // runs, too.
 const fakeCgroup = 7
 
+// fakeContainer is that cgroup's.
+const fakeContainer = "0f4b1c2d3e4f5a6b7c8d9e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d"
+
+func nameFakeCgroup(ev *events.Event) { ev.Cgroup = "/system.slice/docker-" + fakeContainer + ".scope" }
+
 // fakeGroup takes no privileges.
 type fakeGroup struct{}
 
@@ -150,7 +158,7 @@ func (f *fakeSource) Read(ev *events.Event) error {
 		Kind: events.KindClose, MonoNS: f.clock(), DurationNS: 5210, Sock: 1,
 		Flags: events.SentFIN | events.TaskContext | events.FileClosing | events.UnderLock,
 		Local: netip.MustParseAddrPort("10.0.0.5:443"), Remote: netip.MustParseAddrPort("10.0.0.9:51234"),
-		Netns: fakeNetns, CgroupID: fakeCgroup, Task: events.Task{PID: 4211, TID: 4211, Comm: "nginx"}, Syscall: "close",
+		Netns: fakeNetns, CgroupID: fakeCgroup, SocketCgroupID: fakeCgroup, Task: events.Task{PID: 4211, TID: 4211, Comm: "nginx"}, Syscall: "close",
 		Before: events.Established, After: events.FinWait1,
 	}
 	return nil

@@ -14,9 +14,16 @@ import (
 	"github.com/closetrace/closetrace/internal/probe"
 )
 
-// factFlags are the filters that the kernel side decides, or in a replay
+// facts are the filters that the kernel side decides, or in a replay
 // [filter.Facts].
-func factFlags(f *probe.Filter, netns *string, netnsIs string) flagGroup {
+type facts struct {
+	probe.Filter
+	// What has to be looked up for that.
+	netns               string
+	cgroups, containers []string
+}
+
+func (f *facts) flags(netnsIs string) flagGroup {
 	g := newGroup("What is traced (all must hold; within a list, any)")
 	ports := func(list *[]uint16) numbers[uint16] { return numbers[uint16]{list, "port", 1<<16 - 1} }
 	g.flags.VarP(numbers[uint32]{&f.PIDs, "process id", 1 << 22}, "pid", "p", "by a call of one of these processes; leaves out what\nsegments and timers do")
@@ -25,7 +32,9 @@ func factFlags(f *probe.Filter, netns *string, netnsIs string) flagGroup {
 	g.flags.VarP(ports(&f.RemotePorts), "rport", "D", "one of these remote ports")
 	g.flags.BoolVarP(&f.IPv4, "ipv4", "4", false, "IPv4, also from an IPv6 socket")
 	g.flags.BoolVarP(&f.IPv6, "ipv6", "6", false, "IPv6; with -4: both")
-	g.flags.StringVar(netns, "netns", "", "in this network namespace: "+netnsIs)
+	g.flags.StringVar(&f.netns, "netns", "", "in this network namespace: "+netnsIs)
+	g.flags.Var(words{&f.cgroups}, "cgroup", "of sockets that were made in, or calls from, one of these\ncgroups (v2) or below: paths, as /system.slice/nginx.service")
+	g.flags.Var(words{&f.containers}, "container", "likewise, one of these containers: ids, or how they begin")
 	return g
 }
 
@@ -51,12 +60,48 @@ func completeEndings(cmd *cobra.Command, patterns ...string) {
 	complete(cmd, "state", stateNames())
 }
 
-// factsOf is what stands in for the kernel side.
-func factsOf(f *probe.Filter) filter.Facts {
+// find looks up what is named.
+func (f *facts) find(in *finder) (err error) {
+	if f.netns != "" {
+		if f.Netns, err = in.netns(f.netns); err != nil {
+			return err
+		}
+	}
+	for _, path := range f.cgroups {
+		id, err := in.cgroup(path)
+		if err != nil {
+			return err
+		}
+		f.Cgroups = append(f.Cgroups, id)
+	}
+	for _, id := range f.containers {
+		cgroups, err := in.container(id)
+		if err != nil {
+			return err
+		}
+		f.Cgroups = append(f.Cgroups, cgroups...)
+	}
+	return nil
+}
+
+// cgroupPath is what a user means, as it is in /proc/PID/cgroup.
+func cgroupPath(text string) string { return "/" + strings.Trim(text, "/") }
+
+// recorded is what stands in for the kernel side.
+func (f *facts) recorded() filter.Facts {
+	var cgroups []string
+	for _, text := range f.cgroups {
+		cgroups = append(cgroups, cgroupPath(text))
+	}
 	return filter.Facts{
 		PIDs: f.PIDs, Ports: f.Ports, LocalPorts: f.LocalPorts, RemotePorts: f.RemotePorts,
-		IPv4: f.IPv4, IPv6: f.IPv6, Netns: f.Netns,
+		IPv4: f.IPv4, IPv6: f.IPv6, Netns: f.Netns, Cgroups: cgroups, Containers: f.containers,
 	}
+}
+
+// narrow: the filter leaves out endings within a network namespace.
+func (f *facts) narrow() bool {
+	return len(f.PIDs)+len(f.Ports)+len(f.LocalPorts)+len(f.RemotePorts)+len(f.cgroups)+len(f.containers) > 0 || f.IPv4 != f.IPv6
 }
 
 // patterns is a flag that takes patterns of endings.

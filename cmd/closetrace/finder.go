@@ -1,23 +1,30 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/closetrace/closetrace/internal/enrich"
+	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/kernel"
 )
 
-// finder looks up what filters name: processes and network namespaces.
+// finder looks up what filters name: processes, network namespaces, cgroups.
 type finder struct {
 	proc  string // /proc
 	named string // where ip-netns(8) keeps namespaces: /run/netns
+	// cgroups are those of version 2.
+	cgroups func() (enrich.CgroupMount, error)
 	// inode returns the inode number of the network namespace behind a path.
 	inode func(path string) (uint32, error)
 }
@@ -71,6 +78,65 @@ func (f *finder) netns(text string) (uint32, error) {
 		return 0, &usageError{fmt.Sprintf("no network namespace %q", text), hint}
 	}
 	return 0, &usageError{fmt.Sprintf("%q is not a network namespace: %v", text, err), hint}
+}
+
+// noCgroups is an error for filters by cgroup where there are none.
+func noCgroups(err error) error {
+	return &kernel.Error{
+		Kind: kernel.ErrUnsupported, What: "no filter by cgroup is possible: " + err.Error(),
+		Next: "it takes cgroup v2, mounted, as by mount -t cgroup2 none /sys/fs/cgroup; in a container: --cgroupns=host",
+	}
+}
+
+// cgroup returns the id of the cgroup (v2) that text names: by its path as in
+// /proc/PID/cgroup, or by its folder.
+func (f *finder) cgroup(text string) (uint64, error) {
+	mount, err := f.cgroups()
+	if err != nil {
+		return 0, noCgroups(err)
+	}
+	path := cmp.Or(mount.Path(strings.TrimRight(text, "/")), cgroupPath(text))
+	folder, err := mount.Folder(path)
+	if err != nil {
+		return 0, noCgroups(err)
+	}
+	id, err := mount.ID(folder)
+	if err != nil || mount.Path(folder) == "" { // as by ..
+		return 0, &usageError{fmt.Sprintf("no cgroup %q", text), "systemd-cgls lists cgroups, the line 0:: of /proc/PID/cgroup is that of a process"}
+	}
+	return id, nil
+}
+
+// container returns the ids of the cgroups (v2) of the container whose id begins
+// so. What is below these need not be listed.
+func (f *finder) container(prefix string) ([]uint64, error) {
+	mount, err := f.cgroups()
+	if err != nil {
+		return nil, noCgroups(err)
+	}
+	cgroups := map[string][]uint64{} // by container
+	mount.Each(func(path string, cgroup uint64) bool {
+		id := events.ContainerOf(path).ID
+		if id == "" || !strings.HasPrefix(id, prefix) {
+			return true
+		}
+		cgroups[id] = append(cgroups[id], cgroup)
+		return false
+	})
+	switch ids := slices.Sorted(maps.Keys(cgroups)); len(ids) {
+	case 0:
+		return nil, &usageError{
+			fmt.Sprintf("no container has an id that begins with %q", prefix),
+			"docker ps, podman ps and crictl ps list the ids; names are not known; it has to run, in a cgroup (v2) of its own",
+		}
+	case 1:
+		return cgroups[ids[0]], nil
+	default:
+		return nil, &usageError{
+			fmt.Sprintf("%d containers have ids that begin with %q", len(ids), prefix),
+			"say more of it, as " + ids[0],
+		}
+	}
 }
 
 // everyNetns finds the network namespaces that a process is in or that have a name,

@@ -7,9 +7,11 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/closetrace/closetrace/internal/enrich"
 	"github.com/closetrace/closetrace/internal/kernel"
 )
 
@@ -136,5 +138,55 @@ func TestEveryNetns(t *testing.T) {
 	none := finder{proc: f.proc + "/none", named: f.named + "/none", inode: f.inode}
 	if paths, hidden := none.everyNetns(); len(paths)+hidden != 0 {
 		t.Errorf("nowhere: %v, %d hidden", paths, hidden)
+	}
+}
+
+// A cgroup is known by its path or its folder, a container by how its id begins.
+func TestCgroupsAndContainers(t *testing.T) {
+	const one, two = "0f4b1c2d3e4f5a6b7c8d9e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d", "0f4b1cffffff5a6b7c8d9e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d"
+	root := t.TempDir()
+	var mounted error
+	cgroups := filepath.Join(root, "cgroups")
+	f := finder{cgroups: func() (enrich.CgroupMount, error) { return enrich.CgroupMount{Dir: cgroups, Root: "/"}, mounted }}
+	ids := map[string]uint64{}
+	for _, path := range []string{
+		"/", "/system.slice/nginx.service", "/docker/" + one, "/docker/" + one + "/docker/" + two, "/docker/" + one + "/init",
+		"/machine.slice/libpod-" + one + ".scope", "/system.slice/docker-" + two + ".scope",
+	} {
+		folder := filepath.Join(cgroups, path)
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if ids[path], err = (enrich.CgroupMount{}).ID(folder); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nginx := ids["/system.slice/nginx.service"]
+	for text, want := range map[string]uint64{
+		"/system.slice/nginx.service": nginx, "system.slice/nginx.service/": nginx, cgroups + "/system.slice/nginx.service": nginx,
+		"/": ids["/"], cgroups: ids["/"], "/nginx.service": 0, "nginx": 0, "..": 0,
+	} {
+		got, err := f.cgroup(text)
+		if got != want || (want == 0) != errors.As(err, new(*usageError)) {
+			t.Errorf("%q: %d, %v, want %d", text, got, err, want)
+		}
+	}
+	for prefix, want := range map[string][]uint64{
+		one[:7]: {ids["/docker/"+one], ids["/machine.slice/libpod-"+one+".scope"]}, // the nested one is below
+		two:     {ids["/docker/"+one+"/docker/"+two], ids["/system.slice/docker-"+two+".scope"]},
+		one[:6]: nil, "1": nil, one + "0": nil,
+	} {
+		got, err := f.container(prefix)
+		if !slices.Equal(got, want) || (want == nil) != errors.As(err, new(*usageError)) {
+			t.Errorf("%q: %d, %v, want %d", prefix, got, err, want)
+		}
+	}
+	mounted = errors.New("cgroup v2 is not mounted")
+	if _, err := f.cgroup("/"); !errors.Is(err, kernel.ErrUnsupported) {
+		t.Errorf("no cgroups: %v", err)
+	}
+	if _, err := f.container(one); !errors.Is(err, kernel.ErrUnsupported) {
+		t.Errorf("no cgroups: %v", err)
 	}
 }

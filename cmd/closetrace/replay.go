@@ -37,8 +37,7 @@ const replayExamples = `Examples:
 
 // replayFlags are what the command line says about a replay.
 type replayFlags struct {
-	filter probe.Filter
-	netns  string
+	filter facts
 	shown  filter.Endings
 	output format
 	color  colorWhen
@@ -62,7 +61,7 @@ func newReplay(e *env) *cobra.Command {
 	g.flags.BoolP("help", "h", false, "print this")
 	m := manual{
 		about:  replayAbout,
-		groups: []flagGroup{factFlags(&r.filter, &r.netns, "inode:`N`"), endingFlags(&r.shown), g},
+		groups: []flagGroup{r.filter.flags("inode:`N`"), endingFlags(&r.shown), g},
 		tail:   exitCodes + "\n" + replayExamples,
 	}
 	m.attach(cmd)
@@ -84,11 +83,11 @@ func oneFile(cmd *cobra.Command, args []string) error {
 
 func (r *replayFlags) run(ctx context.Context, e *env, path string) (err error) {
 	switch {
-	case r.netns == "":
-	case !strings.HasPrefix(r.netns, "inode:"):
+	case r.filter.netns == "":
+	case !strings.HasPrefix(r.filter.netns, "inode:"):
 		return &usageError{"a record knows network namespaces by their inode numbers alone", "say --netns inode:N; -o wide shows N in the column NETNS"}
 	default:
-		if r.filter.Netns, err = e.finder.netns(r.netns); err != nil {
+		if r.filter.Netns, err = e.finder.netns(r.filter.netns); err != nil {
 			return err
 		}
 	}
@@ -103,7 +102,7 @@ func (r *replayFlags) run(ctx context.Context, e *env, path string) (err error) 
 	}
 	h := in.Header
 	fmt.Fprintln(e.stderr, oneLine(fmt.Sprintf("closetrace: replay of %s, recorded on %s by %s", path, h.Kernel, h.Attach)))
-	src := &replayed{Reader: in, path: path, facts: factsOf(&r.filter)}
+	src := &replayed{Reader: in, path: path, facts: r.filter.recorded()}
 	s := newStream(e, src, out, r.count)
 	s.wanted = r.shown.Wants
 	return r.tell(ctx, e, s, src)
@@ -150,7 +149,7 @@ func (r *replayFlags) uncounted(s *stream, h events.Header) string {
 	switch {
 	case s.full():
 		return countEnded
-	case narrow(&r.filter):
+	case r.filter.narrow():
 		return filtersUncounted
 	case r.filter.Netns != 0 && r.filter.Netns != h.AuditNetns:
 		return "the record has the counters of another network namespace"

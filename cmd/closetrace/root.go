@@ -52,6 +52,7 @@ const examples = `Examples:
   sudo closetrace -L 443 -4                connections to port 443 here, IPv4 only
   sudo closetrace -D 5432,6379             connections to a database or a cache
   sudo closetrace --netns web --duration 1m -o wide
+  sudo closetrace --container 0f4b1c2d3e   what belongs to a container
   sudo closetrace --errors -c 'nginx*'     what loses data or surprises somebody, of nginx
   sudo closetrace -o json | jq 'select(.rst)'
   sudo closetrace -w today.rec.zst         record it, too; closetrace replay tells it again

@@ -17,7 +17,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/closetrace/closetrace/internal/enrich"
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/filter"
 	"github.com/closetrace/closetrace/internal/probe"
@@ -143,8 +142,9 @@ func (r *runFlags) trace(ctx context.Context, e *env, src source, child *exec.Cm
 	h := src.Header()
 	fmt.Fprintf(e.stderr, "closetrace: tracing %s on %s by %s\n", oneLine(child.Args[0]), oneLine(h.Kernel), h.Attach)
 	g := &guard{runFlags: r, out: out, failed: map[events.Path]int{}}
+	look := e.lookUps(logger(e, r.verbose))
 	s := newStream(e, fromNow(e, src), newClaim(group, g.tell), 0)
-	s.owners, s.unread = enrich.NewOwners(e.finder.proc), func() bool { return false }
+	s.look, s.unread = look, func() bool { return false }
 	group.Join(child.SysProcAttr)
 	signals := forwarded()
 	if err := ctx.Err(); err != nil {

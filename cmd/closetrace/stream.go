@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/closetrace/closetrace/internal/classify"
-	"github.com/closetrace/closetrace/internal/enrich"
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/internal/record"
@@ -50,8 +49,8 @@ type stream struct {
 	stderr     io.Writer
 	ended      <-chan struct{} // closed once the user wants the end
 	drainTime  time.Duration   // how long the user has to wait for the rest
-	// owners, if set, finds who holds the socket of what is nobody's call.
-	owners *enrich.Owners
+	// look are the look-ups that complete a fact.
+	look []func(*events.Event)
 	// record keeps what flows.
 	record recorder
 	// wanted, if set, says which endings the sink gets. taken and leftOut, if
@@ -185,8 +184,8 @@ func (s *stream) next() error {
 	var single interface{ Undecodable() bool }
 	switch {
 	case err == nil:
-		if s.owners != nil {
-			s.owners.Fill(&s.event)
+		for _, fill := range s.look {
+			fill(&s.event)
 		}
 		if err := s.record.Write(&s.event); err != nil {
 			return err

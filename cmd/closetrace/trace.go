@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"syscall"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/closetrace/closetrace/internal/enrich"
+	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/filter"
 	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/probe"
@@ -29,8 +31,7 @@ const (
 
 // traceFlags are what the command line says about a live trace.
 type traceFlags struct {
-	filter   probe.Filter
-	netns    string
+	filter   facts
 	shown    filter.Endings
 	output   format
 	color    colorWhen
@@ -54,7 +55,7 @@ func newTrace(e *env) *cobra.Command {
 	other.flags.Bool("version", false, "print the version")
 	m := manual{
 		about:  about,
-		groups: []flagGroup{factFlags(&t.filter, &t.netns, "a `NAME` of ip-netns, a path,\na process id, or inode:N"), endingFlags(&t.shown), t.outputFlags(), t.kernelFlags(), other},
+		groups: []flagGroup{t.filter.flags("a `NAME` of ip-netns, a path,\na process id, or inode:N"), endingFlags(&t.shown), t.outputFlags(), t.kernelFlags(), other},
 		tail:   exitCodes + "\n" + examples,
 	}
 	m.attach(cmd)
@@ -99,7 +100,7 @@ func (t *traceFlags) kernelFlags() flagGroup {
 }
 
 // check completes the filter, and finds what cannot be meant.
-func (t *traceFlags) check(f *finder) (err error) {
+func (t *traceFlags) check(f *finder) error {
 	if t.duration < 0 {
 		return &usageError{fmt.Sprintf("--duration: %q is not possible", t.duration), "a time lies ahead, as 10s or 5m"}
 	}
@@ -108,10 +109,7 @@ func (t *traceFlags) check(f *finder) (err error) {
 			return err
 		}
 	}
-	if t.netns != "" {
-		t.filter.Netns, err = f.netns(t.netns)
-	}
-	return err
+	return t.filter.find(f)
 }
 
 func (t *traceFlags) run(ctx context.Context, e *env) error {
@@ -125,8 +123,9 @@ func (t *traceFlags) run(ctx context.Context, e *env) error {
 	audit := t.newAudit(e)
 	audit.mark()
 	log := logger(e, t.verbose)
+	look := e.lookUps(log)
 	src, err := e.open(ctx, probe.Options{
-		Attach: t.attach, Filter: t.filter, BufferSize: t.buffer, SharedCloses: t.shared, Log: log,
+		Attach: t.attach, Filter: t.filter.Filter, BufferSize: t.buffer, SharedCloses: t.shared, Log: log,
 	})
 	if err != nil {
 		return interrupted(ctx, err)
@@ -151,9 +150,21 @@ func (t *traceFlags) run(ctx context.Context, e *env) error {
 		defer cancel()
 	}
 	s := newStream(e, audited{src, audit}, out, t.count)
-	s.owners, s.wanted = enrich.NewOwners(e.finder.proc), t.shown.Wants
+	s.look, s.wanted = look, t.shown.Wants
 	s.record = rec
 	return trace(ctx, e, s, audit)
+}
+
+// lookUps find what the kernel side does not say: who holds a socket, and what the
+// cgroups are called.
+func (e *env) lookUps(log *slog.Logger) []func(*events.Event) {
+	all := []func(*events.Event){enrich.NewOwners(e.finder.proc).Fill}
+	name, err := e.cgroups()
+	if err != nil {
+		log.Info("no cgroup is named", "because", err)
+		return all
+	}
+	return append(all, name)
 }
 
 // general are privileges that any run makes use of.

@@ -338,6 +338,19 @@ func (c *Classifier) attribute(f *fact, r *rule, e *events.Ending) {
 			e.Actor = &actor
 		}
 	}
+	place(f.Event, e)
+}
+
+// place says in which cgroups that was.
+func place(ev *events.Event, e *events.Ending) {
+	e.Cgroup = ev.SocketCgroupPath()
+	switch {
+	case e.Actor == nil:
+	case ev.SocketCgroupID == 0:
+		e.Cgroup = ev.Cgroup
+	case ev.SocketCgroupID != ev.CgroupID:
+		e.ActorCgroup = ev.Cgroup
+	}
 }
 
 // harmless: a RST that takes nothing from anybody. Both sides had sent their

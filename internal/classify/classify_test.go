@@ -31,6 +31,28 @@ var (
 
 const inTask = events.TaskContext | events.UnderLock
 
+// Where the connection belongs is where its socket was made.
+func TestPlace(t *testing.T) {
+	for name, tt := range map[string]struct {
+		ev            events.Event
+		cgroup, actor string
+	}{
+		"one":                     {events.Event{Kind: events.KindAbort, Flags: inTask, CgroupID: 7, Cgroup: "/a", SocketCgroupID: 7}, "/a", ""},
+		"two":                     {events.Event{Kind: events.KindAbort, Flags: inTask, CgroupID: 7, Cgroup: "/a", SocketCgroupID: 8, SocketCgroup: "/b"}, "/b", "/a"},
+		"socket's gone":           {events.Event{Kind: events.KindAbort, Flags: inTask, CgroupID: 7, Cgroup: "/a", SocketCgroupID: 8}, "", "/a"},
+		"socket's not known":      {events.Event{Kind: events.KindAbort, Flags: inTask, CgroupID: 7, Cgroup: "/a"}, "/a", ""},
+		"nobody's call":           {events.Event{Kind: events.KindPeerFIN, SocketCgroupID: 8, SocketCgroup: "/b"}, "/b", ""},
+		"nobody's call in a task": {events.Event{Kind: events.KindPeerFIN, Flags: inTask, CgroupID: 7, Cgroup: "/a", SocketCgroupID: 8, SocketCgroup: "/b"}, "/b", ""},
+		"nobody's, not known":     {events.Event{Kind: events.KindPeerFIN, Flags: inTask, CgroupID: 7, Cgroup: "/a"}, "", ""},
+	} {
+		tt.ev.Before, tt.ev.After = events.Established, events.CloseWait
+		endings, _ := conclude(tt.ev)
+		if len(endings) != 1 || endings[0].Cgroup != tt.cgroup || endings[0].ActorCgroup != tt.actor {
+			t.Errorf("%s: %+v", name, endings)
+		}
+	}
+}
+
 func TestCloseVerdicts(t *testing.T) {
 	tests := []struct {
 		name string

@@ -1,12 +1,16 @@
 package enrich
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // The own socket, in the /proc of this machine.
@@ -46,5 +50,35 @@ func TestOwnSocket(t *testing.T) {
 func BenchmarkScan(b *testing.B) {
 	for b.Loop() {
 		holdersIn("/proc", 0)
+	}
+}
+
+// A cgroup that is made and removed, in the hierarchy of this machine.
+func TestOwnCgroup(t *testing.T) {
+	c, err := NewCgroups("/proc")
+	if err != nil {
+		t.Skip(err)
+	}
+	folder := filepath.Join(c.mount.Dir, fmt.Sprintf("closetrace-test-%d", os.Getpid()))
+	if err := os.Mkdir(folder, 0o755); err != nil {
+		t.Skip(err)
+	}
+	id, err := c.mount.ID(folder)
+	if err == nil {
+		_, err = unix.OpenByHandleAt(int(c.at.Fd()), unix.NewFileHandle(fileIDKernfs, make([]byte, 8)), unix.O_PATH)
+	}
+	permitted := !errors.Is(err, unix.EPERM)
+	path := c.byHandle(id)
+	if err := os.Remove(folder); err != nil {
+		t.Fatal(err)
+	}
+	if !permitted {
+		t.Skip("it takes CAP_DAC_READ_SEARCH")
+	}
+	if path != c.mount.Path(folder) {
+		t.Errorf("%d is %q, want %q", id, path, c.mount.Path(folder))
+	}
+	if path := c.byHandle(id); path != "" {
+		t.Errorf("removed, and still %q", path)
 	}
 }

@@ -43,7 +43,11 @@ type Ending struct {
 
 	Local, Remote netip.AddrPort
 	Netns         uint32
-	CgroupID      uint64
+	CgroupID      uint64 // of the actor
+	// Cgroup is the path of the cgroup that the socket was made in or, of an
+	// accepted one, its listener; where that is not known, of the actor's.
+	Cgroup        string
+	ActorCgroup   string // that of the actor, where it is another
 	Before, After State
 	FIN, RST      bool   // whether a FIN was queued, a RST sent
 	KernelReason  string // the kernel's own reason for a RST, where it gives one

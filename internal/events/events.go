@@ -168,6 +168,12 @@ type Event struct {
 	Remote   netip.AddrPort `json:"remote"`
 	Netns    uint32         `json:"netns"`  // inode of the network namespace
 	CgroupID uint64         `json:"cgroup"` // cgroup v2 id of the task
+	// Cgroup is its path, as in /proc/PID/cgroup, where that was found.
+	Cgroup string `json:"cgroup_path,omitempty"`
+	// SocketCgroupID is the id of the cgroup in which the task was that made the
+	// socket or, of an accepted one, its listener; 0 if unknown.
+	SocketCgroupID uint64 `json:"socket_cgroup,omitempty"`
+	SocketCgroup   string `json:"socket_cgroup_path,omitempty"` // its path, where it is another
 
 	Task      Task   `json:"task"`
 	TaskFlags uint32 `json:"task_flags"`          // PF_* of include/linux/sched.h
@@ -224,6 +230,15 @@ type Event struct {
 	ChildrenReset   uint32 `json:"children_reset,omitempty"`   // of these, sent a RST
 	ChildrenDropped uint32 `json:"children_dropped,omitempty"` // of these, torn down, RST or not
 	PendingRequests uint32 `json:"pending_requests,omitempty"` // listener: handshakes not finished
+}
+
+// SocketCgroupPath is the path of the cgroup that the socket was made in, "" if
+// unknown.
+func (ev *Event) SocketCgroupPath() string {
+	if ev.SocketCgroupID == ev.CgroupID {
+		return ev.Cgroup
+	}
+	return ev.SocketCgroup
 }
 
 // Header says what produced a stream of events and what could not be seen.

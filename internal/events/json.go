@@ -33,6 +33,7 @@ func (e *Ending) AppendJSON(b []byte) []byte {
 	b = appendText(b, "family", e.Family())
 	b = appendUint(b, "netns", uint64(e.Netns))
 	b = appendNonZero(b, "cgroup_id", e.CgroupID)
+	b = e.appendCgroup(b)
 	b = e.appendStates(b)
 	b = appendBool(b, "fin", e.FIN)
 	b = appendBool(b, "rst", e.RST)
@@ -44,6 +45,24 @@ func (e *Ending) AppendJSON(b []byte) []byte {
 	b = appendPast(b, "earlier", e.Earlier)
 	b = appendPast(b, "peer", e.Peer)
 	b = appendNonZero(b, "duration_ns", e.DurationNS)
+	return append(b, '}')
+}
+
+// appendCgroup says where that was.
+func (e *Ending) appendCgroup(b []byte) []byte {
+	b = appendText(b, "cgroup", e.Cgroup)
+	b = appendText(b, "actor_cgroup", e.ActorCgroup)
+	c := ContainerOf(e.Cgroup)
+	b = appendText(b, "unit", c.Unit)
+	if c.ID == "" && c.PodUID == "" {
+		return b
+	}
+	b = append(b, `,"container":`...)
+	begin := len(b)
+	b = appendText(b, "id", c.ID)
+	b = appendText(b, "runtime", c.Runtime)
+	b = appendText(b, "pod_uid", c.PodUID)
+	b[begin] = '{' // where the first one has its comma
 	return append(b, '}')
 }
 

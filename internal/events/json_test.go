@@ -18,7 +18,7 @@ func sample() Ending {
 		Actor: &Task{PID: 4211, TID: 4212, UID: 33, Comm: "nginx"},
 		Owner: &Task{PID: 1, TID: 1, Comm: "a\x1b[31m\xff\u202e\U000e0001"},
 		Local: netip.MustParseAddrPort("10.0.0.5:443"), Remote: netip.MustParseAddrPort("[2001:db8::1]:51234"),
-		Netns: 4026531840, CgroupID: 7, Before: Established, After: Close, FIN: true, RST: true,
+		Netns: 4026531840, CgroupID: 7, Cgroup: "/docker/" + anID + "/system.slice/nginx.service", ActorCgroup: "/user.slice", Before: Established, After: Close, FIN: true, RST: true,
 		KernelReason: "TCP_ABORT_ON_CLOSE", Harmless: true, DurationNS: 5210,
 		Earlier: &Past{Path: "shutdown.wr", AgoNS: 5}, Peer: &Past{Path: "close.rst.linger0", AgoNS: 6, Actor: &Task{PID: 2, Comm: "peer"}},
 		Evidence: Evidence{
@@ -42,9 +42,11 @@ func TestJSON(t *testing.T) {
 		"confidence": "inferred", "doubt": "not seen", "trigger": "last-reference", "syscall": "recvfrom", "signal": 9.0,
 		"local": "10.0.0.5:443", "remote": "[2001:db8::1]:51234", "family": "ipv4", "netns": 4026531840.0, "cgroup_id": 7.0,
 		"fin": true, "rst": true, "kernel_reason": "TCP_ABORT_ON_CLOSE", "harmless": true, "duration_ns": 5210.0,
-		"actor":   map[string]any{"pid": 4211.0, "tid": 4212.0, "uid": 33.0, "comm": "nginx"},
-		"state":   map[string]any{"before": "ESTABLISHED", "after": "CLOSE"},
-		"earlier": map[string]any{"path": "shutdown.wr", "ago_ns": 5.0},
+		"actor":  map[string]any{"pid": 4211.0, "tid": 4212.0, "uid": 33.0, "comm": "nginx"},
+		"state":  map[string]any{"before": "ESTABLISHED", "after": "CLOSE"},
+		"cgroup": "/docker/" + anID + "/system.slice/nginx.service", "actor_cgroup": "/user.slice", "unit": "nginx.service",
+		"container": map[string]any{"id": anID, "runtime": "docker"},
+		"earlier":   map[string]any{"path": "shutdown.wr", "ago_ns": 5.0},
 	} {
 		if !reflect.DeepEqual(got[key], want) {
 			t.Errorf("%s is %v, want %v", key, got[key], want)
@@ -68,9 +70,23 @@ func TestJSONLeavesOut(t *testing.T) {
 	if !json.Valid([]byte(text)) {
 		t.Fatal(text)
 	}
-	for _, key := range []string{"actor", "owner", "state", "earlier", "peer", "doubt", "signal", "kernel_reason", "linger_ms", "duration_ns", "local", "cgroup_id", "harmless"} {
+	for _, key := range []string{"actor", "owner", "state", "earlier", "peer", "doubt", "signal", "kernel_reason", "linger_ms", "duration_ns", "local", "cgroup_id", "cgroup", "actor_cgroup", "container", "unit", "harmless"} {
 		if strings.Contains(text, `"`+key+`"`) {
 			t.Errorf("%s does not apply, but is there: %s", key, text)
+		}
+	}
+}
+
+func TestJSONOfContainers(t *testing.T) {
+	for path, want := range map[string]string{
+		"/kubepods/pod" + aUID + "/" + anID: `,"container":{"id":"` + anID + `","pod_uid":"` + aUID + `"},`,
+		"/kubepods/pod" + aUID:              `,"container":{"pod_uid":"` + aUID + `"},`,
+		"/system.slice/nginx.service":       `,"cgroup":"/system.slice/nginx.service","unit":"nginx.service","fin"`,
+		"/":                                 `,"cgroup":"/","fin"`,
+	} {
+		text := string((&Ending{Cgroup: path}).AppendJSON(nil))
+		if !json.Valid([]byte(text)) || !strings.Contains(text, want) {
+			t.Errorf("%s: want %s in %s", path, want, text)
 		}
 	}
 }

@@ -21,6 +21,9 @@ type Facts struct {
 	RemotePorts []uint16
 	IPv4, IPv6  bool
 	Netns       uint32
+	// Cgroups by path and Containers by how their ids begin: either will do, of
+	// the socket's cgroup or of that of the task whose call it is.
+	Cgroups, Containers []string
 }
 
 // Wants tells whether the kernel side would have reported the event. The end of
@@ -34,7 +37,15 @@ func (f *Facts) Wants(ev *events.Event) bool {
 		(f.Netns == 0 || ev.Netns == f.Netns) &&
 		(f.IPv4 == f.IPv6 || is4 == f.IPv4) &&
 		(among(f.Ports, ev.Local) || among(f.Ports, ev.Remote)) &&
-		among(f.LocalPorts, ev.Local) && among(f.RemotePorts, ev.Remote)
+		among(f.LocalPorts, ev.Local) && among(f.RemotePorts, ev.Remote) &&
+		(len(f.Cgroups)+len(f.Containers) == 0 || f.below(ev.SocketCgroupPath()) ||
+			ev.Flags.Has(events.TaskContext) && f.below(ev.Cgroup))
+}
+
+// below: the cgroup is one of those, or below.
+func (f *Facts) below(cgroup string) bool {
+	return slices.ContainsFunc(f.Cgroups, func(path string) bool { return events.Within(cgroup, path) }) ||
+		slices.ContainsFunc(f.Containers, func(prefix string) bool { return events.InContainer(cgroup, prefix) })
 }
 
 func among(ports []uint16, a netip.AddrPort) bool {

@@ -113,8 +113,10 @@ func TestEndings(t *testing.T) {
 }
 
 func TestFacts(t *testing.T) {
+	const id = "0f4b1c2d3e4f5a6b7c8d9e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d"
 	ev := &events.Event{
 		Kind: events.KindClose, Flags: events.TaskContext, Task: events.Task{PID: 7}, Netns: 5,
+		CgroupID: 8, Cgroup: "/system.slice/cron.service", SocketCgroupID: 9, SocketCgroup: "/docker/" + id + "/x",
 		Local: netip.MustParseAddrPort("[::ffff:10.0.0.5]:443"), Remote: netip.MustParseAddrPort("[::ffff:10.0.0.9]:50000"),
 	}
 	for name, tt := range map[string]struct {
@@ -135,6 +137,12 @@ func TestFacts(t *testing.T) {
 		"both":            {Facts{IPv4: true, IPv6: true}, true},
 		"namespace":       {Facts{Netns: 5}, true},
 		"another":         {Facts{Netns: 6}, false},
+		"socket's cgroup": {Facts{Cgroups: []string{"/none", "/docker"}}, true},
+		"task's cgroup":   {Facts{Cgroups: []string{"/system.slice/cron.service"}}, true},
+		"another cgroup":  {Facts{Cgroups: []string{"/system.slice/cron", "/dock"}}, false},
+		"container":       {Facts{Containers: []string{"0f4b"}}, true},
+		"no container":    {Facts{Containers: []string{"cron", "x"}}, false},
+		"either of them":  {Facts{Cgroups: []string{"/dock"}, Containers: []string{id}}, true},
 		"all must hold":   {Facts{PIDs: []uint32{7}, Ports: []uint16{80}}, false},
 	} {
 		if got := tt.f.Wants(ev); got != tt.want {
@@ -144,6 +152,13 @@ func TestFacts(t *testing.T) {
 	byPID := Facts{PIDs: []uint32{7}}
 	if byPID.Wants(&events.Event{Kind: events.KindDone, Task: events.Task{PID: 7}}) {
 		t.Error("a segment is nobody's call, whatever task it interrupts")
+	}
+	byCgroup := Facts{Cgroups: []string{"/system.slice"}}
+	if ev.Flags = 0; byCgroup.Wants(ev) {
+		t.Error("the cgroup of a task that was interrupted")
+	}
+	if byCgroup = (Facts{Cgroups: []string{"/"}}); byCgroup.Wants(&events.Event{Kind: events.KindReply}) {
+		t.Error("a cgroup of nobody's socket")
 	}
 	if !byPID.Wants(&events.Event{Kind: events.KindWaitOver}) {
 		t.Error("the end of a wait names its socket only")

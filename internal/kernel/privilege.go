@@ -41,8 +41,8 @@ var privileges = []struct {
 		unseen: "which timer sent a RST: it is inferred from the socket's state", needless: kallsymsReadable,
 	},
 	{
-		capability: cap.DAC_READ_SEARCH, purpose: "list what processes of other users hold open (/proc)",
-		unseen: ownersUnseen, kept: true,
+		capability: cap.DAC_READ_SEARCH, purpose: "list what processes of other users hold open (/proc); name cgroups that are new",
+		unseen: ownersUnseen + ", and the paths of cgroups that are new", kept: true,
 	},
 	{
 		capability: cap.SYS_PTRACE, purpose: "tell which sockets these are (/proc)",

@@ -44,12 +44,12 @@ type bpfEvent struct {
 	Sock            uint64
 	Listener        uint64
 	CgroupId        uint64
+	SocketCgroupId  uint64
 	BytesSent       uint64
 	BytesReceived   uint64
 	LingerJiffies   uint64
 	TimeoutJiffies  uint64
 	Inode           uint64
-	WaitedJiffies   uint64
 	Caller          uint64
 	Netns           uint32
 	Flags           uint32
@@ -68,7 +68,7 @@ type bpfEvent struct {
 	SkErr           int32
 	Result          int32
 	KernelReason    uint32
-	Signal          int32
+	WaitedJiffies   uint32
 	Segment         uint32
 	UserTimeout     uint32
 	Stack           int32
@@ -122,6 +122,7 @@ type bpfReplyRate struct {
 const (
 	bpfMapCalls                     = "calls"
 	bpfMapCounters                  = "counters"
+	bpfMapFilterCgroups             = "filter_cgroups"
 	bpfMapFilterValues              = "filter_values"
 	bpfMapReplyRates                = "reply_rates"
 	bpfMapRing                      = "ring"
@@ -178,6 +179,7 @@ const (
 	bpfProgTracepointTcpDestroySock = "tracepoint_tcp_destroy_sock"
 	bpfProgTracepointTcpSendReset   = "tracepoint_tcp_send_reset"
 	bpfVarByTracepoints             = "by_tracepoints"
+	bpfVarFilterCgroup              = "filter_cgroup"
 	bpfVarFilterFamily              = "filter_family"
 	bpfVarFilterLocalPort           = "filter_local_port"
 	bpfVarFilterNetns               = "filter_netns"
@@ -292,13 +294,14 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	Calls        *ebpf.MapSpec `ebpf:"calls"`
-	Counters     *ebpf.MapSpec `ebpf:"counters"`
-	FilterValues *ebpf.MapSpec `ebpf:"filter_values"`
-	ReplyRates   *ebpf.MapSpec `ebpf:"reply_rates"`
-	Ring         *ebpf.MapSpec `ebpf:"ring"`
-	ScmDropped   *ebpf.MapSpec `ebpf:"scm_dropped"`
-	Stacks       *ebpf.MapSpec `ebpf:"stacks"`
+	Calls         *ebpf.MapSpec `ebpf:"calls"`
+	Counters      *ebpf.MapSpec `ebpf:"counters"`
+	FilterCgroups *ebpf.MapSpec `ebpf:"filter_cgroups"`
+	FilterValues  *ebpf.MapSpec `ebpf:"filter_values"`
+	ReplyRates    *ebpf.MapSpec `ebpf:"reply_rates"`
+	Ring          *ebpf.MapSpec `ebpf:"ring"`
+	ScmDropped    *ebpf.MapSpec `ebpf:"scm_dropped"`
+	Stacks        *ebpf.MapSpec `ebpf:"stacks"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -306,6 +309,7 @@ type bpfMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
 	ByTracepoints    *ebpf.VariableSpec `ebpf:"by_tracepoints"`
+	FilterCgroup     *ebpf.VariableSpec `ebpf:"filter_cgroup"`
 	FilterFamily     *ebpf.VariableSpec `ebpf:"filter_family"`
 	FilterLocalPort  *ebpf.VariableSpec `ebpf:"filter_local_port"`
 	FilterNetns      *ebpf.VariableSpec `ebpf:"filter_netns"`
@@ -342,19 +346,21 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	Calls        *ebpf.Map `ebpf:"calls"`
-	Counters     *ebpf.Map `ebpf:"counters"`
-	FilterValues *ebpf.Map `ebpf:"filter_values"`
-	ReplyRates   *ebpf.Map `ebpf:"reply_rates"`
-	Ring         *ebpf.Map `ebpf:"ring"`
-	ScmDropped   *ebpf.Map `ebpf:"scm_dropped"`
-	Stacks       *ebpf.Map `ebpf:"stacks"`
+	Calls         *ebpf.Map `ebpf:"calls"`
+	Counters      *ebpf.Map `ebpf:"counters"`
+	FilterCgroups *ebpf.Map `ebpf:"filter_cgroups"`
+	FilterValues  *ebpf.Map `ebpf:"filter_values"`
+	ReplyRates    *ebpf.Map `ebpf:"reply_rates"`
+	Ring          *ebpf.Map `ebpf:"ring"`
+	ScmDropped    *ebpf.Map `ebpf:"scm_dropped"`
+	Stacks        *ebpf.Map `ebpf:"stacks"`
 }
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Calls,
 		m.Counters,
+		m.FilterCgroups,
 		m.FilterValues,
 		m.ReplyRates,
 		m.Ring,
@@ -368,6 +374,7 @@ func (m *bpfMaps) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
 	ByTracepoints    *ebpf.Variable `ebpf:"by_tracepoints"`
+	FilterCgroup     *ebpf.Variable `ebpf:"filter_cgroup"`
 	FilterFamily     *ebpf.Variable `ebpf:"filter_family"`
 	FilterLocalPort  *ebpf.Variable `ebpf:"filter_local_port"`
 	FilterNetns      *ebpf.Variable `ebpf:"filter_netns"`

@@ -52,16 +52,17 @@ func (n *names) decode(raw []byte, ev *events.Event) error {
 	}
 	*ev = events.Event{
 		Kind: kind, MonoNS: w.TimeNs, DurationNS: w.DurationNs, Flags: events.Flags(w.Flags),
-		Sock: w.Sock, Listener: w.Listener, Netns: w.Netns, CgroupID: w.CgroupId,
+		Sock: w.Sock, Listener: w.Listener, Netns: w.Netns,
+		CgroupID: w.CgroupId, SocketCgroupID: w.SocketCgroupId,
 		Local:     address(w.Family, w.Local, w.LocalPort),
 		Remote:    address(w.Family, w.Remote, w.RemotePort),
 		TaskFlags: w.TaskFlags, ExitCode: w.ExitCode,
 		Before: events.State(w.Before), After: events.State(w.After), AtReturn: events.State(w.AtReturn), AtRST: events.State(w.AtRst),
 		How: w.How, Result: w.Result, SockErr: w.SkErr, ShutdownMask: w.ShutdownMask,
 		BytesSent: w.BytesSent, OutputLeft: w.OutputLeft, UnsentLeft: w.UnsentLeft,
-		LingerJiffies: w.LingerJiffies, TimeoutJiffies: w.TimeoutJiffies, WaitedJiffies: w.WaitedJiffies,
-		Linger2Jiffies: w.Linger2, Signal: w.Signal,
-		Children: w.Children, ChildrenReset: w.ChildrenReset, ChildrenDropped: w.ChildrenDropped,
+		LingerJiffies: w.LingerJiffies, TimeoutJiffies: w.TimeoutJiffies, WaitedJiffies: uint64(w.WaitedJiffies),
+		Linger2Jiffies: w.Linger2,
+		Children:       w.Children, ChildrenReset: w.ChildrenReset, ChildrenDropped: w.ChildrenDropped,
 		PendingRequests: w.Requests,
 		UserTimeoutMS:   w.UserTimeout, Probes: w.Probes, Retransmits: w.Retransmits,
 		SegmentBytes: w.Segment, SegmentFlags: w.SegmentFlags, Inode: w.Inode, SocketUID: w.SocketUid,
@@ -87,6 +88,8 @@ func (n *names) decode(raw []byte, ev *events.Event) error {
 		ev.Flags |= events.PeerFIN
 	case events.KindDone:
 		ev.After = events.Close
+	case events.KindWaitOver:
+		ev.Signal, ev.Result = w.Result, 0
 	case events.KindShared:
 		ev.References, ev.Result = uint32(max(0, w.Result)), 0
 	}

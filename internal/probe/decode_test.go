@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -107,6 +108,21 @@ func TestDecodeBlamesNobodyInSoftirq(t *testing.T) {
 	}
 	if ev.Task != (events.Task{}) || ev.Syscall != "" {
 		t.Errorf("softirq event names %+v in %q", ev.Task, ev.Syscall)
+	}
+}
+
+// A field of the wire record means another thing in another kind.
+func TestDecodeResult(t *testing.T) {
+	for kind, want := range map[events.Kind]events.Event{
+		events.KindShutdown: {Result: 9}, events.KindShared: {References: 9}, events.KindWaitOver: {Signal: 9},
+	} {
+		var ev events.Event
+		if err := testNames.decode(raw(t, bpfEvent{Kind: uint8(kind), Result: 9}), &ev); err != nil {
+			t.Fatal(err)
+		}
+		if got := (events.Event{Result: ev.Result, References: ev.References, Signal: ev.Signal}); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v", kind, got)
+		}
 	}
 }
 

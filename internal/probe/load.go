@@ -87,7 +87,10 @@ func (p *Probe) load(k *kernel.Kernel, pl plan, only []hook, o Options) error {
 	if err != nil {
 		return fmt.Errorf("loading: %w", brief(err))
 	}
-	return fillFilter(p.coll.Maps[bpfMapFilterValues], o.Filter)
+	return errors.Join(
+		fillFilter(p.coll.Maps[bpfMapFilterValues], o.Filter),
+		fillCgroups(p.coll.Maps[bpfMapFilterCgroups], o.Filter),
+	)
 }
 
 // hasTaskStorage tells whether tracing programs have task storage (5.11; for
@@ -151,6 +154,7 @@ func configure(spec *ebpf.CollectionSpec, k *kernel.Kernel, pl plan, f Filter, s
 		bpfVarWakeupBytes:      uint32(size / 4),
 		bpfVarFilterNetns:      f.Netns,
 		bpfVarFilterFamily:     family,
+		bpfVarFilterCgroup:     flag(len(f.Cgroups) > 0),
 		bpfVarFilterPid:        flag(len(f.PIDs) > 0),
 		bpfVarFilterPort:       flag(len(f.Ports) > 0),
 		bpfVarFilterLocalPort:  flag(len(f.LocalPorts) > 0),
@@ -192,6 +196,15 @@ func fillFilter(m *ebpf.Map, f Filter) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func fillCgroups(m *ebpf.Map, f Filter) error {
+	for _, id := range f.Cgroups {
+		if err := m.Put(id, uint8(1)); err != nil {
+			return fmt.Errorf("setting the filter by cgroup: %w", err)
+		}
+	}
+	return nil
 }
 
 // attach puts the programs of one hook in place.

@@ -28,6 +28,9 @@ type Filter struct {
 	RemotePorts []uint16
 	IPv4, IPv6  bool   // by what is on the wire: v4-mapped counts as IPv4
 	Netns       uint32 // inode of a network namespace
+	// Cgroups by id: the socket was made in one of these or below, or the task
+	// whose call it is runs there.
+	Cgroups []uint64
 }
 
 // Options say what to attach and what to report.

@@ -48,6 +48,7 @@ func wideColumns() []column {
 	return []column{
 		{"SLUG", 24, 0, func(e *events.Ending, _ int) string { return foreign(string(e.Path)) }},
 		{"OWNER", 23, 0, func(e *events.Ending, _ int) string { return owner(e) }},
+		{"CGROUP", 20, 0, func(e *events.Ending, _ int) string { return foreign(cgroup(e)) }},
 		{"TRIGGER", 10, 0, func(e *events.Ending, _ int) string { return trigger(e) }},
 		{"STATES", 22, 0, func(e *events.Ending, _ int) string { return states(e) }},
 		bytes("UNREAD", func(v *events.Evidence) uint64 { return uint64(v.UnreadBytes) }),
@@ -100,6 +101,22 @@ func owner(e *events.Ending) string {
 	}
 	return foreign(e.Owner.Comm) + "[" + number(uint64(e.Owner.PID)) + "]"
 }
+
+// cgroup is in short where the socket belongs: a container, a systemd unit, or
+// else the path.
+func cgroup(e *events.Ending) string {
+	c := events.ContainerOf(e.Cgroup)
+	switch {
+	case c.ID != "":
+		return cmp.Or(c.Runtime, "container") + ":" + c.ID[:min(len(c.ID), shortID)]
+	case c.Unit != "":
+		return c.Unit
+	}
+	return e.Cgroup
+}
+
+// shortID is how much of a container's id its runtime shows.
+const shortID = 12
 
 func trigger(e *events.Ending) string {
 	if e.Signal != 0 {

@@ -63,6 +63,7 @@ var own = []struct {
 }{
 	{regexp.MustCompile(` -- .*`), " -- true"},
 	{regexp.MustCompile(`\b(4211|PID)\b`), strconv.Itoa(os.Getpid())},
+	{regexp.MustCompile(`--(cgroup|container) [/.\w]+`), "--cgroup /"}, // without a container of their own
 	{regexp.MustCompile(`--netns web\b`), "--netns " + strconv.Itoa(os.Getpid())},
 	{regexp.MustCompile(`\bNAME\b`), "close.fin.active"},
 	{regexp.MustCompile(`\bLIST\b`), "rst"},

@@ -80,6 +80,7 @@ var acts = map[string]func(args []string) error{
 	"hold":  holdMany,
 	"named": closeNamed,
 	"leak":  leakMany,
+	"visit": visitCgroups,
 	"idle":  func([]string) error { ready(); return nil },
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/closetrace/closetrace/internal/enrich"
 	"github.com/closetrace/closetrace/internal/probe"
 )
 
@@ -33,6 +34,7 @@ func TestFilters(t *testing.T) {
 	var st unix.Stat_t
 	must(t, unix.Stat("/proc/thread-self/ns/net", &st))
 	self := uint32(os.Getpid())
+	root, known := rootCgroup(t)
 
 	tests := []struct {
 		name   string
@@ -51,11 +53,16 @@ func TestFilters(t *testing.T) {
 		{"IPv6", probe.Filter{PIDs: []uint32{self}, IPv6: true}, func(l, _ netip.AddrPort) bool { return l.Addr().Is6() }},
 		{"both", probe.Filter{PIDs: []uint32{self}, IPv4: true, IPv6: true}, everything},
 		{"this namespace", probe.Filter{PIDs: []uint32{self}, Netns: uint32(st.Ino)}, everything},
+		{"this cgroup", probe.Filter{PIDs: []uint32{self}, Cgroups: []uint64{1 << 60, root}}, everything},
+		{"another cgroup", probe.Filter{PIDs: []uint32{self}, Cgroups: []uint64{1 << 60}}, nothing},
 		{"another namespace", probe.Filter{PIDs: []uint32{self}, Netns: uint32(st.Ino) + 1}, nothing},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+			if len(tt.filter.Cgroups) > 0 && !known {
+				t.Skip("cgroup v2 is not mounted")
+			}
 			tr := trace(t, tt.filter)
 			tr.mayMiss = true // but for what is missing below
 			made, want := map[key]bool{}, map[key]bool{}
@@ -82,6 +89,20 @@ func TestFilters(t *testing.T) {
 			}
 		})
 	}
+}
+
+// rootCgroup is the id of the cgroup (v2) that all others are below. Every kernel
+// of the matrix has it.
+func rootCgroup(t *testing.T) (id uint64, known bool) {
+	t.Helper()
+	m, err := enrich.FindCgroups("/proc")
+	if err != nil && os.Getenv("CLOSETRACE_LIVE") != "1" {
+		return 0, false
+	}
+	must(t, err)
+	id, err = m.ID(m.Dir)
+	must(t, err)
+	return id, true
 }
 
 func everything(_, _ netip.AddrPort) bool { return true }

@@ -41,7 +41,7 @@ var (
 	looksAtKernel  = []string{"TestCheck", "TestRefusedMode", "TestStuck"}
 	looksAtProgram = []string{
 		"TestCheckCommand", "TestClosedPipe", "TestNoBTF", "TestNamesAreShownNotObeyed", "TestReaderComesBack", "TestNobodyReads",
-		"TestAuditTellsOfLostRecords", "TestStoppedForSeconds", "TestReplayPrintsTheSame", "TestReplayFiltersAsTheKernelDoes",
+		"TestAuditTellsOfLostRecords", "TestStoppedForSeconds", "TestReplayPrintsTheSame", "TestReplayFiltersAsTheKernelDoes", "TestCgroupFilter",
 		"TestRunGuardsACommand", "TestCallChainOfThisKernel", "TestOwnersTakePrivileges", "TestNamesTakePrivileges",
 		"TestNetnsTakesPrivileges", "TestPrivilegesAreDropped", "TestPrivilegeMissing", "TestFileCapabilities", "TestContainer",
 		"TestDocuments",

@@ -1,0 +1,133 @@
+package events
+
+import "strings"
+
+// Container is what the path of a cgroup tells of where a process runs. What it
+// does not tell is empty.
+type Container struct {
+	ID      string // as the runtime has it
+	Runtime string // docker, containerd, cri-o, podman, lxc
+	PodUID  string // of the Kubernetes pod
+	// Unit is the systemd unit, of the machine or within the container.
+	Unit string
+}
+
+// runtimes are known by what they put before the id.
+var runtimes = map[string]string{
+	"docker": "docker", "cri-containerd": "containerd", "nerdctl": "containerd",
+	"crio": "cri-o", "libpod": "podman", "libpod-payload": "podman",
+}
+
+// ContainerOf reads the path of a cgroup, as in /proc/PID/cgroup. Of containers
+// in containers it is the innermost.
+func ContainerOf(cgroup string) Container {
+	var c Container
+	parent := ""
+	for name := range strings.SplitSeq(cgroup, "/") {
+		c.enter(name, parent)
+		parent = name
+	}
+	return c
+}
+
+// enter goes down into a cgroup.
+func (c *Container) enter(name, parent string) {
+	if uid := podUID(name); uid != "" {
+		c.PodUID = uid
+	}
+	if id, runtime := container(name, parent); id != "" {
+		c.ID, c.Runtime, c.Unit = id, runtime, ""
+		return
+	}
+	if strings.HasSuffix(name, ".service") || strings.HasSuffix(name, ".scope") {
+		c.Unit = name
+	}
+}
+
+// container is the one whose cgroup has this name:
+//
+//	docker-ID.scope, cri-containerd-ID.scope   by the systemd driver
+//	SLICE:cri-containerd:ID                    without systemd, for its driver
+//	ID                                         by the cgroupfs driver
+//	lxc.payload.NAME
+func container(name, parent string) (id, runtime string) {
+	if lxc, ok := strings.CutPrefix(name, "lxc.payload."); ok {
+		return lxc, "lxc"
+	}
+	name = strings.TrimSuffix(name, ".scope")
+	at := len(name) - idLength
+	if at < 0 || !isHex(name[at:]) {
+		return "", ""
+	}
+	id = name[at:]
+	switch {
+	case at == 0:
+		if parent == "docker" {
+			runtime = parent
+		}
+		return id, runtime
+	case name[at-1] == '-' || name[at-1] == ':':
+		prefix := name[:at-1]
+		prefix = prefix[strings.LastIndexByte(prefix, ':')+1:]
+		if runtime = runtimes[prefix]; runtime != "" {
+			return id, runtime
+		}
+	}
+	return "", "" // as of conmon, which watches a container
+}
+
+// idLength is that of the ids of containers, in hexadecimal digits.
+const idLength = 64
+
+// podUID takes the UID from podUID, or KIND-podUID.slice in which - is _. That of
+// a static pod is a hash.
+func podUID(name string) string {
+	name, _, _ = strings.Cut(name, ":")
+	name, escaped := strings.CutSuffix(name, ".slice")
+	at := strings.LastIndex(name, "pod")
+	if at < 0 || at > 0 && name[at-1] != '-' {
+		return ""
+	}
+	uid := name[at+len("pod"):]
+	if escaped || strings.Contains(uid, "_") {
+		uid = strings.ReplaceAll(uid, "_", "-")
+	}
+	digits := strings.ReplaceAll(uid, "-", "")
+	if len(digits) != 32 || !isHex(digits) || len(uid) != 36 && len(uid) != 32 {
+		return ""
+	}
+	return uid
+}
+
+func isHex(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// Within tells whether a cgroup is another one or below it; paths as in
+// /proc/PID/cgroup.
+func Within(cgroup, above string) bool {
+	if cgroup == "" {
+		return false // unknown
+	}
+	rest, ok := strings.CutPrefix(cgroup, strings.TrimSuffix(above, "/"))
+	return ok && (rest == "" || rest[0] == '/')
+}
+
+// InContainer tells whether a cgroup is that of a container whose id begins with
+// prefix, or below it.
+func InContainer(cgroup, prefix string) bool {
+	for at := range len(cgroup) + 1 {
+		if at < len(cgroup) && cgroup[at] != '/' {
+			continue
+		}
+		if id := ContainerOf(cgroup[:at]).ID; id != "" && strings.HasPrefix(id, prefix) {
+			return true
+		}
+	}
+	return false
+}
