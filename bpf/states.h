@@ -237,6 +237,8 @@ static __always_inline int on_task_state(void *ctx, const struct sock *sk, u8 ol
 		state_in_call(call, sk, old, new);
 		return 0;
 	}
+	if (new == TCP_CLOSE_WAIT)
+		return 0; /* MPTCP took the FIN from the backlog before it closed */
 	if (file_is_closing(sk))
 		return state_in_close(sk, old, new);
 	if (sock_flag(BPF_CORE_READ(sk, __sk_common.skc_flags), SOCK_DEAD)) {

@@ -68,6 +68,14 @@ func (k *Kernel) HasTracepoint(name string) bool {
 	return ok
 }
 
+// TracepointsPreemptible tells whether a tracepoint runs its programs with
+// preemption on. From 7.0 on it does, guarded by tracepoint_srcu; up to 6.12 that
+// was for tracepoints in idle CPUs, and freed by a function of its own.
+func (k *Kernel) TracepointsPreemptible() bool {
+	var guard *btf.Var
+	return k.btf.TypeByName("tracepoint_srcu_srcu_data", &guard) == nil && !k.HasFunc("srcu_free_old_probes")
+}
+
 // FuncParam returns the position, from 1, of a function's first parameter of an
 // enum type, or 0 if it has none.
 func (k *Kernel) FuncParam(function, enum string) int {

@@ -13,8 +13,8 @@ type program struct {
 	kind programKind
 	// taskOnly: in softirq the program returns at once. A run that the kernel
 	// leaves out, because softirq came in the middle of the program on a
-	// task's behalf, is no loss then. (Tracepoints run their programs with
-	// preemption off, so no other task can come in the middle.)
+	// task's behalf, is no loss then. Where another task may come in the
+	// middle, too, it may be one, and the kernel does not tell which.
 	taskOnly bool
 }
 
@@ -126,7 +126,7 @@ var hooks = map[Mode][]hook{
 			programs: []program{{name: "tracepoint_task_state", kind: rawPoint, taskOnly: true}, {name: "tracepoint_softirq_state", kind: rawPoint}},
 		},
 		{
-			symbol: "signal:signal_deliver", fires: perSignal, programs: []program{{name: "tracepoint_signal_deliver", kind: rawPoint, taskOnly: true}}, optional: true,
+			symbol: "signal:signal_deliver", fires: perSignal, programs: []program{{name: "tracepoint_signal_deliver", kind: rawPoint}}, optional: true,
 			unseen: "whether a signal interrupted a close that waited under SO_LINGER",
 		},
 	},
@@ -144,7 +144,7 @@ var sharedHooks = map[Mode][]hook{
 		{symbol: "filp_close", fires: perFileEnd, programs: []program{{name: "kprobe_filp_close", kind: entry}}, optional: true, unseen: sharedUnseen, until: closesByFilpFlush},
 	},
 	Tracepoint: {{
-		symbol: "raw_syscalls:sys_enter", fires: perSyscall, programs: []program{{name: "tracepoint_sys_enter", kind: rawPoint, taskOnly: true}},
+		symbol: "raw_syscalls:sys_enter", fires: perSyscall, programs: []program{{name: "tracepoint_sys_enter", kind: rawPoint}},
 		optional: true, unseen: sharedUnseen,
 	}},
 }
@@ -274,11 +274,11 @@ func hookOf(hooks []hook, name string) *hook {
 func (q *program) atReturn() bool { return q.kind == ret || strings.HasPrefix(q.name, "fexit_") }
 
 // uncounted names the programs whose missed runs are no loss, or show elsewhere.
-func (p *plan) uncounted() map[string]bool {
+func (p *plan) uncounted(k *kernel.Kernel) map[string]bool {
 	names := map[string]bool{}
 	for _, h := range p.hooks {
 		for _, q := range h.programs {
-			if q.taskOnly || q.atReturn() {
+			if q.atReturn() || q.taskOnly && !k.TracepointsPreemptible() {
 				names[q.name] = true
 			}
 		}

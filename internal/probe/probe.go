@@ -165,7 +165,7 @@ func open(ctx context.Context, k *kernel.Kernel, pl plan, o Options) (p *Probe, 
 			return nil, &pl.hooks[i], err
 		}
 	}
-	p = &Probe{uncounted: pl.uncounted(), symbols: kernel.OpenSymbols()}
+	p = &Probe{uncounted: pl.uncounted(k), symbols: kernel.OpenSymbols()}
 	defer func() {
 		if err != nil {
 			p.Close()
