@@ -17,6 +17,12 @@ import (
 // ending, and every ending that tells of one its segment. CLOSETRACE_SEED
 // repeats what was done, though not how threads met.
 func TestWireRandom(t *testing.T) {
+	var m matching
+	attempts(t, func(t testing.TB) { m = wireRandom(t) })
+	addSegments(m)
+}
+
+func wireRandom(t testing.TB) (m matching) {
 	seed := wireSeed(t)
 	tr := trace(t, probe.Filter{})
 	tr.mayMiss = true
@@ -31,8 +37,7 @@ func TestWireRandom(t *testing.T) {
 		w.settle(tr, nil)
 		w.close(t)
 		tr.finish(t)
-		m := w.match(tr)
-		addSegments(m)
+		m = w.match(tr)
 		t.Logf("wire witness, random, %s, seed %d: explained %s", tr.header.Attach, seed, m.score())
 		if n := missable(t, tr); len(m.phantoms) > 0 || len(m.unexplained) > n {
 			t.Errorf("explained %v\n%s", m, w.told(tr, m.senders()))
@@ -43,6 +48,7 @@ func TestWireRandom(t *testing.T) {
 			t.Errorf("only %d segments with FIN or RST were seen", m.seen())
 		}
 	})
+	return m
 }
 
 // uncounted is how many segments a kernel that does not count them may have

@@ -38,12 +38,12 @@ var (
 		"TestLab", "TestWireRandom", "TestKernelCounters", "TestClosesAtOnce", "TestUnreadBytes", "TestTwoContainers",
 		"TestFilters", "TestManySleepers", "TestLeastPrivilege", "TestNothingStaysAttached",
 	}
-	looksAtKernel  = []string{"TestCheck", "TestRefusedMode", "TestStuck"}
+	looksAtKernel  = []string{"TestCheck", "TestRefusedMode", "TestStuck", "TestPrivilegeMissing"}
 	looksAtProgram = []string{
 		"TestCheckCommand", "TestClosedPipe", "TestNoBTF", "TestNamesAreShownNotObeyed", "TestReaderComesBack", "TestNobodyReads",
 		"TestAuditTellsOfLostRecords", "TestStoppedForSeconds", "TestReplayPrintsTheSame", "TestReplayFiltersAsTheKernelDoes", "TestCgroupFilter",
 		"TestRunGuardsACommand", "TestCallChainOfThisKernel", "TestOwnersTakePrivileges", "TestNamesTakePrivileges",
-		"TestNetnsTakesPrivileges", "TestPrivilegesAreDropped", "TestPrivilegeMissing", "TestFileCapabilities", "TestContainer",
+		"TestNetnsTakesPrivileges", "TestPrivilegesAreDropped", "TestFileCapabilities", "TestContainer",
 		"TestDocuments",
 	}
 )
