@@ -22,7 +22,8 @@ type patient struct {
 	ended <-chan struct{}
 
 	mu  sync.Mutex
-	err error // the first
+	buf []byte // what is being written
+	err error  // the first
 }
 
 // patient makes a writer to w so.
@@ -35,7 +36,8 @@ func (w *patient) Write(p []byte) (int, error) {
 	if w.err != nil {
 		return 0, w.err
 	}
-	written, err := w.try(bytes.Clone(p)) // which a write that was given up may still read
+	w.buf = append(w.buf[:0], p...) // which a write that was given up may still read; there is none after it
+	written, err := w.try(w.buf)
 	if err != nil {
 		w.err = err
 		err = &unwritten{error: err, lines: uint64(bytes.Count(p[written:], []byte{'\n'}))}

@@ -181,7 +181,6 @@ func (s *stream) leave() {
 // next takes one fact. [probe.ErrIdle] tells that there is none for now.
 func (s *stream) next() error {
 	err := s.source.Read(&s.event)
-	var single interface{ Undecodable() bool }
 	switch {
 	case err == nil:
 		for _, fill := range s.look {
@@ -192,7 +191,7 @@ func (s *stream) next() error {
 		}
 		s.classifier.Push(&s.event, s.emit)
 		return nil
-	case errors.As(err, &single) && single.Undecodable():
+	case concernsOneRecord(err):
 		if s.undecodable++; s.undecodable == 1 {
 			report(s.stderr, err)
 		}
@@ -201,6 +200,11 @@ func (s *stream) next() error {
 		return errors.New("the source of events was closed")
 	}
 	return err
+}
+
+func concernsOneRecord(err error) bool {
+	var single interface{ Undecodable() bool }
+	return errors.As(err, &single) && single.Undecodable()
 }
 
 // idle writes what waits, as nothing else is to be done. Its error is the

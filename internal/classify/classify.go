@@ -31,23 +31,25 @@ const (
 // Classifier turns a stream of events into endings. Not for concurrent use.
 type Classifier struct {
 	header events.Header
-	held   []held // in order of arrival
+	held   waiting
 	story  story
 	// Unexplained counts events that no rule of this version covers.
 	Unexplained uint64
-}
 
-// held is a close whose verdict waits until a point of the event clock.
-type held struct {
-	event events.Event
-	until uint64
+	// What is used again for each event, so that none needs an allocation.
+	current fact
+	words   phrase
+	ending  events.Ending
+	made    repeated
 }
 
 // New makes a classifier for the events under a header.
-func New(h events.Header) *Classifier { return &Classifier{header: h, story: newStory()} }
+func New(h events.Header) *Classifier {
+	return &Classifier{header: h, held: newWaiting(), story: newStory(), made: newRepeated()}
+}
 
 // Push takes the next event and emits the endings it completes. The ending is
-// valid during the call of emit only.
+// overwritten by the next one; what it points to stays.
 func (c *Classifier) Push(ev *events.Event, emit func(*events.Ending)) {
 	c.Advance(ev.MonoNS, emit)
 	switch ev.Kind {
@@ -64,17 +66,17 @@ func (c *Classifier) Push(ev *events.Event, emit func(*events.Ending)) {
 		c.done(ev, emit)
 	case events.KindReply:
 		// Whatever closed this connection has nothing more to send.
-		c.release(func(h *held) bool { return h.event.Kind == events.KindClose && sameEnd(&h.event, ev) }, emit)
+		c.release(c.held.all(func(h *held) bool { return h.event.Kind == events.KindClose && sameEnd(&h.event, ev) }), emit)
 		if d := c.find(ev, events.KindDone); d != nil {
 			// The segment ended the socket and is now answered: one ending.
 			ev.Before, ev.SockErr = d.event.Before, d.event.SockErr
 			ev.Owner, ev.Inode = d.event.Owner, d.event.Inode
-			c.drop(d)
+			c.held.drop(d)
 		}
 		c.conclude(ev, emit)
 	default:
 		// A call on a socket comes after whatever ended it.
-		c.release(func(h *held) bool { return h.event.Sock == ev.Sock }, emit)
+		c.release(c.held.ofSocket(ev.Sock), emit)
 		if p := c.story.closed(ev); p != nil && p.path == AbortMPTCP {
 			return // MPTCP resets the subflow first and then takes it down
 		}
@@ -102,10 +104,9 @@ func (c *Classifier) reset(ev *events.Event, emit func(*events.Ending)) {
 // done takes the end of a socket by a segment or a timer.
 func (c *Classifier) done(ev *events.Event, emit func(*events.Ending)) {
 	if r := c.find(ev, events.KindReset); r != nil {
-		reset := r.event
-		c.drop(r)
-		reset.SockErr = ev.SockErr
-		c.conclude(&reset, emit)
+		c.held.drop(r)
+		r.event.SockErr = ev.SockErr
+		c.conclude(&r.event, emit)
 		return
 	}
 	c.hold(ev, peersCall, emit) // for the RST in reply, or the end that reset us
@@ -113,66 +114,48 @@ func (c *Classifier) done(ev *events.Event, emit func(*events.Ending)) {
 
 // find returns what is held of a kind for the socket of an event, or nil.
 func (c *Classifier) find(ev *events.Event, kind events.Kind) *held {
-	for i := range c.held {
-		if h := &c.held[i]; h.event.Kind == kind && sameSocket(&h.event, ev) {
+	for _, h := range c.held.of[ev.Sock] {
+		if h.event.Kind == kind && sameSocket(&h.event, ev) {
 			return h
 		}
 	}
 	return nil
 }
 
-// drop forgets a held event.
-func (c *Classifier) drop(h *held) {
-	for i := range c.held {
-		if &c.held[i] == h {
-			c.held = append(c.held[:i], c.held[i+1:]...)
-			return
-		}
-	}
-}
-
 // hold keeps an event for what may follow.
 func (c *Classifier) hold(ev *events.Event, patience time.Duration, emit func(*events.Ending)) {
-	if len(c.held) == maxHeld {
-		oldest := c.held[0].event
-		c.drop(&c.held[0])
-		c.conclude(&oldest, emit)
+	if c.held.len() == maxHeld {
+		oldest := c.held.oldest()
+		c.held.drop(oldest)
+		c.conclude(&oldest.event, emit)
 	}
-	c.held = append(c.held, held{*ev, ev.MonoNS + uint64(patience)})
+	c.held.add(ev, ev.MonoNS+uint64(patience))
 }
 
 // Advance emits what was held until before a time of the event clock
 // (CLOCK_MONOTONIC, nanoseconds). Live, it is called with the present, so that
 // a verdict does not wait for the next event.
 func (c *Classifier) Advance(monoNS uint64, emit func(*events.Ending)) {
-	c.release(func(h *held) bool { return h.until < monoNS }, emit)
+	c.release(c.held.due(monoNS), emit)
 }
 
 // Flush emits all that is held: the stream is over.
 func (c *Classifier) Flush(emit func(*events.Ending)) {
-	c.release(func(*held) bool { return true }, emit)
+	c.release(c.held.all(func(*held) bool { return true }), emit)
 }
 
-// release concludes what is held and due. What a RST did to the other end is
-// told after the RST, which explains it.
-func (c *Classifier) release(due func(*held) bool, emit func(*events.Ending)) {
-	first := 0
-	for first < len(c.held) && !due(&c.held[first]) {
-		first++
-	}
-	if first == len(c.held) {
-		return // the common case: nothing moves
+// release concludes what was held. What a RST did to the other end is told after
+// the RST, which explains it.
+func (c *Classifier) release(due []*held, emit func(*events.Ending)) {
+	if len(due) == 0 {
+		return
 	}
 	for _, done := range []bool{false, true} {
-		kept := c.held[:first]
-		for i := first; i < len(c.held); i++ {
-			if h := &c.held[i]; due(h) && (h.event.Kind == events.KindDone) == done {
+		for _, h := range due {
+			if (h.event.Kind == events.KindDone) == done {
 				c.conclude(&h.event, emit)
-			} else {
-				kept = append(kept, *h)
 			}
 		}
-		c.held = kept
 	}
 }
 
@@ -196,9 +179,8 @@ func (c *Classifier) patience(ev *events.Event) time.Duration {
 // waitOver ends the wait of a close under SO_LINGER: the FIN was acknowledged,
 // or a signal came.
 func (c *Classifier) waitOver(ev *events.Event) {
-	for i := range c.held {
-		h := &c.held[i]
-		if h.event.Sock != ev.Sock || !h.event.Flags.Has(events.LingerOn) {
+	for _, h := range c.held.of[ev.Sock] {
+		if !h.event.Flags.Has(events.LingerOn) {
 			continue
 		}
 		h.event.DurationNS = ev.MonoNS - h.event.MonoNS
@@ -206,28 +188,28 @@ func (c *Classifier) waitOver(ev *events.Event) {
 		if ev.Signal == 0 {
 			h.event.AtReturn, h.event.OutputLeft = ev.After, ev.OutputLeft
 		}
-		h.until = ev.MonoNS + uint64(afterthought)
+		c.held.wait(h, ev.MonoNS+uint64(afterthought))
 	}
 }
 
 // afterthought joins a RST to the close that sent a FIN before it.
 func (c *Classifier) afterthought(ev *events.Event, emit func(*events.Ending)) {
-	for i := range c.held {
-		h := &c.held[i].event
-		if h.Sock == ev.Sock && h.Task.TID == ev.Task.TID {
-			h.Flags |= events.SentRST
-			h.KernelReason, h.AtRST, h.After = ev.KernelReason, ev.AtRST, events.Close
-			grown := *h
-			c.drop(&c.held[i])
-			c.conclude(&grown, emit)
+	for _, h := range c.held.of[ev.Sock] {
+		if grown := &h.event; grown.Task.TID == ev.Task.TID {
+			grown.Flags |= events.SentRST
+			grown.KernelReason, grown.AtRST, grown.After = ev.KernelReason, ev.AtRST, events.Close
+			c.held.drop(h)
+			c.conclude(grown, emit)
 			return
 		}
 	}
 	c.conclude(ev, emit) // its close was told already: on a slow machine a RST takes its time
 }
 
+// fact is valid until the next one.
 func (c *Classifier) fact(ev *events.Event) *fact {
-	return &fact{Event: ev, hz: c.header.HZ, missing: c.header.Missing}
+	c.current = fact{Event: ev, hz: c.header.HZ, missing: c.header.Missing}
+	return &c.current
 }
 
 // conclude finds the rule for an event and emits the ending.
@@ -239,11 +221,12 @@ func (c *Classifier) conclude(ev *events.Event, emit func(*events.Ending)) {
 	}
 	f.restoreError()
 	c.remember(f)
-	for i := range c.rulesFor(f) {
-		r := &c.rulesFor(f)[i]
+	list := c.rulesFor(f)
+	for i := range list {
+		r := &list[i]
 		f.byState = false
 		if r.when(f) {
-			e := c.ending(f, r)
+			e := c.endingOf(f, r)
 			c.story.tell(f, e)
 			emit(e)
 			return
@@ -292,10 +275,12 @@ func (c *Classifier) remember(f *fact) {
 	}
 }
 
-func (c *Classifier) ending(f *fact, r *rule) *events.Ending {
-	e := &events.Ending{
+func (c *Classifier) endingOf(f *fact, r *rule) *events.Ending {
+	c.words = r.why(c.words[:0], f)
+	e := &c.ending
+	*e = events.Ending{
 		Time: time.Unix(0, int64(f.MonoNS)+c.header.WallOffsetNS), MonoNS: f.MonoNS,
-		Path: r.path, Title: r.title, Cause: string(r.why(make(phrase, 0, 128), f)), Doubt: c.doubt(f, r),
+		Path: r.path, Title: r.title, Cause: c.made.text(c.words), Doubt: c.doubt(f, r),
 		Local: f.Local, Remote: f.Remote, Netns: f.Netns, CgroupID: f.CgroupID,
 		Before: f.Before, After: f.After, Owner: f.Owner,
 		FIN: f.sent(events.SentFIN), RST: f.sent(events.SentRST), KernelReason: f.KernelReason,
@@ -334,8 +319,7 @@ func (c *Classifier) attribute(f *fact, r *rule, e *events.Ending) {
 		e.CgroupID = 0
 	default:
 		if f.sent(events.TaskContext) {
-			actor := f.Task
-			e.Actor = &actor
+			e.Actor = c.made.task(&f.Task)
 		}
 	}
 	place(f.Event, e)

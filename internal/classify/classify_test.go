@@ -285,8 +285,8 @@ func TestHeldIsBounded(t *testing.T) {
 		ev.Sock = uint64(i + 1)
 		c.Push(&ev, func(*events.Ending) { n++ })
 	}
-	if n != 10 || len(c.held) != maxHeld {
-		t.Errorf("%d emitted, %d held", n, len(c.held))
+	if n != 10 || c.held.len() != maxHeld {
+		t.Errorf("%d emitted, %d held", n, c.held.len())
 	}
 	c.Flush(func(*events.Ending) { n++ })
 	if n != maxHeld+10 {

@@ -57,15 +57,20 @@ func (p *past) explains(ev *events.Event) *events.Past {
 
 // connection identifies one end of a connection. Loopback addresses mean
 // something else in each network namespace; others are taken to be unique on
-// this host, so that the two ends of a veth pair find each other.
+// this host, so that the two ends of a veth pair find each other. An IPv4 address
+// and its v4-mapped form are the same.
 type connection struct {
-	local, remote netip.AddrPort
-	netns         uint32
+	local, remote         [16]byte
+	localPort, remotePort uint16
+	netns                 uint32
 }
 
 func connectionOf(local, remote netip.AddrPort, netns uint32) connection {
-	c := connection{unmapped(local), unmapped(remote), 0}
-	if c.local.Addr().IsLoopback() {
+	c := connection{
+		local: local.Addr().As16(), localPort: local.Port(),
+		remote: remote.Addr().As16(), remotePort: remote.Port(),
+	}
+	if local.Addr().Unmap().IsLoopback() {
 		c.netns = netns
 	}
 	return c
@@ -77,45 +82,51 @@ func sameEnd(a, b *events.Event) bool {
 		connectionOf(a.Local, a.Remote, a.Netns) == connectionOf(b.Local, b.Remote, b.Netns)
 }
 
-func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
-
 // memory forgets the oldest of what it holds.
 type memory[K comparable] struct {
-	entries map[K]remembered
-	order   []K // a ring
-	next    int
-	most    int
+	places map[K]int32 // of the newest of each
+	ring   []memorized[K]
+	next   int
+	most   int
 }
 
-// remembered has its place in the ring, as a key may have had others before.
-type remembered struct {
-	*past
-	place int
+// memorized may have been renewed since at another place, or forgotten.
+type memorized[K comparable] struct {
+	key  K
+	past past
 }
 
 func newMemory[K comparable](most int) memory[K] {
-	return memory[K]{entries: map[K]remembered{}, most: most}
+	return memory[K]{places: map[K]int32{}, most: most}
 }
 
+// put remembers a copy.
 func (m *memory[K]) put(k K, p *past) {
 	place := m.next
-	if len(m.order) < m.most {
-		place = len(m.order)
-		m.order = append(m.order, k)
+	if len(m.ring) < m.most {
+		place = len(m.ring)
+		m.ring = append(m.ring, memorized[K]{k, *p})
 	} else {
-		if oldest := m.order[place]; m.entries[oldest].place == place {
-			delete(m.entries, oldest)
+		oldest := &m.ring[place]
+		if at, ok := m.places[oldest.key]; ok && int(at) == place {
+			delete(m.places, oldest.key)
 		}
-		m.order[place] = k
+		oldest.key, oldest.past = k, *p
 		m.next = (m.next + 1) % m.most
 	}
-	m.entries[k] = remembered{p, place}
+	m.places[k] = int32(place)
 }
 
-// get returns nil for what is not, or no longer, known.
-func (m *memory[K]) get(k K) *past { return m.entries[k].past }
+// get returns nil for what is not, or no longer, known. What it returns is valid
+// until the next put.
+func (m *memory[K]) get(k K) *past {
+	if place, ok := m.places[k]; ok {
+		return &m.ring[place].past
+	}
+	return nil
+}
 
-func (m *memory[K]) forget(k K) { delete(m.entries, k) }
+func (m *memory[K]) forget(k K) { delete(m.places, k) }
 
 // story is what happened before.
 type story struct {
@@ -134,27 +145,27 @@ func (s *story) tell(f *fact, e *events.Ending) {
 	if f.Kind == events.KindEPIPE {
 		return // it ends nothing
 	}
-	p := &past{
+	p := past{
 		path: e.Path, at: f.MonoNS, actor: e.Actor, local: e.Local, remote: e.Remote,
 		before: f.Before, fin: e.FIN, rst: e.RST, doubt: e.Doubt,
 	}
 	if f.Kind == events.KindShared {
-		s.shared.put(socketOf(f.Event), p)
+		s.shared.put(socketOf(f.Event), &p)
 		return
 	}
 	switch end := connectionOf(e.Local, e.Remote, e.Netns); f.Kind {
 	case events.KindReply:
-		s.answers.put(end, p) // and what they answer stays to explain the next
+		s.answers.put(end, &p) // and what they answer stays to explain the next
 	case events.KindPeerFIN: // not this side's doing
 	default:
-		s.connections.put(end, p)
+		s.connections.put(end, &p)
 	}
 	switch {
 	case f.Kind == events.KindClose:
 		s.sockets.forget(socketOf(f.Event))
 		s.shared.forget(socketOf(f.Event))
 	case !f.sent(events.Orphan) && f.Sock != 0 && f.Kind != events.KindPeerFIN:
-		s.sockets.put(socketOf(f.Event), p)
+		s.sockets.put(socketOf(f.Event), &p)
 	}
 }
 

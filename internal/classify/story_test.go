@@ -277,8 +277,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	for k := range 100 {
 		m.put(k, &past{})
 	}
-	if len(m.entries) != 3 || len(m.order) != 3 {
-		t.Errorf("%d entries, ring of %d", len(m.entries), len(m.order))
+	if len(m.places) != 3 || len(m.ring) != 3 {
+		t.Errorf("%d entries, ring of %d", len(m.places), len(m.ring))
 	}
 }
 

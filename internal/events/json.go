@@ -189,6 +189,11 @@ const hex = "0123456789abcdef"
 func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	for i := 0; i < len(s); {
+		if run := plain(s[i:]); run > 0 {
+			b = append(b, s[i:i+run]...)
+			i += run
+			continue
+		}
 		c := s[i]
 		switch {
 		case c == '"' || c == '\\':
@@ -196,9 +201,6 @@ func appendString(b []byte, s string) []byte {
 			i++
 		case c < 0x20 || c == 0x7f:
 			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
-			i++
-		case c < utf8.RuneSelf:
-			b = append(b, c)
 			i++
 		default:
 			r, size := utf8.DecodeRuneInString(s[i:])
@@ -209,10 +211,21 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
+// plain is how many bytes at the beginning stand for themselves.
+func plain(s string) int {
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c >= 0x7f || c == '"' || c == '\\' {
+			return i
+		}
+	}
+	return len(s)
+}
+
 // appendRune escapes what a terminal could take for a command or what turns
 // the direction of text; JSON would not ask for it.
 func appendRune(b []byte, r rune) []byte {
-	if unicode.IsPrint(r) {
+	const arrow = '→' // of our own phrases, and quicker than the tables of Unicode
+	if r == arrow || unicode.IsPrint(r) {
 		return utf8.AppendRune(b, r)
 	}
 	for _, unit := range utf16.AppendRune(nil, r) {

@@ -28,6 +28,20 @@ type names struct {
 	resetReason map[uint32]string // enum sk_rst_reason of the running kernel
 	syscall     func(number int32, compat bool) string
 	stack       func(id uint32, caller uint64) []string // kernel functions, innermost first; may be nil
+	comms       map[[16]uint8]string                    // those of late, so that each need not be made anew
+}
+
+const maxComms = 4096
+
+func (n *names) comm(b [16]uint8) string {
+	if s, ok := n.comms[b]; ok {
+		return s
+	}
+	if n.comms == nil || len(n.comms) == maxComms {
+		n.comms = map[[16]uint8]string{}
+	}
+	n.comms[b] = comm(b)
+	return n.comms[b]
 }
 
 const (
@@ -71,7 +85,7 @@ func (n *names) decode(raw []byte, ev *events.Event) error {
 		ev.Stack = n.stack(uint32(w.Stack), w.Caller)
 	}
 	if ev.Flags.Has(events.TaskContext) {
-		ev.Task = events.Task{PID: w.Pid, TID: w.Tid, UID: w.Uid, Comm: comm(w.Comm)}
+		ev.Task = events.Task{PID: w.Pid, TID: w.Tid, UID: w.Uid, Comm: n.comm(w.Comm)}
 		ev.Syscall = n.syscall(w.Syscall, ev.Flags.Has(events.CompatSyscall))
 	}
 	if ev.Flags.Has(events.SentRST) && n.resetReason != nil {

@@ -202,3 +202,18 @@ func TestEnumsAgreeWithC(t *testing.T) {
 		t.Errorf("Go has the flag %s that C has not", more)
 	}
 }
+
+func BenchmarkDecode(b *testing.B) {
+	names := names{syscall: kernel.SyscallName}
+	record := raw(b, bpfEvent{
+		Kind: uint8(events.KindClose), Flags: uint32(events.TaskContext | events.SentFIN), Syscall: 3, Stack: -1, Family: 2,
+		Before: uint8(events.Established), Comm: [16]uint8{'n', 'g', 'i', 'n', 'x'},
+	})
+	var ev events.Event
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := names.decode(record, &ev); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -9,23 +9,24 @@ import (
 // wide as ":65535".
 const portOnly = 6
 
-// address formats a; where a column is no wider than portOnly cells, its port.
-// An address is never cut, and may take more than width; 0 is without limit. One
-// that speaks IPv4 is shown as IPv4, port 0 as *.
-func address(a netip.AddrPort, width int) string {
+// appendAddress formats a; where a column is no wider than portOnly cells, its
+// port. An address is never cut, and may take more than width; 0 is without
+// limit. One that speaks IPv4 is shown as IPv4, port 0 as *.
+func appendAddress(b []byte, a netip.AddrPort, width int) []byte {
 	if !a.IsValid() {
-		return absent
-	}
-	port := "*"
-	if a.Port() != 0 {
-		port = strconv.Itoa(int(a.Port()))
+		return append(b, absent...)
 	}
 	ip := a.Addr().Unmap()
 	switch {
 	case width > 0 && width <= portOnly:
-		return ":" + port
 	case ip.Is4():
-		return ip.String() + ":" + port
+		b = ip.AppendTo(b)
+	default:
+		b = append(ip.AppendTo(append(b, '[')), ']')
 	}
-	return "[" + ip.String() + "]:" + port
+	b = append(b, ':')
+	if a.Port() == 0 {
+		return append(b, '*')
+	}
+	return strconv.AppendUint(b, uint64(a.Port()), 10)
 }

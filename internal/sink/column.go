@@ -13,8 +13,9 @@ type column struct {
 	head  string
 	width int // where nothing limits the table
 	least int // its width on the narrowest terminal
-	// text is the cell of e in at most width cells; 0 is without limit.
-	text func(e *events.Ending, width int) string
+	// cell appends the cell of e in at most width cells; 0 is without limit. It
+	// appends because it is on the way of every ending.
+	cell func(b []byte, e *events.Ending, width int) []byte
 }
 
 // pathHead is the head of the column that is painted.
@@ -31,41 +32,50 @@ func number(n uint64) string { return strconv.FormatUint(n, 10) }
 // narrowColumns are those of every table, without the last, WHY.
 func narrowColumns() []column {
 	return []column{
-		{"TIME", 12, 12, func(e *events.Ending, _ int) string { return e.Time.Local().Format("15:04:05.000") }},
-		{"PID", 7, 7, func(e *events.Ending, _ int) string { return pid(e) }},
-		{"COMM", 15, 8, func(e *events.Ending, width int) string { return cut(comm(e), width) }},
-		{"LOCAL", 21, 6, func(e *events.Ending, width int) string { return address(e.Local, width) }},
-		{"REMOTE", 21, 17, func(e *events.Ending, width int) string { return address(e.Remote, width) }},
-		{pathHead, 20, 15, func(e *events.Ending, _ int) string { return title(e) }},
+		{"TIME", 12, 12, func(b []byte, e *events.Ending, _ int) []byte { return e.Time.Local().AppendFormat(b, "15:04:05.000") }},
+		{"PID", 7, 7, func(b []byte, e *events.Ending, _ int) []byte { return appendPID(b, e) }},
+		text("COMM", 15, 8, comm),
+		{"LOCAL", 21, 6, func(b []byte, e *events.Ending, width int) []byte { return appendAddress(b, e.Local, width) }},
+		{"REMOTE", 21, 17, func(b []byte, e *events.Ending, width int) []byte { return appendAddress(b, e.Remote, width) }},
+		words(pathHead, 20, 15, title),
 	}
+}
+
+// words is a column of text that is never cut, text one of text that may be.
+func words(head string, width, least int, of func(*events.Ending) string) column {
+	return column{head, width, least, func(b []byte, e *events.Ending, _ int) []byte { return append(b, of(e)...) }}
+}
+
+func text(head string, width, least int, of func(*events.Ending) string) column {
+	return column{head, width, least, func(b []byte, e *events.Ending, width int) []byte { return append(b, cut(of(e), width)...) }}
 }
 
 // wideColumns stand between PATH and WHY of a wide table, which has no limit.
 func wideColumns() []column {
-	bytes := func(head string, of func(*events.Evidence) uint64) column {
-		return column{head, 8, 0, func(e *events.Ending, _ int) string { return number(of(&e.Evidence)) }}
+	count := func(head string, width int, of func(*events.Ending) uint64) column {
+		return column{head, width, 0, func(b []byte, e *events.Ending, _ int) []byte { return strconv.AppendUint(b, of(e), 10) }}
 	}
 	return []column{
-		{"SLUG", 24, 0, func(e *events.Ending, _ int) string { return foreign(string(e.Path)) }},
-		{"OWNER", 23, 0, func(e *events.Ending, _ int) string { return owner(e) }},
-		{"CGROUP", 20, 0, func(e *events.Ending, _ int) string { return foreign(cgroup(e)) }},
-		{"TRIGGER", 10, 0, func(e *events.Ending, _ int) string { return trigger(e) }},
-		{"STATES", 22, 0, func(e *events.Ending, _ int) string { return states(e) }},
-		bytes("UNREAD", func(v *events.Evidence) uint64 { return uint64(v.UnreadBytes) }),
-		bytes("UNSENT", func(v *events.Evidence) uint64 { return uint64(v.UnsentBytes) }),
-		bytes("UNACKED", func(v *events.Evidence) uint64 { return uint64(v.UnackedBytes) }),
-		bytes("SENT", func(v *events.Evidence) uint64 { return v.BytesSent }),
-		bytes("RECV", func(v *events.Evidence) uint64 { return v.BytesReceived }),
-		{"NETNS", 10, 0, func(e *events.Ending, _ int) string { return number(uint64(e.Netns)) }},
-		{"TOOK", 9, 0, func(e *events.Ending, _ int) string { return took(e.DurationNS) }},
-		{"KERNEL REASON", 20, 0, func(e *events.Ending, _ int) string { return foreign(e.KernelReason) }},
-		{"CONF", 8, 0, func(e *events.Ending, _ int) string { return e.Confidence() }},
+		words("SLUG", 24, 0, func(e *events.Ending) string { return foreign(string(e.Path)) }),
+		words("OWNER", 23, 0, owner),
+		words("CGROUP", 20, 0, func(e *events.Ending) string { return foreign(cgroup(e)) }),
+		words("TRIGGER", 10, 0, trigger),
+		words("STATES", 22, 0, states),
+		count("UNREAD", 8, func(e *events.Ending) uint64 { return uint64(e.Evidence.UnreadBytes) }),
+		count("UNSENT", 8, func(e *events.Ending) uint64 { return uint64(e.Evidence.UnsentBytes) }),
+		count("UNACKED", 8, func(e *events.Ending) uint64 { return uint64(e.Evidence.UnackedBytes) }),
+		count("SENT", 8, func(e *events.Ending) uint64 { return e.Evidence.BytesSent }),
+		count("RECV", 8, func(e *events.Ending) uint64 { return e.Evidence.BytesReceived }),
+		count("NETNS", 10, func(e *events.Ending) uint64 { return uint64(e.Netns) }),
+		words("TOOK", 9, 0, func(e *events.Ending) string { return took(e.DurationNS) }),
+		words("KERNEL REASON", 20, 0, func(e *events.Ending) string { return foreign(e.KernelReason) }),
+		words("CONF", 8, 0, (*events.Ending).Confidence),
 	}
 }
 
 // whyColumn is the last one of every table.
 func whyColumn() column {
-	return column{"WHY", 0, 0, func(e *events.Ending, _ int) string { return foreign(e.Cause) }}
+	return words("WHY", 0, 0, func(e *events.Ending) string { return foreign(e.Cause) })
 }
 
 func title(e *events.Ending) string { return foreign(cmp.Or(e.Title, string(e.Path))) }
@@ -79,11 +89,11 @@ func who(e *events.Ending) *events.Task {
 	return e.Owner
 }
 
-func pid(e *events.Ending) string {
+func appendPID(b []byte, e *events.Ending) []byte {
 	if t := who(e); t != nil {
-		return number(uint64(t.PID))
+		return strconv.AppendUint(b, uint64(t.PID), 10)
 	}
-	return absent
+	return append(b, absent...)
 }
 
 // comm is the kernel's where it acted and nobody is known to hold the socket.

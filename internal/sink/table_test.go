@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
@@ -11,8 +12,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/olekukonko/tablewriter/pkg/twwidth"
-
-	"github.com/closetrace/closetrace/internal/events"
 )
 
 func table(t testing.TB, o TableOptions) string {
@@ -161,12 +160,12 @@ func TestAddress(t *testing.T) {
 		{"[2001:db8:1:2:3:4:5:6]:51234", 6, ":51234"},
 	}
 	for _, tt := range tests {
-		got := address(addr(tt.in), tt.width)
+		got := string(appendAddress(nil, addr(tt.in), tt.width))
 		if got != tt.want {
 			t.Errorf("%s in %d: got %s, want %s", tt.in, tt.width, got, tt.want)
 		}
 	}
-	if got := address((&events.Ending{}).Local, 0); got != "-" {
+	if got := string(appendAddress(nil, netip.AddrPort{}, 0)); got != "-" {
 		t.Errorf("no address: got %s", got)
 	}
 }
