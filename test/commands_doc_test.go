@@ -14,6 +14,7 @@ import (
 // that what they name is there, and why that has to do.
 var notRun = map[string]string{
 	"make":   "its targets are what runs the tests",
+	"go":     "the tests that it names run anyway, and its commands are those of make record",
 	"docker": "TestContainer of test/live runs with these capabilities, without an engine",
 	"setcap": "TestFileCapabilities of test/live sets these capabilities",
 }
