@@ -119,7 +119,7 @@ func (d Document) Commands() (all []Command, err error) {
 	for _, at := range inline.FindAllStringSubmatchIndex(text, -1) {
 		line := 1 + strings.Count(text[:at[0]], "\n")
 		words := strings.Fields(text[at[2]:at[3]])
-		if len(words) == 2 && words[0] == "closetrace" {
+		if len(words) == 2 && words[0] == "closetrace" && !strings.HasPrefix(words[1], "-") {
 			words = append(words, "--help")
 		}
 		all = append(all, Command{d.File, line, strings.Join(words, " ")})
