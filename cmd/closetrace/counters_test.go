@@ -86,7 +86,7 @@ func TestAuditMarks(t *testing.T) {
 		return sink.Counters{"TcpOutRsts": n}, nil
 	}
 	e := fakeSystem(0)
-	s := newStream(e, &fakeSource{clock: e.clock}, &witness{}, 0)
+	s := newStream(e, &fakeSource{}, &witness{}, 0)
 	a := &audit{read: read}
 	for range 4 {
 		a.mark()

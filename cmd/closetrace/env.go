@@ -34,7 +34,6 @@ type env struct {
 	privileges func() []kernel.Privilege
 	// drop gives up privileges for good: [kernel.DropPrivileges].
 	drop   func(entersNetns bool) error
-	clock  func() uint64 // CLOCK_MONOTONIC in nanoseconds
 	finder finder
 	files  [3]*os.File // that a command inherits
 	// cgroups names those of an event: [enrich.Cgroups].
@@ -81,7 +80,6 @@ func system() *env {
 
 		privileges: kernel.Privileges,
 		drop:       kernel.DropPrivileges,
-		clock:      monotonic,
 		finder: finder{
 			proc: "/proc", named: "/run/netns", inode: netnsInode,
 			cgroups: func() (enrich.CgroupMount, error) { return enrich.FindCgroups("/proc") },
@@ -131,12 +129,4 @@ func pipeClosed(f *os.File) bool {
 	poll := []unix.PollFd{{Fd: int32(f.Fd())}}
 	n, err := unix.Poll(poll, 0)
 	return err == nil && n == 1 && poll[0].Revents&unix.POLLERR != 0
-}
-
-func monotonic() uint64 {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		return 0 // only a bad clock id or pointer fails
-	}
-	return uint64(now.Nano())
 }

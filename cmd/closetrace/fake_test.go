@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 func fakeSystem(facts int) *env {
 	e := system()
 	e.open = func(context.Context, probe.Options) (source, error) {
-		return &fakeSource{left: facts, clock: e.clock}, nil
+		return &fakeSource{left: facts}, nil
 	}
 	e.finder.inode = func(string) (uint32, error) { return fakeNetns, nil }
 	e.examine = func(context.Context) (*machine, error) { return fakeMachine(), nil }
@@ -126,8 +126,7 @@ const fakeNetns = 4026531840
 
 // fakeSource makes up closes of established connections.
 type fakeSource struct {
-	left     int // facts to come; negative: endless
-	clock    func() uint64
+	left     int   // facts to come; negative: endless
 	wall     int64 // offset of its clock
 	read     atomic.Bool
 	detached atomic.Bool
@@ -136,7 +135,7 @@ type fakeSource struct {
 
 func (f *fakeSource) Header() events.Header {
 	if f.wall == 0 {
-		f.wall = time.Now().UnixNano() - int64(f.clock())
+		f.wall = time.Now().UnixNano() - int64(kernel.MonoNow())
 	}
 	return events.Header{
 		Schema: events.SchemaVersion, Kernel: "6.1.0-fake", Attach: "fentry", HZ: 250, WallOffsetNS: f.wall,
@@ -155,7 +154,7 @@ func (f *fakeSource) Read(ev *events.Event) error {
 	f.left--
 	f.read.Store(true)
 	*ev = events.Event{
-		Kind: events.KindClose, MonoNS: f.clock(), DurationNS: 5210, Sock: 1,
+		Kind: events.KindClose, MonoNS: kernel.MonoNow(), DurationNS: 5210, Sock: 1,
 		Flags: events.SentFIN | events.TaskContext | events.FileClosing | events.UnderLock,
 		Local: netip.MustParseAddrPort("10.0.0.5:443"), Remote: netip.MustParseAddrPort("10.0.0.9:51234"),
 		Netns: fakeNetns, CgroupID: fakeCgroup, SocketCgroupID: fakeCgroup, Task: events.Task{PID: 4211, TID: 4211, Comm: "nginx"}, Syscall: "close",
@@ -172,7 +171,7 @@ func (f *fakeSource) Losses() probe.Losses {
 	return probe.Losses{LostRecords: 2}
 }
 
-func (f *fakeSource) IdleNS() uint64 { return f.clock() }
+func (f *fakeSource) IdleNS() uint64 { return kernel.MonoNow() }
 
 func (f *fakeSource) Detach() error { f.detached.Store(true); return nil }
 

@@ -143,7 +143,7 @@ func (r *runFlags) trace(ctx context.Context, e *env, src source, child *exec.Cm
 	fmt.Fprintf(e.stderr, "closetrace: tracing %s on %s by %s\n", oneLine(child.Args[0]), oneLine(h.Kernel), h.Attach)
 	g := &guard{runFlags: r, out: out, failed: map[events.Path]int{}}
 	look := e.lookUps(logger(e, r.verbose))
-	s := newStream(e, fromNow(e, src), newClaim(group, g.tell), 0)
+	s := newStream(e, src, newClaim(group, g.tell), 0)
 	s.look, s.unread = look, func() bool { return false }
 	group.Join(child.SysProcAttr)
 	signals := forwarded()
@@ -155,34 +155,6 @@ func (r *runFlags) trace(ctx context.Context, e *env, src source, child *exec.Cm
 	}
 	defer signals.to(child.Process)()
 	return g.finish(e.stderr, g.wait(ctx, s, child), child.ProcessState)
-}
-
-// later is a source without what came before a time, while it was attached or
-// the command was not there yet.
-type later struct {
-	source
-	since uint64
-	lost  probe.Losses // before
-}
-
-func fromNow(e *env, src source) *later { return &later{src, e.clock(), src.Losses()} }
-
-func (l *later) Read(ev *events.Event) error {
-	for {
-		if err := l.source.Read(ev); err != nil || ev.MonoNS >= l.since {
-			return err
-		}
-	}
-}
-
-// Losses are those since. Once detached, a source may know less.
-func (l *later) Losses() probe.Losses {
-	all := atLeast(l.source.Losses(), l.lost)
-	return probe.Losses{
-		LostRecords:  all.LostRecords - l.lost.LostRecords,
-		MissedProbes: all.MissedProbes - l.lost.MissedProbes,
-		Suppressed:   all.Suppressed - l.lost.Suppressed,
-	}
 }
 
 // guard tells the endings of the command, and whether there was one that should

@@ -31,7 +31,7 @@ func TestRunOutlivesTheTracing(t *testing.T) {
 	e := fakeSystem(0)
 	e.stdout, e.stderr = io.Discard, &said
 	e.open = func(context.Context, probe.Options) (source, error) {
-		return broken{&fakeSource{left: 1, clock: e.clock}}, nil
+		return broken{&fakeSource{left: 1}}, nil
 	}
 	e.args = []string{"run", "--", "sh", "-c", `sleep 0.2; echo x >"$0"; exit 3`, file}
 	if code := run(t.Context(), e); code != exitUntraced {

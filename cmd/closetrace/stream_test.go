@@ -27,7 +27,7 @@ func TestUndecodableRecords(t *testing.T) {
 	var out, said bytes.Buffer
 	e := fakeSystem(3)
 	e.stdout, e.stderr, e.unread = &out, &said, func() bool { return false }
-	src := &fakeSource{left: 3, clock: e.clock, badFirst: true}
+	src := &fakeSource{left: 3, badFirst: true}
 	s := newStream(e, src, sink.NewJSONL(&out), 3)
 	if err := trace(t.Context(), e, s, &audit{}); err != nil {
 		t.Fatal(err)
@@ -47,7 +47,7 @@ func TestFlowDrains(t *testing.T) {
 	var out bytes.Buffer
 	e := fakeSystem(0)
 	e.stderr, e.unread = &bytes.Buffer{}, func() bool { return false }
-	src := &fakeSource{left: 500, clock: e.clock}
+	src := &fakeSource{left: 500}
 	s := newStream(e, src, sink.NewJSONL(&out), 0)
 	ctx, cancel := context.WithCancel(t.Context())
 	s.taken = func(*events.Ending) { cancel() } // with the first
@@ -69,7 +69,7 @@ func TestFlowCountsWhatItLeaves(t *testing.T) {
 	ended := make(chan struct{})
 	e := fakeSystem(0)
 	e.stderr, e.unread, e.ended = &said, func() bool { return false }, ended
-	src := &fakeSource{left: 500, clock: e.clock}
+	src := &fakeSource{left: 500}
 	s := newStream(e, src, sink.NewJSONL(&out), 0)
 	s.drainTime = -1
 	ctx, cancel := context.WithCancel(t.Context())
@@ -92,7 +92,7 @@ func TestFullDiskEndsARecording(t *testing.T) {
 	var out, said bytes.Buffer
 	e := fakeSystem(0)
 	e.stdout, e.stderr, e.unread = &out, &said, func() bool { return false }
-	s := newStream(e, &fakeSource{left: 500, clock: e.clock}, sink.NewJSONL(&out), 0)
+	s := newStream(e, &fakeSource{left: 500}, sink.NewJSONL(&out), 0)
 	s.record = &fullDisk{room: 3}
 	if err := trace(t.Context(), e, s, &audit{}); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("got %v", err)
