@@ -11,7 +11,7 @@ BPF    := $(wildcard bpf/*.c bpf/*.h)
 MINE   := $(shell git ls-files '*.go' 2>/dev/null | grep -v '_bpfel')
 
 .DEFAULT_GOAL := help
-.PHONY: help run build generate test generated lint unit fuzz live lab-live vm vm-proven vm-all deps record clean
+.PHONY: help run build generate test generated lint unit fuzz live lab-live vm vm-proven vm-all bench deps record clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -70,6 +70,10 @@ vm-proven: ## the same on the kernels on which all passes
 vm-all: ## the same on every kernel of test/kernels.txt
 	@test/deps.sh test
 	$(GO) run ./test/vm -kernel all
+
+bench: ## measure what tracing costs, in guest instructions, and write docs/performance.md
+	@test/deps.sh test
+	$(GO) run ./test/bench
 
 record: build ## record the events of all scenarios anew, here and in the microVM
 	test/record.sh

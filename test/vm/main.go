@@ -42,6 +42,7 @@ type options struct {
 	timeout time.Duration
 	modules []string
 	files   []file
+	counts  bool
 	command []string
 }
 
@@ -86,6 +87,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.BoolVar(&o.refresh, "refresh", false, "look for newer kernels now")
 	flags.IntVar(&o.atOnce, "at-once", 2, "boot `N` guests at a time")
 	flags.DurationVar(&o.timeout, "timeout", 10*time.Minute, "what one job may take")
+	flags.BoolVar(&o.counts, "icount", false, "count instructions: one CPU, and each takes one nanosecond of guest time")
 	modules := flags.String("modules", "inet_diag,tcp_diag,veth,af_packet", "load the kernel modules in `LIST`")
 	flags.Func("file", "put a file into the guest, `HOST:GUEST`; may be repeated", func(s string) error {
 		from, name, ok := strings.Cut(s, ":")
@@ -208,6 +210,7 @@ func runKernel(ctx context.Context, k kernel, jobs []guest.Job, o options, store
 	r.booting(k, image)
 	return r.run(ctx, guestSpec{
 		kernel: k, image: image, modules: o.modules, files: append(built, o.files...), jobs: jobs, outDir: dir, limit: limitFor(jobs),
+		counts: o.counts,
 	})
 }
 

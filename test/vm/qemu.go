@@ -21,6 +21,7 @@ type machine struct {
 	qemu    string
 	install string // the Debian package of it
 	args    []string
+	counted []string // instead of args, where instructions are counted; nil if that was not tried
 	second  []string // adds the second port, with the chardev "sent"
 	console string   // the kernel's name of the first port
 	port    string   // the device of the second
@@ -32,6 +33,10 @@ var machines = map[string]machine{
 		qemu:    "qemu-system-x86_64",
 		install: "qemu-system-x86",
 		args:    []string{"-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max,-la57"},
+		counted: []string{
+			"-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max,-cx16,-la57",
+			"-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01,clock=vm", "-seed", "1",
+		},
 		second:  []string{"-serial", "chardev:sent"},
 		console: "ttyS0",
 		port:    "/dev/ttyS1",
@@ -74,6 +79,7 @@ type vm struct {
 	initramfs string
 	dir       string // for the files of this boot
 	limit     time.Duration
+	counts    bool // guest time is the number of instructions, one a nanosecond, on one CPU
 }
 
 // sentFile is what came through the second port.
@@ -110,8 +116,14 @@ func (v vm) args() []string {
 		// A CPU that is stuck for two minutes stays so: the guest ends, and says where.
 		"watchdog_thresh=60", "softlockup_panic=1",
 	}
-	return slices.Concat(v.machine.args, []string{
-		"-smp", "2", "-m", "1536M",
+	args, cpus := v.machine.args, "2"
+	if v.counts {
+		args, cpus = v.machine.counted, "1"
+		// What is the same in every boot costs the same in every boot.
+		kernelArgs = append(kernelArgs, "clocksource=tsc", "nokaslr", "norandmaps", "nowatchdog")
+	}
+	return slices.Concat(args, []string{
+		"-smp", cpus, "-m", "1536M",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
 		"-chardev", "file,id=sent,path=" + strings.ReplaceAll(v.sentFile(), ",", ",,"),

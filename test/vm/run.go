@@ -24,6 +24,7 @@ type guestSpec struct {
 	jobs    []guest.Job
 	outDir  string // where the files from the guest go
 	limit   time.Duration
+	counts  bool // as of vm
 }
 
 // run boots a guest and reports on every job. The error is nil if the guest could be started and its files kept; what
@@ -33,12 +34,15 @@ func (r *report) run(ctx context.Context, s guestSpec) error {
 	if err != nil {
 		return err
 	}
+	if s.counts && machine.counted == nil {
+		return fmt.Errorf("instructions cannot be counted on %s", s.kernel.arch)
+	}
 	dir, err := os.MkdirTemp("", "closetrace-vm-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	v := vm{machine: machine, vmlinuz: s.image.vmlinuz, initramfs: filepath.Join(dir, "initramfs"), dir: dir, limit: s.limit}
+	v := vm{machine: machine, vmlinuz: s.image.vmlinuz, initramfs: filepath.Join(dir, "initramfs"), dir: dir, limit: s.limit, counts: s.counts}
 	nonce := rand.Text()
 	if err := s.pack(v.initramfs, nonce, machine.port); err != nil {
 		return err

@@ -1,0 +1,188 @@
+//go:build linux
+
+// Command bench measures what tracing the ends of connections costs: in instructions, which a guest counts that runs
+// under emulation, so that a machine's load does not change the figures.
+//
+//	go run ./test/bench                          # all tracers, all mixes; writes docs/performance.md
+//	go run ./test/bench -only fentry -mixes fin  # some of it, to standard output alone
+//
+// It boots one kernel of test/kernels.txt by go run ./test/vm -icount. In the guest this same program opens and closes
+// connections (load.go), untraced and under each tracer (tracers.go), and reads the clock, which advances by one
+// nanosecond per instruction (measure.go). Natively, and only as root, it measures how long closetrace takes to start.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+const (
+	resultsFile = "test/bench/results.json"
+	document    = "docs/performance.md"
+	kernelName  = "6.12" // in test/kernels.txt
+)
+
+// options are what both the host's and the guest's part are told.
+type options struct {
+	only  string // a pattern of the tracers' names
+	mixes string
+	conns int // a measurement
+	times int
+	// starts is how often closetrace is started natively, in each attach mode.
+	starts int
+}
+
+func (o *options) flags(name string) *flag.FlagSet {
+	flags := flag.NewFlagSet(name, flag.ExitOnError)
+	flags.StringVar(&o.only, "only", "", "measure only tracers whose name fits a `PATTERN`, and write no document")
+	flags.StringVar(&o.mixes, "mixes", "fin,linger0,unread,bare", "measure the mixes in `LIST`")
+	flags.IntVar(&o.conns, "n", 4000, "open and close `N` connections in a measurement")
+	flags.IntVar(&o.times, "times", 3, "repeat each measurement `N` times")
+	flags.IntVar(&o.starts, "starts", 9, "start closetrace `N` times in each attach mode on this machine, too, which takes root")
+	return flags
+}
+
+func (o *options) args() []string {
+	return []string{"-only", o.only, "-mixes", o.mixes, "-n", fmt.Sprint(o.conns), "-times", fmt.Sprint(o.times)}
+}
+
+// wants tells whether a tracer is to be measured. All is compared with the untraced run.
+func (o *options) wants(name string) (bool, error) {
+	fits, err := regexp.MatchString(o.only, name)
+	return fits || name == untraced, err
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// run is one of the three parts: on the host, in the guest, or the tracer that does the least.
+func run(ctx context.Context, args []string) error {
+	part := ""
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		part, args = args[0], args[1:]
+	}
+	var o options
+	flags := o.flags("bench")
+	switch part {
+	case "":
+		if err := flags.Parse(args); err != nil {
+			return err
+		}
+		return onHost(ctx, o)
+	case "guest":
+		if err := flags.Parse(args); err != nil {
+			return err
+		}
+		return inGuest(o)
+	case "floor":
+		return floor(ctx, strings.Join(args, " "))
+	}
+	return fmt.Errorf("no part %q: there are guest and floor", part)
+}
+
+// onHost measures in the guest and natively. Only the results of a whole run are kept.
+func onHost(ctx context.Context, o options) error {
+	dir, err := os.MkdirTemp("", "closetrace-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	results, err := measureInGuest(ctx, o, dir)
+	if err != nil {
+		return err
+	}
+	if o.only != "" {
+		return results.write(os.Stdout)
+	}
+	if results.Starts, err = measureStarts(ctx, dir, o.starts); err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(results, "", " ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(resultsFile, append(text, '\n'), 0o644); err != nil {
+		return err
+	}
+	return results.document(document)
+}
+
+// measureInGuest builds what the guest needs, boots it and reads what it found.
+func measureInGuest(ctx context.Context, o options, dir string) (*results, error) {
+	bench, object := filepath.Join(dir, "bench"), filepath.Join(dir, "floor.o")
+	build := command(ctx, "go", "build", "-o", bench, "./test/bench")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	compile := command(ctx, "clang-14", "-target", "bpf", "-D__TARGET_ARCH_x86", "-Ibpf", "-O2", "-g", "-Wall", "-Werror",
+		"-c", "test/bench/floor.bpf.c", "-o", object)
+	for _, cmd := range []*exec.Cmd{build, compile} {
+		if err := cmd.Run(); err != nil {
+			return nil, fmt.Errorf("%s: %w", cmd, err)
+		}
+	}
+	args := []string{
+		"run", "./test/vm", "-kernel", kernelName, "-icount", "-v", "-timeout", "12h", "-o", filepath.Join(dir, "out"),
+		"-file", bench + ":" + benchPath, "-file", object + ":" + floorObject,
+	}
+	for _, f := range peerFiles() {
+		args = append(args, "-file", f+":"+f)
+	}
+	args = append(append(args, "--", benchPath, "guest"), o.args()...)
+	if err := command(ctx, "go", args...).Run(); err != nil {
+		return nil, fmt.Errorf("the guest: %w", err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "out", kernelName, filepath.Base(outFile)))
+	if err != nil {
+		return nil, err
+	}
+	found := &results{PeerVersions: peerVersions()}
+	return found, json.Unmarshal(text, found)
+}
+
+// command has its output on standard error, because standard output is for results.
+func command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	return cmd
+}
+
+// The marks between which the document is written by this program.
+const (
+	begin = "<!-- from here on written by make bench -->\n"
+	end   = "<!-- to here -->\n"
+)
+
+// document writes the results between the marks of a document.
+func (r *results) document(path string) error {
+	old, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	before, rest, ok := strings.Cut(string(old), begin)
+	_, after, closed := strings.Cut(rest, end)
+	if !ok || !closed {
+		return errors.New(path + " has no marks to write between")
+	}
+	var b strings.Builder
+	b.WriteString(before + begin)
+	if err := r.write(&b); err != nil {
+		return err
+	}
+	b.WriteString(end + after)
+	return os.WriteFile(path, []byte(b.String()), 0o644)
+}

@@ -1,0 +1,153 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// settle is what a tracer gets to come to the end of what it has to do, and timeWait what the kernel takes to forget
+// the addresses of connections. Where nothing runs, the guest's clock leaps, so that waiting takes no time.
+const (
+	settle   = 300 * time.Millisecond
+	timeWait = 61 * time.Second
+	warmUp   = 3000 // connections, after which closetrace has what it needs
+	// calm is when a machine that was booted has nothing left to do of its own.
+	calm = time.Minute
+)
+
+// inGuest measures each tracer under each mix and writes what it found.
+func inGuest(o options) error {
+	runtime.LockOSThread()
+	debug.SetGCPercent(-1)
+	if err := unix.Mount("debugfs", "/sys/kernel/debug", "debugfs", 0, ""); err != nil && !errors.Is(err, unix.EBUSY) {
+		fmt.Fprintln(os.Stderr, "bench: some peers need debugfs:", err)
+	}
+	l, err := newLoad()
+	if err != nil {
+		return err
+	}
+	time.Sleep(calm)
+	found := results{Kernel: release(), Conns: o.conns, Times: o.times}
+	for _, t := range tracers() {
+		if wanted, err := o.wants(t.name); err != nil || !wanted {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		for mix := range strings.SplitSeq(o.mixes, ",") {
+			m, err := measure(l, t, mix, o)
+			if err != nil && t.kind == kindPeer {
+				m, err = measurement{Tracer: t.name, Kind: t.kind, Mix: mix, Failed: err.Error()}, nil
+			}
+			if err != nil {
+				return fmt.Errorf("%s, %s: %w", t.name, mix, err)
+			}
+			found.Measurements = append(found.Measurements, m)
+			fmt.Printf("%s, %s: %s\n", t.name, mix, m)
+			time.Sleep(timeWait)
+		}
+	}
+	text, err := json.Marshal(found)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(outFile, text, 0o644)
+}
+
+func release() string {
+	text, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// measure starts a tracer, has it warm up, and measures the load several times; then once more with the kernel counting
+// what its programs do, which costs something itself.
+func measure(l *load, t tracer, mix string, o options) (measurement, error) {
+	m := measurement{Tracer: t.name, Kind: t.kind, Mechanism: t.mechanism, Mix: mix, Closes: closesOf(mix)}
+	p, err := start(t)
+	if errors.Is(err, fs.ErrNotExist) {
+		m.Absent = t.pkg
+		return m, nil
+	}
+	if err != nil {
+		return m, err
+	}
+	if err := p.awaitReady(func() error { return l.run(mixFIN, 1) }); err != nil {
+		return m, errors.Join(err, p.stop())
+	}
+	if err := l.run(mix, warmUp); err != nil {
+		return m, err
+	}
+	time.Sleep(settle)
+	for range o.times {
+		r, err := once(l, p, mix, o.conns)
+		if err != nil {
+			return m, err
+		}
+		m.Runs = append(m.Runs, r)
+	}
+	if err := m.kernelSide(l, p, o.conns); err != nil {
+		return m, err
+	}
+	m.ResidentKB = p.resident()
+	err = p.stop()
+	m.Lost = lost(p.said())
+	return m, err
+}
+
+// once measures one run of the load. On one CPU all that is executed meanwhile takes its time: what is not the
+// tracer's own is paid by the traced.
+func once(l *load, p *process, mix string, n int) (repeat, error) {
+	cpu, begin := p.cpu(), now()
+	err := l.run(mix, n)
+	meanwhile, took := p.cpu()-cpu, now()-begin
+	time.Sleep(settle)
+	per := func(ns int64) float64 { return float64(ns) / float64(n) }
+	return repeat{Inline: per(took - meanwhile), Tracer: per(p.cpu() - cpu)}, err
+}
+
+// kernelSide measures what the kernel side does, per connection.
+func (m *measurement) kernelSide(l *load, p *process, n int) error {
+	before, size := bpfRuns(), p.outputSize()
+	ring, err := openRing()
+	if err != nil {
+		return err
+	}
+	defer ring.close()
+	from := ring.produced()
+	counting, err := countRuns()
+	if err != nil {
+		return err
+	}
+	err = l.run(m.Mix, n)
+	counting.Close()
+	time.Sleep(settle)
+	per := func(n2 uint64) float64 { return float64(n2) / float64(n) }
+	after := bpfRuns()
+	m.ProgramRuns, m.ProgramNS = per(after.runs-before.runs), per(after.ns-before.ns)
+	m.Records, m.RecordBytes = per(ring.records(from)), per(ring.produced()-from)
+	m.OutputBytes = per(uint64(p.outputSize() - size))
+	return err
+}
+
+func now() int64 {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
+		return 0
+	}
+	return t.Nano()
+}

@@ -1,0 +1,173 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// process is a tracer that runs, with its output in files; nil where there is none.
+type process struct {
+	tracer     tracer
+	cmd        *exec.Cmd
+	out, err   string // paths
+	exited     chan error
+	clockID    int32 // of its CPU time
+	startedAt  time.Time
+	readyAfter time.Duration
+}
+
+const readyLimit = 5 * time.Minute
+
+// start starts a tracer.
+func start(t tracer) (*process, error) {
+	if t.argv == nil {
+		return nil, nil
+	}
+	if _, err := os.Stat(t.argv[0]); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "bench-")
+	if err != nil {
+		return nil, err
+	}
+	p := &process{tracer: t, cmd: exec.Command(t.argv[0], t.argv[1:]...), out: dir + "/out", err: dir + "/err", exited: make(chan error, 1)}
+	stdout, err := os.Create(p.out)
+	if err != nil {
+		return nil, err
+	}
+	defer stdout.Close()
+	stderr, err := os.Create(p.err)
+	if err != nil {
+		return nil, err
+	}
+	defer stderr.Close()
+	p.cmd.Stdout, p.cmd.Stderr = stdout, stderr
+	p.startedAt = time.Now()
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() { p.exited <- p.cmd.Wait() }()
+	const cpuClockSched = 2 // CPUCLOCK_SCHED of include/linux/posix-timers.h: all threads, by the scheduler
+	p.clockID = int32(^p.cmd.Process.Pid)<<3 | cpuClockSched
+	return p, nil
+}
+
+// awaitReady closes sockets until the tracer is attached.
+func (p *process) awaitReady(closeOne func() error) error {
+	if p == nil {
+		return nil
+	}
+	for !p.isReady() {
+		select {
+		case err := <-p.exited:
+			return fmt.Errorf("ended at once: %w: %s", errors.Join(err, errors.New("no reason given")), p.said())
+		default:
+		}
+		if time.Since(p.startedAt) > readyLimit {
+			return fmt.Errorf("not attached after %v: %s", readyLimit, p.said())
+		}
+		if err := closeOne(); err != nil {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
+	p.readyAfter = time.Since(p.startedAt)
+	return nil
+}
+
+func (p *process) isReady() bool {
+	if p.tracer.ready != "" {
+		return strings.Contains(p.said(), p.tracer.ready)
+	}
+	return p.outputSize() > 0
+}
+
+// cpu is the CPU time of the tracer so far, in nanoseconds: of its own instructions and of its system calls.
+func (p *process) cpu() int64 {
+	if p == nil {
+		return 0
+	}
+	var t unix.Timespec
+	if err := unix.ClockGettime(p.clockID, &t); err != nil {
+		return 0
+	}
+	return t.Nano()
+}
+
+// said is what it has written to standard error.
+func (p *process) said() string {
+	if p == nil {
+		return ""
+	}
+	text, _ := os.ReadFile(p.err)
+	return string(text)
+}
+
+func (p *process) outputSize() int64 {
+	if p == nil {
+		return 0
+	}
+	info, err := os.Stat(p.out)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// resident is its memory at most so far, in KB.
+func (p *process) resident() int {
+	if p == nil {
+		return 0
+	}
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kb, _ := strconv.Atoi(strings.Fields(value)[0])
+			return kb
+		}
+	}
+	return 0
+}
+
+// stop ends it as Ctrl-C does.
+func (p *process) stop() error {
+	if p == nil {
+		return nil
+	}
+	defer os.Remove(p.out)
+	// It may have ended by itself, which Wait tells.
+	_ = p.cmd.Process.Signal(syscall.SIGINT)
+	select {
+	case err := <-p.exited:
+		var exit *exec.ExitError
+		if errors.As(err, &exit) && p.tracer.kind == kindPeer {
+			return nil // their way to end by a signal
+		}
+		return err
+	case <-time.After(readyLimit):
+		return errors.Join(errors.New("did not end"), p.cmd.Process.Kill())
+	}
+}
+
+var losses = regexp.MustCompile(`(?i)\blost (\d[\d,]*)|(\d[\d,]*) (?:records?|events?) lost`)
+
+// lost adds up what a tracer says of what it lost.
+func lost(said string) int {
+	sum := 0
+	for _, m := range losses.FindAllStringSubmatch(said, -1) {
+		n, _ := strconv.Atoi(strings.ReplaceAll(m[1]+m[2], ",", ""))
+		sum += n
+	}
+	return sum
+}

@@ -1,0 +1,106 @@
+//go:build linux
+
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// sample is a run with round numbers: untraced 1,000, closetrace adds 50 and 30, the floor 10 and 5, a peer 400.
+func sample() *results {
+	of := func(name string, k kind, mechanism string, inline, tracer float64) measurement {
+		return measurement{
+			Tracer: name, Kind: k, Mechanism: mechanism, Mix: mixFIN, Closes: 2,
+			Runs: []repeat{{inline + 1, tracer}, {inline, tracer}, {inline - 2, tracer}},
+		}
+	}
+	rejects := of("closetrace fentry, filter rejects", kindOurs, "fentry", 1040, 0)
+	peer := of("tcplife", kindPeer, "tracepoint", 1100, 300)
+	return &results{Kernel: "6.12", Measurements: []measurement{
+		of(untraced, kindNone, "", 1000, 0),
+		of("closetrace fentry, json", kindOurs, "fentry", 1050, 30), rejects,
+		of("floor fentry", kindFloor, "fentry", 1010, 5), peer,
+		{Tracer: "tcpstates", Kind: kindPeer, Mix: mixFIN, Absent: "libbpf-tools"},
+	}}
+}
+
+func TestCosts(t *testing.T) {
+	r := sample()
+	c := r.cost(r.find("closetrace fentry, json", mixFIN))
+	if c.inline != 50 || c.tracer != 30 || c.inlineRatio != 1.05 || c.wholeRatio != 1.08 {
+		t.Errorf("cost %+v", c)
+	}
+	if got := r.find(untraced, mixFIN).spread(); got != 3 {
+		t.Errorf("spread %v, want 3", got)
+	}
+	if got := r.lightestPeer().Tracer; got != "tcplife" {
+		t.Errorf("lightest peer %q", got)
+	}
+	verdicts := map[string]string{}
+	for _, b := range r.budgets() {
+		verdicts[b.what] = b.verdict()
+	}
+	for what, want := range map[string]string{
+		"fentry: inline, against untraced":                                   "missed", // 1.05
+		"fentry: all with -o json, against untraced":                         "met",    // 1.08
+		"fentry: a connection that the filter rejects, against one reported": "missed", // 0.5
+		"fentry: what it adds, against tcplife":                              "met",    // 0.2
+	} {
+		if verdicts[what] != want {
+			t.Errorf("%s: %q, want %s", what, verdicts[what], want)
+		}
+	}
+}
+
+func TestReport(t *testing.T) {
+	var b strings.Builder
+	if err := sample().write(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"1,000 instructions untraced",
+		"closetrace fentry, json            50      30      80   1.050            1.080         5.0",
+		"Not measured: tcpstates (package libbpf-tools).",
+		"closetrace fentry, json  20 %",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in:\n%s", want, b.String())
+		}
+	}
+}
+
+func TestLost(t *testing.T) {
+	for said, want := range map[string]int{
+		"12 endings in 2s\n1,204 records lost, 0 probes missed\n": 1204,
+		"Lost 17 events\nLost 3 events\n":                         20,
+		"lost 5 events on CPU #0!\n":                              5,
+		"0 records lost, 2 probes missed":                         0,
+	} {
+		if got := lost(said); got != want {
+			t.Errorf("lost(%q) = %d, want %d", said, got, want)
+		}
+	}
+}
+
+func TestLibraries(t *testing.T) {
+	const ldd = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibelf.so.1 => /lib/x86_64-linux-gnu/libelf.so.1 (0x00007f)\n" +
+		"\t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n"
+	if got, want := libraries(ldd), []string{"/lib/x86_64-linux-gnu/libelf.so.1", "/lib64/ld-linux-x86-64.so.2"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestRingRecords(t *testing.T) {
+	data := make([]byte, 128)
+	data[0], data[24] = 13, 40 // 8 + 13 in 24 bytes, 8 + 40 in 48
+	r := ring{size: 64, producer: []byte{72, 0, 0, 0, 0, 0, 0, 0}, data: data}
+	if got := r.records(0); got != 0 {
+		t.Errorf("%d records of more than the ring holds", got)
+	}
+	r.size = 128
+	if got := r.records(0); got != 2 {
+		t.Errorf("%d records, want 2", got)
+	}
+}
