@@ -43,7 +43,7 @@ lint: ## vet, staticcheck, gofmt, clang-format, module file
 	$(GO) tool staticcheck ./...
 	clang-format-14 --dry-run -Werror $(BPF)
 	$(GO) mod tidy -diff
-	GOOS=darwin $(GO) build ./internal/events ./internal/explain ./internal/classify ./internal/record ./internal/filter ./internal/sink ./internal/stuck
+	GOOS=darwin $(GO) build ./internal/events ./internal/explain ./internal/classify ./internal/record ./internal/filter ./internal/sink ./internal/stuck ./internal/top
 	GOARCH=arm64 $(GO) build ./...
 
 unit: ## unit and replay tests, with the race detector

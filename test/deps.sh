@@ -20,7 +20,7 @@ GOTOOLCHAIN=${GOTOOLCHAIN:-auto} go version >/dev/null ||
 # command:package on Debian and Ubuntu
 needs="clang-14:clang-14 llvm-strip-14:llvm-14 clang-format-14:clang-format-14
 qemu-system-x86_64:qemu-system-x86 qemu-system-aarch64:qemu-system-arm
-dpkg-deb:dpkg xz:xz-utils git:git gcc:gcc sysctl:procps jq:jq"
+dpkg-deb:dpkg xz:xz-utils git:git gcc:gcc sysctl:procps jq:jq tmux:tmux"
 
 missing= names=
 for need in $needs; do
@@ -34,7 +34,7 @@ done
 [ -n "$missing" ] || exit 0
 
 command -v apt-get >/dev/null ||
-	fail "these are missing:$names" "install clang 14, llvm 14, clang-format 14, libbpf's headers, qemu for x86 and arm64, dpkg, xz, git, jq, a C compiler and Debian's archive keyring, then run it again"
+	fail "these are missing:$names" "install clang 14, llvm 14, clang-format 14, libbpf's headers, qemu for x86 and arm64, dpkg, xz, git, jq, tmux, a C compiler and Debian's archive keyring, then run it again"
 
 root=
 [ "$(id -u)" = 0 ] || root=sudo

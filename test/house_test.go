@@ -27,6 +27,7 @@ var mayImport = map[string][]string{
 	"internal/sockets":  {"internal/events", "internal/stuck"},
 	"internal/lab":      {},
 	"internal/explain":  {"internal/events"},
+	"internal/top":      {"internal/events", "internal/filter"},
 }
 
 // onlyIn says which rooms may know a library.
@@ -36,6 +37,9 @@ var onlyIn = map[string][]string{
 	"github.com/olekukonko/tablewriter": {"internal/sink"},
 	"github.com/klauspost/compress":     {"internal/record"},
 	"github.com/spf13/cobra":            {},
+	"charm.land/bubbletea/v2":           {},
+	"charm.land/bubbles/v2":             {},
+	"charm.land/lipgloss/v2":            {},
 
 	"kernel.org/pub/linux/libs/security/libcap": {"internal/probe", "internal/kernel"},
 	"github.com/rogpeppe/go-internal":           {"internal/lab"},

@@ -26,6 +26,7 @@ type env struct {
 	ended           <-chan struct{} // closed once the user wants the end
 	width, errWidth int             // of both in cells; 0 is without limit
 	color, errColor bool            // whether --color auto means colours
+	term            string          // what terminal it is, as xterm
 	locale          string          // for messages, as zh_CN.UTF-8
 	unread          func() bool     // whether nobody reads standard output any more
 	open            func(context.Context, probe.Options) (source, error)
@@ -67,6 +68,7 @@ func system() *env {
 		errWidth: outputWidth(os.Stderr, os.Getenv("COLUMNS")),
 		color:    isTerminal(os.Stdout) && colorful(os.Getenv),
 		errColor: isTerminal(os.Stderr) && colorful(os.Getenv),
+		term:     os.Getenv("TERM"),
 		locale:   cmp.Or(os.Getenv("LC_ALL"), os.Getenv("LC_MESSAGES"), os.Getenv("LANG")),
 		unread:   func() bool { return pipeClosed(os.Stdout) },
 		open: func(ctx context.Context, o probe.Options) (source, error) {

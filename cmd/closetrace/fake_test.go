@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"os"
+	"os/signal"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -27,6 +28,8 @@ func TestMain(m *testing.M) {
 		// three endings, then nothing
 		"closetrace-fake": func() { os.Exit(run(context.Background(), fakeSystem(3))) },
 		"from-terminal":   sayFromTerminal,
+		// the same, and then a panic when a signal asks for one
+		"closetrace-panics": func() { os.Exit(run(context.Background(), panickySystem())) },
 		// endings without end, as fast as they are read
 		"closetrace-flood": func() { os.Exit(run(context.Background(), fakeSystem(-1))) },
 	})
@@ -48,6 +51,49 @@ func fakeSystem(facts int) *env {
 	e.counters = func(string, uint32) (sink.Counters, error) { return sink.Counters{}, nil }
 	e.sockets, e.holders = fakeSockets(), fakeHolders
 	return e
+}
+
+// panickySystem is a fake whose source panics in another goroutine by another
+// signal.
+func panickySystem() *env {
+	e := fakeSystem(3)
+	p := &panicky{asked: make(chan os.Signal, 1), askedView: make(chan os.Signal, 1)}
+	signal.Notify(p.asked, panicInSource)
+	signal.Notify(p.askedView, panicInView)
+	open := e.open
+	e.open = func(ctx context.Context, o probe.Options) (src source, err error) {
+		p.source, err = open(ctx, o)
+		return p, err
+	}
+	return e
+}
+
+const (
+	panicInSource = syscall.SIGUSR1
+	panicInView   = syscall.SIGUSR2
+)
+
+type panicky struct {
+	source
+	asked, askedView chan os.Signal
+}
+
+func (p *panicky) Read(ev *events.Event) error {
+	select {
+	case <-p.asked:
+		panic("the source panics")
+	default:
+		return p.source.Read(ev)
+	}
+}
+
+func (p *panicky) Losses() probe.Losses {
+	select {
+	case <-p.askedView:
+		panic("the view panics")
+	default:
+		return p.source.Losses()
+	}
 }
 
 // fakeMachine has one mode that works, without one of its hooks.

@@ -57,6 +57,7 @@ const examples = `Examples:
   sudo closetrace -o json | jq 'select(.rst)'
   sudo closetrace -w today.rec.zst         record it, too; closetrace replay tells it again
   sudo closetrace run --fail-on rst -- make check    a guard for CI
+  sudo closetrace top                      how many, per second and in all, on the whole screen
   sudo closetrace lab                      provoke every path here and watch
   sudo closetrace stuck                    sockets that have not ended, and why
   sudo closetrace check                    what can be traced on this machine
@@ -77,7 +78,7 @@ func newRoot(e *env) *cobra.Command {
 	trace := newTrace(e)
 	trace.Use = "trace [flags]"
 	trace.Short = "The same as closetrace without a command"
-	root.AddCommand(trace, newRun(e), newReplay(e), newStuck(e), newExplain(e), newLab(e), newCheck(e), newMan())
+	root.AddCommand(trace, newTop(e), newRun(e), newReplay(e), newStuck(e), newExplain(e), newLab(e), newCheck(e), newMan())
 	return root
 }
 

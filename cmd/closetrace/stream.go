@@ -53,6 +53,8 @@ type stream struct {
 	look []func(*events.Event)
 	// record keeps what flows.
 	record recorder
+	// crashed, if set, is called before the process dies of a panic.
+	crashed func()
 	// wanted, if set, says which endings the sink gets. taken and leftOut, if
 	// set, see those that it took and the others; either sees both.
 	wanted                 func(*events.Ending) bool
@@ -88,6 +90,7 @@ func (s *stream) flow(ctx context.Context) (probe.Losses, error) {
 	defer stop()
 	detached, done := make(chan struct{}), make(chan error, 1)
 	go func() {
+		defer s.lastWords()
 		err := s.live(ctx)
 		stop()
 		<-detached
@@ -106,6 +109,18 @@ func (s *stream) flow(ctx context.Context) (probe.Losses, error) {
 	}
 	losses.LostRecords += s.left
 	return losses, err
+}
+
+// lastWords is for a goroutine to defer: if it panics, crashed is called before
+// the process dies of it.
+func (s *stream) lastWords() {
+	if s.crashed == nil {
+		return
+	}
+	if p := recover(); p != nil {
+		s.crashed()
+		panic(p)
+	}
 }
 
 // atLeast is the higher of two readings, field by field: after detaching, a

@@ -44,8 +44,13 @@ type traceFlags struct {
 	verbose  bool
 }
 
+func newTraceFlags() traceFlags {
+	return traceFlags{output: formatTable, color: colorAuto, attach: probe.Auto, buffer: probe.DefaultBufferSize}
+}
+
 func newTrace(e *env) *cobra.Command {
-	t := &traceFlags{output: formatTable, color: colorAuto, attach: probe.Auto, buffer: probe.DefaultBufferSize}
+	flags := newTraceFlags()
+	t := &flags
 	cmd := &cobra.Command{
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return t.run(cmd.Context(), e) },
@@ -55,15 +60,24 @@ func newTrace(e *env) *cobra.Command {
 	other.flags.Bool("version", false, "print the version")
 	m := manual{
 		about:  about,
-		groups: []flagGroup{t.filter.flags("a `NAME` of ip-netns, a path,\na process id, or inode:N"), endingFlags(&t.shown), t.outputFlags(), t.kernelFlags(), other},
+		groups: append(t.filterFlags(), t.outputFlags(), t.kernelFlags(), other),
 		tail:   exitCodes + "\n" + examples,
 	}
 	m.attach(cmd)
-	completeEndings(cmd, "only", "not")
+	t.complete(cmd)
 	complete(cmd, "output", outputChoice(&t.output).words())
+	return cmd
+}
+
+// complete tells the shell which words the flags take that any live command has.
+func (t *traceFlags) complete(cmd *cobra.Command) {
+	completeEndings(cmd, "only", "not")
 	complete(cmd, "color", colorChoice(&t.color).words())
 	complete(cmd, "attach", attachChoice(&t.attach).words())
-	return cmd
+}
+
+func (t *traceFlags) filterFlags() []flagGroup {
+	return []flagGroup{t.filter.flags("a `NAME` of ip-netns, a path,\na process id, or inode:N"), endingFlags(&t.shown)}
 }
 
 // complete tells the shell which words a flag takes.
@@ -85,10 +99,18 @@ func (t *traceFlags) outputFlags() flagGroup {
 	g.flags.VarP(outputChoice(&t.output), "output", "o", "table; wide: with all evidence; json: an object per line")
 	colorFlag(g.flags, &t.color)
 	g.flags.Uint64Var(&t.count, "count", 0, "stop after `N` endings")
-	g.flags.DurationVar(&t.duration, "duration", 0, "stop after `TIME`, as 10s or 5m")
+	t.durationFlag(g)
 	g.flags.StringVarP(&t.record, "write", "w", "", "record what is traced to `FILE`, shown or not; FILE.zst is\ncompressed; closetrace replay tells it again")
-	g.flags.BoolVarP(&t.verbose, "verbose", "v", false, "say on standard error what is attached, and what not, why")
+	t.verboseFlag(g)
 	return g
+}
+
+func (t *traceFlags) durationFlag(g flagGroup) {
+	g.flags.DurationVar(&t.duration, "duration", 0, "stop after `TIME`, as 10s or 5m")
+}
+
+func (t *traceFlags) verboseFlag(g flagGroup) {
+	g.flags.BoolVarP(&t.verbose, "verbose", "v", false, "say on standard error what is attached, and what not, why")
 }
 
 func (t *traceFlags) kernelFlags() flagGroup {
@@ -120,6 +142,19 @@ func (t *traceFlags) run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
+	s, audit, err := t.begin(ctx, e, out)
+	if err != nil {
+		return interrupted(ctx, err)
+	}
+	defer s.source.Close()
+	ctx, cancel := t.limited(ctx)
+	defer cancel()
+	return trace(ctx, e, s, audit)
+}
+
+// begin attaches, and returns the stream from there to out. The caller closes
+// its source.
+func (t *traceFlags) begin(ctx context.Context, e *env, out endings) (*stream, *audit, error) {
 	audit := t.newAudit(e)
 	audit.mark()
 	log := logger(e, t.verbose)
@@ -128,13 +163,12 @@ func (t *traceFlags) run(ctx context.Context, e *env) error {
 		Attach: t.attach, Filter: t.filter.Filter, BufferSize: t.buffer, SharedCloses: t.shared, Log: log,
 	})
 	if err != nil {
-		return interrupted(ctx, err)
+		return nil, nil, err
 	}
-	defer src.Close()
 	h := src.Header()
 	rec, err := e.newRecording(t.record, h, audit.Netns)
 	if err != nil {
-		return err
+		return nil, nil, errors.Join(err, src.Close())
 	}
 	if unseen := kernel.Unseen(general(e.privileges())); len(unseen) > 0 {
 		log.Warn("not seen for want of privileges", "unseen", unseen)
@@ -144,15 +178,18 @@ func (t *traceFlags) run(ctx context.Context, e *env) error {
 	}
 	audit.mark()
 	fmt.Fprintf(e.stderr, "closetrace: tracing on %s by %s; end with Ctrl-C\n", oneLine(h.Kernel), h.Attach)
-	if t.duration > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, t.duration)
-		defer cancel()
-	}
 	s := newStream(e, audited{src, audit}, out, t.count)
 	s.look, s.wanted = look, t.shown.Wants
 	s.record = rec
-	return trace(ctx, e, s, audit)
+	return s, audit, nil
+}
+
+// limited is ctx that ends after --duration.
+func (t *traceFlags) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	if t.duration > 0 {
+		return context.WithTimeout(ctx, t.duration)
+	}
+	return context.WithCancel(ctx)
 }
 
 // lookUps find what the kernel side does not say: who holds a socket, and what the

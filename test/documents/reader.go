@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/creack/pty"
 )
 
 // Reader runs the commands of a document one after another, in a folder of its
@@ -95,6 +98,13 @@ func (r *Reader) Try(ctx context.Context, c Command) (Output, error) {
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	var stdout, stderr watched
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if strings.Contains(text, "closetrace top") && !strings.Contains(text, "--help") {
+		screen, err := onTerminal(cmd)
+		if err != nil {
+			return Output{}, err
+		}
+		defer screen.Close()
+	}
 	if err := cmd.Start(); err != nil {
 		return Output{}, err
 	}
@@ -109,6 +119,23 @@ func (r *Reader) Try(ctx context.Context, c Command) (Output, error) {
 	}
 	return Output{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}, ctx.Err()
 }
+
+// onTerminal gives a command a terminal, at which nobody looks, in the place of its
+// input and output.
+func onTerminal(cmd *exec.Cmd) (screen io.Closer, err error) {
+	ours, theirs, err := pty.Open()
+	if err != nil {
+		return nil, err
+	}
+	cmd.Stdin, cmd.Stdout = theirs, theirs
+	cmd.Env = append(cmd.Env, "TERM=xterm")
+	go io.Copy(io.Discard, ours)
+	return both{ours, theirs}, nil
+}
+
+type both [2]io.Closer
+
+func (b both) Close() error { return errors.Join(b[0].Close(), b[1].Close()) }
 
 // await waits for a command to end. What traces, or watches, is given a moment to
 // do so, and then interrupted.

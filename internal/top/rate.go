@@ -1,0 +1,40 @@
+package top
+
+// window is the number of complete seconds that a rate is the mean of.
+const window = 10
+
+// rate counts by the second, for as long as the window is.
+type rate struct {
+	newest uint64 // second
+	counts [window + 1]uint32
+}
+
+func second(ns uint64) uint64 { return ns / 1e9 }
+
+func (r *rate) add(second uint64) {
+	r.forget(second)
+	r.counts[second%uint64(len(r.counts))]++
+}
+
+// forget makes second the newest, and drops what has left the window by then.
+func (r *rate) forget(second uint64) {
+	for s := r.newest + 1; s <= second && s <= r.newest+uint64(len(r.counts)); s++ {
+		r.counts[s%uint64(len(r.counts))] = 0
+	}
+	r.newest = max(r.newest, second)
+}
+
+// mean is the endings per second in the complete seconds before now, at most the
+// window's. In the second began, counting began; it is not complete.
+func (r *rate) mean(began, now uint64) float64 {
+	r.forget(now)
+	from := max(began+1, now-min(now, window))
+	if from >= now {
+		return 0
+	}
+	sum := uint64(0)
+	for s := from; s < now; s++ {
+		sum += uint64(r.counts[s%uint64(len(r.counts))])
+	}
+	return float64(sum) / float64(now-from)
+}
