@@ -9,11 +9,11 @@ import (
 )
 
 // inTerminal starts closetrace top, with made-up facts, in a terminal.
-func inTerminal(t *testing.T, name string, args ...string) (s *screen.Terminal, pid int, before string) {
+func inTerminal(t *testing.T, name string) (s *screen.Terminal, pid int, before string) {
 	t.Helper()
 	s = screen.Open(t, 100, 20)
 	before = s.State()
-	pid = s.Run(append([]string{name, "top"}, args...)...)
+	pid = s.Run(name, "top")
 	s.Shows("closetrace top", "q quit")
 	if s.State() == before {
 		t.Fatal("the state of the terminal does not tell that there is a screen on it")
@@ -21,7 +21,7 @@ func inTerminal(t *testing.T, name string, args ...string) (s *screen.Terminal, 
 	return s, pid, before
 }
 
-// ended waits for the shell, and finds the terminal as it was.
+// leftAsFound waits for the shell, and finds the terminal as it was.
 func leftAsFound(t *testing.T, s *screen.Terminal, before string) (said string) {
 	t.Helper()
 	said = s.Ready()
@@ -97,7 +97,9 @@ func signalled(t *testing.T, sig syscall.Signal) func(*screen.Terminal, int) {
 
 // --duration ends the screen, too.
 func TestTopEndsByItself(t *testing.T) {
-	s, _, before := inTerminal(t, "closetrace-fake", "--duration", "2s")
+	s := screen.Open(t, 100, 20)
+	before := s.State()
+	s.Run("closetrace-fake", "top", "--duration", "300ms")
 	if said := leftAsFound(t, s, before); !strings.Contains(said, "\n3 endings in ") || !strings.Contains(said, "exit code 0") {
 		t.Error("it does not end in good order")
 	}

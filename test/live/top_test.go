@@ -16,43 +16,56 @@ import (
 // terminal as it found it. cmd/closetrace tests the rest of it on made-up facts.
 func TestTopInATerminal(t *testing.T) {
 	privileged(t)
+	attempts(t, func(t testing.TB) {
+		s := screen.Open(t, 120, 24)
+		before := s.State()
+		inNetns(t, func(uint32) {
+			defer func() { countMissed(t, uint64(missed(s.Look()))) }()
+			showsResets(t, s)
+			leftAsFound(t, s, before)
+			must(t, syscall.Kill(startTop(t, s), syscall.SIGTERM))
+			s.Ready()
+			leftAsFound(t, s, before)
+		})
+	})
+}
+
+// startTop shows what ends in the namespace of the calling thread.
+func startTop(t testing.TB, s *screen.Terminal) (pid int) {
+	t.Helper()
 	path, err := program()
 	must(t, err)
-	s := screen.Open(t, 120, 24)
-	before := s.State()
-	inNetns(t, func(uint32) {
-		start := func() int {
-			pid := s.Run(path, "top", "--sort", "errors", "--netns", threadNetns(), "--attach", *attach)
-			s.Shows("closetrace top", " 0 endings, ", "records lost, ", "q quit")
-			return pid
-		}
-		start()
-		resets(t, 3)
-		row := regexp.MustCompile(`(?m) 3 +3 +3  close\.rst\.linger0  close → RST$`)
-		s.Until("three resets", row.MatchString)
-		s.Press("Enter")
-		self, err := os.ReadFile("/proc/self/comm")
-		must(t, err)
-		inside := s.Shows("last endings, newest first, of close.rst.linger0", "esc back")
-		if n := len(regexp.MustCompile(strings.TrimSpace(string(self))+` .*127\.0\.0\.1:\d+ +close → RST`).FindAllString(inside, -1)); n != 3 {
-			t.Errorf("%d endings", n)
-		}
-		s.Press("Escape") // and another key soon after it were one with Alt
-		s.Shows("by path, sorted by errors")
-		s.Press("Tab")
-		s.Shows("by process, sorted by errors", strings.TrimSpace(string(self))+"[")
-		s.Press("q")
-		if said := s.Ready(); !strings.Contains(said, "\naudit: RSTs sent 3, explained 3;") || !strings.Contains(said, "\nexit code 0\n") {
-			t.Error("it does not end in good order")
-		}
-		if after := s.State(); after != before {
-			t.Errorf("the terminal was\n%s\nand is\n%s", before, after)
-		}
+	pid = s.Run(path, "top", "--sort", "errors", "--netns", threadNetns(), "--attach", *attach)
+	s.Shows("closetrace top", " 0 endings, ", "records lost, ", "q quit")
+	return pid
+}
 
-		must(t, syscall.Kill(start(), syscall.SIGTERM))
-		s.Ready()
-		if after := s.State(); after != before {
-			t.Errorf("after SIGTERM, the terminal was\n%s\nand is\n%s", before, after)
-		}
-	})
+func showsResets(t testing.TB, s *screen.Terminal) {
+	t.Helper()
+	startTop(t, s)
+	resets(t, 3)
+	s.Until("three resets", regexp.MustCompile(`(?m) 3 +3 +3  close\.rst\.linger0  close → RST$`).MatchString)
+	s.Press("Enter")
+	comm, err := os.ReadFile("/proc/self/comm")
+	must(t, err)
+	self := strings.TrimSpace(string(comm))
+	inside := s.Shows("last endings, newest first, of close.rst.linger0", "esc back")
+	if n := len(regexp.MustCompile(self+` .*127\.0\.0\.1:\d+ +close → RST`).FindAllString(inside, -1)); n != 3 {
+		t.Errorf("%d endings", n)
+	}
+	s.Press("Escape") // and another key soon after it were one with Alt
+	s.Shows("by path, sorted by errors")
+	s.Press("Tab")
+	s.Shows("by process, sorted by errors", self+"[")
+	s.Press("q")
+	if said := s.Ready(); !strings.Contains(said, "\naudit: RSTs sent 3, explained 3;") || !strings.Contains(said, "\nexit code 0\n") {
+		t.Errorf("it does not end in good order:\n%s", said)
+	}
+}
+
+func leftAsFound(t testing.TB, s *screen.Terminal, before string) {
+	t.Helper()
+	if after := s.State(); after != before {
+		t.Errorf("the terminal was\n%s\nand is\n%s", before, after)
+	}
 }
