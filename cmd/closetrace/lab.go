@@ -205,7 +205,11 @@ func (s *session) runOne(ctx context.Context, sc *lab.Scenario) error {
 	if ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
-	res, err := sc.Run(ctx, func(res *lab.Result) { s.settle(ctx, sc, res) })
+	var open stillOpen
+	res, err := sc.Run(ctx, func(res *lab.Result) {
+		s.settle(ctx, sc, res)
+		open = s.lookAt(ctx, sc, res)
+	})
 	defer s.witness.forget(res)
 	switch {
 	case ctx.Err() != nil:
@@ -224,6 +228,7 @@ func (s *session) runOne(ctx context.Context, sc *lab.Scenario) error {
 		v.Verdict, v.Reason = notPossible, res.NotPossible
 	default:
 		v.judge(sc, res, s.witness.endings(sc, res))
+		v.judgeOpen(&open)
 		if s.record != "" {
 			if err := keep(s.record, sc, s.header, res, s.witness.facts(res)); err != nil {
 				return err

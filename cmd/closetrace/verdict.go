@@ -27,6 +27,8 @@ type verdict struct {
 	Reason   string     `json:"reason,omitempty"` // why it is not possible here
 	Expected []string   `json:"expected"`
 	Seen     []seenPath `json:"seen"`
+	// Stuck are the sockets that wait for their end, where the scenario is about them.
+	Stuck []stuckSocket `json:"stuck,omitempty"`
 	// Mismatches say in plain words why it failed.
 	Mismatches []string `json:"mismatches,omitempty"`
 	// Unseen is why this attach mode does not see all of it.
@@ -36,6 +38,12 @@ type verdict struct {
 type seenPath struct {
 	Path string `json:"path"`
 	Why  string `json:"why"`
+}
+
+type stuckSocket struct {
+	State     string `json:"state"`
+	Diagnosis string `json:"diagnosis"`
+	Why       string `json:"why"`
 }
 
 func newVerdict(sc *lab.Scenario, attach string) *verdict {
@@ -59,6 +67,17 @@ func (v *verdict) judge(sc *lab.Scenario, res *lab.Result, seen []events.Ending)
 		v.fail(m.String())
 	}
 	for _, m := range lab.CompareCounters(sc, res) {
+		v.fail(m.String())
+	}
+}
+
+// judgeOpen takes what was found of the sockets that have not ended.
+func (v *verdict) judgeOpen(o *stillOpen) {
+	for i := range o.found {
+		f := &o.found[i]
+		v.Stuck = append(v.Stuck, stuckSocket{f.State.String(), string(f.Diagnosis), f.Why})
+	}
+	for _, m := range o.wrong {
 		v.fail(m.String())
 	}
 }
@@ -87,6 +106,9 @@ func (v *verdict) text() string {
 	}
 	for _, s := range v.Seen {
 		line("seen", s.Path+": "+s.Why)
+	}
+	for _, s := range v.Stuck {
+		line("stuck", s.State+", "+s.Diagnosis+": "+s.Why)
 	}
 	for _, m := range v.Mismatches {
 		line("wrong", m)

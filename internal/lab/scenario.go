@@ -37,6 +37,9 @@ type Scenario struct {
 	Endings []Expectation
 	// Counters are the kernel counters that the steps move.
 	Counters []CounterWant
+	// Stuck are the sockets that wait for their end when the steps are done, if
+	// the scenario is about them.
+	Stuck []StuckWant
 	// Unseen gives, for an attach mode that cannot see this scenario's
 	// endings, the reason. In that mode only the endings whose line names
 	// the mode are expected.
@@ -136,6 +139,7 @@ func (sc *Scenario) parseSection(section, data string, line int) error {
 		"steps":    sc.addStep,
 		"endings":  sc.addEnding,
 		"counters": sc.addCounter,
+		"stuck":    sc.addStuck,
 	}[section]
 	if parse == nil {
 		return nil
@@ -170,6 +174,12 @@ func (sc *Scenario) addEnding(text string, line int) error {
 func (sc *Scenario) addCounter(text string, line int) error {
 	c, err := parseCounterWant(text, line)
 	sc.Counters = append(sc.Counters, c)
+	return err
+}
+
+func (sc *Scenario) addStuck(text string, line int) error {
+	w, err := parseStuckWant(text, line)
+	sc.Stuck = append(sc.Stuck, w)
 	return err
 }
 

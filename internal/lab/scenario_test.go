@@ -123,6 +123,7 @@ func TestParseErrors(t *testing.T) {
 		{"range", head + steps + endings + "A close.x n=1..\n", "no whole number"},
 		{"counter", head + steps + endings + "-- counters --\nTcpOutRsts\n", "want: COUNTER +N"},
 		{"counter sign", head + steps + endings + "-- counters --\nTcpOutRsts 1\n", "want +N or any"},
+		{"stuck", head + steps + endings + "-- stuck --\nA\n", "want: SOCKET DIAGNOSIS"},
 		{"unseen mode", head + steps + endings + "-- unseen.magic --\nx\n", "unseen.MODE"},
 		{"unseen reason", head + steps + endings + "-- unseen.kprobe --\n\n", "unseen.MODE"},
 	} {

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/closetrace/closetrace/internal/lab"
 )
 
 // stuckLine is what stuck -o json says of a socket.
@@ -60,14 +62,23 @@ func lookAt(t *testing.T, c conn, args ...string) (found stuckLine) {
 	if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.ExitCode() != 3 { // some process hides its namespace
 		must(t, err)
 	}
-	for d := json.NewDecoder(bytes.NewReader(out)); d.More(); {
-		var l stuckLine
-		must(t, d.Decode(&l))
+	for _, l := range stuckLines(t, out) {
 		if l.Local == c.local.String() && l.Remote == c.remote.String() {
 			return l
 		}
 	}
 	return found
+}
+
+// stuckLines are the sockets of -o json.
+func stuckLines(t *testing.T, out []byte) (all []stuckLine) {
+	t.Helper()
+	for d := json.NewDecoder(bytes.NewReader(out)); d.More(); {
+		var l stuckLine
+		must(t, d.Decode(&l))
+		all = append(all, l)
+	}
+	return all
 }
 
 // heldBy: exactly these descriptors of this process, and nobody else's.
@@ -109,6 +120,19 @@ func unaccepted(t *testing.T, at netip.AddrPort) (a, b conn) {
 	return a, conn{fd: -1, local: at, remote: a.local}
 }
 
+// afterPeer is the accepted end of a connection whose other end has sent n bytes
+// and closed; it is in CLOSE_WAIT, and nothing is read.
+func afterPeer(t *testing.T, listener int, at netip.AddrPort, n int) conn {
+	t.Helper()
+	a, b := connect(t, listener, at)
+	if n > 0 {
+		a.send(t, n)
+	}
+	must(t, unix.Close(a.fd))
+	b.state(t, unix.BPF_TCP_CLOSE_WAIT)
+	return b
+}
+
 // Every diagnosis, of real sockets.
 func TestStuck(t *testing.T) {
 	privileged(t)
@@ -122,6 +146,7 @@ func TestStuck(t *testing.T) {
 	t.Run("peer-silent", stuckPeerSilent)
 	t.Run("many", stuckMany)
 	t.Run("in-all-netns", stuckInAllNetns)
+	t.Run("lab", stuckInTheLab)
 }
 
 // recvEOF reads the end of the stream, for which it waits.
@@ -153,10 +178,8 @@ func stuckNeverAccepted(t *testing.T) {
 // The broken server reads to the end, and never closes.
 func stuckLeaked(t *testing.T) {
 	inStuckNetns(t, func(t *testing.T, listener int, at netip.AddrPort) {
-		a, b := connect(t, listener, at)
+		b := afterPeer(t, listener, at, 5)
 		defer unix.Close(b.fd)
-		a.send(t, 5)
-		must(t, unix.Close(a.fd))
 		b.recv(t, 5)
 		b.recvEOF(t)
 		dup, err := unix.FcntlInt(uintptr(b.fd), unix.F_DUPFD_CLOEXEC, 0)
@@ -175,24 +198,20 @@ func stuckLeaked(t *testing.T) {
 
 func stuckNotReading(t *testing.T) {
 	inStuckNetns(t, func(t *testing.T, listener int, at netip.AddrPort) {
-		a, b := connect(t, listener, at)
+		b := afterPeer(t, listener, at, 10)
 		defer unix.Close(b.fd)
-		a.send(t, 10)
-		b.queued(t, 10)
-		must(t, unix.Shutdown(a.fd, unix.SHUT_WR))
 		l := stuckOf(t, b, "CLOSE_WAIT", "not-reading")
 		l.heldBy(t, b.fd)
 		l.eof(t, false)
 		if l.Unread != 10 {
 			t.Errorf("with 10 B unread: %+v", l)
 		}
-		must(t, unix.Close(a.fd))
 
 		// All but the EOF.
 		a, c := connect(t, listener, at)
 		defer unix.Close(c.fd)
 		a.send(t, 10)
-		c.recv(t, 10)
+		c.recv(t, 10) // before the FIN comes, which it would take along
 		must(t, unix.Close(a.fd))
 		l = stuckOf(t, c, "CLOSE_WAIT", "not-reading")
 		l.eof(t, false)
@@ -206,11 +225,8 @@ func stuckNotReading(t *testing.T) {
 // the EOF counts as read before the application was told.
 func stuckEOFTakenAlong(t *testing.T) {
 	inStuckNetns(t, func(t *testing.T, listener int, at netip.AddrPort) {
-		a, b := connect(t, listener, at)
+		b := afterPeer(t, listener, at, 10)
 		defer unix.Close(b.fd)
-		a.send(t, 10)
-		must(t, unix.Close(a.fd))
-		b.state(t, unix.BPF_TCP_CLOSE_WAIT)
 		b.recv(t, 10)
 		l := stuckOf(t, b, "CLOSE_WAIT", "leaked")
 		l.eof(t, true)
@@ -249,8 +265,7 @@ func stuckBusySending(t *testing.T) {
 // A child that a server forked for something else has a connection of its parent's.
 func stuckForkedChild(t *testing.T) {
 	inStuckNetns(t, func(t *testing.T, listener int, at netip.AddrPort) {
-		a, b := connect(t, listener, at)
-		must(t, unix.Close(a.fd))
+		b := afterPeer(t, listener, at, 0)
 		b.recvEOF(t)
 		eventually(t, "silence before the fork", func() bool {
 			info, err := unix.GetsockoptTCPInfo(b.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
@@ -306,7 +321,7 @@ func stuckPeerSilent(t *testing.T) {
 	inStuckNetns(t, func(t *testing.T, listener int, at netip.AddrPort) {
 		a, b := connect(t, listener, at)
 		defer unix.Close(b.fd)
-		must(t, loopbackDown())
+		must(t, setLoopback(0))
 		must(t, unix.Close(a.fd))
 		l := stuckOf(t, a, "FIN_WAIT1", "peer-silent")
 		if l.Unsent+l.Unacked != 0 {
@@ -323,20 +338,6 @@ func stuckPeerSilent(t *testing.T) {
 			t.Errorf("got %+v", l)
 		}
 	})
-}
-
-func loopbackDown() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	req, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	req.SetUint16(0)
-	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req)
 }
 
 // leakMany is a broken server that has n connections, and closes none of them. Each
@@ -385,9 +386,7 @@ func stuckMany(t *testing.T) {
 		out, err := exec.Command(path, "stuck", "-o", "json").Output()
 		must(t, err)
 		leaked := 0
-		for d := json.NewDecoder(bytes.NewReader(out)); d.More(); {
-			var l stuckLine
-			must(t, d.Decode(&l))
+		for _, l := range stuckLines(t, out) {
 			if l.Diagnosis == "leaked" && len(l.Holders) == 1 && l.Holders[0].PID == server.Process.Pid {
 				leaked++
 			}
@@ -423,4 +422,47 @@ func stuckInAllNetns(t *testing.T) {
 		}
 	})
 	must(t, unix.Close(b.fd))
+}
+
+// The lab leaves sockets behind for each diagnosis, and the program finds these and
+// no others.
+func stuckInTheLab(t *testing.T) {
+	scenarios, err := lab.Scenarios()
+	must(t, err)
+	for _, sc := range scenarios {
+		if len(sc.Stuck) == 0 {
+			continue
+		}
+		t.Run(sc.Name, func(t *testing.T) {
+			path, err := program()
+			must(t, err)
+			var wrong []lab.Mismatch
+			res, err := sc.Run(t.Context(), func(res *lab.Result) {
+				for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+					out, err := exec.Command(path, "stuck", "-o", "json").Output() // by this thread, in the scenario's namespace
+					must(t, err)
+					wrong = lab.CompareStuck(sc, res, stuckSeen(t, out))
+					if len(wrong) == 0 || time.Now().After(end) {
+						return
+					}
+				}
+			})
+			must(t, err)
+			if res.NotPossible != "" {
+				t.Skip("not possible here: " + res.NotPossible)
+			}
+			for _, m := range wrong {
+				t.Error(m)
+			}
+		})
+	}
+}
+
+func stuckSeen(t *testing.T, out []byte) (all []lab.StuckSeen) {
+	t.Helper()
+	for _, l := range stuckLines(t, out) {
+		at := lab.Endpoint{Local: netip.MustParseAddrPort(l.Local), Remote: netip.MustParseAddrPort(l.Remote)}
+		all = append(all, lab.StuckSeen{Endpoint: at, Diagnosis: l.Diagnosis})
+	}
+	return all
 }

@@ -239,7 +239,10 @@ func inNetns(t testing.TB, f func(netns uint32)) {
 	<-done
 }
 
-func loopbackUp() error {
+func loopbackUp() error { return setLoopback(unix.IFF_UP) }
+
+// setLoopback sets the flags of lo, which is up or down by them.
+func setLoopback(flags uint16) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -249,7 +252,7 @@ func loopbackUp() error {
 	if err != nil {
 		return err
 	}
-	req.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	req.SetUint16(flags)
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req)
 }
 
