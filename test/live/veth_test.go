@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -34,6 +35,9 @@ func twoContainers(t testing.TB) {
 	client := b.run(t, "client", address)
 	server.say(t, "close") // the client has sent by now, or the server waits for it
 	client.line(t)         // it got the reset
+	var returned uint64
+	_, err := fmt.Sscan(server.line(t), &returned)
+	must(t, err)
 
 	closed, reset := -1, -1
 	endings := tr.finish(t)
@@ -55,7 +59,10 @@ func twoContainers(t testing.TB) {
 	if got.Actor != nil {
 		t.Errorf("the reset is blamed on %+v", got.Actor)
 	}
-	if got.Peer == nil || got.Peer.Path != classify.CloseRSTUnread || got.Peer.Actor == nil || got.Peer.Actor.PID != at.Actor.PID {
+	const waits = uint64(80 * time.Millisecond) // closetrace, for the call of the other end
+	if got.Peer == nil && returned > got.MonoNS+waits {
+		t.Logf("the close went on for %v after the reset was received", time.Duration(returned-got.MonoNS))
+	} else if got.Peer == nil || got.Peer.Path != classify.CloseRSTUnread || got.Peer.Actor == nil || got.Peer.Actor.PID != at.Actor.PID {
 		t.Errorf("the reset's other end: %+v", got.Peer)
 	}
 	if at.Local != got.Remote || at.Remote != got.Local || got.Trigger != events.TriggerSegment {
@@ -226,6 +233,7 @@ func play(role []string) error {
 		return err
 	}
 	err = unix.Close(conn)
+	fmt.Println(monotonic())
 	orders.Scan() // until the test is over
 	return err
 }
