@@ -163,13 +163,21 @@ func TestTable(t *testing.T) {
 		{"6.1", verdict{job: "fentry/live", seconds: 70, failure: "exit code 1"}, seen},
 		{"6.1", verdict{job: "kprobe/live", failure: "never ran"}, nil},
 	}
-	kernels := []kernel{{name: "6.1"}, {name: "7.2"}}
+	here := filepath.Join(t.TempDir(), "live.json")
+	if err := os.WriteFile(here, []byte(`{"kernel":"6.9.1","attach":"fentry","passed":7,"explained":3,"seen":3}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.addNative(here); err != nil {
+		t.Fatal(err)
+	}
+	kernels := []kernel{{name: native}, {name: "6.1"}, {name: "7.2"}}
 	if err := r.table(kernels); err != nil {
 		t.Fatal(err)
 	}
 	const want = `KERNEL  RELEASE               MODE    SCENARIOS PASSED  SEGMENTS EXPLAINED  GAPS EXPECTED  MOST VERIFIED  TIME  VERDICT
+native  6.9.1                 fentry  7/7               3/3                 0              -              -     pass
 6.1     6.1.0-56-cloud-amd64  fentry  161/162           9/10                1              70             70 s  FAIL
-6.1     6.1.0-56-cloud-amd64  kprobe  -                 -                   -              -              0 s   FAIL
+6.1     6.1.0-56-cloud-amd64  kprobe  -                 -                   -              -              -     FAIL
 7.2     7.2.12-cloud-amd64    kprobe  162/162           10/10               0              6              61 s  pass
 `
 	if out.String() != want {

@@ -38,6 +38,7 @@ type options struct {
 	outDir  string
 	list    bool
 	refresh bool
+	native  string
 	atOnce  int
 	timeout time.Duration
 	modules []string
@@ -85,8 +86,9 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.outDir, "o", "", "keep the files that jobs leave in /out, below `DIR`/KERNEL")
 	flags.BoolVar(&o.list, "list", false, "list the kernels and their jobs, and run nothing")
 	flags.BoolVar(&o.refresh, "refresh", false, "look for newer kernels now")
+	flags.StringVar(&o.native, "native", "", "put into the table what live tests on this machine wrote to `FILE`")
 	flags.IntVar(&o.atOnce, "at-once", 2, "boot `N` guests at a time")
-	flags.DurationVar(&o.timeout, "timeout", 10*time.Minute, "what one job may take")
+	flags.DurationVar(&o.timeout, "timeout", 20*time.Minute, "what one job may take")
 	flags.BoolVar(&o.counts, "icount", false, "count instructions: one CPU, and each takes one nanosecond of guest time")
 	modules := flags.String("modules", "inet_diag,tcp_diag,veth,af_packet", "load the kernel modules in `LIST`")
 	flags.Func("file", "put a file into the guest, `HOST:GUEST`; may be repeated", func(s string) error {
@@ -165,6 +167,12 @@ func runAll(ctx context.Context, o options, stdout, stderr io.Writer) (passed bo
 	}
 	if len(r.rows) == 0 {
 		return false, errors.New("nothing to run: none of the kernels has one of these modes")
+	}
+	if o.native != "" {
+		if err := r.addNative(o.native); err != nil {
+			return false, err
+		}
+		kernels = append([]kernel{{name: native}}, kernels...)
 	}
 	if err := r.writeInstructions(filepath.Join(root, "bin", "verified.txt"), kernels); err != nil {
 		return false, err

@@ -170,6 +170,29 @@ func (r *report) collect(k kernel, dir string) error {
 	return nil
 }
 
+// native is the name of this machine's kernel in the table.
+const native = "native"
+
+// addNative adds what the live tests reported on this machine: CLOSETRACE_REPORT
+// named the file.
+func (r *report) addNative(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return hinted(err, "make live writes it")
+	}
+	var seen guest.Report
+	if err := json.Unmarshal(text, &seen); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	v := verdict{job: seen.Attach + "/" + liveJob}
+	if seen.Failed > 0 {
+		v.failure = fmt.Sprintf("%d scenarios failed", seen.Failed)
+	}
+	r.releases[native] = seen.Kernel
+	r.rows = append(r.rows, row{kernel: native, verdict: v, seen: &seen})
+	return nil
+}
+
 // failed tells whether any job failed, or none ran.
 func (r *report) failed() bool {
 	return len(r.rows) == 0 || slices.ContainsFunc(r.rows, func(v row) bool { return v.failure != "" })

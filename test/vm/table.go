@@ -37,11 +37,15 @@ func (r *report) line(v row) []string {
 			most = fmt.Sprint(slices.Max(slices.Collect(maps.Values(s.Instructions))))
 		}
 	}
+	time := "-"
+	if v.seconds > 0 {
+		time = fmt.Sprintf("%.0f s", v.seconds)
+	}
 	verdict := "pass"
 	if v.failure != "" {
 		verdict = "FAIL"
 	}
-	return []string{v.kernel, r.releases[v.kernel], mode, scenarios, segments, gaps, most, fmt.Sprintf("%.0f s", v.seconds), verdict}
+	return []string{v.kernel, r.releases[v.kernel], mode, scenarios, segments, gaps, most, time, verdict}
 }
 
 // writeInstructions writes a file with the number of instructions that the verifier looked at, programs down, kernels
