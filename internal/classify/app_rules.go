@@ -50,7 +50,7 @@ func heldBy(p phrase, f *fact) phrase {
 	case !f.Searched:
 		return p
 	case f.Owner == nil:
-		return p.text(", in no process's table: a call in progress holds it, or a message on its way (SCM_RIGHTS)")
+		return p.text(", in no process's table a moment later: a call in progress holds it, or a message on its way (SCM_RIGHTS), or it was closed meanwhile")
 	case f.Owner.PID == f.Task.PID:
 		p = p.text(", held by another descriptor of this process")
 	default:

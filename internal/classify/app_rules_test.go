@@ -58,7 +58,7 @@ func TestSharedClose(t *testing.T) {
 		{events.Event{References: 1}, "1 reference left"},
 		{events.Event{References: 3, Searched: true, Owner: holder, OtherHolders: 1}, "3 references left, held by worker[99] and 1 more"},
 		{events.Event{References: 1, Searched: true, Owner: &events.Task{PID: 7}}, "held by another descriptor of this process"},
-		{events.Event{References: 1, Searched: true}, "in no process's table: a call in progress holds it"},
+		{events.Event{References: 1, Searched: true}, "in no process's table a moment later: a call in progress holds it"},
 	} {
 		c.ev.Kind, c.ev.Sock, c.ev.Syscall = events.KindShared, 1, "close"
 		c.ev.Flags, c.ev.Task = events.TaskContext, events.Task{PID: 7, TID: 7, Comm: "server"}
