@@ -32,7 +32,7 @@ static __always_inline const struct sock *tcp_socket_of(const struct file *file)
 	if ((BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
 		return NULL;
 	socket = BPF_CORE_READ(file, private_data);
-	sk = BPF_CORE_READ(socket, sk);
+	sk = sock_at(BPF_CORE_READ(socket, sk));
 	if (!sk || !is_tcp(sk) || BPF_CORE_READ(sk, sk_type) != SOCK_STREAM)
 		return NULL;
 	family = BPF_CORE_READ(sk, __sk_common.skc_family);

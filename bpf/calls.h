@@ -25,9 +25,8 @@ static __always_inline bool call_is_on(const struct call *call, const struct soc
 static __always_inline bool child_of(const struct call *call, const struct sock *sk)
 {
 	return call && call->event.before == TCP_LISTEN && call->sk != (u64)sk &&
-	       !BPF_CORE_READ(sk, sk_socket) &&
-	       call->event.local_port ==
-		       bpf_ntohs(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport));
+	       !READ(sk, sk_socket) &&
+	       call->event.local_port == bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport));
 }
 
 /* has_sent_fin: or has ended without one. */
@@ -37,7 +36,7 @@ static __always_inline bool has_sent_fin(u8 state)
 	       state != TCP_SYN_RECV && state != TCP_LISTEN;
 }
 
-/* tcp_close, before it takes the socket lock. */
+/* tcp_close, before it takes the socket lock, on kernels without __tcp_close. */
 static __always_inline int enter_close(const struct sock *sk, u64 timeout)
 {
 	struct call *call = begin_captured(sk, EVENT_CLOSE);
@@ -51,20 +50,14 @@ static __always_inline int enter_close(const struct sock *sk, u64 timeout)
  * here without tcp_close. */
 static __always_inline int enter_locked_close(const struct sock *sk, u64 timeout)
 {
-	struct call *call = open_call();
+	struct call *call;
 
-	if (call_is_on(call, sk)) {
-		capture_decision(&call->event, sk);
-	} else {
-		if (has_tcp_close && !is_mptcp_subflow(sk))
-			return 0; /* filtered there */
-		if (is_mptcp_subflow(sk) && has_sent_fin(state_of(sk)))
-			return 0; /* taken down when it had ended: not the application's close */
-		call = begin_captured(sk, EVENT_CLOSE);
-		if (!call)
-			return 0;
-		call->event.timeout_jiffies = timeout;
-	}
+	if (is_mptcp_subflow(sk) && has_sent_fin(state_of(sk)))
+		return 0; /* taken down when it had ended: not the application's close */
+	call = begin_captured(sk, EVENT_CLOSE);
+	if (!call)
+		return 0;
+	call->event.timeout_jiffies = timeout;
 	call->event.flags |= UNDER_LOCK;
 	return 0;
 }
@@ -76,7 +69,7 @@ static __always_inline int leave_locked_close(void)
 
 	if (!call || call->event.kind != EVENT_CLOSE)
 		return 0;
-	capture_after(&call->event, (const struct sock *)call->sk);
+	capture_after(&call->event, sock_at(call->sk));
 	end_call(call, bpf_ktime_get_ns());
 	return 0;
 }
@@ -96,7 +89,7 @@ static __always_inline int leave_close(void)
  * sockets come this way, too. */
 static __always_inline int enter_shutdown(const struct socket *socket, u32 how)
 {
-	const struct sock *sk = BPF_CORE_READ(socket, sk);
+	const struct sock *sk = sock_at(BPF_CORE_READ(socket, sk));
 	struct call *call;
 
 	if (!sk || !is_tcp(sk))
@@ -138,7 +131,7 @@ static __always_inline int leave_shutdown(s32 result)
 	if (!call || call->event.kind != EVENT_SHUTDOWN)
 		return 0;
 	call->event.result = result;
-	capture_after(&call->event, (const struct sock *)call->sk);
+	capture_after(&call->event, sock_at(call->sk));
 	end_call(call, bpf_ktime_get_ns());
 	return 0;
 }
@@ -240,7 +233,7 @@ static __always_inline int leave_disconnect(s32 result)
 	if (--call->disconnects || call->event.kind != EVENT_DISCONNECT)
 		return 0;
 	call->event.result = result;
-	capture_after(&call->event, (const struct sock *)call->sk);
+	capture_after(&call->event, sock_at(call->sk));
 	end_call(call, bpf_ktime_get_ns());
 	return 0;
 }
@@ -276,7 +269,7 @@ static __always_inline int leave_abort(s32 result)
 	if (!call || call->event.kind != EVENT_ABORT)
 		return 0;
 	call->event.result = result;
-	capture_after(&call->event, (const struct sock *)call->sk);
+	capture_after(&call->event, sock_at(call->sk));
 	end_call(call, bpf_ktime_get_ns());
 	return 0;
 }
@@ -297,7 +290,7 @@ static __always_inline bool ended_in_error(u8 before, s32 error)
 static __always_inline int done(void *ctx, u64 caller, const struct sock *sk, u8 before)
 {
 	struct fact fact = { .kind = EVENT_DONE, .caller = caller, .stack = -1 };
-	s32 error = BPF_CORE_READ(sk, sk_err);
+	s32 error = READ(sk, sk_err);
 
 	if (!ended_in_error(before, error))
 		return 0;
@@ -309,10 +302,13 @@ static __always_inline int done(void *ctx, u64 caller, const struct sock *sk, u8
 /* tcp_done: what happens inside a call is told by the call. */
 static __always_inline int on_done(void *ctx, u64 caller, const struct sock *sk)
 {
-	struct call *call = open_call();
 	u8 state = state_of(sk);
+	struct call *call;
 
-	if (call_is_on(call, sk) || child_of(call, sk) || state == TCP_CLOSE)
+	if (state == TCP_CLOSE || !ended_in_error(state, READ(sk, sk_err)))
+		return 0; /* the common case, before anything is looked up */
+	call = open_call();
+	if (call_is_on(call, sk) || child_of(call, sk))
 		return 0;
 	return done(ctx, caller, sk, state);
 }
@@ -338,12 +334,12 @@ static __always_inline void reset_in_call(struct call *call, const struct sock *
 		e->after = TCP_CLOSE; /* tcp_done follows */
 	}
 	if (!(e->flags & SENT_FIN)) {
-		e->receive_queue = BPF_CORE_READ(tp, rcv_nxt) - BPF_CORE_READ(tp, copied_seq);
+		e->receive_queue = READ(tp, rcv_nxt) - READ(tp, copied_seq);
 		capture_flags(e, sk);
 	}
 	e->flags |= SENT_RST;
 	e->kernel_reason = reason;
-	e->output_left = BPF_CORE_READ(tp, write_seq) - BPF_CORE_READ(tp, snd_una);
+	e->output_left = READ(tp, write_seq) - READ(tp, snd_una);
 	e->at_rst = e->before;
 	if (e->flags & SENT_FIN)
 		e->at_rst = e->before == TCP_CLOSE_WAIT ? TCP_LAST_ACK : TCP_FIN_WAIT1;

@@ -5,12 +5,12 @@
 
 static __always_inline u8 state_of(const struct sock *sk)
 {
-	return BPF_CORE_READ(sk, __sk_common.skc_state);
+	return READ(sk, __sk_common.skc_state);
 }
 
 static __always_inline bool is_tcp(const struct sock *sk)
 {
-	return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
+	return READ(sk, sk_protocol) == IPPROTO_TCP;
 }
 
 /*
@@ -20,21 +20,21 @@ static __always_inline bool is_tcp(const struct sock *sk)
  */
 static __always_inline bool held_by_task(const struct sock *sk)
 {
-	return BPF_CORE_READ(sk, sk_lock.owned);
+	return READ(sk, sk_lock.owned);
 }
 
 /* file_is_closing: the last reference to the socket's file is gone, or the
  * kernel closes a socket of its own that never had a file. */
 static __always_inline bool file_is_closing(const struct sock *sk)
 {
-	const struct socket *socket = BPF_CORE_READ(sk, sk_socket);
+	const struct socket *socket = READ(sk, sk_socket);
 	const struct file *file;
 
 	if (!socket)
 		return false;
-	file = BPF_CORE_READ(socket, file);
+	file = READ(socket, file);
 	if (!file)
-		return BPF_CORE_READ(sk, sk_shutdown) == (RCV_SHUTDOWN | SEND_SHUTDOWN);
+		return READ(sk, sk_shutdown) == (RCV_SHUTDOWN | SEND_SHUTDOWN);
 	return file_is_dying(file);
 }
 
@@ -43,62 +43,61 @@ static __always_inline bool file_is_closing(const struct sock *sk)
 static __always_inline void capture_flags(struct event *e, const struct sock *sk)
 {
 	const struct tcp_sock *tp = (const void *)sk;
-	unsigned long bits = BPF_CORE_READ(sk, __sk_common.skc_flags);
+	unsigned long bits = READ(sk, __sk_common.skc_flags);
 	u32 flags = 0;
 
 	flags |= sock_flag(bits, SOCK_LINGER) ? LINGER_ON : 0;
 	flags |= sock_flag(bits, SOCK_DONE) ? PEER_FIN : 0;
 	flags |= sock_flag(bits, SOCK_DEAD) ? ORPHAN : 0;
 	flags |= sock_flag(bits, SOCK_KEEPOPEN) ? KEEPALIVE : 0;
-	flags |= BPF_CORE_READ_BITFIELD_PROBED(tp, repair) ? REPAIR : 0;
-	flags |= BPF_CORE_READ_BITFIELD_PROBED(sk, sk_kern_sock) ? KERNEL_SOCKET : 0;
+	flags |= READ_BIT(tp, repair) ? REPAIR : 0;
+	flags |= READ_BIT(sk, sk_kern_sock) ? KERNEL_SOCKET : 0;
 	flags |= is_mptcp_subflow(sk) ? IS_MPTCP : 0;
-	flags |= BPF_CORE_READ((const struct inet_connection_sock *)sk, icsk_ulp_ops) ? HAS_ULP : 0;
+	flags |= READ((const struct inet_connection_sock *)sk, icsk_ulp_ops) ? HAS_ULP : 0;
 	flags |= file_is_closing(sk) ? FILE_CLOSING : 0;
-	flags |= netns_is_gone(BPF_CORE_READ(sk, __sk_common.skc_net.net)) ? NETNS_GONE : 0;
+	flags |= netns_is_gone(READ(sk, __sk_common.skc_net.net)) ? NETNS_GONE : 0;
 	e->flags |= flags;
 }
 
 static __always_inline void capture_addresses(struct event *e, const struct sock *sk)
 {
-	e->family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	e->family = READ(sk, __sk_common.skc_family);
 	/* skc_num is 0 once the port is given back; inet_sport stays. */
-	e->local_port = bpf_ntohs(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport));
-	e->remote_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	e->local_port = bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport));
+	e->remote_port = bpf_ntohs(READ(sk, __sk_common.skc_dport));
 	if (e->family == AF_INET6) {
 		BPF_CORE_READ_INTO(&e->local, sk, __sk_common.skc_v6_rcv_saddr);
 		BPF_CORE_READ_INTO(&e->remote, sk, __sk_common.skc_v6_daddr);
 	} else {
-		BPF_CORE_READ_INTO((u32 *)e->local, sk, __sk_common.skc_rcv_saddr);
-		BPF_CORE_READ_INTO((u32 *)e->remote, sk, __sk_common.skc_daddr);
+		*(u32 *)e->local = READ(sk, __sk_common.skc_rcv_saddr);
+		*(u32 *)e->remote = READ(sk, __sk_common.skc_daddr);
 	}
-	e->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	e->netns = READ(sk, __sk_common.skc_net.net, ns.inum);
 }
 
 /* capture_decision: what __tcp_close decides on, and what a disconnect zeroes. */
 static __always_inline void capture_decision(struct event *e, const struct sock *sk)
 {
 	const struct tcp_sock *tp = (const void *)sk;
-	u32 write_seq = BPF_CORE_READ(tp, write_seq);
-	u32 snd_nxt = BPF_CORE_READ(tp, snd_nxt);
+	u32 write_seq = READ(tp, write_seq);
+	u32 snd_nxt = READ(tp, snd_nxt);
 
 	e->before = state_of(sk);
 	e->after = e->before;
-	e->receive_queue = BPF_CORE_READ(tp, rcv_nxt) - BPF_CORE_READ(tp, copied_seq);
+	e->receive_queue = READ(tp, rcv_nxt) - READ(tp, copied_seq);
 	e->unsent = write_seq - snd_nxt;
-	e->unacked = snd_nxt - BPF_CORE_READ(tp, snd_una);
-	e->bytes_sent = BPF_CORE_READ(tp, bytes_sent);
-	e->bytes_received = BPF_CORE_READ(tp, bytes_received);
-	e->linger_jiffies = BPF_CORE_READ(sk, sk_lingertime);
-	e->linger2 = BPF_CORE_READ(tp, linger2);
-	e->sk_err = BPF_CORE_READ(sk, sk_err);
-	e->shutdown_mask = BPF_CORE_READ(sk, sk_shutdown);
+	e->unacked = snd_nxt - READ(tp, snd_una);
+	e->bytes_sent = READ(tp, bytes_sent);
+	e->bytes_received = READ(tp, bytes_received);
+	e->linger_jiffies = READ(sk, sk_lingertime);
+	e->linger2 = READ(tp, linger2);
+	e->sk_err = READ(sk, sk_err);
+	e->shutdown_mask = READ(sk, sk_shutdown);
 	capture_flags(e, sk);
 	if (e->before != TCP_LISTEN)
 		return;
-	e->children = BPF_CORE_READ(sk, sk_ack_backlog);
-	e->requests = BPF_CORE_READ((const struct inet_connection_sock *)sk,
-				    icsk_accept_queue.qlen.counter);
+	e->children = READ(sk, sk_ack_backlog);
+	e->requests = READ((const struct inet_connection_sock *)sk, icsk_accept_queue.qlen.counter);
 }
 
 /* capture_owner: what finds the process that holds the socket, and what timers
@@ -106,21 +105,21 @@ static __always_inline void capture_decision(struct event *e, const struct sock 
 static __always_inline void capture_owner(struct event *e, const struct sock *sk)
 {
 	const struct inet_connection_sock *icsk = (const void *)sk;
-	const struct socket *socket = BPF_CORE_READ(sk, sk_socket);
+	const struct socket *socket = READ(sk, sk_socket);
 
 	if (socket)
-		e->inode = BPF_CORE_READ(socket, file, f_inode, i_ino);
-	e->socket_uid = BPF_CORE_READ(sk, sk_uid.val);
-	e->user_timeout = BPF_CORE_READ(icsk, icsk_user_timeout);
-	e->probes = BPF_CORE_READ(icsk, icsk_probes_out);
-	e->retransmits = BPF_CORE_READ(icsk, icsk_retransmits);
+		e->inode = READ(socket, file, f_inode, i_ino);
+	e->socket_uid = READ(sk, sk_uid.val);
+	e->user_timeout = READ(icsk, icsk_user_timeout);
+	e->probes = READ(icsk, icsk_probes_out);
+	e->retransmits = READ(icsk, icsk_retransmits);
 }
 
 static __always_inline u64 socket_cgroup_id(const struct sock *sk)
 {
 	const struct cgroup *cgroup = socket_cgroup(sk);
 
-	return BPF_CORE_READ(cgroup, kn, id);
+	return READ(cgroup, kn, id);
 }
 
 static __always_inline void capture_socket(struct event *e, const struct sock *sk)
@@ -136,29 +135,31 @@ static __always_inline void capture_socket(struct event *e, const struct sock *s
 static __always_inline void capture_after(struct event *e, const struct sock *sk)
 {
 	const struct tcp_sock *tp = (const void *)sk;
-	u32 write_seq = BPF_CORE_READ(tp, write_seq);
+	u32 write_seq = READ(tp, write_seq);
 
 	e->at_return = state_of(sk);
 	if (!(e->flags & (SENT_FIN | SENT_RST)))
 		e->after = e->at_return;
 	if (e->flags & DISCONNECTED)
 		return;
-	e->output_left = write_seq - BPF_CORE_READ(tp, snd_una);
-	e->unsent_left = write_seq - BPF_CORE_READ(tp, snd_nxt);
+	e->output_left = write_seq - READ(tp, snd_una);
+	e->unsent_left = write_seq - READ(tp, snd_nxt);
 }
 
 /* capture_task: who. Only where it is the task's own call: see held_by_task. */
 static __always_inline void capture_task(struct event *e)
 {
-	const struct task_struct *task = (const void *)bpf_get_current_task();
+	const struct task_struct *task;
 	u64 id = bpf_get_current_pid_tgid();
 
 	e->pid = id >> 32;
 	e->tid = (u32)id;
 	e->uid = (u32)bpf_get_current_uid_gid();
 	e->cgroup_id = bpf_get_current_cgroup_id();
-	e->task_flags = BPF_CORE_READ(task, flags);
-	e->exit_code = BPF_CORE_READ(task, exit_code);
+	task = plain_loads ? (const void *)bpf_get_current_task_btf()
+			   : (const void *)bpf_get_current_task();
+	e->task_flags = READ(task, flags);
+	e->exit_code = READ(task, exit_code);
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
 	e->syscall = -1;
 	if (!(e->task_flags & PF_KTHREAD)) {

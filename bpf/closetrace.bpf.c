@@ -10,6 +10,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
+#include "read.h"
 #include "compat.h"
 #include "maps.h"
 #include "filter.h"
@@ -21,18 +22,19 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* close(2), exit, execve, dup2: tcp_close takes the lock, __tcp_close decides. */
+/* close(2), exit, execve, dup2: tcp_close takes the lock, __tcp_close decides.
+ * The first is for kernels without the second. */
 
 SEC("fentry/tcp_close")
 int fentry_tcp_close(u64 *ctx)
 {
-	return enter_close((const struct sock *)ctx[0], ctx[1]);
+	return enter_close(sock_at(ctx[0]), ctx[1]);
 }
 
 SEC("kprobe/tcp_close")
 int kprobe_tcp_close(struct pt_regs *ctx)
 {
-	return enter_close((const struct sock *)ARG1(ctx), ARG2(ctx));
+	return enter_close(sock_at(ARG1(ctx)), ARG2(ctx));
 }
 
 SEC("fexit/tcp_close")
@@ -50,13 +52,13 @@ int kretprobe_tcp_close(struct pt_regs *ctx)
 SEC("fentry/__tcp_close")
 int fentry_tcp_close_locked(u64 *ctx)
 {
-	return enter_locked_close((const struct sock *)ctx[0], ctx[1]);
+	return enter_locked_close(sock_at(ctx[0]), ctx[1]);
 }
 
 SEC("kprobe/__tcp_close")
 int kprobe_tcp_close_locked(struct pt_regs *ctx)
 {
-	return enter_locked_close((const struct sock *)ARG1(ctx), ARG2(ctx));
+	return enter_locked_close(sock_at(ARG1(ctx)), ARG2(ctx));
 }
 
 SEC("fexit/__tcp_close")
@@ -100,13 +102,13 @@ int kretprobe_inet_shutdown(struct pt_regs *ctx)
 SEC("fentry/tcp_shutdown")
 int fentry_tcp_shutdown(u64 *ctx)
 {
-	return enter_tcp_shutdown((const struct sock *)ctx[0], ctx[1]);
+	return enter_tcp_shutdown(sock_at(ctx[0]), ctx[1]);
 }
 
 SEC("kprobe/tcp_shutdown")
 int kprobe_tcp_shutdown(struct pt_regs *ctx)
 {
-	return enter_tcp_shutdown((const struct sock *)ARG1(ctx), ARG2(ctx));
+	return enter_tcp_shutdown(sock_at(ARG1(ctx)), ARG2(ctx));
 }
 
 SEC("fexit/tcp_shutdown")
@@ -126,25 +128,25 @@ int kretprobe_tcp_shutdown(struct pt_regs *ctx)
 SEC("fentry/tcp_send_fin")
 int fentry_tcp_send_fin(u64 *ctx)
 {
-	return on_fin((const struct sock *)ctx[0]);
+	return on_fin(sock_at(ctx[0]));
 }
 
 SEC("kprobe/tcp_send_fin")
 int kprobe_tcp_send_fin(struct pt_regs *ctx)
 {
-	return on_fin((const struct sock *)ARG1(ctx));
+	return on_fin(sock_at(ARG1(ctx)));
 }
 
 SEC("fentry/tcp_disconnect")
 int fentry_tcp_disconnect(u64 *ctx)
 {
-	return enter_disconnect((const struct sock *)ctx[0]);
+	return enter_disconnect(sock_at(ctx[0]));
 }
 
 SEC("kprobe/tcp_disconnect")
 int kprobe_tcp_disconnect(struct pt_regs *ctx)
 {
-	return enter_disconnect((const struct sock *)ARG1(ctx));
+	return enter_disconnect(sock_at(ARG1(ctx)));
 }
 
 SEC("fexit/tcp_disconnect")
@@ -164,13 +166,13 @@ int kretprobe_tcp_disconnect(struct pt_regs *ctx)
 SEC("fentry/tcp_abort")
 int fentry_tcp_abort(u64 *ctx)
 {
-	return enter_abort((const struct sock *)ctx[0], ctx[1]);
+	return enter_abort(sock_at(ctx[0]), ctx[1]);
 }
 
 SEC("kprobe/tcp_abort")
 int kprobe_tcp_abort(struct pt_regs *ctx)
 {
-	return enter_abort((const struct sock *)ARG1(ctx), ARG2(ctx));
+	return enter_abort(sock_at(ARG1(ctx)), ARG2(ctx));
 }
 
 SEC("fexit/tcp_abort")
@@ -190,25 +192,25 @@ int kretprobe_tcp_abort(struct pt_regs *ctx)
 SEC("fentry/tcp_done")
 int fentry_tcp_done(u64 *ctx)
 {
-	return on_done(ctx, 0, (const struct sock *)ctx[0]);
+	return on_done(ctx, 0, sock_at(ctx[0]));
 }
 
 SEC("kprobe/tcp_done")
 int kprobe_tcp_done(struct pt_regs *ctx)
 {
-	return on_done(ctx, ENTRY_CALLER(ctx), (const struct sock *)ARG1(ctx));
+	return on_done(ctx, ENTRY_CALLER(ctx), sock_at(ARG1(ctx)));
 }
 
 SEC("fentry/tcp_fin")
 int fentry_tcp_fin(u64 *ctx)
 {
-	return on_peer_fin((const struct sock *)ctx[0]);
+	return on_peer_fin(sock_at(ctx[0]));
 }
 
 SEC("kprobe/tcp_fin")
 int kprobe_tcp_fin(struct pt_regs *ctx)
 {
-	return on_peer_fin((const struct sock *)ARG1(ctx));
+	return on_peer_fin(sock_at(ARG1(ctx)));
 }
 
 /* A write after the end. */
@@ -216,13 +218,13 @@ int kprobe_tcp_fin(struct pt_regs *ctx)
 SEC("fentry/sk_stream_error")
 int fentry_sk_stream_error(u64 *ctx)
 {
-	return on_stream_error((const struct sock *)ctx[0], ctx[1], ctx[2]);
+	return on_stream_error(sock_at(ctx[0]), ctx[1], ctx[2]);
 }
 
 SEC("kprobe/sk_stream_error")
 int kprobe_sk_stream_error(struct pt_regs *ctx)
 {
-	return on_stream_error((const struct sock *)ARG1(ctx), ARG2(ctx), ARG3(ctx));
+	return on_stream_error(sock_at(ARG1(ctx)), ARG2(ctx), ARG3(ctx));
 }
 
 /* A close(2) that closes nothing, where asked for. From 6.6 on close(2) calls
@@ -277,26 +279,26 @@ int kprobe_scm_destroy(struct pt_regs *ctx)
 SEC("fentry/tcp_v4_send_reset")
 int fentry_tcp_v4_send_reset(u64 *ctx)
 {
-	return on_send_reset(ctx, 0, (const struct sock *)ctx[0], (const struct sk_buff *)ctx[1]);
+	return on_send_reset(ctx, 0, sock_at(ctx[0]), (const struct sk_buff *)ctx[1]);
 }
 
 SEC("kprobe/tcp_v4_send_reset")
 int kprobe_tcp_v4_send_reset(struct pt_regs *ctx)
 {
-	return on_send_reset(ctx, ENTRY_CALLER(ctx), (const struct sock *)ARG1(ctx),
+	return on_send_reset(ctx, ENTRY_CALLER(ctx), sock_at(ARG1(ctx)),
 			     (const struct sk_buff *)ARG2(ctx));
 }
 
 SEC("fentry/tcp_v6_send_reset")
 int fentry_tcp_v6_send_reset(u64 *ctx)
 {
-	return on_send_reset(ctx, 0, (const struct sock *)ctx[0], (const struct sk_buff *)ctx[1]);
+	return on_send_reset(ctx, 0, sock_at(ctx[0]), (const struct sk_buff *)ctx[1]);
 }
 
 SEC("kprobe/tcp_v6_send_reset")
 int kprobe_tcp_v6_send_reset(struct pt_regs *ctx)
 {
-	return on_send_reset(ctx, ENTRY_CALLER(ctx), (const struct sock *)ARG1(ctx),
+	return on_send_reset(ctx, ENTRY_CALLER(ctx), sock_at(ARG1(ctx)),
 			     (const struct sk_buff *)ARG2(ctx));
 }
 
@@ -315,7 +317,7 @@ int fentry_tcp_send_active_reset(u64 *ctx)
 	} else if (reset_reason_arg == 2) {
 		reason = ctx[1];
 	}
-	return on_active_reset(ctx, 0, (const struct sock *)ctx[0], reason);
+	return on_active_reset(ctx, 0, sock_at(ctx[0]), reason);
 }
 
 SEC("kprobe/tcp_send_active_reset")
@@ -329,7 +331,7 @@ int kprobe_tcp_send_active_reset(struct pt_regs *ctx)
 	} else if (reset_reason_arg == 2) {
 		reason = ARG2(ctx);
 	}
-	return on_active_reset(ctx, ENTRY_CALLER(ctx), (const struct sock *)ARG1(ctx), reason);
+	return on_active_reset(ctx, ENTRY_CALLER(ctx), sock_at(ARG1(ctx)), reason);
 }
 
 /* (sk, skb, reason from 6.10 on); without skb it is an active reset. */
@@ -340,9 +342,8 @@ int tracepoint_tcp_send_reset(u64 *ctx)
 	u32 reason = trace_reset_reason ? ctx[2] : 0;
 
 	if (ctx[1])
-		return on_reply(ctx, 0, (const struct sock *)ctx[0], (const struct sk_buff *)ctx[1],
-				reason);
-	return by_tracepoints ? on_active_reset(ctx, 0, (const struct sock *)ctx[0], reason) : 0;
+		return on_reply(ctx, 0, sock_at(ctx[0]), (const struct sk_buff *)ctx[1], reason);
+	return by_tracepoints ? on_active_reset(ctx, 0, sock_at(ctx[0]), reason) : 0;
 }
 
 /* Tracepoint mode only. Two programs on one tracepoint: the kernel does not run
@@ -351,19 +352,19 @@ int tracepoint_tcp_send_reset(u64 *ctx)
 SEC("raw_tp/inet_sock_set_state")
 int tracepoint_task_state(u64 *ctx)
 {
-	return on_task_state(ctx, (const struct sock *)ctx[0], ctx[1], ctx[2]);
+	return on_task_state(ctx, sock_at(ctx[0]), ctx[1], ctx[2]);
 }
 
 SEC("raw_tp/inet_sock_set_state")
 int tracepoint_softirq_state(u64 *ctx)
 {
-	return on_softirq_state(ctx, (const struct sock *)ctx[0], ctx[1], ctx[2]);
+	return on_softirq_state(ctx, sock_at(ctx[0]), ctx[1], ctx[2]);
 }
 
 SEC("raw_tp/tcp_destroy_sock")
 int tracepoint_tcp_destroy_sock(u64 *ctx)
 {
-	return on_destroy((const struct sock *)ctx[0]);
+	return on_destroy(sock_at(ctx[0]));
 }
 
 SEC("raw_tp/signal_deliver")

@@ -31,8 +31,8 @@ static __always_inline bool file_is_dying(const struct file *file)
 	const struct file___f_ref *new = (const void *)file;
 
 	if (bpf_core_field_exists(new->f_ref))
-		return (s64)BPF_CORE_READ(new, f_ref.refcnt.counter) < 0;
-	return BPF_CORE_READ(old, f_count.counter) == 0;
+		return (s64)READ(new, f_ref.refcnt.counter) < 0;
+	return READ(old, f_count.counter) == 0;
 }
 
 /* file_references: descriptors, and calls in progress that hold the file.
@@ -69,10 +69,10 @@ static __always_inline bool netns_is_gone(const struct net *net)
 	const struct net___count *old = (const void *)net;
 
 	if (bpf_core_field_exists(ref->__ns_ref))
-		return BPF_CORE_READ(ref, __ns_ref.refs.counter) == 0;
+		return READ(ref, __ns_ref.refs.counter) == 0;
 	if (bpf_core_field_exists(count->count))
-		return BPF_CORE_READ(count, count.refs.counter) == 0;
-	return BPF_CORE_READ(old, count.refs.counter) == 0;
+		return READ(count, count.refs.counter) == 0;
+	return READ(old, count.refs.counter) == 0;
 }
 
 /* tcp_sock.is_mptcp exists if the kernel was built with MPTCP (5.6). */
@@ -84,7 +84,7 @@ static __always_inline bool is_mptcp_subflow(const struct sock *sk)
 {
 	const struct tcp_sock___mptcp *tp = (const void *)sk;
 
-	return bpf_core_field_exists(tp->is_mptcp) && BPF_CORE_READ(tp, is_mptcp);
+	return bpf_core_field_exists(tp->is_mptcp) && READ(tp, is_mptcp);
 }
 
 /* sock.sk_cgrp_data has the cgroup in a field of its own from 5.15 on; before,
@@ -115,10 +115,10 @@ static __always_inline const struct cgroup *socket_cgroup(const struct sock *sk)
 	u64 word;
 
 	if (bpf_core_field_exists(own->sk_cgrp_data.cgroup))
-		return BPF_CORE_READ(own, sk_cgrp_data.cgroup);
+		return READ(own, sk_cgrp_data.cgroup);
 	if (!bpf_core_field_exists(shared->sk_cgrp_data.val))
 		return NULL;
-	word = BPF_CORE_READ(shared, sk_cgrp_data.val);
+	word = READ(shared, sk_cgrp_data.val);
 	return word & 3 ? NULL : (const void *)word;
 }
 
@@ -189,17 +189,17 @@ static __always_inline struct user_call current_user_call(void)
 	const struct pt_regs___user *regs = user_registers();
 
 #if defined(__TARGET_ARCH_x86)
-	call.number = (s32)BPF_CORE_READ(regs, orig_ax);
-	call.compat = BPF_CORE_READ(regs, cs) == USER32_CS;
-	call.arg1 = (u32)(call.compat ? BPF_CORE_READ(regs, bx) : BPF_CORE_READ(regs, di));
-	call.arg2 = (u32)(call.compat ? BPF_CORE_READ(regs, cx) : BPF_CORE_READ(regs, si));
+	call.number = (s32)READ(regs, orig_ax);
+	call.compat = READ(regs, cs) == USER32_CS;
+	call.arg1 = (u32)(call.compat ? READ(regs, bx) : READ(regs, di));
+	call.arg2 = (u32)(call.compat ? READ(regs, cx) : READ(regs, si));
 #else
-	call.number = BPF_CORE_READ(regs, syscallno);
-	call.compat = BPF_CORE_READ(regs, pstate) & MODE32_BIT;
+	call.number = READ(regs, syscallno);
+	call.compat = READ(regs, pstate) & MODE32_BIT;
 	if (call.number == NO_SYSCALL && before_main(regs, call.compat))
 		call.number = call.compat ? 11 : 221; /* execve; execveat is not told from it */
-	call.arg1 = (u32)BPF_CORE_READ(regs, regs[0]);
-	call.arg2 = (u32)BPF_CORE_READ(regs, regs[1]);
+	call.arg1 = (u32)READ(regs, regs[0]);
+	call.arg2 = (u32)READ(regs, regs[1]);
 #endif
 	return call;
 }

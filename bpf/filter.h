@@ -13,7 +13,7 @@ static __always_inline bool listed(enum filter_field field, u32 value)
 /* wire_family: AF_INET also for a v4-mapped IPv6 socket. */
 static __always_inline u16 wire_family(const struct sock *sk)
 {
-	u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	u16 family = READ(sk, __sk_common.skc_family);
 	struct in6_addr addr;
 
 	if (family != AF_INET6)
@@ -27,8 +27,8 @@ static __always_inline u16 wire_family(const struct sock *sk)
 
 static __always_inline bool ports_wanted(const struct sock *sk)
 {
-	u16 local = bpf_ntohs(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport));
-	u16 remote = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	u16 local = bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport));
+	u16 remote = bpf_ntohs(READ(sk, __sk_common.skc_dport));
 
 	if (filter_port && !listed(FILTER_PORT, local) && !listed(FILTER_PORT, remote))
 		return false;
@@ -75,7 +75,7 @@ static __always_inline bool wanted(const struct sock *sk, bool by_task)
 	if (filter_pid &&
 	    (!by_task || !listed(FILTER_PID, (u32)(bpf_get_current_pid_tgid() >> 32))))
 		return false;
-	if (filter_netns && filter_netns != BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum))
+	if (filter_netns && filter_netns != READ(sk, __sk_common.skc_net.net, ns.inum))
 		return false;
 	if (filter_family && filter_family != wire_family(sk))
 		return false;

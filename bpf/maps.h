@@ -6,7 +6,6 @@
 /* Settings, written by internal/probe before loading. */
 const volatile u8 reset_reason_arg = 0;	  /* tcp_send_active_reset: 2, 3; 0 none */
 const volatile u8 trace_reset_reason = 0; /* tcp:tcp_send_reset has a third argument */
-const volatile u8 has_tcp_close = 0;	  /* a program sits on tcp_close */
 const volatile u8 has_inet_shutdown = 0;  /* programs sit on inet_shutdown */
 const volatile u8 has_task_storage = 0;	  /* map `calls` is task storage */
 const volatile u8 by_tracepoints = 0;	  /* none of these: tracepoint mode */

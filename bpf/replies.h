@@ -113,7 +113,7 @@ static __noinline int reply_without_socket(u64 sk, const struct segment *seg, u3
 	e->before = state;
 	e->after = state;
 	if (state == TCP_LISTEN)
-		e->socket_cgroup_id = socket_cgroup_id((const struct sock *)sk);
+		e->socket_cgroup_id = socket_cgroup_id(sock_at(sk));
 	e->family = seg->family;
 	e->local_port = seg->local_port;
 	e->remote_port = seg->remote_port;

@@ -27,16 +27,16 @@ static __always_inline bool moves_to_fin(u8 old, u8 new)
 static __always_inline u32 unsent_after_fin(const struct sock *sk)
 {
 	const struct tcp_sock *tp = (const void *)sk;
-	u32 snd_nxt = BPF_CORE_READ(tp, snd_nxt);
-	u32 unsent = BPF_CORE_READ(tp, write_seq) - snd_nxt + 1;
-	u32 window = BPF_CORE_READ(tp, snd_una) + BPF_CORE_READ(tp, snd_wnd) - snd_nxt;
-	u32 mss = BPF_CORE_READ(tp, mss_cache);
-	u32 in_flight = BPF_CORE_READ(tp, packets_out) + BPF_CORE_READ(tp, retrans_out) -
-			BPF_CORE_READ(tp, sacked_out) - BPF_CORE_READ(tp, lost_out);
+	u32 snd_nxt = READ(tp, snd_nxt);
+	u32 unsent = READ(tp, write_seq) - snd_nxt + 1;
+	u32 window = READ(tp, snd_una) + READ(tp, snd_wnd) - snd_nxt;
+	u32 mss = READ(tp, mss_cache);
+	u32 in_flight = READ(tp, packets_out) + READ(tp, retrans_out) - READ(tp, sacked_out) -
+			READ(tp, lost_out);
 
 	if (mss)
 		in_flight += unsent / mss;
-	if (in_flight < BPF_CORE_READ(tp, snd_cwnd) && (s32)(window - unsent) >= 0)
+	if (in_flight < READ(tp, snd_cwnd) && (s32)(window - unsent) >= 0)
 		return 0;
 	return unsent;
 }
@@ -44,11 +44,10 @@ static __always_inline u32 unsent_after_fin(const struct sock *sk)
 /* linger_wait_over: a close sleeps on sk under SO_LINGER and need not any more. */
 static __always_inline bool linger_wait_over(const struct sock *sk, u8 old, u8 new)
 {
-	unsigned long bits = BPF_CORE_READ(sk, __sk_common.skc_flags);
+	unsigned long bits = READ(sk, __sk_common.skc_flags);
 
 	return awaits_fin_ack(old) && !awaits_fin_ack(new) && sock_flag(bits, SOCK_LINGER) &&
-	       !sock_flag(bits, SOCK_DEAD) && file_is_closing(sk) &&
-	       BPF_CORE_READ(sk, sk_lingertime);
+	       !sock_flag(bits, SOCK_DEAD) && file_is_closing(sk) && READ(sk, sk_lingertime);
 }
 
 /* report_wait_over: the wait is over by a change of state, or by a signal (new: 0). */
@@ -62,7 +61,7 @@ static __always_inline void report_wait_over(const struct sock *sk, u8 new, s32 
 	e->sock = (u64)sk;
 	e->result = signal;
 	e->after = new;
-	e->output_left = BPF_CORE_READ(tp, write_seq) - BPF_CORE_READ(tp, snd_una);
+	e->output_left = READ(tp, write_seq) - READ(tp, snd_una);
 	send(e);
 }
 
@@ -150,7 +149,7 @@ static __always_inline int state_by_task(void *ctx, const struct sock *sk, u8 ol
 		return shutdown_by_task(sk, new, SENT_FIN);
 	if (new != TCP_CLOSE || old == TCP_CLOSE)
 		return 0;
-	if (BPF_CORE_READ(sk, sk_err))
+	if (READ(sk, sk_err))
 		return done(ctx, 0, sk, old); /* a segment from the backlog, or tcp_abort */
 	if (old == TCP_LISTEN || old == TCP_SYN_SENT)
 		return shutdown_by_task(sk, new, DISCONNECTED);
@@ -169,7 +168,7 @@ static __always_inline bool took_peer_fin(const struct sock *sk, u8 old, u8 new)
 	if (new == TCP_CLOSE_WAIT || new == TCP_CLOSING)
 		return true;
 	return old == TCP_FIN_WAIT2 &&
-	       new == TCP_CLOSE &&sock_flag(BPF_CORE_READ(sk, __sk_common.skc_flags), SOCK_DONE);
+	       new == TCP_CLOSE &&sock_flag(READ(sk, __sk_common.skc_flags), SOCK_DONE);
 }
 
 /* continues: a change belongs to the close that is open on sk, and not to
@@ -181,9 +180,9 @@ static __always_inline bool continues(const struct call *call, const struct sock
 {
 	if (!call_is_on(call, sk) || call->event.kind != EVENT_CLOSE)
 		return false;
-	if (sock_flag(BPF_CORE_READ(sk, __sk_common.skc_flags), SOCK_DEAD))
+	if (sock_flag(READ(sk, __sk_common.skc_flags), SOCK_DEAD))
 		return call->event.local_port ==
-		       bpf_ntohs(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport));
+		       bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport));
 	return old == call->last_state && old != new;
 }
 
@@ -241,7 +240,7 @@ static __always_inline int on_task_state(void *ctx, const struct sock *sk, u8 ol
 		return 0; /* MPTCP took the FIN from the backlog before it closed */
 	if (file_is_closing(sk))
 		return state_in_close(sk, old, new);
-	if (sock_flag(BPF_CORE_READ(sk, __sk_common.skc_flags), SOCK_DEAD)) {
+	if (sock_flag(READ(sk, __sk_common.skc_flags), SOCK_DEAD)) {
 		/* Not a close: an orphan that ends in some task's hands. Mark it,
 		 * so that its tcp_destroy_sock is not taken for one. */
 		call = begin_call(sk, 0);
@@ -256,7 +255,7 @@ static __always_inline int on_task_state(void *ctx, const struct sock *sk, u8 ol
 static __always_inline int on_destroy(const struct sock *sk)
 {
 	struct call *call = open_call();
-	u16 port = bpf_ntohs(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport));
+	u16 port = bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport));
 
 	if (!is_tcp(sk) || !held_by_task(sk))
 		return 0;
@@ -287,7 +286,7 @@ static __always_inline int on_signal(s32 signal)
 	if (!call || !call->waiting)
 		return 0;
 	call->waiting = 0;
-	report_wait_over((const struct sock *)call->sk, 0, signal);
+	report_wait_over(sock_at(call->sk), 0, signal);
 	return 0;
 }
 

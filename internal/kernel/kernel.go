@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"time"
 
@@ -59,6 +60,14 @@ func Release() string {
 func (k *Kernel) HasFunc(name string) bool {
 	var fn *btf.Func
 	return k.btf.TypeByName(name, &fn) == nil
+}
+
+// HasJIT tells whether BPF programs are compiled, without which they cannot call
+// functions of the kernel. Few kernels allow to do without, and only root may
+// ask.
+func HasJIT() bool {
+	text, err := os.ReadFile("/proc/sys/net/core/bpf_jit_enable")
+	return err != nil || strings.TrimSpace(string(text)) != "0"
 }
 
 // HasTracepoint tells whether the kernel has a tracepoint of that name, given

@@ -188,8 +188,8 @@ const (
 	bpfVarFilterRemotePort          = "filter_remote_port"
 	bpfVarHasInetShutdown           = "has_inet_shutdown"
 	bpfVarHasTaskStorage            = "has_task_storage"
-	bpfVarHasTcpClose               = "has_tcp_close"
 	bpfVarNoCall                    = "no_call"
+	bpfVarPlainLoads                = "plain_loads"
 	bpfVarResetReasonArg            = "reset_reason_arg"
 	bpfVarScmDrops                  = "scm_drops"
 	bpfVarTraceResetReason          = "trace_reset_reason"
@@ -318,8 +318,8 @@ type bpfVariableSpecs struct {
 	FilterRemotePort *ebpf.VariableSpec `ebpf:"filter_remote_port"`
 	HasInetShutdown  *ebpf.VariableSpec `ebpf:"has_inet_shutdown"`
 	HasTaskStorage   *ebpf.VariableSpec `ebpf:"has_task_storage"`
-	HasTcpClose      *ebpf.VariableSpec `ebpf:"has_tcp_close"`
 	NoCall           *ebpf.VariableSpec `ebpf:"no_call"`
+	PlainLoads       *ebpf.VariableSpec `ebpf:"plain_loads"`
 	ResetReasonArg   *ebpf.VariableSpec `ebpf:"reset_reason_arg"`
 	ScmDrops         *ebpf.VariableSpec `ebpf:"scm_drops"`
 	TraceResetReason *ebpf.VariableSpec `ebpf:"trace_reset_reason"`
@@ -383,8 +383,8 @@ type bpfVariables struct {
 	FilterRemotePort *ebpf.Variable `ebpf:"filter_remote_port"`
 	HasInetShutdown  *ebpf.Variable `ebpf:"has_inet_shutdown"`
 	HasTaskStorage   *ebpf.Variable `ebpf:"has_task_storage"`
-	HasTcpClose      *ebpf.Variable `ebpf:"has_tcp_close"`
 	NoCall           *ebpf.Variable `ebpf:"no_call"`
+	PlainLoads       *ebpf.Variable `ebpf:"plain_loads"`
 	ResetReasonArg   *ebpf.Variable `ebpf:"reset_reason_arg"`
 	ScmDrops         *ebpf.Variable `ebpf:"scm_drops"`
 	TraceResetReason *ebpf.Variable `ebpf:"trace_reset_reason"`

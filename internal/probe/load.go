@@ -145,9 +145,9 @@ func configure(spec *ebpf.CollectionSpec, k *kernel.Kernel, pl plan, f Filter, s
 		}
 	}
 	settings := map[string]any{
+		bpfVarPlainLoads:       flag(k.HasFunc("bpf_rdonly_cast") && kernel.HasJIT()),
 		bpfVarResetReasonArg:   uint8(reasonArg),
 		bpfVarTraceResetReason: flag(replyReason(k)),
-		bpfVarHasTcpClose:      flag(pl.has("fentry_tcp_close") || pl.has("kprobe_tcp_close")),
 		bpfVarHasInetShutdown:  flag(pl.has("fentry_inet_shutdown") || pl.has("kprobe_inet_shutdown")),
 		bpfVarHasTaskStorage:   flag(storage),
 		bpfVarByTracepoints:    flag(pl.mode == Tracepoint),
