@@ -71,7 +71,8 @@ func main() {
 	}
 }
 
-// run is one of the three parts: on the host, in the guest, or the tracer that does the least.
+// run is one of the parts: all, what is measured natively alone, what runs in the guest, or the tracer that does the
+// least.
 func run(ctx context.Context, args []string) error {
 	part := ""
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
@@ -85,6 +86,11 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 		return onHost(ctx, o)
+	case "starts":
+		if err := flags.Parse(args); err != nil {
+			return err
+		}
+		return startsAnew(ctx, o)
 	case "guest":
 		if err := flags.Parse(args); err != nil {
 			return err
@@ -93,7 +99,7 @@ func run(ctx context.Context, args []string) error {
 	case "floor":
 		return floor(ctx, strings.Join(args, " "))
 	}
-	return fmt.Errorf("no part %q: there are guest and floor", part)
+	return fmt.Errorf("no part %q: there are starts, guest and floor", part)
 }
 
 // onHost measures in the guest and natively. Only the results of a whole run are kept.
@@ -113,14 +119,40 @@ func onHost(ctx context.Context, o options) error {
 	if results.Starts, err = measureStarts(ctx, dir, o.starts); err != nil {
 		return err
 	}
-	text, err := json.MarshalIndent(results, "", " ")
+	return results.keep()
+}
+
+// startsAnew measures natively alone, and keeps what was found in the guest.
+func startsAnew(ctx context.Context, o options) error {
+	dir, err := os.MkdirTemp("", "closetrace-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	text, err := os.ReadFile(resultsFile)
+	if err != nil {
+		return err
+	}
+	var results results
+	if err := json.Unmarshal(text, &results); err != nil {
+		return err
+	}
+	if results.Starts, err = measureStarts(ctx, dir, o.starts); err != nil {
+		return err
+	}
+	return results.keep()
+}
+
+// keep writes the results and the document.
+func (r *results) keep() error {
+	text, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		return err
 	}
 	if err := os.WriteFile(resultsFile, append(text, '\n'), 0o644); err != nil {
 		return err
 	}
-	return results.document(document)
+	return r.document(document)
 }
 
 // measureInGuest builds what the guest needs, boots it and reads what it found.
@@ -150,8 +182,10 @@ func measureInGuest(ctx context.Context, o options, dir string) (*results, error
 	if err != nil {
 		return nil, err
 	}
-	found := &results{PeerVersions: peerVersions()}
-	return found, json.Unmarshal(text, found)
+	found := new(results)
+	err = json.Unmarshal(text, found)
+	found.PeerVersions = peerVersions()
+	return found, err
 }
 
 // command has its output on standard error, because standard output is for results.

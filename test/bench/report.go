@@ -16,8 +16,8 @@ import (
 func (r *results) write(w io.Writer) error {
 	var b strings.Builder
 	base := r.find(untraced, mixFIN)
-	fmt.Fprintf(&b, "\nKernel %s, %d connections a measurement, the median of %d; %s instructions untraced per connection of the FIN\n"+
-		"mix, and the measurements of it at most %s apart.\n", r.Kernel, r.Conns, r.Times, grouped(base.inline()), grouped(base.spread()))
+	fmt.Fprintf(&b, "\nKernel %s, %d connections a measurement, the median of %d. Untraced, a connection of the FIN\n"+
+		"mix takes %s instructions; the measurements of it are at most %s apart.\n", r.Kernel, r.Conns, r.Times, grouped(base.inline()), grouped(base.spread()))
 	if len(r.PeerVersions) > 0 {
 		fmt.Fprintf(&b, "Peers: %s.\n", strings.Join(r.PeerVersions, ", "))
 	}
@@ -46,7 +46,7 @@ func (r *results) write(w io.Writer) error {
 // table renders rows, the first of them the heads, as a block of code.
 func table(rows [][]string) string {
 	var b strings.Builder
-	b.WriteString("```\n")
+	b.WriteString("```text\n")
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
 		fmt.Fprintln(w, strings.Join(row, "\t"))
@@ -123,7 +123,7 @@ func (r *results) againstPeers() [][]string {
 		return nil
 	}
 	for _, mode := range modes {
-		name := "closetrace " + mode + ", json"
+		name := mode + ", json"
 		ours, row := r.cost(r.find(name, mixFIN)), []string{name}
 		if !ours.measured {
 			continue
@@ -184,11 +184,11 @@ func (r *results) budgets() []budget {
 	bounds := map[string][2]float64{"fentry": {1.04, 1.12}, "kprobe": {1.07, 1.16}, "tracepoint": {1.05, 1.13}}
 	var list []budget
 	for _, mode := range modes {
-		m := r.find("closetrace "+mode+", json", mixFIN)
+		m := r.find(mode+", json", mixFIN)
 		if len(m.Runs) == 0 {
 			continue
 		}
-		c, rejected := r.cost(m), r.cost(r.find("closetrace "+mode+", filter rejects", mixFIN))
+		c, rejected := r.cost(m), r.cost(r.find(mode+", filter rejects", mixFIN))
 		list = append(list,
 			budget{mode + ": inline, against untraced", bounds[mode][0], c.inlineRatio, ratio, false},
 			budget{mode + ": all with -o json, against untraced", bounds[mode][1], c.wholeRatio, ratio, false},
@@ -198,7 +198,7 @@ func (r *results) budgets() []budget {
 		)
 	}
 	if lightest := r.lightestPeer(); lightest.Tracer != "" {
-		ours := r.cost(r.find("closetrace fentry, json", mixFIN))
+		ours := r.cost(r.find("fentry, json", mixFIN))
 		list = append(list, budget{"fentry: what it adds, against " + lightest.Tracer, 0.2, ours.sum() / r.cost(lightest).sum(), ratio, false})
 	}
 	for _, s := range r.Starts {

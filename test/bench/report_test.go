@@ -3,6 +3,8 @@
 package main
 
 import (
+	"encoding/json"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -16,11 +18,11 @@ func sample() *results {
 			Runs: []repeat{{inline + 1, tracer}, {inline, tracer}, {inline - 2, tracer}},
 		}
 	}
-	rejects := of("closetrace fentry, filter rejects", kindOurs, "fentry", 1040, 0)
+	rejects := of("fentry, filter rejects", kindOurs, "fentry", 1040, 0)
 	peer := of("tcplife", kindPeer, "tracepoint", 1100, 300)
 	return &results{Kernel: "6.12", Measurements: []measurement{
 		of(untraced, kindNone, "", 1000, 0),
-		of("closetrace fentry, json", kindOurs, "fentry", 1050, 30), rejects,
+		of("fentry, json", kindOurs, "fentry", 1050, 30), rejects,
 		of("floor fentry", kindFloor, "fentry", 1010, 5), peer,
 		{Tracer: "tcpstates", Kind: kindPeer, Mix: mixFIN, Absent: "libbpf-tools"},
 	}}
@@ -28,7 +30,7 @@ func sample() *results {
 
 func TestCosts(t *testing.T) {
 	r := sample()
-	c := r.cost(r.find("closetrace fentry, json", mixFIN))
+	c := r.cost(r.find("fentry, json", mixFIN))
 	if c.inline != 50 || c.tracer != 30 || c.inlineRatio != 1.05 || c.wholeRatio != 1.08 {
 		t.Errorf("cost %+v", c)
 	}
@@ -60,14 +62,37 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"1,000 instructions untraced",
-		"closetrace fentry, json            50      30      80   1.050            1.080         5.0",
+		"takes 1,000 instructions",
+		"fentry, json            50      30      80   1.050            1.080         5.0",
 		"Not measured: tcpstates (package libbpf-tools).",
-		"closetrace fentry, json  20 %",
+		"fentry, json  20 %",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in:\n%s", want, b.String())
 		}
+	}
+}
+
+// The document has what the last whole run found.
+func TestDocument(t *testing.T) {
+	text, err := os.ReadFile("../../" + resultsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r results
+	if err := json.Unmarshal(text, &r); err != nil {
+		t.Fatal(err)
+	}
+	var want strings.Builder
+	if err := r.write(&want); err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile("../../" + document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(doc), begin+want.String()+end) {
+		t.Errorf("%s does not have the results of %s: run make bench", document, resultsFile)
 	}
 }
 

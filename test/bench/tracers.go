@@ -48,7 +48,7 @@ func tracers() []tracer {
 	for _, mode := range modes {
 		ours := func(name string, args ...string) {
 			add(tracer{
-				name: "closetrace " + mode + name, kind: kindOurs, mechanism: mode, ready: "tracing on",
+				name: mode + name, kind: kindOurs, mechanism: mode, ready: "tracing on",
 				argv: append([]string{closetrace, "--attach", mode}, args...),
 			})
 		}
