@@ -11,7 +11,7 @@
  * is given out before EPIPE, so only without one, or with EPIPE pending, does
  * the application get EPIPE, and SIGPIPE unless it asked for none.
  */
-static __always_inline int on_stream_error(const struct sock *sk, u32 flags, s32 error)
+static __always_inline int on_stream_error(void *ctx, const struct sock *sk, u32 flags, s32 error)
 {
 	struct fact fact = { .kind = EVENT_EPIPE, .stack = -1 };
 	s32 pending = BPF_CORE_READ(sk, sk_err);
@@ -19,7 +19,7 @@ static __always_inline int on_stream_error(const struct sock *sk, u32 flags, s32
 	if (error != -EPIPE || (pending && pending != EPIPE) || !is_tcp(sk))
 		return 0;
 	fact.sigpipe = !(flags & MSG_NOSIGNAL);
-	return alone(sk, &fact);
+	return alone(ctx, sk, &fact);
 }
 
 /* tcp_socket_of: the TCP socket that a file stands for, or NULL. */
@@ -41,12 +41,13 @@ static __always_inline const struct sock *tcp_socket_of(const struct file *file)
 
 /* on_descriptor_closed: a task lets go of a descriptor, and the file has other
  * references: no tcp_close comes of it. A process that ends lets go of all. */
-static __always_inline int on_descriptor_closed(const struct file *file)
+static __always_inline int on_descriptor_closed(void *ctx, const struct file *file)
 {
 	const struct task_struct *task = (const void *)bpf_get_current_task();
 	const struct sock *sk;
 	struct event *e;
 	s64 left;
+	u64 now;
 
 	if (BPF_CORE_READ(task, flags) & PF_EXITING)
 		return 0;
@@ -56,7 +57,10 @@ static __always_inline int on_descriptor_closed(const struct file *file)
 	sk = tcp_socket_of(file);
 	if (!sk || !wanted(sk, true))
 		return 0;
-	e = new_event(EVENT_SHARED);
+	now = bpf_ktime_get_ns();
+	if (want_stacks)
+		send_stack(ctx, sk, now);
+	e = new_event(EVENT_SHARED, now);
 	if (!e)
 		return 0;
 	e->flags = TASK_CONTEXT;
@@ -69,7 +73,7 @@ static __always_inline int on_descriptor_closed(const struct file *file)
 }
 
 /* on_sys_enter: close(2) is about to take a descriptor out of the table. */
-static __always_inline int on_sys_enter(u64 number)
+static __always_inline int on_sys_enter(void *ctx, u64 number)
 {
 	const struct task_struct *task;
 	struct file **table, *file = NULL;
@@ -87,7 +91,7 @@ static __always_inline int on_sys_enter(u64 number)
 		return 0;
 	table = BPF_CORE_READ(fdt, fd);
 	bpf_probe_read_kernel(&file, sizeof(file), &table[call.arg1]);
-	return file ? on_descriptor_closed(file) : 0;
+	return file ? on_descriptor_closed(ctx, file) : 0;
 }
 
 /* How many of the descriptors in a message are looked at; it holds 253 at most. */

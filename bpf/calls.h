@@ -37,9 +37,9 @@ static __always_inline bool has_sent_fin(u8 state)
 }
 
 /* tcp_close, before it takes the socket lock, on kernels without __tcp_close. */
-static __always_inline int enter_close(const struct sock *sk, u64 timeout)
+static __always_inline int enter_close(void *ctx, const struct sock *sk, u64 timeout)
 {
-	struct call *call = begin_captured(sk, EVENT_CLOSE);
+	struct call *call = begin_captured(ctx, sk, EVENT_CLOSE);
 
 	if (call)
 		call->event.timeout_jiffies = timeout;
@@ -48,13 +48,13 @@ static __always_inline int enter_close(const struct sock *sk, u64 timeout)
 
 /* __tcp_close, under the lock: the moment of decision. MPTCP subflows come
  * here without tcp_close. */
-static __always_inline int enter_locked_close(const struct sock *sk, u64 timeout)
+static __always_inline int enter_locked_close(void *ctx, const struct sock *sk, u64 timeout)
 {
 	struct call *call;
 
 	if (is_mptcp_subflow(sk) && has_sent_fin(state_of(sk)))
 		return 0; /* taken down when it had ended: not the application's close */
-	call = begin_captured(sk, EVENT_CLOSE);
+	call = begin_captured(ctx, sk, EVENT_CLOSE);
 	if (!call)
 		return 0;
 	call->event.timeout_jiffies = timeout;
@@ -87,14 +87,14 @@ static __always_inline int leave_close(void)
 
 /* inet_shutdown, before the lock. how: 0 read, 1 write, 2 both. UDP and MPTCP
  * sockets come this way, too. */
-static __always_inline int enter_shutdown(const struct socket *socket, u32 how)
+static __always_inline int enter_shutdown(void *ctx, const struct socket *socket, u32 how)
 {
 	const struct sock *sk = sock_at(BPF_CORE_READ(socket, sk));
 	struct call *call;
 
 	if (!sk || !is_tcp(sk))
 		return 0;
-	call = begin_captured(sk, EVENT_SHUTDOWN);
+	call = begin_captured(ctx, sk, EVENT_SHUTDOWN);
 	if (call)
 		call->event.how = how + 1;
 	return 0;
@@ -102,7 +102,7 @@ static __always_inline int enter_shutdown(const struct socket *socket, u32 how)
 
 /* tcp_shutdown, under the lock. how: a mask. Softirq comes here to send a FIN
  * that had to wait for the handshake: tcp_send_fin tells of that one. */
-static __always_inline int enter_tcp_shutdown(const struct sock *sk, u32 how)
+static __always_inline int enter_tcp_shutdown(void *ctx, const struct sock *sk, u32 how)
 {
 	struct call *call = open_call();
 
@@ -114,7 +114,7 @@ static __always_inline int enter_tcp_shutdown(const struct sock *sk, u32 how)
 	} else {
 		if (has_inet_shutdown || !held_by_task(sk))
 			return 0;
-		call = begin_captured(sk, EVENT_SHUTDOWN);
+		call = begin_captured(ctx, sk, EVENT_SHUTDOWN);
 		if (!call)
 			return 0;
 		call->event.how = how;
@@ -151,15 +151,18 @@ struct fact {
 	u8 pad[4];
 };
 
-/* alone: a fact about sk outside of any call on it. */
-static __noinline int alone(const struct sock *sk, const struct fact *fact)
+/* alone: a fact about sk outside of any call on it; ctx is the program's. */
+static __noinline int alone(void *ctx, const struct sock *sk, const struct fact *fact)
 {
 	bool by_task = held_by_task(sk) || fact->listener;
+	u64 now = bpf_ktime_get_ns();
 	struct event *e;
 
 	if (!wanted(sk, by_task))
 		return 0;
-	e = new_event(fact->kind);
+	if (want_stacks && by_task)
+		send_stack(ctx, sk, now);
+	e = new_event(fact->kind, now);
 	if (!e)
 		return 0;
 	e->flags = fact->flags | (by_task ? TASK_CONTEXT : 0);
@@ -179,19 +182,19 @@ static __noinline int alone(const struct sock *sk, const struct fact *fact)
 	return 0;
 }
 
-static __always_inline int fin_alone(const struct sock *sk)
+static __always_inline int fin_alone(void *ctx, const struct sock *sk)
 {
 	struct fact fact = { .kind = EVENT_FIN, .flags = SENT_FIN, .stack = -1 };
 
-	return alone(sk, &fact);
+	return alone(ctx, sk, &fact);
 }
 
-static __always_inline int on_fin(const struct sock *sk)
+static __always_inline int on_fin(void *ctx, const struct sock *sk)
 {
 	struct call *call = open_call();
 
 	if (!call_is_on(call, sk))
-		return fin_alone(sk);
+		return fin_alone(ctx, sk);
 	call->event.flags |= SENT_FIN;
 	call->event.after = state_of(sk);
 	return 0;
@@ -202,7 +205,7 @@ static __always_inline int on_fin(const struct sock *sk)
  * for it. Part of a close or a shutdown, of the end of a child, or a call of
  * its own. A connect(2) that failed also comes here, in CLOSE: nothing to tell.
  */
-static __always_inline int enter_disconnect(const struct sock *sk)
+static __always_inline int enter_disconnect(void *ctx, const struct sock *sk)
 {
 	struct call *call = open_call();
 
@@ -214,7 +217,7 @@ static __always_inline int enter_disconnect(const struct sock *sk)
 	} else {
 		if (state_of(sk) == TCP_CLOSE || !held_by_task(sk))
 			return 0;
-		call = begin_captured(sk, EVENT_DISCONNECT);
+		call = begin_captured(ctx, sk, EVENT_DISCONNECT);
 		if (!call)
 			return 0;
 		call->event.flags |= UNDER_LOCK | DISCONNECTED;
@@ -248,13 +251,13 @@ static __always_inline bool is_full(const struct sock *sk)
 }
 
 /* tcp_abort, before it takes the lock: SOCK_DESTROY (ss -K), bpf_sock_destroy. */
-static __always_inline int enter_abort(const struct sock *sk, s32 error)
+static __always_inline int enter_abort(void *ctx, const struct sock *sk, s32 error)
 {
 	struct call *call;
 
 	if (!is_full(sk) || !is_tcp(sk))
 		return 0;
-	call = begin_captured(sk, EVENT_ABORT);
+	call = begin_captured(ctx, sk, EVENT_ABORT);
 	if (!call)
 		return 0;
 	capture_owner(&call->event, sk);
@@ -296,7 +299,7 @@ static __always_inline int done(void *ctx, u64 caller, const struct sock *sk, u8
 		return 0;
 	if (!error || before == TCP_SYN_SENT || before == TCP_SYN_RECV)
 		fact.stack = bpf_get_stackid(ctx, &stacks, BPF_F_REUSE_STACKID);
-	return alone(sk, &fact);
+	return alone(ctx, sk, &fact);
 }
 
 /* tcp_done: what happens inside a call is told by the call. */
@@ -314,11 +317,11 @@ static __always_inline int on_done(void *ctx, u64 caller, const struct sock *sk)
 }
 
 /* tcp_fin: the peer's FIN was taken, in order. The state is still the old one. */
-static __always_inline int on_peer_fin(const struct sock *sk)
+static __always_inline int on_peer_fin(void *ctx, const struct sock *sk)
 {
 	struct fact fact = { .kind = EVENT_PEER_FIN, .stack = -1 };
 
-	return alone(sk, &fact);
+	return alone(ctx, sk, &fact);
 }
 
 /* reset_in_call: a segment may have come between entry and decision, so what
@@ -375,7 +378,7 @@ static __always_inline int on_active_reset(void *ctx, u64 caller, const struct s
 		/* Nobody's call: who called tcp_send_active_reset is the cause. */
 		fact.stack = bpf_get_stackid(ctx, &stacks, BPF_F_REUSE_STACKID);
 	}
-	return alone(sk, &fact);
+	return alone(ctx, sk, &fact);
 }
 
 #endif

@@ -171,10 +171,11 @@ static __always_inline void capture_task(struct event *e)
 }
 
 /* wakeup: records go out without waking the reader, who comes by on a timer: a
- * wake-up costs forty times the rest. Only a ring that fills up rings. */
+ * wake-up costs forty times the rest. Only a ring that fills up rings; and where
+ * stacks are wanted each does, as they are named while the process is there. */
 static __always_inline u64 wakeup(void)
 {
-	if (bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= wakeup_bytes)
+	if (want_stacks || bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= wakeup_bytes)
 		return BPF_RB_FORCE_WAKEUP;
 	return BPF_RB_NO_WAKEUP;
 }
@@ -189,7 +190,7 @@ static __always_inline void submit(struct event *e)
 /* new_event makes a record in the ring itself, because two of them on the
  * stacks of a program and its subprogram are more than a kernel before 6.13
  * allows. NULL: the ring is full. Every one has to be sent. */
-static __always_inline struct event *new_event(u8 kind)
+static __always_inline struct event *new_event(u8 kind, u64 time_ns)
 {
 	struct event *e = bpf_ringbuf_reserve(&ring, sizeof(*e), 0);
 
@@ -198,7 +199,7 @@ static __always_inline struct event *new_event(u8 kind)
 		return NULL;
 	}
 	__builtin_memset(e, 0, sizeof(*e));
-	e->time_ns = bpf_ktime_get_ns();
+	e->time_ns = time_ns;
 	e->kind = kind;
 	e->stack = -1;
 	e->syscall = -1;
@@ -208,6 +209,27 @@ static __always_inline struct event *new_event(u8 kind)
 static __always_inline void send(struct event *e)
 {
 	bpf_ringbuf_submit(e, wakeup());
+}
+
+/* send_stack: where the call that a task begins now came from; ctx is the
+ * program's. */
+static __noinline int send_stack(void *ctx, const struct sock *sk, u64 time_ns)
+{
+	struct call_stack *stack = bpf_ringbuf_reserve(&ring, sizeof(*stack), 0);
+	const struct task_struct *task = (const void *)bpf_get_current_task();
+
+	if (!stack) {
+		count(COUNT_LOST);
+		return 0;
+	}
+	stack->time_ns = time_ns;
+	stack->sock = (u64)sk;
+	stack->start_stack = BPF_CORE_READ(task, mm, start_stack);
+	/* They clear what they do not fill, also where there is nothing. */
+	bpf_get_stack(ctx, stack->user, sizeof(stack->user), BPF_F_USER_STACK);
+	bpf_get_stack(ctx, stack->kernel, sizeof(stack->kernel), 0);
+	bpf_ringbuf_submit(stack, wakeup());
+	return 0;
 }
 
 /* end_call: the call is over; now: the time of its return, 0 if not seen. */
@@ -234,9 +256,9 @@ static __always_inline u32 take_scm_drop(u64 sk)
 	return SCM_RIGHTS_DROPPED;
 }
 
-/* begin_captured: begin_call, with who and what. NULL: filtered, or no memory.
+/* begin_captured: begin_call, with who and what; ctx is the program's. NULL: filtered, or no memory.
  * Not inlined, like alone(): a dozen programs share them. */
-static __noinline struct call *begin_captured(const struct sock *sk, u8 kind)
+static __noinline struct call *begin_captured(void *ctx, const struct sock *sk, u8 kind)
 {
 	struct call *call;
 
@@ -245,6 +267,8 @@ static __noinline struct call *begin_captured(const struct sock *sk, u8 kind)
 	call = begin_call(sk, kind);
 	if (!call)
 		return NULL;
+	if (want_stacks)
+		send_stack(ctx, sk, call->event.time_ns);
 	capture_task(&call->event);
 	capture_socket(&call->event, sk);
 	if (kind == EVENT_CLOSE && scm_drops)

@@ -28,13 +28,13 @@ char LICENSE[] SEC("license") = "GPL";
 SEC("fentry/tcp_close")
 int fentry_tcp_close(u64 *ctx)
 {
-	return enter_close(sock_at(ctx[0]), ctx[1]);
+	return enter_close(ctx, sock_at(ctx[0]), ctx[1]);
 }
 
 SEC("kprobe/tcp_close")
 int kprobe_tcp_close(struct pt_regs *ctx)
 {
-	return enter_close(sock_at(ARG1(ctx)), ARG2(ctx));
+	return enter_close(ctx, sock_at(ARG1(ctx)), ARG2(ctx));
 }
 
 SEC("fexit/tcp_close")
@@ -52,13 +52,13 @@ int kretprobe_tcp_close(struct pt_regs *ctx)
 SEC("fentry/__tcp_close")
 int fentry_tcp_close_locked(u64 *ctx)
 {
-	return enter_locked_close(sock_at(ctx[0]), ctx[1]);
+	return enter_locked_close(ctx, sock_at(ctx[0]), ctx[1]);
 }
 
 SEC("kprobe/__tcp_close")
 int kprobe_tcp_close_locked(struct pt_regs *ctx)
 {
-	return enter_locked_close(sock_at(ARG1(ctx)), ARG2(ctx));
+	return enter_locked_close(ctx, sock_at(ARG1(ctx)), ARG2(ctx));
 }
 
 SEC("fexit/__tcp_close")
@@ -78,13 +78,13 @@ int kretprobe_tcp_close_locked(struct pt_regs *ctx)
 SEC("fentry/inet_shutdown")
 int fentry_inet_shutdown(u64 *ctx)
 {
-	return enter_shutdown((const struct socket *)ctx[0], ctx[1]);
+	return enter_shutdown(ctx, (const struct socket *)ctx[0], ctx[1]);
 }
 
 SEC("kprobe/inet_shutdown")
 int kprobe_inet_shutdown(struct pt_regs *ctx)
 {
-	return enter_shutdown((const struct socket *)ARG1(ctx), ARG2(ctx));
+	return enter_shutdown(ctx, (const struct socket *)ARG1(ctx), ARG2(ctx));
 }
 
 SEC("fexit/inet_shutdown")
@@ -102,13 +102,13 @@ int kretprobe_inet_shutdown(struct pt_regs *ctx)
 SEC("fentry/tcp_shutdown")
 int fentry_tcp_shutdown(u64 *ctx)
 {
-	return enter_tcp_shutdown(sock_at(ctx[0]), ctx[1]);
+	return enter_tcp_shutdown(ctx, sock_at(ctx[0]), ctx[1]);
 }
 
 SEC("kprobe/tcp_shutdown")
 int kprobe_tcp_shutdown(struct pt_regs *ctx)
 {
-	return enter_tcp_shutdown(sock_at(ARG1(ctx)), ARG2(ctx));
+	return enter_tcp_shutdown(ctx, sock_at(ARG1(ctx)), ARG2(ctx));
 }
 
 SEC("fexit/tcp_shutdown")
@@ -128,25 +128,25 @@ int kretprobe_tcp_shutdown(struct pt_regs *ctx)
 SEC("fentry/tcp_send_fin")
 int fentry_tcp_send_fin(u64 *ctx)
 {
-	return on_fin(sock_at(ctx[0]));
+	return on_fin(ctx, sock_at(ctx[0]));
 }
 
 SEC("kprobe/tcp_send_fin")
 int kprobe_tcp_send_fin(struct pt_regs *ctx)
 {
-	return on_fin(sock_at(ARG1(ctx)));
+	return on_fin(ctx, sock_at(ARG1(ctx)));
 }
 
 SEC("fentry/tcp_disconnect")
 int fentry_tcp_disconnect(u64 *ctx)
 {
-	return enter_disconnect(sock_at(ctx[0]));
+	return enter_disconnect(ctx, sock_at(ctx[0]));
 }
 
 SEC("kprobe/tcp_disconnect")
 int kprobe_tcp_disconnect(struct pt_regs *ctx)
 {
-	return enter_disconnect(sock_at(ARG1(ctx)));
+	return enter_disconnect(ctx, sock_at(ARG1(ctx)));
 }
 
 SEC("fexit/tcp_disconnect")
@@ -166,13 +166,13 @@ int kretprobe_tcp_disconnect(struct pt_regs *ctx)
 SEC("fentry/tcp_abort")
 int fentry_tcp_abort(u64 *ctx)
 {
-	return enter_abort(sock_at(ctx[0]), ctx[1]);
+	return enter_abort(ctx, sock_at(ctx[0]), ctx[1]);
 }
 
 SEC("kprobe/tcp_abort")
 int kprobe_tcp_abort(struct pt_regs *ctx)
 {
-	return enter_abort(sock_at(ARG1(ctx)), ARG2(ctx));
+	return enter_abort(ctx, sock_at(ARG1(ctx)), ARG2(ctx));
 }
 
 SEC("fexit/tcp_abort")
@@ -204,13 +204,13 @@ int kprobe_tcp_done(struct pt_regs *ctx)
 SEC("fentry/tcp_fin")
 int fentry_tcp_fin(u64 *ctx)
 {
-	return on_peer_fin(sock_at(ctx[0]));
+	return on_peer_fin(ctx, sock_at(ctx[0]));
 }
 
 SEC("kprobe/tcp_fin")
 int kprobe_tcp_fin(struct pt_regs *ctx)
 {
-	return on_peer_fin(sock_at(ARG1(ctx)));
+	return on_peer_fin(ctx, sock_at(ARG1(ctx)));
 }
 
 /* A write after the end. */
@@ -218,13 +218,13 @@ int kprobe_tcp_fin(struct pt_regs *ctx)
 SEC("fentry/sk_stream_error")
 int fentry_sk_stream_error(u64 *ctx)
 {
-	return on_stream_error(sock_at(ctx[0]), ctx[1], ctx[2]);
+	return on_stream_error(ctx, sock_at(ctx[0]), ctx[1], ctx[2]);
 }
 
 SEC("kprobe/sk_stream_error")
 int kprobe_sk_stream_error(struct pt_regs *ctx)
 {
-	return on_stream_error(sock_at(ARG1(ctx)), ARG2(ctx), ARG3(ctx));
+	return on_stream_error(ctx, sock_at(ARG1(ctx)), ARG2(ctx), ARG3(ctx));
 }
 
 /* A close(2) that closes nothing, where asked for. From 6.6 on close(2) calls
@@ -233,31 +233,31 @@ int kprobe_sk_stream_error(struct pt_regs *ctx)
 SEC("fentry/filp_flush")
 int fentry_filp_flush(u64 *ctx)
 {
-	return on_descriptor_closed((const struct file *)ctx[0]);
+	return on_descriptor_closed(ctx, (const struct file *)ctx[0]);
 }
 
 SEC("kprobe/filp_flush")
 int kprobe_filp_flush(struct pt_regs *ctx)
 {
-	return on_descriptor_closed((const struct file *)ARG1(ctx));
+	return on_descriptor_closed(ctx, (const struct file *)ARG1(ctx));
 }
 
 SEC("fentry/filp_close")
 int fentry_filp_close(u64 *ctx)
 {
-	return on_descriptor_closed((const struct file *)ctx[0]);
+	return on_descriptor_closed(ctx, (const struct file *)ctx[0]);
 }
 
 SEC("kprobe/filp_close")
 int kprobe_filp_close(struct pt_regs *ctx)
 {
-	return on_descriptor_closed((const struct file *)ARG1(ctx));
+	return on_descriptor_closed(ctx, (const struct file *)ARG1(ctx));
 }
 
 SEC("raw_tp/sys_enter")
 int tracepoint_sys_enter(u64 *ctx)
 {
-	return on_sys_enter(ctx[1]);
+	return on_sys_enter(ctx, ctx[1]);
 }
 
 /* A message with descriptors (SCM_RIGHTS) goes away. */
@@ -364,7 +364,7 @@ int tracepoint_softirq_state(u64 *ctx)
 SEC("raw_tp/tcp_destroy_sock")
 int tracepoint_tcp_destroy_sock(u64 *ctx)
 {
-	return on_destroy(sock_at(ctx[0]));
+	return on_destroy(ctx, sock_at(ctx[0]));
 }
 
 SEC("raw_tp/signal_deliver")

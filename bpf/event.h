@@ -8,6 +8,8 @@
 #define EVENT_H
 
 #define COMM_LEN 16
+#define USER_FRAMES 64
+#define KERNEL_FRAMES 32
 
 /* Which fact. Kept equal to events.Kind by a test in internal/probe. */
 enum event_kind {
@@ -115,6 +117,19 @@ struct event {
 	u8 local[16]; /* network order; IPv4 in the first four */
 	u8 remote[16];
 	u8 comm[COMM_LEN];
+};
+
+/*
+ * Where a task's call came from, if stacks are wanted: sent before the event of the
+ * same socket and time, and told from an event by its size. Addresses are
+ * innermost first, up to the first 0.
+ */
+struct call_stack {
+	u64 time_ns;
+	u64 sock;
+	u64 start_stack; /* mm_struct.start_stack: which address space that was */
+	u64 user[USER_FRAMES];
+	u64 kernel[KERNEL_FRAMES];
 };
 
 _Static_assert(sizeof(struct event) == 264, "the wire record changed its size");

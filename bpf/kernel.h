@@ -41,6 +41,7 @@ typedef u32 __wsum;
 #define BPF_NOEXIST 1
 #define BPF_F_NO_PREALLOC 1
 #define BPF_F_REUSE_STACKID (1 << 10)
+#define BPF_F_USER_STACK (1 << 8)
 #define BPF_LOCAL_STORAGE_GET_F_CREATE 1
 #define BPF_RB_NO_WAKEUP 1
 #define BPF_RB_FORCE_WAKEUP 2

@@ -9,6 +9,7 @@ const volatile u8 trace_reset_reason = 0; /* tcp:tcp_send_reset has a third argu
 const volatile u8 has_inet_shutdown = 0;  /* programs sit on inet_shutdown */
 const volatile u8 has_task_storage = 0;	  /* map `calls` is task storage */
 const volatile u8 by_tracepoints = 0;	  /* none of these: tracepoint mode */
+const volatile u8 want_stacks = 0;	  /* send struct call_stack */
 const volatile u32 wakeup_bytes = 0;	  /* wake the reader from this fill on */
 
 /* The filter, likewise. */
@@ -46,6 +47,9 @@ struct {
 	__uint(max_entries, 4 << 20);
 	__type(value, struct event);
 } ring SEC(".maps");
+
+/* So that its Go twin is generated, too. */
+const struct call_stack *call_stack_type __attribute__((unused));
 
 enum counter {
 	COUNT_LOST,	  /* records that found the ring buffer full */

@@ -101,7 +101,7 @@ static __always_inline bool too_many(void)
 static __noinline int reply_without_socket(u64 sk, const struct segment *seg, u32 state,
 					   const struct fact *fact)
 {
-	struct event *e = new_event(EVENT_REPLY);
+	struct event *e = new_event(EVENT_REPLY, bpf_ktime_get_ns());
 
 	if (!e)
 		return 0;
@@ -154,7 +154,7 @@ static __always_inline int on_reply(void *ctx, u64 caller, const struct sock *sk
 	}
 	fact.segment = seg.payload;
 	fact.segment_flags = seg.flags;
-	return alone(sk, &fact);
+	return alone(ctx, sk, &fact);
 }
 
 /* on_send_reset: entry of tcp_v?_send_reset, before 6.10 only, for what the

@@ -54,7 +54,7 @@ static __always_inline bool linger_wait_over(const struct sock *sk, u8 old, u8 n
 static __always_inline void report_wait_over(const struct sock *sk, u8 new, s32 signal)
 {
 	const struct tcp_sock *tp = (const void *)sk;
-	struct event *e = new_event(EVENT_WAIT_OVER);
+	struct event *e = new_event(EVENT_WAIT_OVER, bpf_ktime_get_ns());
 
 	if (!e)
 		return;
@@ -74,9 +74,9 @@ static __always_inline void report_open(struct call *call)
 }
 
 /* state_in_close: the first change of state inside a close. */
-static __always_inline int state_in_close(const struct sock *sk, u8 old, u8 new)
+static __always_inline int state_in_close(void *ctx, const struct sock *sk, u8 old, u8 new)
 {
-	struct call *call = begin_captured(sk, EVENT_CLOSE);
+	struct call *call = begin_captured(ctx, sk, EVENT_CLOSE);
 	struct event *e;
 
 	if (!call)
@@ -109,9 +109,9 @@ static __always_inline bool resets_on_disconnect(const struct event *e, u8 old)
 }
 
 /* disconnect_by_task: connect(AF_UNSPEC) and what else calls tcp_disconnect. */
-static __always_inline int disconnect_by_task(const struct sock *sk, u8 old)
+static __always_inline int disconnect_by_task(void *ctx, const struct sock *sk, u8 old)
 {
-	struct call *call = begin_captured(sk, EVENT_DISCONNECT);
+	struct call *call = begin_captured(ctx, sk, EVENT_DISCONNECT);
 
 	if (!call)
 		return 0;
@@ -125,9 +125,9 @@ static __always_inline int disconnect_by_task(const struct sock *sk, u8 old)
 
 /* shutdown_by_task: shutdown(2), or connect(2) on a listener or a connecting
  * socket, which Go tells apart by the system call. */
-static __always_inline int shutdown_by_task(const struct sock *sk, u8 new, u32 flags)
+static __always_inline int shutdown_by_task(void *ctx, const struct sock *sk, u8 new, u32 flags)
 {
-	struct call *call = begin_captured(sk, EVENT_SHUTDOWN);
+	struct call *call = begin_captured(ctx, sk, EVENT_SHUTDOWN);
 
 	if (!call)
 		return 0;
@@ -146,17 +146,17 @@ static __always_inline int shutdown_by_task(const struct sock *sk, u8 new, u32 f
 static __always_inline int state_by_task(void *ctx, const struct sock *sk, u8 old, u8 new)
 {
 	if (moves_to_fin(old, new))
-		return shutdown_by_task(sk, new, SENT_FIN);
+		return shutdown_by_task(ctx, sk, new, SENT_FIN);
 	if (new != TCP_CLOSE || old == TCP_CLOSE)
 		return 0;
 	if (READ(sk, sk_err))
 		return done(ctx, 0, sk, old); /* a segment from the backlog, or tcp_abort */
 	if (old == TCP_LISTEN || old == TCP_SYN_SENT)
-		return shutdown_by_task(sk, new, DISCONNECTED);
+		return shutdown_by_task(ctx, sk, new, DISCONNECTED);
 	/* The orderly end may also come from the backlog. */
 	if (old == TCP_ESTABLISHED || old == TCP_CLOSE_WAIT || old == TCP_FIN_WAIT1 ||
 	    old == TCP_SYN_RECV || in_connect())
-		return disconnect_by_task(sk, old);
+		return disconnect_by_task(ctx, sk, old);
 	return 0;
 }
 
@@ -211,7 +211,7 @@ static __always_inline int state_by_softirq(void *ctx, struct call *call, const 
 	if (linger_wait_over(sk, old, new))
 		report_wait_over(sk, new, 0);
 	if (moves_to_fin(old, new))
-		return fin_alone(sk); /* a shutdown that was deferred, or MPTCP */
+		return fin_alone(ctx, sk); /* a shutdown that was deferred, or MPTCP */
 	return new == TCP_CLOSE &&old != TCP_CLOSE ? done(ctx, 0, sk, old) : 0;
 }
 
@@ -220,7 +220,7 @@ static __always_inline int on_softirq_state(void *ctx, const struct sock *sk, u8
 	if (held_by_task(sk) || !is_tcp(sk))
 		return 0;
 	if (took_peer_fin(sk, old, new))
-		on_peer_fin(sk);
+		on_peer_fin(ctx, sk);
 	return state_by_softirq(ctx, open_call(), sk, old, new);
 }
 
@@ -231,7 +231,7 @@ static __always_inline int on_task_state(void *ctx, const struct sock *sk, u8 ol
 	if (!held_by_task(sk) || !is_tcp(sk))
 		return 0;
 	if (took_peer_fin(sk, old, new))
-		on_peer_fin(sk); /* from the backlog */
+		on_peer_fin(ctx, sk); /* from the backlog */
 	if (continues(call, sk, old, new)) {
 		state_in_call(call, sk, old, new);
 		return 0;
@@ -239,7 +239,7 @@ static __always_inline int on_task_state(void *ctx, const struct sock *sk, u8 ol
 	if (new == TCP_CLOSE_WAIT)
 		return 0; /* MPTCP took the FIN from the backlog before it closed */
 	if (file_is_closing(sk))
-		return state_in_close(sk, old, new);
+		return state_in_close(ctx, sk, old, new);
 	if (sock_flag(READ(sk, __sk_common.skc_flags), SOCK_DEAD)) {
 		/* Not a close: an orphan that ends in some task's hands. Mark it,
 		 * so that its tcp_destroy_sock is not taken for one. */
@@ -252,7 +252,7 @@ static __always_inline int on_task_state(void *ctx, const struct sock *sk, u8 ol
 }
 
 /* on_destroy: the end of every close that leaves the socket in CLOSE. */
-static __always_inline int on_destroy(const struct sock *sk)
+static __always_inline int on_destroy(void *ctx, const struct sock *sk)
 {
 	struct call *call = open_call();
 	u16 port = bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport));
@@ -268,7 +268,7 @@ static __always_inline int on_destroy(const struct sock *sk)
 	if (!call_is_on(call, sk) || call->reported) {
 		if (is_mptcp_subflow(sk))
 			return 0; /* taken down when it had ended: not the application's close */
-		call = begin_captured(sk, EVENT_CLOSE); /* it was in CLOSE before */
+		call = begin_captured(ctx, sk, EVENT_CLOSE); /* it was in CLOSE before */
 		if (!call)
 			return 0;
 		call->event.flags |= RETURN_UNSEEN;

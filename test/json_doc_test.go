@@ -42,6 +42,7 @@ func TestJSONIsDocumented(t *testing.T) {
 	fields := documented(t)
 	least := events.Ending{Path: "recv.rst", Cause: "why", Trigger: events.TriggerSegment} // and what objects have, if there are any
 	least.Actor, least.Earlier, least.After = &events.Task{}, &events.Past{Path: "close"}, events.Close
+	least.Stack = &events.CallStack{}
 	all, none := flat(t, filled()), flat(t, least)
 	for name, field := range fields {
 		value, known := all[name]
@@ -50,7 +51,7 @@ func TestJSONIsDocumented(t *testing.T) {
 		} else if kind := kindOf(name, value); kind != field.kind {
 			t.Errorf("%s is a %s; docs/json.md says %s", name, kind, field.kind)
 		}
-		if _, is := none[name]; is != field.always && field.kind != "task" && field.kind != "past" && field.kind != "state" {
+		if _, is := none[name]; is != field.always && field.kind != "task" && field.kind != "past" && field.kind != "state" && field.kind != "stack" {
 			t.Errorf("%s is always there: %v; docs/json.md says otherwise", name, is)
 		}
 	}
@@ -89,10 +90,10 @@ func TestRecordedJSONIsDocumented(t *testing.T) {
 			t.Errorf("docs/json.md does not name the trigger %s", e.Trigger)
 		}
 	})
-	// The lab asks for no SIGPIPE, and /proc and cgroups are searched for no recording.
+	// The lab asks for no SIGPIPE and no stacks, and /proc and cgroups are searched for no recording.
 	for _, name := range []string{
 		"evidence.sigpipe", "evidence.other_holders", "cgroup", "actor_cgroup", "unit",
-		"container", "container.id", "container.runtime", "container.pod_uid",
+		"stack", "stack.user", "stack.kernel", "container", "container.id", "container.runtime", "container.pod_uid",
 	} {
 		seen[name] = true
 	}
@@ -112,6 +113,8 @@ func kindOf(name string, value any) string {
 		return "boolean"
 	case string:
 		return "string"
+	case []any:
+		return "array"
 	}
 	switch name {
 	case "actor", "owner", "earlier.actor":
@@ -172,6 +175,9 @@ func fill(v reflect.Value) {
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
 		fill(v.Elem())
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fill(v.Index(0))
 	case reflect.String:
 		v.SetString("x")
 	case reflect.Bool:

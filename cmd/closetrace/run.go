@@ -44,6 +44,7 @@ type runFlags struct {
 	shown   filter.Endings
 	output  format
 	color   colorWhen
+	stacks  bool
 	attach  probe.Mode
 	buffer  int
 	verbose bool
@@ -69,6 +70,7 @@ func newRun(e *env) *cobra.Command {
 	g.flags.Var(patterns{&r.failOn}, "fail-on", "exit with 124 if one of these endings occurs: patterns as\nfor --only")
 	g.flags.VarP(outputChoice(&r.output), "output", "o", "table; wide: with all evidence; json: an object per line")
 	colorFlag(g.flags, &r.color)
+	g.flags.BoolVar(&r.stacks, "stack", false, "where each call came from, in the program and in the kernel")
 	g.flags.Var(attachChoice(&r.attach), "attach", "how: auto takes the first that works of fentry, kprobe,\ntracepoint")
 	g.flags.Var(size{&r.buffer}, "buffer-size", "of the ring buffer, a power of two from 64K to 1G")
 	g.flags.BoolVarP(&r.verbose, "verbose", "v", false, "say what is attached, and what not, why")
@@ -90,7 +92,7 @@ func (r *runFlags) run(cmd *cobra.Command, e *env, argv []string) error {
 	if err != nil {
 		return err
 	}
-	src, err := e.open(cmd.Context(), probe.Options{Attach: r.attach, BufferSize: r.buffer, Log: logger(e, r.verbose)})
+	src, err := e.open(cmd.Context(), probe.Options{Attach: r.attach, BufferSize: r.buffer, Stacks: r.stacks, Log: logger(e, r.verbose)})
 	if err != nil {
 		return &exitStatus{err, exitUntraced}
 	}

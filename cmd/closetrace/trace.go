@@ -40,6 +40,7 @@ type traceFlags struct {
 	record   string
 	attach   probe.Mode
 	shared   bool
+	stacks   bool
 	buffer   int
 	verbose  bool
 }
@@ -100,6 +101,7 @@ func (t *traceFlags) outputFlags() flagGroup {
 	colorFlag(g.flags, &t.color)
 	g.flags.Uint64Var(&t.count, "count", 0, "stop after `N` endings")
 	t.durationFlag(g)
+	g.flags.BoolVar(&t.stacks, "stack", false, "where each call came from, in the program and in the kernel")
 	g.flags.StringVarP(&t.record, "write", "w", "", "record what is traced to `FILE`, shown or not; FILE.zst is\ncompressed; closetrace replay tells it again")
 	t.verboseFlag(g)
 	return g
@@ -160,7 +162,7 @@ func (t *traceFlags) begin(ctx context.Context, e *env, out endings) (*stream, *
 	log := logger(e, t.verbose)
 	look := e.lookUps(log)
 	src, err := e.open(ctx, probe.Options{
-		Attach: t.attach, Filter: t.filter.Filter, BufferSize: t.buffer, SharedCloses: t.shared, Log: log,
+		Attach: t.attach, Filter: t.filter.Filter, BufferSize: t.buffer, SharedCloses: t.shared, Stacks: t.stacks, Log: log,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -192,10 +194,11 @@ func (t *traceFlags) limited(ctx context.Context) (context.Context, context.Canc
 	return context.WithCancel(ctx)
 }
 
-// lookUps find what the kernel side does not say: who holds a socket, and what the
-// cgroups are called.
+// lookUps find what the kernel side does not say: what the functions of a stack, and
+// cgroups, are called, and who holds a socket.
 func (e *env) lookUps(log *slog.Logger) []func(*events.Event) {
-	all := []func(*events.Event){enrich.NewOwners(e.finder.proc).Fill}
+	// Stacks first: a process may end any moment.
+	all := []func(*events.Event){enrich.NewStacks(e.finder.proc).Fill, enrich.NewOwners(e.finder.proc).Fill}
 	name, err := e.cgroups()
 	if err != nil {
 		log.Info("no cgroup is named", "because", err)

@@ -319,7 +319,7 @@ func (c *Classifier) attribute(f *fact, r *rule, e *events.Ending) {
 		e.CgroupID = 0
 	default:
 		if f.sent(events.TaskContext) {
-			e.Actor = c.made.task(&f.Task)
+			e.Actor, e.Stack = c.made.task(&f.Task), f.CallStack
 		}
 	}
 	place(f.Event, e)

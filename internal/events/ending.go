@@ -52,7 +52,8 @@ type Ending struct {
 	FIN, RST      bool   // whether a FIN was queued, a RST sent
 	KernelReason  string // the kernel's own reason for a RST, where it gives one
 	Evidence      Evidence
-	DurationNS    uint64 // how long the call took; 0 where its return is not seen
+	Stack         *CallStack // of the actor's call, where asked for
+	DurationNS    uint64     // how long the call took; 0 where its return is not seen
 }
 
 // Past is an earlier ending that explains a later one.

@@ -218,7 +218,8 @@ type Event struct {
 	Owner        *Task    `json:"owner,omitempty"`         // the process that holds the socket, where looked up
 	Stack        []string `json:"stack,omitempty"`         // kernel functions, innermost first, where taken
 
-	References uint32 `json:"references,omitempty"` // shared: descriptors and calls in progress that still hold the file
+	CallStack  *CallStack `json:"call_stack,omitempty"` // of the task's call, where asked for
+	References uint32     `json:"references,omitempty"` // shared: descriptors and calls in progress that still hold the file
 	// Searched: /proc was searched after the event for who holds the socket.
 	// Owner is one of them, OtherHolders how many more processes do.
 	Searched     bool   `json:"searched,omitempty"`
@@ -230,6 +231,16 @@ type Event struct {
 	ChildrenReset   uint32 `json:"children_reset,omitempty"`   // of these, sent a RST
 	ChildrenDropped uint32 `json:"children_dropped,omitempty"` // of these, torn down, RST or not
 	PendingRequests uint32 `json:"pending_requests,omitempty"` // listener: handshakes not finished
+}
+
+// CallStack is where a task's call came from, innermost first.
+type CallStack struct {
+	User   []string `json:"user,omitempty"`
+	Kernel []string `json:"kernel,omitempty"` // functions
+	// What User is found from: return addresses in the address space that begins
+	// its stack at StartStack.
+	Addresses  []uint64 `json:"-"`
+	StartStack uint64   `json:"-"`
 }
 
 // SocketCgroupPath is the path of the cgroup that the socket was made in, "" if

@@ -45,6 +45,7 @@ func (e *Ending) AppendJSON(b []byte) []byte {
 	b = appendPast(b, "earlier", e.Earlier)
 	b = appendPast(b, "peer", e.Peer)
 	b = appendNonZero(b, "duration_ns", e.DurationNS)
+	b = appendStack(b, e.Stack)
 	return append(b, '}')
 }
 
@@ -144,6 +145,27 @@ func appendPast(b []byte, key string, p *Past) []byte {
 	b = appendUint(b, "ago_ns", p.AgoNS)
 	b = appendTask(b, "actor", p.Actor)
 	return append(b, '}')
+}
+
+func appendStack(b []byte, s *CallStack) []byte {
+	if s == nil {
+		return b
+	}
+	b = append(b, `,"stack":{"user":`...)
+	b = appendStrings(b, s.User)
+	b = append(b, `,"kernel":`...)
+	return append(appendStrings(b, s.Kernel), '}')
+}
+
+func appendStrings(b []byte, all []string) []byte {
+	b = append(b, '[')
+	for i, s := range all {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(b, s)
+	}
+	return append(b, ']')
 }
 
 func appendKey(b []byte, key string) []byte {

@@ -26,6 +26,15 @@ type bpfCall struct {
 	Pad          [3]uint8
 }
 
+type bpfCallStack struct {
+	_          structs.HostLayout
+	TimeNs     uint64
+	Sock       uint64
+	StartStack uint64
+	User       [64]uint64
+	Kernel     [32]uint64
+}
+
 type bpfCounter uint32
 
 const (
@@ -179,6 +188,7 @@ const (
 	bpfProgTracepointTcpDestroySock = "tracepoint_tcp_destroy_sock"
 	bpfProgTracepointTcpSendReset   = "tracepoint_tcp_send_reset"
 	bpfVarByTracepoints             = "by_tracepoints"
+	bpfVarCallStackType             = "call_stack_type"
 	bpfVarFilterCgroup              = "filter_cgroup"
 	bpfVarFilterFamily              = "filter_family"
 	bpfVarFilterLocalPort           = "filter_local_port"
@@ -194,6 +204,7 @@ const (
 	bpfVarScmDrops                  = "scm_drops"
 	bpfVarTraceResetReason          = "trace_reset_reason"
 	bpfVarWakeupBytes               = "wakeup_bytes"
+	bpfVarWantStacks                = "want_stacks"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -309,6 +320,7 @@ type bpfMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
 	ByTracepoints    *ebpf.VariableSpec `ebpf:"by_tracepoints"`
+	CallStackType    *ebpf.VariableSpec `ebpf:"call_stack_type"`
 	FilterCgroup     *ebpf.VariableSpec `ebpf:"filter_cgroup"`
 	FilterFamily     *ebpf.VariableSpec `ebpf:"filter_family"`
 	FilterLocalPort  *ebpf.VariableSpec `ebpf:"filter_local_port"`
@@ -324,6 +336,7 @@ type bpfVariableSpecs struct {
 	ScmDrops         *ebpf.VariableSpec `ebpf:"scm_drops"`
 	TraceResetReason *ebpf.VariableSpec `ebpf:"trace_reset_reason"`
 	WakeupBytes      *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
+	WantStacks       *ebpf.VariableSpec `ebpf:"want_stacks"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -374,6 +387,7 @@ func (m *bpfMaps) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
 	ByTracepoints    *ebpf.Variable `ebpf:"by_tracepoints"`
+	CallStackType    *ebpf.Variable `ebpf:"call_stack_type"`
 	FilterCgroup     *ebpf.Variable `ebpf:"filter_cgroup"`
 	FilterFamily     *ebpf.Variable `ebpf:"filter_family"`
 	FilterLocalPort  *ebpf.Variable `ebpf:"filter_local_port"`
@@ -389,6 +403,7 @@ type bpfVariables struct {
 	ScmDrops         *ebpf.Variable `ebpf:"scm_drops"`
 	TraceResetReason *ebpf.Variable `ebpf:"trace_reset_reason"`
 	WakeupBytes      *ebpf.Variable `ebpf:"wakeup_bytes"`
+	WantStacks       *ebpf.Variable `ebpf:"want_stacks"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.

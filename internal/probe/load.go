@@ -76,7 +76,7 @@ func (p *Probe) load(k *kernel.Kernel, pl plan, only []hook, o Options) error {
 	if !storage {
 		followByThread(spec.Maps[bpfMapCalls])
 	}
-	if err := configure(spec, k, pl, o.Filter, size, storage); err != nil {
+	if err := configure(spec, k, pl, o, size, storage); err != nil {
 		return err
 	}
 	p.names.resetReason = k.EnumNames("sk_rst_reason", "SK_RST_REASON_")
@@ -132,7 +132,8 @@ func oneLine(err error) string {
 
 // configure writes the settings of bpf/maps.h, which are constants to the
 // verifier: what they exclude is not even checked.
-func configure(spec *ebpf.CollectionSpec, k *kernel.Kernel, pl plan, f Filter, size int, storage bool) error {
+func configure(spec *ebpf.CollectionSpec, k *kernel.Kernel, pl plan, o Options, size int, storage bool) error {
+	f := o.Filter
 	reasonArg := k.FuncParam("tcp_send_active_reset", "sk_rst_reason")
 	if reasonArg > 3 {
 		return fmt.Errorf("tcp_send_active_reset takes its reason as argument %d, 2 or 3 is known", reasonArg)
@@ -151,6 +152,7 @@ func configure(spec *ebpf.CollectionSpec, k *kernel.Kernel, pl plan, f Filter, s
 		bpfVarHasInetShutdown:  flag(pl.has("fentry_inet_shutdown") || pl.has("kprobe_inet_shutdown")),
 		bpfVarHasTaskStorage:   flag(storage),
 		bpfVarByTracepoints:    flag(pl.mode == Tracepoint),
+		bpfVarWantStacks:       flag(o.Stacks),
 		bpfVarWakeupBytes:      uint32(size / 4),
 		bpfVarFilterNetns:      f.Netns,
 		bpfVarFilterFamily:     family,

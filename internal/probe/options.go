@@ -42,9 +42,11 @@ type Options struct {
 	// socket has other references. Costs a program per close(2) of any file, in
 	// tracepoint mode per system call.
 	SharedCloses bool
-	Log          *slog.Logger // why a mode or a hook was not taken; never nil
-	Types        *btf.Cache   // of the kernel's types, to share between calls of [Open]; may be nil
-	Fault        Fault        // for tests
+	// Stacks: also where a task's call came from.
+	Stacks bool
+	Log    *slog.Logger // why a mode or a hook was not taken; never nil
+	Types  *btf.Cache   // of the kernel's types, to share between calls of [Open]; may be nil
+	Fault  Fault        // for tests
 }
 
 // Fault is a kernel that refuses one hook.

@@ -53,6 +53,7 @@ type Probe struct {
 	// uncounted names programs whose missed runs are no loss, or show elsewhere.
 	uncounted map[string]bool
 	symbols   *kernel.Symbols
+	stacks    *stacks // nil: not wanted
 }
 
 // attached is a program in its place.
@@ -166,6 +167,9 @@ func open(ctx context.Context, k *kernel.Kernel, pl plan, o Options) (p *Probe, 
 		}
 	}
 	p = &Probe{uncounted: pl.uncounted(k), symbols: kernel.OpenSymbols()}
+	if o.Stacks {
+		p.stacks = newStacks(p.symbols.Names)
+	}
 	defer func() {
 		if err != nil {
 			p.Close()
@@ -185,6 +189,11 @@ func open(ctx context.Context, k *kernel.Kernel, pl plan, o Options) (p *Probe, 
 	}
 	if p.reader, err = ringbuf.NewReader(p.coll.Maps[bpfMapRing]); err != nil {
 		return p, nil, fmt.Errorf("opening the ring buffer: %w", err)
+	}
+	if p.stacks != nil {
+		// This reads them: there is no time for it when a process is about to end.
+		// The programs themselves are among them only now.
+		p.symbols.Names(nil)
 	}
 	p.comeByAgain()
 	p.began.Store(kernel.MonoNow())
@@ -237,7 +246,14 @@ func (p *Probe) Read(ev *events.Event) error {
 		if err != nil {
 			return err
 		}
-		if err := p.names.decode(p.record.RawSample, ev); err != nil || p.covers(ev.MonoNS) {
+		if p.stacks != nil && p.stacks.keep(p.record.RawSample) {
+			continue
+		}
+		err = p.names.decode(p.record.RawSample, ev)
+		if err == nil && p.stacks != nil {
+			p.stacks.take(ev)
+		}
+		if err != nil || p.covers(ev.MonoNS) {
 			return err
 		}
 	}

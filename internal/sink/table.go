@@ -77,7 +77,19 @@ func (t *Table) Write(e *events.Ending) error {
 		t.severity = filter.SeverityOf(e)
 	}
 	t.row()
+	if e.Stack != nil {
+		t.frames("user", e.Stack.User)
+		t.frames("kernel", e.Stack.Kernel)
+	}
 	return t.added()
+}
+
+// frames writes a stack below its row, a function a line, as long as it is.
+func (t *Table) frames(of string, stack []string) {
+	for _, frame := range stack {
+		t.buf = append(append(append(t.buf, "    "...), of...), "  "...)
+		t.buf = append(append(t.buf, printable(frame)...), '\n')
+	}
 }
 
 // Flush writes the batch.

@@ -81,6 +81,7 @@ var acts = map[string]func(args []string) error{
 	"named": closeNamed,
 	"leak":  leakMany,
 	"visit": visitCgroups,
+	"deep":  closeDeep,
 	"idle":  func([]string) error { ready(); return nil },
 }
 

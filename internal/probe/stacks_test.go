@@ -1,0 +1,60 @@
+package probe
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/closetrace/closetrace/internal/events"
+)
+
+func rawStack(t *testing.T, sock, monoNS uint64) []byte {
+	t.Helper()
+	w := bpfCallStack{TimeNs: monoNS, Sock: sock, StartStack: 9, User: [64]uint64{5, 6}, Kernel: [32]uint64{1, 2, 3}}
+	var b bytes.Buffer
+	if err := binary.Write(&b, binary.NativeEndian, w); err != nil || b.Len() != stackRecordSize {
+		t.Fatalf("%d bytes, %v", b.Len(), err)
+	}
+	return b.Bytes()
+}
+
+// A stack goes to the event of the same socket and time, once.
+func TestStacksFindTheirEvents(t *testing.T) {
+	names := func(addresses []uint64) (all []string) {
+		for _, a := range addresses[:3] {
+			all = append(all, []string{"", "bpf_prog_x", "tcp_close", "__fput"}[a])
+		}
+		return all
+	}
+	s := newStacks(names)
+	if s.keep(raw(t, bpfEvent{Kind: uint8(events.KindClose)})) {
+		t.Error("an event was taken for a stack")
+	}
+	if !s.keep(rawStack(t, 7, 100)) || !s.keep(rawStack(t, 7, 200)) {
+		t.Fatal("a stack was not taken")
+	}
+	for _, tt := range []struct {
+		ev    events.Event
+		found bool
+	}{
+		{events.Event{Sock: 7, MonoNS: 200}, true}, {events.Event{Sock: 8, MonoNS: 100}, false},
+		{events.Event{Sock: 7, MonoNS: 100}, true}, {events.Event{Sock: 7, MonoNS: 100}, false},
+	} {
+		ev := tt.ev
+		s.take(&ev)
+		if (ev.CallStack != nil) != tt.found {
+			t.Fatalf("%+v: %+v", tt, ev.CallStack)
+		}
+		if c := ev.CallStack; c != nil && (!slices.Equal(c.Addresses, []uint64{5, 6}) || fmt.Sprint(c.Kernel) != "[tcp_close __fput]" || c.StartStack != 9) {
+			t.Errorf("%+v", c)
+		}
+	}
+	for n := range uint64(2 * maxStacks) {
+		s.keep(rawStack(t, 1, n))
+	}
+	if len(s.of) != maxStacks {
+		t.Errorf("%d are kept", len(s.of))
+	}
+}
