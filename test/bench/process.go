@@ -71,6 +71,7 @@ func (p *process) awaitReady(closeOne func() error) error {
 	for !p.isReady() {
 		select {
 		case err := <-p.exited:
+			p.exited <- err // for stop
 			return fmt.Errorf("ended at once: %w: %s", errors.Join(err, errors.New("no reason given")), p.said())
 		default:
 		}
