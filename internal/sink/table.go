@@ -3,32 +3,28 @@ package sink
 import (
 	"io"
 	"slices"
+	"strings"
 
+	"github.com/olekukonko/tablewriter"
 	"github.com/olekukonko/tablewriter/pkg/twwarp"
 	"github.com/olekukonko/tablewriter/pkg/twwidth"
+	"github.com/olekukonko/tablewriter/renderer"
+	"github.com/olekukonko/tablewriter/tw"
 
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/filter"
 )
 
-// Table writes one row per ending, for people, as ss and ps do: columns apart by
-// blanks, no lines, the last column as long as it is. A cell longer than its
-// column is written in full and moves what stands behind it; where lines have a
-// limit, what does not fit goes on in the next line.
-//
-// Rows are its own, on top of what tablewriter knows of widths and wrapping,
-// because each of that library's costs 80 allocations: at thousands of endings a
-// second they were lost.
+// Table writes one row per ending, for people.
 type Table struct {
 	batch
-	columns  []column
-	layout   layout
-	color    bool
-	path     int             // the column that is painted
-	severity filter.Severity // of the row in the making
-	cells    [][]byte        // likewise
-	at       int             // cells in the line so far
-	known    map[string]int  // widths of cells that are not ASCII
+	columns []column
+	layout  layout
+	color   bool
+	stream  *tablewriter.Table
+	plain   *plain
+	cell    []byte   // in the making
+	cells   []string // of the row in the making
 }
 
 // TableOptions say how a table looks.
@@ -46,7 +42,7 @@ type TableOptions struct {
 
 // NewTable returns a table that writes to w, its header with the first batch.
 func NewTable(w io.Writer, o TableOptions) (*Table, error) {
-	t := &Table{batch: batch{w: w}, columns: narrowColumns(), color: o.Color, known: map[string]int{}}
+	t := &Table{batch: batch{w: w}, columns: narrowColumns(), color: o.Color}
 	if o.Wide {
 		t.columns = append(t.columns, wideColumns()...)
 	}
@@ -55,13 +51,33 @@ func NewTable(w io.Writer, o TableOptions) (*Table, error) {
 	if o.Width > 0 && !o.Wide {
 		t.layout = fitted(t.columns, o.Width)
 	}
-	t.cells = make([][]byte, len(t.columns))
+	t.cells = make([]string, len(t.columns))
+	return t, t.start()
+}
+
+// start opens the stream and writes the header into the batch.
+func (t *Table) start() error {
+	widths := tw.NewMapper[int, int]()
+	heads := make([]string, len(t.columns))
 	for i, c := range t.columns {
-		t.cells[i] = []byte(c.head)
+		widths.Set(i, max(t.layout.widths[i], 1))
+		heads[i] = c.head
 	}
-	t.path = slices.IndexFunc(t.columns, func(c column) bool { return c.head == pathHead })
-	t.row()
-	return t, nil
+	t.plain = newPlain(&t.batch, t.layout, slices.Index(heads, pathHead))
+	t.stream = tablewriter.NewTable(io.Discard, // plain writes to the batch
+		tablewriter.WithStreaming(tw.StreamConfig{Enable: true, StrictColumns: true}),
+		tablewriter.WithColumnWidths(widths),
+		tablewriter.WithRenderer(t.plain),
+		tablewriter.WithHeaderAutoFormat(tw.Off),
+		tablewriter.WithHeaderAutoWrap(tw.WrapNone),
+		tablewriter.WithRowAutoWrap(tw.WrapNone),
+		tablewriter.WithPadding(tw.PaddingNone),
+	)
+	if err := t.stream.Start(); err != nil {
+		return err
+	}
+	t.stream.Header(heads)
+	return nil
 }
 
 // Write adds the row of e.
@@ -71,12 +87,15 @@ func (t *Table) Write(e *events.Ending) error {
 		if t.layout.limit > 0 {
 			width = t.layout.widths[i]
 		}
-		t.cells[i] = c.cell(t.cells[i][:0], e, width)
+		t.cell = c.cell(t.cell[:0], e, width)
+		t.cells[i] = string(t.cell)
 	}
 	if t.color {
-		t.severity = filter.SeverityOf(e)
+		t.plain.severity = filter.SeverityOf(e)
 	}
-	t.row()
+	if err := t.stream.Append(t.cells); err != nil {
+		return err
+	}
 	if e.Stack != nil {
 		t.frames("user", e.Stack.User)
 		t.frames("kernel", e.Stack.Kernel)
@@ -95,8 +114,13 @@ func (t *Table) frames(of string, stack []string) {
 // Flush writes the batch.
 func (t *Table) Flush() error { return t.flush() }
 
-// Close flushes. The writer stays open: it is the caller's.
-func (t *Table) Close() error { return t.flush() }
+// Close ends the table and flushes. The writer stays open: it is the caller's.
+func (t *Table) Close() error {
+	if err := t.stream.Close(); err != nil {
+		return err
+	}
+	return t.flush()
+}
 
 // cut shortens s to width cells, the last of them an ellipsis; 0 is without
 // limit.
@@ -107,78 +131,109 @@ func cut(s string, width int) string {
 	return twwidth.Truncate(s, width, "…")
 }
 
+// plain renders the rows of a stream as ss and ps do: columns apart by blanks,
+// no lines, the last column as long as it is. A cell longer than its column is
+// written in full and moves what stands behind it; where lines have a limit,
+// what does not fit goes on in the next line.
+//
+// Rows and heads are its own because Blueprint's cut what overflows, pad the
+// last column and drop the errors of their writer.
+type plain struct {
+	*renderer.Blueprint
+	to       *batch
+	layout   layout
+	path     int             // the column that is painted
+	severity filter.Severity // of the next row
+	at       int             // cells in the line so far
+	known    map[string]int  // widths of cells that are not ASCII
+}
+
+func newPlain(to *batch, l layout, path int) *plain {
+	return &plain{to: to, layout: l, path: path, known: map[string]int{}, Blueprint: renderer.NewBlueprint(tw.Rendition{
+		Borders:  tw.BorderNone,
+		Settings: tw.Settings{Lines: tw.LinesNone, Separators: tw.SeparatorsNone},
+	})}
+}
+
 // widthOf is how many cells of a terminal some text takes. Most of it is ASCII;
 // of the rest, most has come before.
-func (t *Table) widthOf(text []byte) int {
-	if !slices.ContainsFunc(text, func(c byte) bool { return c < ' ' || c > '~' }) {
+func (p *plain) widthOf(text string) int {
+	if !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) {
 		return len(text)
 	}
-	width, known := t.known[string(text)]
+	width, known := p.known[text]
 	if !known {
 		const most = 1024
-		if len(t.known) == most {
-			clear(t.known)
+		if len(p.known) == most {
+			clear(p.known)
 		}
-		width = twwidth.Width(string(text))
-		t.known[string(text)] = width
+		width = twwidth.Width(text)
+		p.known[text] = width
 	}
 	return width
 }
 
-// row writes the cells.
-func (t *Table) row() {
-	last := len(t.cells) - 1
-	for i, cell := range t.cells[:last] {
-		width := t.widthOf(cell)
-		start := t.start(i)
-		if t.layout.limit > 0 && start+width > t.layout.limit {
-			t.end()
-			start = t.layout.indent()
+// Row renders one row of cells.
+func (p *plain) Row(cells []string, _ tw.Formatting) {
+	last := len(cells) - 1
+	for i, cell := range cells[:last] {
+		width := p.widthOf(cell)
+		start := p.start(i)
+		if p.layout.limit > 0 && start+width > p.layout.limit {
+			p.end()
+			start = p.layout.indent()
 		}
-		if i == t.path && t.color {
-			cell = []byte(Paint(string(cell), t.severity))
+		if i == p.path {
+			cell = Paint(cell, p.severity)
 		}
-		t.put(cell, start, width)
+		p.put(cell, start, width)
 	}
-	t.last(t.cells[last], t.start(last))
-	t.end()
+	p.last(cells[last], p.start(last))
+	p.end()
 }
 
 // start is where the next cell stands, of column i.
-func (t *Table) start(i int) int {
-	if t.at == 0 {
+func (p *plain) start(i int) int {
+	if p.at == 0 {
 		return 0
 	}
-	return max(t.layout.starts[i], t.at+t.layout.gap)
+	return max(p.layout.starts[i], p.at+p.layout.gap)
 }
 
 // last writes the cell of the last column: where it stands if it fits there,
 // or else in lines of its own.
-func (t *Table) last(cell []byte, start int) {
-	limit := t.layout.limit
-	if limit == 0 || !t.layout.below && start+t.widthOf(cell) <= limit {
-		t.put(cell, start, 0)
+func (p *plain) last(cell string, start int) {
+	limit := p.layout.limit
+	if limit == 0 || !p.layout.below && start+p.widthOf(cell) <= limit {
+		p.put(cell, start, 0)
 		return
 	}
 	const least = 24 // cells, for words on whatever terminal
-	indent := t.layout.indent()
-	lines, _ := twwarp.WrapString(string(cell), max(limit-indent, least))
+	indent := p.layout.indent()
+	lines, _ := twwarp.WrapString(cell, max(limit-indent, least))
 	for _, l := range lines {
-		t.end()
-		t.put([]byte(l), indent, 0)
+		p.end()
+		p.put(l, indent, 0)
 	}
 }
 
 // put writes a cell so that it begins at start.
-func (t *Table) put(cell []byte, start, width int) {
-	for ; t.at < start; t.at++ {
-		t.buf = append(t.buf, ' ')
+func (p *plain) put(cell string, start, width int) {
+	for ; p.at < start; p.at++ {
+		p.to.buf = append(p.to.buf, ' ')
 	}
-	t.buf = append(t.buf, cell...)
-	t.at += width
+	p.to.buf = append(p.to.buf, cell...)
+	p.at += width
 }
 
-func (t *Table) end() {
-	t.buf = append(t.buf, '\n')
-	t.at = 0
+func (p *plain) end() {
+	p.to.buf = append(p.to.buf, '\n')
+	p.at = 0
+}
+
+// Header renders the column heads.
+func (p *plain) Header(lines [][]string, f tw.Formatting) {
+	for _, heads := range lines {
+		p.Row(heads, f)
+	}
 }
