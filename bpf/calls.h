@@ -36,11 +36,17 @@ static __always_inline bool has_sent_fin(u8 state)
 	       state != TCP_SYN_RECV && state != TCP_LISTEN;
 }
 
-/* tcp_close, before it takes the socket lock, on kernels without __tcp_close. */
+/* tcp_close, before it takes the socket lock: when the call began and, on kernels
+ * without __tcp_close, what there is to read. */
 static __always_inline int enter_close(void *ctx, const struct sock *sk, u64 timeout)
 {
-	struct call *call = begin_captured(ctx, sk, EVENT_CLOSE);
+	struct call *call;
 
+	if (has_locked_close) {
+		enter_call(sk);
+		return 0;
+	}
+	call = begin_captured(ctx, sk, EVENT_CLOSE);
 	if (call)
 		call->event.timeout_jiffies = timeout;
 	return 0;

@@ -22,8 +22,7 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* close(2), exit, execve, dup2: tcp_close takes the lock, __tcp_close decides.
- * The first is for kernels without the second. */
+/* close(2), exit, execve, dup2: tcp_close takes the lock, __tcp_close decides. */
 
 SEC("fentry/tcp_close")
 int fentry_tcp_close(u64 *ctx)

@@ -7,6 +7,7 @@
 const volatile u8 reset_reason_arg = 0;	  /* tcp_send_active_reset: 2, 3; 0 none */
 const volatile u8 trace_reset_reason = 0; /* tcp:tcp_send_reset has a third argument */
 const volatile u8 has_inet_shutdown = 0;  /* programs sit on inet_shutdown */
+const volatile u8 has_locked_close = 0;	  /* programs sit on __tcp_close */
 const volatile u8 has_task_storage = 0;	  /* map `calls` is task storage */
 const volatile u8 by_tracepoints = 0;	  /* none of these: tracepoint mode */
 const volatile u8 want_stacks = 0;	  /* send struct call_stack */
@@ -75,7 +76,9 @@ struct {
  */
 struct call {
 	struct event event;
-	u64 sk; /* whose call is open; 0: none */
+	u64 sk;		/* whose call is open; 0: none */
+	u64 entered_sk; /* whose tcp_close has been entered, and when */
+	u64 entered_ns;
 	u64 began_jiffies;
 	u8 reported;	 /* the event has gone out already (tracepoint mode) */
 	u8 last_state;	 /* newest state seen (tracepoint mode) */
@@ -168,10 +171,22 @@ static __always_inline struct call *open_call(void)
 	return call && call->sk ? call : NULL;
 }
 
+/* enter_call: the current task asks for sk to be closed, and waits for its lock. */
+static __always_inline void enter_call(const struct sock *sk)
+{
+	struct call *call = call_of_task(true);
+
+	if (!call)
+		return; /* counted when the call begins */
+	call->entered_sk = (u64)sk;
+	call->entered_ns = bpf_ktime_get_ns();
+}
+
 /* begin_call: a new call of the current task on sk; NULL if there is no memory. */
 static __always_inline struct call *begin_call(const struct sock *sk, u8 kind)
 {
 	struct call *call = call_of_task(true);
+	u64 now = bpf_ktime_get_ns();
 
 	if (!call) {
 		count(COUNT_NO_MEMORY);
@@ -179,10 +194,12 @@ static __always_inline struct call *begin_call(const struct sock *sk, u8 kind)
 	}
 	if (!by_tracepoints)
 		count(COUNT_BEGUN);
+	if (kind == EVENT_CLOSE && call->entered_sk == (u64)sk)
+		now = call->entered_ns;
 	__builtin_memset(call, 0, sizeof(*call));
 	call->sk = (u64)sk;
 	call->began_jiffies = bpf_jiffies64();
-	call->event.time_ns = bpf_ktime_get_ns();
+	call->event.time_ns = now;
 	call->event.kind = kind;
 	call->event.flags = TASK_CONTEXT;
 	return call;

@@ -13,8 +13,8 @@ import "net/netip"
 type Kind uint8
 
 const (
-	// KindClose is one call of __tcp_close (tcp_close on kernels without it),
-	// from entry to return: the calls made inside it are joined into it.
+	// KindClose is one call of tcp_close, from its entry to the return of
+	// __tcp_close: the calls made inside it are joined into it.
 	KindClose Kind = 1 + iota
 	// KindShutdown is one call of inet_shutdown on a TCP socket.
 	KindShutdown

@@ -17,6 +17,8 @@ type bpfCall struct {
 	_            structs.HostLayout
 	Event        bpfEvent
 	Sk           uint64
+	EnteredSk    uint64
+	EnteredNs    uint64
 	BeganJiffies uint64
 	Reported     uint8
 	LastState    uint8
@@ -197,6 +199,7 @@ const (
 	bpfVarFilterPort                = "filter_port"
 	bpfVarFilterRemotePort          = "filter_remote_port"
 	bpfVarHasInetShutdown           = "has_inet_shutdown"
+	bpfVarHasLockedClose            = "has_locked_close"
 	bpfVarHasTaskStorage            = "has_task_storage"
 	bpfVarNoCall                    = "no_call"
 	bpfVarPlainLoads                = "plain_loads"
@@ -329,6 +332,7 @@ type bpfVariableSpecs struct {
 	FilterPort       *ebpf.VariableSpec `ebpf:"filter_port"`
 	FilterRemotePort *ebpf.VariableSpec `ebpf:"filter_remote_port"`
 	HasInetShutdown  *ebpf.VariableSpec `ebpf:"has_inet_shutdown"`
+	HasLockedClose   *ebpf.VariableSpec `ebpf:"has_locked_close"`
 	HasTaskStorage   *ebpf.VariableSpec `ebpf:"has_task_storage"`
 	NoCall           *ebpf.VariableSpec `ebpf:"no_call"`
 	PlainLoads       *ebpf.VariableSpec `ebpf:"plain_loads"`
@@ -396,6 +400,7 @@ type bpfVariables struct {
 	FilterPort       *ebpf.Variable `ebpf:"filter_port"`
 	FilterRemotePort *ebpf.Variable `ebpf:"filter_remote_port"`
 	HasInetShutdown  *ebpf.Variable `ebpf:"has_inet_shutdown"`
+	HasLockedClose   *ebpf.Variable `ebpf:"has_locked_close"`
 	HasTaskStorage   *ebpf.Variable `ebpf:"has_task_storage"`
 	NoCall           *ebpf.Variable `ebpf:"no_call"`
 	PlainLoads       *ebpf.Variable `ebpf:"plain_loads"`

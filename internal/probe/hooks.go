@@ -50,10 +50,9 @@ var hooks = map[Mode][]hook{
 			programs: []program{{name: "fexit_tcp_close_locked", kind: tracing}, {name: "fentry_tcp_close_locked", kind: tracing}},
 			optional: true,
 			unseen:   "evidence is read before the socket lock is taken; closes of MPTCP subflows",
-			instead: &hook{symbol: "tcp_close", fires: perClose, programs: []program{
-				{name: "fexit_tcp_close", kind: tracing}, {name: "fentry_tcp_close", kind: tracing},
-			}},
+			instead:  &hook{symbol: "tcp_close", fires: perClose, programs: []program{{name: "fexit_tcp_close", kind: tracing}}},
 		},
+		{symbol: "tcp_close", fires: perClose, programs: []program{{name: "fentry_tcp_close", kind: tracing}}},
 		{
 			symbol:   "inet_shutdown",
 			fires:    perShutdown,
@@ -88,10 +87,9 @@ var hooks = map[Mode][]hook{
 			programs: []program{{name: "kretprobe_tcp_close_locked", kind: ret}, {name: "kprobe_tcp_close_locked", kind: entry}},
 			optional: true,
 			unseen:   "evidence is read before the socket lock is taken; closes of MPTCP subflows",
-			instead: &hook{symbol: "tcp_close", fires: perClose, programs: []program{
-				{name: "kretprobe_tcp_close", kind: ret}, {name: "kprobe_tcp_close", kind: entry},
-			}},
+			instead:  &hook{symbol: "tcp_close", fires: perClose, programs: []program{{name: "kretprobe_tcp_close", kind: ret}}},
 		},
+		{symbol: "tcp_close", fires: perClose, programs: []program{{name: "kprobe_tcp_close", kind: entry}}},
 		{
 			symbol:   "inet_shutdown",
 			fires:    perShutdown,

@@ -59,7 +59,7 @@ func TestHooksAndObjectAgree(t *testing.T) {
 func TestMissionHooks(t *testing.T) {
 	for _, mode := range []Mode{Fentry, Kprobe} {
 		attached := symbols(newPlan(nil, mode, false, nil).hooks)
-		for _, fn := range []string{"__tcp_close", "tcp_shutdown", "tcp_send_fin", "tcp_send_active_reset"} {
+		for _, fn := range []string{"tcp_close", "__tcp_close", "tcp_shutdown", "tcp_send_fin", "tcp_send_active_reset"} {
 			if !slices.Contains(attached, fn) {
 				t.Errorf("%s mode does not attach %s", mode, fn)
 			}
@@ -69,8 +69,8 @@ func TestMissionHooks(t *testing.T) {
 
 func TestPlanWithoutOptionalHooks(t *testing.T) {
 	full := newPlan(nil, Fentry, false, nil)
-	if full.has("fentry_tcp_close") || !full.has("fexit_tcp_close_locked") {
-		t.Error("with __tcp_close, tcp_close is not needed")
+	if full.has("fexit_tcp_close") || !full.has("fexit_tcp_close_locked") {
+		t.Error("with __tcp_close, the return of tcp_close is not needed")
 	}
 	old := newPlan(nil, Fentry, false, []string{"__tcp_close", "inet_shutdown"})
 	for _, name := range []string{"fexit_tcp_close", "fexit_tcp_shutdown", "fentry_tcp_close"} {
