@@ -21,6 +21,7 @@ import (
 const (
 	settle   = 300 * time.Millisecond
 	timeWait = 61 * time.Second
+	ringful  = 2000 // connections whose records closetrace's ring buffer holds at once, to be counted
 	warmUp   = 3000 // connections, after which closetrace has what it needs
 	// calm is when a machine that was booted has nothing left to do of its own.
 	calm = time.Minute
@@ -100,7 +101,7 @@ func measure(l *load, t tracer, mix string, o options) (measurement, error) {
 		}
 		m.Runs = append(m.Runs, r)
 	}
-	if err := m.kernelSide(l, p, o.conns); err != nil {
+	if err := m.kernelSide(l, p, min(o.conns, ringful)); err != nil {
 		return m, err
 	}
 	m.ResidentKB = p.resident()
