@@ -270,11 +270,22 @@ func TestKilledRecorderLeavesWhatItPrinted(t *testing.T) {
 	}
 }
 
+// timeout(1) signals the process, and its group, too.
+func TestSignalTwiceAtOnceIsOne(t *testing.T) {
+	p := start(t, "closetrace-fake", "-o", "json")
+	p.signal(t, syscall.SIGINT)
+	time.Sleep(sameSignal / 20) // or the kernel makes one of them
+	p.signal(t, syscall.SIGINT)
+	if code, said := p.ended(t); code != 0 || !strings.Contains(said, "records lost") {
+		t.Errorf("exit code %d, said:\n%s", code, said)
+	}
+}
+
 func TestSecondSignalEndsAtOnce(t *testing.T) {
 	p := start(t, "closetrace-flood", "-o", "json")
 	time.Sleep(300 * time.Millisecond) // the pipe is full
 	p.signal(t, syscall.SIGINT)
-	time.Sleep(200 * time.Millisecond)
+	time.Sleep(4 * sameSignal)
 	p.signal(t, syscall.SIGINT)
 	code, _ := p.ended(t)
 	if status := p.ProcessState.Sys().(syscall.WaitStatus); code != -1 || status.Signal() != syscall.SIGINT {

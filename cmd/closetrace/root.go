@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -16,13 +17,16 @@ import (
 
 // run executes a command line and returns the exit code.
 //
-// The first SIGINT or SIGTERM ends tracing in good order; a second one ends the
-// process at once. SIGPIPE is caught, because by default the Go runtime dies of
+// The first SIGINT or SIGTERM ends tracing in good order; a second one, by somebody
+// who does not want to wait, ends the process at once. SIGPIPE is caught, because by default the Go runtime dies of
 // it before anything could be detached.
 func run(ctx context.Context, e *env) int {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, func() {
+		time.Sleep(sameSignal)
+		stop()
+	})
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	e.ended = ctx.Done()
 	e.stderr = e.patient(e.stderr)
@@ -33,6 +37,10 @@ func run(ctx context.Context, e *env) int {
 	root.SetErr(e.stderr)
 	return finish(e.stderr, root.ExecuteContext(ctx))
 }
+
+// sameSignal is how soon a second signal is the first one again: timeout(1) sends
+// its own to the process and to the process group.
+const sameSignal = 100 * time.Millisecond
 
 const about = `closetrace tells how every TCP connection on this machine ends, and why: which path
 its ending took in the kernel, by what evidence, and whose call it was.
