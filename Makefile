@@ -45,7 +45,7 @@ lint: ## vet, staticcheck, gofmt, clang-format, module file
 	GOARCH=arm64 $(GO) build ./...
 
 unit: ## unit and replay tests, with the race detector
-	$(GO) test -race $$($(GO) list ./... | grep -v /test/live)
+	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /test/live)
 
 fuzz: ## give each fuzz target arbitrary input: make fuzz FUZZTIME=5m
 	GO=$(GO) test/fuzz.sh $(FUZZTIME)
