@@ -81,7 +81,7 @@ func (n *names) decode(raw []byte, ev *events.Event) error {
 		UserTimeoutMS:   w.UserTimeout, Probes: w.Probes, Retransmits: w.Retransmits,
 		SegmentBytes: w.Segment, SegmentFlags: w.SegmentFlags, Inode: w.Inode, SocketUID: w.SocketUid,
 	}
-	if w.Stack >= 0 && n.stack != nil {
+	if w.Stack >= 0 && n.stack != nil && takesStack(kind) {
 		ev.Stack = n.stack(uint32(w.Stack), w.Caller)
 	}
 	if ev.Flags.Has(events.TaskContext) {
@@ -109,6 +109,12 @@ func (n *names) decode(raw []byte, ev *events.Event) error {
 	}
 	payload(ev, &w)
 	return nil
+}
+
+// takesStack: the kernel side takes a kernel stack where nobody's call may explain an event. In a record of a call the
+// id is 0, which is also that of some stack.
+func takesStack(kind events.Kind) bool {
+	return kind == events.KindReset || kind == events.KindReply || kind == events.KindDone
 }
 
 // finStates: tcp_send_fin runs right after the change of state, the tracepoint

@@ -111,6 +111,21 @@ func TestDecodeBlamesNobodyInSoftirq(t *testing.T) {
 	}
 }
 
+// The record of a call says nothing of a kernel stack, and 0 is the id of one.
+func TestDecodeTakesNoStackOfAnother(t *testing.T) {
+	of := names{syscall: testNames.syscall, stack: func(id uint32, _ uint64) []string { return []string{strconv.Itoa(int(id))} }}
+	for kind := events.KindClose; kind.Valid(); kind++ {
+		want := kind == events.KindReset || kind == events.KindReply || kind == events.KindDone
+		var ev events.Event
+		if err := of.decode(raw(t, bpfEvent{Kind: uint8(kind)}), &ev); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(ev.Stack) > 0; got != want {
+			t.Errorf("%v: stack %v", kind, ev.Stack)
+		}
+	}
+}
+
 // A field of the wire record means another thing in another kind.
 func TestDecodeResult(t *testing.T) {
 	for kind, want := range map[events.Kind]events.Event{
