@@ -2,6 +2,7 @@ package main
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/closetrace/closetrace/test/documents"
@@ -19,9 +20,15 @@ func TestDocuments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tried := 0
+	var tried atomic.Int32
+	t.Cleanup(func() {
+		if n := tried.Load(); n < 20 {
+			t.Errorf("%d commands were found", n)
+		}
+	})
 	for _, d := range docs {
 		t.Run(d.File, func(t *testing.T) {
+			t.Parallel()
 			commands, err := d.Commands()
 			if err != nil {
 				t.Fatal(err)
@@ -34,7 +41,7 @@ func TestDocuments(t *testing.T) {
 				if c.Program() != "closetrace" {
 					continue // test/commands_doc_test.go
 				}
-				tried++
+				tried.Add(1)
 				out, err := r.Try(t.Context(), c)
 				if err != nil {
 					t.Fatal(err)
@@ -46,8 +53,5 @@ func TestDocuments(t *testing.T) {
 				}
 			}
 		})
-	}
-	if tried < 20 {
-		t.Errorf("%d commands were found", tried)
 	}
 }

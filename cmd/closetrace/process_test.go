@@ -90,15 +90,35 @@ func TestSignalEndsInGoodOrder(t *testing.T) {
 	}
 }
 
+// filled waits until a pipe takes no more; of it is its end to read from.
+func filled(t *testing.T, of *os.File) {
+	t.Helper()
+	w, err := os.OpenFile("/proc/self/fd/"+itoa(int(of.Fd())), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	poll := []unix.PollFd{{Fd: int32(w.Fd()), Events: unix.POLLOUT}}
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if n, err := unix.Poll(poll, 0); err == nil && n == 0 {
+			return
+		}
+	}
+	t.Fatal("not full within 30 s")
+}
+
 // Every line is whole, and the summary counts exactly those that came out.
 func TestSignalLosesNothing(t *testing.T) {
 	p := start(t, "closetrace-flood", "-o", "json")
+	first := make([]byte, 1<<20) // and so more than the pipe holds
+	if _, err := io.ReadFull(p.stdout, first); err != nil {
+		t.Fatal(err)
+	}
 	read := make(chan []byte)
 	go func() {
-		all, _ := io.ReadAll(p.stdout)
-		read <- all
+		rest, _ := io.ReadAll(p.stdout)
+		read <- append(first, rest...)
 	}()
-	time.Sleep(100 * time.Millisecond)
 	p.signal(t, syscall.SIGINT)
 	code, said := p.ended(t)
 	out := <-read
@@ -132,7 +152,7 @@ func TestClosedPipeEndsQuietly(t *testing.T) {
 func TestStalledOutputDoesNotHoldTheEnd(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "run.rec")
 	p := start(t, "closetrace-flood", "-o", "json", "-w", file)
-	time.Sleep(300 * time.Millisecond) // the pipe is full
+	filled(t, p.stdout)
 	p.signal(t, syscall.SIGINT)
 	code, said := p.ended(t)
 	if code != exitFailed || !strings.Contains(said, "\nclosetrace: writing to standard output: nobody takes the data\n") {
@@ -193,7 +213,7 @@ func TestStalledRecordDoesNotHoldTheEnd(t *testing.T) {
 	defer nobody.Close()
 	p := start(t, "closetrace-flood", "-o", "json", "-w", fifo)
 	go io.Copy(io.Discard, p.stdout)
-	time.Sleep(300 * time.Millisecond) // the pipe is full
+	filled(t, nobody)
 	p.signal(t, syscall.SIGINT)
 	code, said := p.ended(t)
 	if code != exitFailed || strings.Contains(said, "not written") ||
@@ -273,9 +293,13 @@ func TestKilledRecorderLeavesWhatItPrinted(t *testing.T) {
 // timeout(1) signals the process, and its group, too.
 func TestSignalTwiceAtOnceIsOne(t *testing.T) {
 	p := start(t, "closetrace-fake", "-o", "json")
+	p.signal(t, syscall.SIGSTOP)
 	p.signal(t, syscall.SIGINT)
-	time.Sleep(sameSignal / 20) // or the kernel makes one of them
-	p.signal(t, syscall.SIGINT)
+	// One for the process and one for its thread are two, even at the same moment.
+	if err := unix.Tgkill(p.Process.Pid, p.Process.Pid, unix.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(t, syscall.SIGCONT)
 	if code, said := p.ended(t); code != 0 || !strings.Contains(said, "records lost") {
 		t.Errorf("exit code %d, said:\n%s", code, said)
 	}
@@ -283,11 +307,20 @@ func TestSignalTwiceAtOnceIsOne(t *testing.T) {
 
 func TestSecondSignalEndsAtOnce(t *testing.T) {
 	p := start(t, "closetrace-flood", "-o", "json")
-	time.Sleep(300 * time.Millisecond) // the pipe is full
-	p.signal(t, syscall.SIGINT)
-	time.Sleep(4 * sameSignal)
-	p.signal(t, syscall.SIGINT)
+	filled(t, p.stdout)
+	over := make(chan struct{})
+	go func() {
+		for ; ; time.Sleep(sameSignal / 2) { // the first of them is the same signal still
+			select {
+			case <-over:
+				return
+			default:
+				_ = p.Process.Signal(syscall.SIGINT) // it may have ended
+			}
+		}
+	}()
 	code, _ := p.ended(t)
+	close(over)
 	if status := p.ProcessState.Sys().(syscall.WaitStatus); code != -1 || status.Signal() != syscall.SIGINT {
 		t.Errorf("exit code %d, %v", code, p.ProcessState)
 	}

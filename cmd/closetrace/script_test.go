@@ -27,6 +27,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			records, err := filepath.Abs("../../internal/record/testdata")
 			e.Setenv("RECORDS", records)
+			e.Setenv(raceVariable, os.Getenv(raceVariable))
 			return err
 		},
 	})

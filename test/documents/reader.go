@@ -96,7 +96,8 @@ func (r *Reader) Try(ctx context.Context, c Command) (Output, error) {
 	cmd.Env = append(os.Environ(), "PATH="+r.bin+":"+os.Getenv("PATH"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	var stdout, stderr watched
+	said := make(chan struct{}, 1)
+	stdout, stderr := watched{said: said}, watched{said: said}
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if strings.Contains(text, "closetrace top") && !strings.Contains(text, "--help") {
 		screen, err := onTerminal(cmd)
@@ -113,7 +114,7 @@ func (r *Reader) Try(ctx context.Context, c Command) (Output, error) {
 	working := func() bool {
 		return strings.Contains(stderr.String(), "closetrace: tracing on ") || strings.Contains(text, "--watch") && stdout.String() != ""
 	}
-	err := r.await(done, working)
+	err := r.await(done, said, working)
 	if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
 		return Output{}, err
 	}
@@ -139,16 +140,13 @@ func (b both) Close() error { return errors.Join(b[0].Close(), b[1].Close()) }
 
 // await waits for a command to end. What traces, or watches, is given a moment to
 // do so, and then interrupted.
-func (r *Reader) await(done <-chan error, working func() bool) error {
+func (r *Reader) await(done <-chan error, said <-chan struct{}, working func() bool) error {
 	const moment = 200 * time.Millisecond
-	for {
+	for !working() {
 		select {
 		case err := <-done:
 			return err
-		case <-time.After(moment):
-		}
-		if working() {
-			break
+		case <-said:
 		}
 	}
 	select {
@@ -176,13 +174,18 @@ func (r *Reader) interrupt() error {
 
 // watched is output that is read while it is written.
 type watched struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
+	mu   sync.Mutex
+	buf  bytes.Buffer
+	said chan<- struct{} // there is more; has room for one
 }
 
 func (w *watched) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	select {
+	case w.said <- struct{}{}:
+	default:
+	}
 	return w.buf.Write(p)
 }
 
