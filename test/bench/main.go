@@ -5,6 +5,7 @@
 //
 //	go run ./test/bench                          # all tracers, all mixes; writes docs/performance.md
 //	go run ./test/bench -only fentry -mixes fin  # some of it, to standard output alone
+//	go run ./test/bench -lacks erms,fsrm         # likewise; the kernel then copies memory by words, not by bytes
 //
 // It boots one kernel of test/kernels.txt by go run ./test/vm -icount. In the guest this same program opens and closes
 // connections (load.go), untraced and under each tracer (tracers.go), and reads the clock, which advances by one
@@ -37,6 +38,8 @@ type options struct {
 	mixes string
 	conns int // a measurement
 	times int
+	// lacks are features that the guest's CPU does not have.
+	lacks string
 	// starts is how often closetrace is started natively, in each attach mode.
 	starts int
 }
@@ -47,6 +50,7 @@ func (o *options) flags(name string) *flag.FlagSet {
 	flags.StringVar(&o.mixes, "mixes", "fin,linger0,unread,bare", "measure the mixes in `LIST`")
 	flags.IntVar(&o.conns, "n", 4000, "open and close `N` connections in a measurement")
 	flags.IntVar(&o.times, "times", 3, "repeat each measurement `N` times")
+	flags.StringVar(&o.lacks, "lacks", "", "boot the guest on a CPU without the features in `LIST`, as erms,fsrm, and write no document")
 	flags.IntVar(&o.starts, "starts", 9, "start closetrace `N` times in each attach mode on this machine, too, which takes root")
 	return flags
 }
@@ -113,7 +117,7 @@ func onHost(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	if o.only != "" {
+	if o.only != "" || o.lacks != "" {
 		return results.write(os.Stdout)
 	}
 	if results.Starts, err = measureStarts(ctx, dir, o.starts); err != nil {
@@ -168,7 +172,7 @@ func measureInGuest(ctx context.Context, o options, dir string) (*results, error
 		}
 	}
 	args := []string{
-		"run", "./test/vm", "-kernel", kernelName, "-icount", "-v", "-timeout", "12h", "-o", filepath.Join(dir, "out"),
+		"run", "./test/vm", "-kernel", kernelName, "-icount", "-v", "-timeout", "12h", "-lacks", o.lacks, "-o", filepath.Join(dir, "out"),
 		"-file", bench + ":" + benchPath, "-file", object + ":" + floorObject,
 	}
 	for _, f := range peerFiles() {

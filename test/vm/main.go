@@ -44,6 +44,7 @@ type options struct {
 	modules []string
 	files   []file
 	counts  bool
+	lacks   []string
 	command []string
 }
 
@@ -90,6 +91,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.IntVar(&o.atOnce, "at-once", 2, "boot `N` guests at a time")
 	flags.DurationVar(&o.timeout, "timeout", 20*time.Minute, "what one job may take")
 	flags.BoolVar(&o.counts, "icount", false, "count instructions: one CPU, and each takes one nanosecond of guest time")
+	lacks := flags.String("lacks", "", "leave out the CPU features in `LIST`, by QEMU's names, as erms,fsrm")
 	modules := flags.String("modules", "inet_diag,tcp_diag,veth,af_packet", "load the kernel modules in `LIST`")
 	flags.Func("file", "put a file into the guest, `HOST:GUEST`; may be repeated", func(s string) error {
 		from, name, ok := strings.Cut(s, ":")
@@ -109,6 +111,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		return o, err
 	}
 	o.modes = splitList(*modes)
+	o.lacks = splitList(*lacks)
 	o.modules = splitList(*modules)
 	o.command = flags.Args()
 	if len(o.command) > 0 && !filepath.IsAbs(o.command[0]) {
@@ -218,7 +221,7 @@ func runKernel(ctx context.Context, k kernel, jobs []guest.Job, o options, store
 	r.booting(k, image)
 	return r.run(ctx, guestSpec{
 		kernel: k, image: image, modules: o.modules, files: append(built, o.files...), jobs: jobs, outDir: dir, limit: limitFor(jobs),
-		counts: o.counts,
+		counts: o.counts, lacks: o.lacks,
 	})
 }
 

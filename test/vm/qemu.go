@@ -79,7 +79,8 @@ type vm struct {
 	initramfs string
 	dir       string // for the files of this boot
 	limit     time.Duration
-	counts    bool // guest time is the number of instructions, one a nanosecond, on one CPU
+	lacks     []string // features of its CPU
+	counts    bool     // guest time is the number of instructions, one a nanosecond, on one CPU
 }
 
 // sentFile is what came through the second port.
@@ -121,6 +122,10 @@ func (v vm) args() []string {
 		args, cpus = v.machine.counted, "1"
 		// What is the same in every boot costs the same in every boot.
 		kernelArgs = append(kernelArgs, "clocksource=tsc", "nokaslr", "norandmaps", "nowatchdog")
+	}
+	args = slices.Clone(args)
+	for _, feature := range v.lacks {
+		args[slices.Index(args, "-cpu")+1] += ",-" + feature
 	}
 	return slices.Concat(args, []string{
 		"-smp", cpus, "-m", "1536M",

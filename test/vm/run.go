@@ -25,6 +25,7 @@ type guestSpec struct {
 	outDir  string // where the files from the guest go
 	limit   time.Duration
 	counts  bool // as of vm
+	lacks   []string
 }
 
 // run boots a guest and reports on every job. The error is nil if the guest could be started and its files kept; what
@@ -42,7 +43,7 @@ func (r *report) run(ctx context.Context, s guestSpec) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	v := vm{machine: machine, vmlinuz: s.image.vmlinuz, initramfs: filepath.Join(dir, "initramfs"), dir: dir, limit: s.limit, counts: s.counts}
+	v := vm{machine: machine, vmlinuz: s.image.vmlinuz, initramfs: filepath.Join(dir, "initramfs"), dir: dir, limit: s.limit, counts: s.counts, lacks: s.lacks}
 	nonce := rand.Text()
 	if err := s.pack(v.initramfs, nonce, machine.port); err != nil {
 		return err
