@@ -130,8 +130,10 @@ func (e *Ending) Family() string {
 }
 
 // Confidence is "observed", or "inferred" where [Ending.Doubt] says why.
-func (e *Ending) Confidence() string {
-	if e.Doubt != "" {
+func (e *Ending) Confidence() string { return confidence(e.Doubt) }
+
+func confidence(doubt string) string {
+	if doubt != "" {
 		return "inferred"
 	}
 	return "observed"

@@ -12,128 +12,156 @@ import (
 // AppendJSON appends the ending as one JSON object, without a newline. Fields
 // that do not apply are left out. It is built by appending because it is on the
 // way of every ending: see docs/architecture.md.
-func (e *Ending) AppendJSON(b []byte) []byte {
-	b = append(b, `{"schema_version":`...)
-	b = strconv.AppendInt(b, SchemaVersion, 10)
-	b = append(b, `,"time":"`...)
-	b = e.Time.UTC().AppendFormat(b, time.RFC3339Nano)
-	b = append(b, '"')
-	b = appendUint(b, "mono_ns", e.MonoNS)
-	b = appendText(b, "path", string(e.Path))
-	b = appendText(b, "cause", e.Cause)
-	b = appendText(b, "confidence", e.Confidence())
-	b = appendText(b, "doubt", e.Doubt)
-	b = appendText(b, "trigger", string(e.Trigger))
-	b = appendText(b, "syscall", e.Syscall)
-	b = appendNonZero(b, "signal", uint64(e.Signal))
-	b = appendTask(b, "actor", e.Actor)
-	b = appendTask(b, "owner", e.Owner)
-	b = appendAddr(b, "local", e.Local)
-	b = appendAddr(b, "remote", e.Remote)
-	b = appendText(b, "family", e.Family())
-	b = appendUint(b, "netns", uint64(e.Netns))
-	b = appendNonZero(b, "cgroup_id", e.CgroupID)
-	b = e.appendCgroup(b)
-	b = e.appendStates(b)
-	b = appendBool(b, "fin", e.FIN)
-	b = appendBool(b, "rst", e.RST)
-	b = appendText(b, "kernel_reason", e.KernelReason)
-	if e.Harmless {
-		b = appendBool(b, "harmless", true)
-	}
+func (e *Ending) AppendJSON(b []byte) []byte { return new(Encoder).Append(b, e) }
+
+// Append appends an ending like [Ending.AppendJSON].
+func (c *Encoder) Append(b []byte, e *Ending) []byte {
+	b = append(b, beginning...)
+	b = c.appendTime(b, e.Time)
+	b = appendUint(b, `","mono_ns":`, e.MonoNS)
+	b = c.verdicts.append(b, verdictOf(e))
+	b = appendAddr(b, `,"local":"`, e.Local)
+	b = appendAddr(b, `,"remote":"`, e.Remote)
+	b = c.places.append(b, placeOf(e))
 	b = e.Evidence.appendJSON(b)
-	b = appendPast(b, "earlier", e.Earlier)
-	b = appendPast(b, "peer", e.Peer)
-	b = appendNonZero(b, "duration_ns", e.DurationNS)
+	b = appendPast(b, `,"earlier":{"path":`, e.Earlier)
+	b = appendPast(b, `,"peer":{"path":`, e.Peer)
+	b = appendNonZero(b, `,"duration_ns":`, e.DurationNS)
 	b = appendStack(b, e.Stack)
 	return append(b, '}')
 }
 
+var beginning = `{"schema_version":` + strconv.Itoa(SchemaVersion) + `,"time":"`
+
+// appendTime writes RFC 3339 with as many digits of nanoseconds as it takes.
+func (c *Encoder) appendTime(b []byte, t time.Time) []byte {
+	if second := t.Unix(); second != c.second || c.untilSecond == nil {
+		c.second, c.untilSecond = second, t.UTC().AppendFormat(c.untilSecond[:0], "2006-01-02T15:04:05")
+	}
+	b = append(b, c.untilSecond...)
+	if ns := t.Nanosecond(); ns != 0 {
+		point := len(b)
+		b = strconv.AppendUint(b, uint64(1e9+ns), 10) // all nine digits, and one for the point
+		b[point] = '.'
+		for b[len(b)-1] == '0' {
+			b = b[:len(b)-1]
+		}
+	}
+	return append(b, 'Z')
+}
+
+func (v verdict) appendJSON(b []byte) []byte {
+	b = appendText(b, `,"path":`, string(v.path))
+	b = appendText(b, `,"cause":`, v.cause)
+	b = appendText(b, `,"confidence":`, confidence(v.doubt))
+	b = appendText(b, `,"doubt":`, v.doubt)
+	b = appendText(b, `,"trigger":`, string(v.trigger))
+	b = appendText(b, `,"syscall":`, v.syscall)
+	b = appendNonZero(b, `,"signal":`, uint64(v.signal))
+	if v.hasActor {
+		b = appendTask(b, `,"actor":`, &v.actor)
+	}
+	if v.hasOwner {
+		b = appendTask(b, `,"owner":`, &v.owner)
+	}
+	return b
+}
+
+func (p place) appendJSON(b []byte) []byte {
+	b = appendText(b, `,"family":`, p.family)
+	b = appendUint(b, `,"netns":`, uint64(p.netns))
+	b = appendNonZero(b, `,"cgroup_id":`, p.cgroupID)
+	b = p.appendCgroup(b)
+	b = p.appendStates(b)
+	b = appendBool(b, `,"fin":`, p.fin)
+	b = appendBool(b, `,"rst":`, p.rst)
+	b = appendText(b, `,"kernel_reason":`, p.kernelReason)
+	if p.harmless {
+		b = append(b, `,"harmless":true`...)
+	}
+	return b
+}
+
 // appendCgroup says where that was.
-func (e *Ending) appendCgroup(b []byte) []byte {
-	b = appendText(b, "cgroup", e.Cgroup)
-	b = appendText(b, "actor_cgroup", e.ActorCgroup)
-	c := ContainerOf(e.Cgroup)
-	b = appendText(b, "unit", c.Unit)
+func (p place) appendCgroup(b []byte) []byte {
+	b = appendText(b, `,"cgroup":`, p.cgroup)
+	b = appendText(b, `,"actor_cgroup":`, p.actorCgroup)
+	c := ContainerOf(p.cgroup)
+	b = appendText(b, `,"unit":`, c.Unit)
 	if c.ID == "" && c.PodUID == "" {
 		return b
 	}
 	b = append(b, `,"container":`...)
 	begin := len(b)
-	b = appendText(b, "id", c.ID)
-	b = appendText(b, "runtime", c.Runtime)
-	b = appendText(b, "pod_uid", c.PodUID)
+	b = appendText(b, `,"id":`, c.ID)
+	b = appendText(b, `,"runtime":`, c.Runtime)
+	b = appendText(b, `,"pod_uid":`, c.PodUID)
 	b[begin] = '{' // where the first one has its comma
 	return append(b, '}')
 }
 
 // appendStates leaves out the states where there is no socket, and the one
 // before where it was not seen.
-func (e *Ending) appendStates(b []byte) []byte {
-	if e.Before == StateUnknown && e.After == StateUnknown {
+func (p place) appendStates(b []byte) []byte {
+	if p.before == StateUnknown && p.after == StateUnknown {
 		return b
 	}
 	b = append(b, `,"state":{`...)
-	if e.Before != StateUnknown {
+	if p.before != StateUnknown {
 		b = append(b, `"before":"`...)
-		b = append(b, e.Before.String()...)
+		b = append(b, p.before.String()...)
 		b = append(b, `",`...)
 	}
 	b = append(b, `"after":"`...)
-	b = append(b, e.After.String()...)
+	b = append(b, p.after.String()...)
 	return append(b, `"}`...)
 }
 
 func (v *Evidence) appendJSON(b []byte) []byte {
-	b = append(b, `,"evidence":{"unread_bytes":`...)
-	b = strconv.AppendUint(b, uint64(v.UnreadBytes), 10)
-	b = appendUint(b, "unsent_bytes", uint64(v.UnsentBytes))
-	b = appendUint(b, "unacked_bytes", uint64(v.UnackedBytes))
-	b = appendUint(b, "bytes_sent", v.BytesSent)
-	b = appendUint(b, "bytes_received", v.BytesReceived)
+	b = appendUint(b, `,"evidence":{"unread_bytes":`, uint64(v.UnreadBytes))
+	b = appendUint(b, `,"unsent_bytes":`, uint64(v.UnsentBytes))
+	b = appendUint(b, `,"unacked_bytes":`, uint64(v.UnackedBytes))
+	b = appendUint(b, `,"bytes_sent":`, v.BytesSent)
+	b = appendUint(b, `,"bytes_received":`, v.BytesReceived)
 	if v.FINUnsent {
-		b = appendBool(b, "fin_unsent", true)
+		b = append(b, `,"fin_unsent":true`...)
 	}
 	if v.LingerOn {
-		b = appendUint(b, "linger_ms", uint64(v.Linger.Milliseconds()))
+		b = appendUint(b, `,"linger_ms":`, uint64(v.Linger.Milliseconds()))
 	}
 	if v.Linger2 != 0 {
 		b = append(b, `,"linger2_ms":`...)
 		b = strconv.AppendInt(b, v.Linger2.Milliseconds(), 10)
 	}
-	b = appendNonZero(b, "waited_ns", uint64(v.Waited))
-	b = appendNonZero(b, "sk_err", uint64(v.SockErr))
-	b = appendNonZero(b, "errno", uint64(v.Errno))
+	b = appendNonZero(b, `,"waited_ns":`, uint64(v.Waited))
+	b = appendNonZero(b, `,"sk_err":`, uint64(v.SockErr))
+	b = appendNonZero(b, `,"errno":`, uint64(v.Errno))
 	if v.PeerFIN {
-		b = appendBool(b, "peer_fin", true)
+		b = append(b, `,"peer_fin":true`...)
 	}
-	b = appendNonZero(b, "children", uint64(v.Children))
-	b = appendNonZero(b, "children_reset", uint64(v.ChildrenReset))
-	b = appendNonZero(b, "pending_requests", uint64(v.PendingRequests))
-	b = appendNonZero(b, "segment_bytes", uint64(v.SegmentBytes))
-	b = appendNonZero(b, "user_timeout_ms", uint64(v.UserTimeout.Milliseconds()))
-	b = appendNonZero(b, "probes", uint64(v.Probes))
-	b = appendNonZero(b, "retransmits", uint64(v.Retransmits))
-	b = appendNonZero(b, "references", uint64(v.References))
-	b = appendNonZero(b, "other_holders", uint64(v.OtherHolders))
+	b = appendNonZero(b, `,"children":`, uint64(v.Children))
+	b = appendNonZero(b, `,"children_reset":`, uint64(v.ChildrenReset))
+	b = appendNonZero(b, `,"pending_requests":`, uint64(v.PendingRequests))
+	b = appendNonZero(b, `,"segment_bytes":`, uint64(v.SegmentBytes))
+	b = appendNonZero(b, `,"user_timeout_ms":`, uint64(v.UserTimeout.Milliseconds()))
+	b = appendNonZero(b, `,"probes":`, uint64(v.Probes))
+	b = appendNonZero(b, `,"retransmits":`, uint64(v.Retransmits))
+	b = appendNonZero(b, `,"references":`, uint64(v.References))
+	b = appendNonZero(b, `,"other_holders":`, uint64(v.OtherHolders))
 	if v.SIGPIPE {
-		b = appendBool(b, "sigpipe", true)
+		b = append(b, `,"sigpipe":true`...)
 	}
 	if v.MPTCP {
-		b = appendBool(b, "mptcp", true)
+		b = append(b, `,"mptcp":true`...)
 	}
 	return append(b, '}')
 }
 
 func appendTask(b []byte, key string, t *Task) []byte {
-	if t == nil {
-		return b
-	}
-	b = append(appendKey(b, key), `{"pid":`...)
-	b = strconv.AppendUint(b, uint64(t.PID), 10)
-	b = appendUint(b, "tid", uint64(t.TID))
-	b = appendString(appendKey(b, "comm"), t.Comm)
-	b = appendUint(b, "uid", uint64(t.UID))
+	b = appendUint(append(b, key...), `{"pid":`, uint64(t.PID))
+	b = appendUint(b, `,"tid":`, uint64(t.TID))
+	b = appendString(append(b, `,"comm":`...), t.Comm)
+	b = appendUint(b, `,"uid":`, uint64(t.UID))
 	return append(b, '}')
 }
 
@@ -141,9 +169,11 @@ func appendPast(b []byte, key string, p *Past) []byte {
 	if p == nil {
 		return b
 	}
-	b = appendString(append(appendKey(b, key), `{"path":`...), string(p.Path))
-	b = appendUint(b, "ago_ns", p.AgoNS)
-	b = appendTask(b, "actor", p.Actor)
+	b = appendString(append(b, key...), string(p.Path))
+	b = appendUint(b, `,"ago_ns":`, p.AgoNS)
+	if p.Actor != nil {
+		b = appendTask(b, `,"actor":`, p.Actor)
+	}
 	return append(b, '}')
 }
 
@@ -168,14 +198,10 @@ func appendStrings(b []byte, all []string) []byte {
 	return append(b, ']')
 }
 
-func appendKey(b []byte, key string) []byte {
-	b = append(b, `,"`...)
-	b = append(b, key...)
-	return append(b, `":`...)
-}
+// Keys are written with all that stands before the value.
 
 func appendUint(b []byte, key string, v uint64) []byte {
-	return strconv.AppendUint(appendKey(b, key), v, 10)
+	return strconv.AppendUint(append(b, key...), v, 10)
 }
 
 func appendNonZero(b []byte, key string, v uint64) []byte {
@@ -186,22 +212,21 @@ func appendNonZero(b []byte, key string, v uint64) []byte {
 }
 
 func appendBool(b []byte, key string, v bool) []byte {
-	return strconv.AppendBool(appendKey(b, key), v)
+	return strconv.AppendBool(append(b, key...), v)
 }
 
 func appendText(b []byte, key, v string) []byte {
 	if v == "" {
 		return b
 	}
-	return appendString(appendKey(b, key), v)
+	return appendString(append(b, key...), v)
 }
 
 func appendAddr(b []byte, key string, a netip.AddrPort) []byte {
 	if !a.IsValid() {
 		return b
 	}
-	b = append(appendKey(b, key), '"')
-	return append(a.AppendTo(b), '"')
+	return append(a.AppendTo(append(b, key...)), '"')
 }
 
 const hex = "0123456789abcdef"

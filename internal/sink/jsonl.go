@@ -7,16 +7,19 @@ import (
 )
 
 // JSONL writes each ending as one JSON object on a line of its own.
-type JSONL struct{ batch }
+type JSONL struct {
+	batch
+	encoder *events.Encoder
+}
 
 // NewJSONL returns a sink that writes to w.
 func NewJSONL(w io.Writer) *JSONL {
-	return &JSONL{batch{w: w}}
+	return &JSONL{batch{w: w}, events.NewEncoder()}
 }
 
 // Write appends e to the batch.
 func (j *JSONL) Write(e *events.Ending) error {
-	j.buf = append(e.AppendJSON(j.buf), '\n')
+	j.buf = append(j.encoder.Append(j.buf, e), '\n')
 	return j.added()
 }
 
