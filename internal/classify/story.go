@@ -8,7 +8,7 @@ import (
 )
 
 // What is remembered of endings, by connection and by socket, is bounded: about
-// 4 MB. The oldest is forgotten first.
+// 3 MB each.
 const (
 	maxPast = 16384
 	// maxAnswers is for resets in reply: a scan makes any number.
@@ -81,52 +81,6 @@ func sameEnd(a, b *events.Event) bool {
 	return a.Local.Port() == b.Local.Port() && a.Remote.Port() == b.Remote.Port() &&
 		connectionOf(a.Local, a.Remote, a.Netns) == connectionOf(b.Local, b.Remote, b.Netns)
 }
-
-// memory forgets the oldest of what it holds.
-type memory[K comparable] struct {
-	places map[K]int32 // of the newest of each
-	ring   []memorized[K]
-	next   int
-	most   int
-}
-
-// memorized may have been renewed since at another place, or forgotten.
-type memorized[K comparable] struct {
-	key  K
-	past past
-}
-
-func newMemory[K comparable](most int) memory[K] {
-	return memory[K]{places: map[K]int32{}, most: most}
-}
-
-// put remembers a copy.
-func (m *memory[K]) put(k K, p *past) {
-	place := m.next
-	if len(m.ring) < m.most {
-		place = len(m.ring)
-		m.ring = append(m.ring, memorized[K]{k, *p})
-	} else {
-		oldest := &m.ring[place]
-		if at, ok := m.places[oldest.key]; ok && int(at) == place {
-			delete(m.places, oldest.key)
-		}
-		oldest.key, oldest.past = k, *p
-		m.next = (m.next + 1) % m.most
-	}
-	m.places[k] = int32(place)
-}
-
-// get returns nil for what is not, or no longer, known. What it returns is valid
-// until the next put.
-func (m *memory[K]) get(k K) *past {
-	if place, ok := m.places[k]; ok {
-		return &m.ring[place].past
-	}
-	return nil
-}
-
-func (m *memory[K]) forget(k K) { delete(m.places, k) }
 
 // story is what happened before.
 type story struct {

@@ -1,7 +1,9 @@
 package classify
 
 import (
+	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -274,11 +276,38 @@ func TestMemoryIsBounded(t *testing.T) {
 	if m.get(1) != nil {
 		t.Error("not forgotten")
 	}
-	for k := range 100 {
-		m.put(k, &past{})
+}
+
+// A memory of several pieces knows at any moment what a plain list of the last puts does.
+func TestMemoryKnowsTheLast(t *testing.T) {
+	const most = 2*piece + 50
+	m, random := newMemory[int](most), rand.New(rand.NewPCG(1, 2))
+	var puts []int // keys; -1: renewed since, or forgotten
+	drop := func(k int) {
+		for i := range puts {
+			if puts[i] == k {
+				puts[i] = -1
+			}
+		}
 	}
-	if len(m.places) != 3 || len(m.ring) != 3 {
-		t.Errorf("%d entries, ring of %d", len(m.places), len(m.ring))
+	for step := range 20 * most {
+		k := random.IntN(2 * most)
+		drop(k)
+		if random.IntN(10) == 0 {
+			m.forget(k)
+		} else {
+			m.put(k, &past{at: uint64(k)})
+			puts = append(puts[max(0, len(puts)+1-most):], k)
+		}
+		for range 5 {
+			k := random.IntN(2 * most)
+			if p := m.get(k); (p != nil) != slices.Contains(puts, k) || p != nil && p.at != uint64(k) {
+				t.Fatalf("step %d: %d is %+v", step, k, p)
+			}
+		}
+	}
+	if len(m.ring) != 3 {
+		t.Errorf("%d pieces", len(m.ring))
 	}
 }
 
