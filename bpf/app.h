@@ -13,7 +13,7 @@
  */
 static __always_inline int on_stream_error(void *ctx, const struct sock *sk, u32 flags, s32 error)
 {
-	struct fact fact = { .kind = EVENT_EPIPE, .stack = -1 };
+	struct fact fact = { .kind = EVENT_EPIPE };
 	s32 pending = BPF_CORE_READ(sk, sk_err);
 
 	if (error != -EPIPE || (pending && pending != EPIPE) || !is_tcp(sk))

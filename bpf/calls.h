@@ -36,14 +36,15 @@ static __always_inline bool has_sent_fin(u8 state)
 	       state != TCP_SYN_RECV && state != TCP_LISTEN;
 }
 
-/* tcp_close, before it takes the socket lock: when the call began and, on kernels
- * without __tcp_close, what there is to read. */
+/* tcp_close, before it takes the socket lock: when the wait for it began, if a task
+ * holds it, and, on kernels without __tcp_close, what there is to read. */
 static __always_inline int enter_close(void *ctx, const struct sock *sk, u64 timeout)
 {
 	struct call *call;
 
 	if (has_locked_close) {
-		enter_call(sk);
+		if (held_by_task(sk))
+			enter_call(sk);
 		return 0;
 	}
 	call = begin_captured(ctx, sk, EVENT_CLOSE);
@@ -148,24 +149,25 @@ struct fact {
 	u64 caller;
 	u32 flags;
 	u32 reason;
-	s32 stack;
 	u32 segment;
 	u8 kind;
 	u8 at_rst;
 	u8 segment_flags;
 	u8 sigpipe;
-	u8 pad[4];
+	u8 with_stack; /* of the kernel, taken once the filter lets the fact pass */
+	u8 pad[7];
 };
 
 /* alone: a fact about sk outside of any call on it; ctx is the program's. */
 static __noinline int alone(void *ctx, const struct sock *sk, const struct fact *fact)
 {
 	bool by_task = held_by_task(sk) || fact->listener;
-	u64 now = bpf_ktime_get_ns();
 	struct event *e;
+	u64 now;
 
 	if (!wanted(sk, by_task))
 		return 0;
+	now = bpf_ktime_get_ns();
 	if (want_stacks && by_task)
 		send_stack(ctx, sk, now);
 	e = new_event(fact->kind, now);
@@ -174,8 +176,8 @@ static __noinline int alone(void *ctx, const struct sock *sk, const struct fact 
 	e->flags = fact->flags | (by_task ? TASK_CONTEXT : 0);
 	e->listener = fact->listener;
 	e->kernel_reason = fact->reason;
-	e->stack = fact->stack;
-	e->caller = fact->caller;
+	if (fact->with_stack)
+		capture_kernel_stack(e, ctx, fact->caller);
 	if (by_task)
 		capture_task(e);
 	capture_socket(e, sk);
@@ -190,7 +192,7 @@ static __noinline int alone(void *ctx, const struct sock *sk, const struct fact 
 
 static __always_inline int fin_alone(void *ctx, const struct sock *sk)
 {
-	struct fact fact = { .kind = EVENT_FIN, .flags = SENT_FIN, .stack = -1 };
+	struct fact fact = { .kind = EVENT_FIN, .flags = SENT_FIN };
 
 	return alone(ctx, sk, &fact);
 }
@@ -298,13 +300,13 @@ static __always_inline bool ended_in_error(u8 before, s32 error)
  */
 static __always_inline int done(void *ctx, u64 caller, const struct sock *sk, u8 before)
 {
-	struct fact fact = { .kind = EVENT_DONE, .caller = caller, .stack = -1 };
+	struct fact fact = { .kind = EVENT_DONE, .caller = caller };
 	s32 error = READ(sk, sk_err);
 
 	if (!ended_in_error(before, error))
 		return 0;
 	if (!error || before == TCP_SYN_SENT || before == TCP_SYN_RECV)
-		fact.stack = bpf_get_stackid(ctx, &stacks, BPF_F_REUSE_STACKID);
+		fact.with_stack = 1;
 	return alone(ctx, sk, &fact);
 }
 
@@ -325,7 +327,7 @@ static __always_inline int on_done(void *ctx, u64 caller, const struct sock *sk)
 /* tcp_fin: the peer's FIN was taken, in order. The state is still the old one. */
 static __always_inline int on_peer_fin(void *ctx, const struct sock *sk)
 {
-	struct fact fact = { .kind = EVENT_PEER_FIN, .stack = -1 };
+	struct fact fact = { .kind = EVENT_PEER_FIN };
 
 	return alone(ctx, sk, &fact);
 }
@@ -360,11 +362,9 @@ static __always_inline void reset_in_call(struct call *call, const struct sock *
 /* on_active_reset; ctx is the program's, caller what a stack taken there lacks. */
 static __always_inline int on_active_reset(void *ctx, u64 caller, const struct sock *sk, u32 reason)
 {
-	struct fact fact = { .kind = EVENT_RESET,
-			     .flags = SENT_RST,
-			     .reason = reason,
-			     .caller = caller,
-			     .stack = -1 };
+	struct fact fact = {
+		.kind = EVENT_RESET, .flags = SENT_RST, .reason = reason, .caller = caller
+	};
 	struct call *call = open_call();
 
 	if (call_is_on(call, sk) && !call->reported) {
@@ -382,7 +382,7 @@ static __always_inline int on_active_reset(void *ctx, u64 caller, const struct s
 		fact.at_rst = call->child_before;
 	} else {
 		/* Nobody's call: who called tcp_send_active_reset is the cause. */
-		fact.stack = bpf_get_stackid(ctx, &stacks, BPF_F_REUSE_STACKID);
+		fact.with_stack = 1;
 	}
 	return alone(ctx, sk, &fact);
 }

@@ -146,21 +146,30 @@ static __always_inline void capture_after(struct event *e, const struct sock *sk
 	e->unsent_left = write_seq - READ(tp, snd_nxt);
 }
 
+/* copy_comm: two loads instead of a helper that looks for the end. */
+static __always_inline void copy_comm(struct event *e, const struct task_struct *task)
+{
+	_Static_assert(sizeof(e->comm) == 2 * sizeof(u64), "TASK_COMM_LEN");
+	((u64 *)e->comm)[0] = ((const u64 *)task->comm)[0];
+	((u64 *)e->comm)[1] = ((const u64 *)task->comm)[1];
+}
+
 /* capture_task: who. Only where it is the task's own call: see held_by_task. */
 static __always_inline void capture_task(struct event *e)
 {
-	const struct task_struct *task;
-	u64 id = bpf_get_current_pid_tgid();
+	const struct task_struct *task = plain_loads ? (const void *)bpf_get_current_task_btf()
+						     : (const void *)bpf_get_current_task();
 
-	e->pid = id >> 32;
-	e->tid = (u32)id;
-	e->uid = (u32)bpf_get_current_uid_gid();
-	e->cgroup_id = bpf_get_current_cgroup_id();
-	task = plain_loads ? (const void *)bpf_get_current_task_btf()
-			   : (const void *)bpf_get_current_task();
+	e->pid = READ(task, tgid);
+	e->tid = READ(task, pid);
+	e->uid = READ(task, cred, uid.val);
+	e->cgroup_id = READ(task, cgroups, dfl_cgrp, kn, id);
 	e->task_flags = READ(task, flags);
 	e->exit_code = READ(task, exit_code);
-	bpf_get_current_comm(e->comm, sizeof(e->comm));
+	if (plain_loads)
+		copy_comm(e, task);
+	else
+		bpf_get_current_comm(e->comm, sizeof(e->comm));
 	e->syscall = -1;
 	if (!(e->task_flags & PF_KTHREAD)) {
 		struct user_call call = current_user_call();
@@ -209,6 +218,14 @@ static __always_inline struct event *new_event(u8 kind, u64 time_ns)
 static __always_inline void send(struct event *e)
 {
 	bpf_ringbuf_submit(e, wakeup());
+}
+
+/* capture_kernel_stack: who called; ctx is the program's, caller what a stack
+ * taken there lacks. */
+static __always_inline void capture_kernel_stack(struct event *e, void *ctx, u64 caller)
+{
+	e->stack = bpf_get_stackid(ctx, &stacks, BPF_F_REUSE_STACKID);
+	e->caller = caller;
 }
 
 /* send_stack: where the call that a task begins now came from; ctx is the

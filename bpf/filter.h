@@ -3,11 +3,29 @@
 #ifndef FILTER_H
 #define FILTER_H
 
+/* listed: a filter has this value. Most have one value, which needs no map. */
 static __always_inline bool listed(enum filter_field field, u32 value)
 {
 	struct filter_key key = { .field = field, .value = value };
 
+	if (filter_values_of[field] == 1)
+		return value == filter_value_of[field];
 	return bpf_map_lookup_elem(&filter_values, &key);
+}
+
+static __always_inline bool filters(enum filter_field field)
+{
+	return filter_values_of[field];
+}
+
+/* ports_listed: a connection between these ports, host order, passes. */
+static __always_inline bool ports_listed(u16 local, u16 remote)
+{
+	if (filters(FILTER_PORT) && !listed(FILTER_PORT, local) && !listed(FILTER_PORT, remote))
+		return false;
+	if (filters(FILTER_LOCAL_PORT) && !listed(FILTER_LOCAL_PORT, local))
+		return false;
+	return !filters(FILTER_REMOTE_PORT) || listed(FILTER_REMOTE_PORT, remote);
 }
 
 /* wire_family: AF_INET also for a v4-mapped IPv6 socket. */
@@ -23,18 +41,6 @@ static __always_inline u16 wire_family(const struct sock *sk)
 	    *(u32 *)&addr.in6_u.u6_addr8[8] == bpf_htonl(0xffff))
 		return AF_INET;
 	return family;
-}
-
-static __always_inline bool ports_wanted(const struct sock *sk)
-{
-	u16 local = bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport));
-	u16 remote = bpf_ntohs(READ(sk, __sk_common.skc_dport));
-
-	if (filter_port && !listed(FILTER_PORT, local) && !listed(FILTER_PORT, remote))
-		return false;
-	if (filter_local_port && !listed(FILTER_LOCAL_PORT, local))
-		return false;
-	return !filter_remote_port || listed(FILTER_REMOTE_PORT, remote);
 }
 
 /* How many cgroups above one are looked at. */
@@ -72,7 +78,7 @@ static __always_inline bool cgroup_wanted(const struct sock *sk, bool by_task)
  */
 static __always_inline bool wanted(const struct sock *sk, bool by_task)
 {
-	if (filter_pid &&
+	if (filters(FILTER_PID) &&
 	    (!by_task || !listed(FILTER_PID, (u32)(bpf_get_current_pid_tgid() >> 32))))
 		return false;
 	if (filter_netns && filter_netns != READ(sk, __sk_common.skc_net.net, ns.inum))
@@ -81,9 +87,10 @@ static __always_inline bool wanted(const struct sock *sk, bool by_task)
 		return false;
 	if (filter_cgroup && !cgroup_wanted(sk, by_task))
 		return false;
-	if (filter_port || filter_local_port || filter_remote_port)
-		return ports_wanted(sk);
-	return true;
+	if (!filters(FILTER_PORT) && !filters(FILTER_LOCAL_PORT) && !filters(FILTER_REMOTE_PORT))
+		return true;
+	return ports_listed(bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport)),
+			    bpf_ntohs(READ(sk, __sk_common.skc_dport)));
 }
 
 #endif

@@ -278,7 +278,14 @@ struct css_set {
 	struct cgroup *dfl_cgrp; /* in the hierarchy of version 2 */
 } __kernel_type;
 
+struct cred {
+	kuid_t uid;
+} __kernel_type;
+
 struct task_struct {
+	int pid, tgid;
+	const struct cred *cred;
+	char comm[16];
 	struct css_set *cgroups;
 	void *stack;
 	struct mm_struct *mm;

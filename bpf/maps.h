@@ -17,16 +17,19 @@ const volatile u32 wakeup_bytes = 0;	  /* wake the reader from this fill on */
 const volatile u32 filter_netns = 0;  /* 0: any */
 const volatile u16 filter_family = 0; /* by the wire; 0: any */
 const volatile u8 filter_cgroup = 0;  /* by filter_cgroups */
-const volatile u8 filter_pid = 0, filter_port = 0, filter_local_port = 0, filter_remote_port = 0;
 
-enum filter_field { FILTER_PID, FILTER_PORT, FILTER_LOCAL_PORT, FILTER_REMOTE_PORT };
+enum filter_field { FILTER_PID, FILTER_PORT, FILTER_LOCAL_PORT, FILTER_REMOTE_PORT, FILTER_FIELDS };
+
+const volatile u32 filter_values_of[FILTER_FIELDS] = {}; /* how many; 0: any will do */
+const volatile u32 filter_value_of[FILTER_FIELDS] = {};	 /* the one, if there is one */
 
 struct filter_key {
 	enum filter_field field;
 	u32 value;
 };
 
-/* What a filter lets pass: filled by internal/probe before attaching. */
+/* What a filter lets pass, where it is several values: filled by internal/probe
+ * before attaching. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024);
@@ -186,7 +189,7 @@ static __always_inline void enter_call(const struct sock *sk)
 static __always_inline struct call *begin_call(const struct sock *sk, u8 kind)
 {
 	struct call *call = call_of_task(true);
-	u64 now = bpf_ktime_get_ns();
+	u64 now;
 
 	if (!call) {
 		count(COUNT_NO_MEMORY);
@@ -194,8 +197,8 @@ static __always_inline struct call *begin_call(const struct sock *sk, u8 kind)
 	}
 	if (!by_tracepoints)
 		count(COUNT_BEGUN);
-	if (kind == EVENT_CLOSE && call->entered_sk == (u64)sk)
-		now = call->entered_ns;
+	now = kind == EVENT_CLOSE && call->entered_sk == (u64)sk ? call->entered_ns
+								 : bpf_ktime_get_ns();
 	__builtin_memset(call, 0, sizeof(*call));
 	call->sk = (u64)sk;
 	call->began_jiffies = bpf_jiffies64();

@@ -62,7 +62,7 @@ static __noinline int read_segment(struct segment *seg, const struct sk_buff *sk
  * is NULL where there is none. */
 static __always_inline bool wanted_segment(const struct segment *seg, const struct sock *listener)
 {
-	if (filter_pid)
+	if (filters(FILTER_PID))
 		return false; /* nobody's call */
 	if (filter_cgroup && (!listener || !cgroup_wanted(listener, false)))
 		return false;
@@ -70,12 +70,7 @@ static __always_inline bool wanted_segment(const struct segment *seg, const stru
 		return false;
 	if (filter_family && filter_family != seg->family)
 		return false;
-	if (filter_port && !listed(FILTER_PORT, seg->local_port) &&
-	    !listed(FILTER_PORT, seg->remote_port))
-		return false;
-	if (filter_local_port && !listed(FILTER_LOCAL_PORT, seg->local_port))
-		return false;
-	return !filter_remote_port || listed(FILTER_REMOTE_PORT, seg->remote_port);
+	return ports_listed(seg->local_port, seg->remote_port);
 }
 
 /* too_many: the rate of replies on this CPU is beyond what is reported. */
@@ -97,8 +92,9 @@ static __always_inline bool too_many(void)
 	return true;
 }
 
-/* reply_without_socket: sk is NULL, a listener, or a small socket in `state`. */
-static __noinline int reply_without_socket(u64 sk, const struct segment *seg, u32 state,
+/* reply_without_socket: sk is NULL, a listener, or a small socket in `state`;
+ * ctx is the program's. */
+static __noinline int reply_without_socket(void *ctx, u64 sk, const struct segment *seg, u32 state,
 					   const struct fact *fact)
 {
 	struct event *e = new_event(EVENT_REPLY, bpf_ktime_get_ns());
@@ -108,8 +104,8 @@ static __noinline int reply_without_socket(u64 sk, const struct segment *seg, u3
 	e->flags = fact->flags;
 	e->kernel_reason = fact->reason;
 	e->sock = sk;
-	e->stack = fact->stack;
-	e->caller = fact->caller;
+	if (fact->with_stack)
+		capture_kernel_stack(e, ctx, fact->caller);
 	e->before = state;
 	e->after = state;
 	if (state == TCP_LISTEN)
@@ -130,11 +126,9 @@ static __noinline int reply_without_socket(u64 sk, const struct segment *seg, u3
 static __always_inline int on_reply(void *ctx, u64 caller, const struct sock *sk,
 				    const struct sk_buff *skb, u32 reason)
 {
-	struct fact fact = { .kind = EVENT_REPLY,
-			     .flags = SENT_RST,
-			     .reason = reason,
-			     .caller = caller,
-			     .stack = -1 };
+	struct fact fact = {
+		.kind = EVENT_REPLY, .flags = SENT_RST, .reason = reason, .caller = caller
+	};
 	u8 state = sk ? state_of(sk) : 0;
 	struct segment seg;
 
@@ -149,8 +143,8 @@ static __always_inline int on_reply(void *ctx, u64 caller, const struct sock *sk
 			return 0;
 		/* Whether a handshake was in progress: only the stack knows. */
 		if (state == TCP_LISTEN)
-			fact.stack = bpf_get_stackid(ctx, &stacks, BPF_F_REUSE_STACKID);
-		return reply_without_socket((u64)sk, &seg, state, &fact);
+			fact.with_stack = 1;
+		return reply_without_socket(ctx, (u64)sk, &seg, state, &fact);
 	}
 	fact.segment = seg.payload;
 	fact.segment_flags = seg.flags;

@@ -215,9 +215,16 @@ static __always_inline int state_by_softirq(void *ctx, struct call *call, const 
 	return new == TCP_CLOSE &&old != TCP_CLOSE ? done(ctx, 0, sk, old) : 0;
 }
 
+/* begins: a connection or a listener comes to be; no end starts so. */
+static __always_inline bool begins(u8 new)
+{
+	return new == TCP_SYN_SENT || new == TCP_SYN_RECV || new == TCP_ESTABLISHED ||
+	       new == TCP_LISTEN;
+}
+
 static __always_inline int on_softirq_state(void *ctx, const struct sock *sk, u8 old, u8 new)
 {
-	if (held_by_task(sk) || !is_tcp(sk))
+	if (begins(new) || held_by_task(sk) || !is_tcp(sk))
 		return 0;
 	if (took_peer_fin(sk, old, new))
 		on_peer_fin(ctx, sk);
@@ -226,10 +233,11 @@ static __always_inline int on_softirq_state(void *ctx, const struct sock *sk, u8
 
 static __always_inline int on_task_state(void *ctx, const struct sock *sk, u8 old, u8 new)
 {
-	struct call *call = open_call();
+	struct call *call;
 
-	if (!held_by_task(sk) || !is_tcp(sk))
+	if (begins(new) || !held_by_task(sk) || !is_tcp(sk))
 		return 0;
+	call = open_call();
 	if (took_peer_fin(sk, old, new))
 		on_peer_fin(ctx, sk); /* from the backlog */
 	if (continues(call, sk, old, new)) {
@@ -254,11 +262,13 @@ static __always_inline int on_task_state(void *ctx, const struct sock *sk, u8 ol
 /* on_destroy: the end of every close that leaves the socket in CLOSE. */
 static __always_inline int on_destroy(void *ctx, const struct sock *sk)
 {
-	struct call *call = open_call();
-	u16 port = bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport));
+	struct call *call;
+	u16 port;
 
 	if (!is_tcp(sk) || !held_by_task(sk))
 		return 0;
+	call = open_call();
+	port = bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport));
 	if (call_is_on(call, sk) && call->reported &&
 	    (!call->event.kind ||
 	     (call->event.kind == EVENT_CLOSE && call->event.local_port == port))) {

@@ -113,6 +113,7 @@ const (
 	bpfFilterFieldFILTER_PORT        bpfFilterField = 1
 	bpfFilterFieldFILTER_LOCAL_PORT  bpfFilterField = 2
 	bpfFilterFieldFILTER_REMOTE_PORT bpfFilterField = 3
+	bpfFilterFieldFILTER_FIELDS      bpfFilterField = 4
 )
 
 type bpfFilterKey struct {
@@ -193,11 +194,9 @@ const (
 	bpfVarCallStackType             = "call_stack_type"
 	bpfVarFilterCgroup              = "filter_cgroup"
 	bpfVarFilterFamily              = "filter_family"
-	bpfVarFilterLocalPort           = "filter_local_port"
 	bpfVarFilterNetns               = "filter_netns"
-	bpfVarFilterPid                 = "filter_pid"
-	bpfVarFilterPort                = "filter_port"
-	bpfVarFilterRemotePort          = "filter_remote_port"
+	bpfVarFilterValueOf             = "filter_value_of"
+	bpfVarFilterValuesOf            = "filter_values_of"
 	bpfVarHasInetShutdown           = "has_inet_shutdown"
 	bpfVarHasLockedClose            = "has_locked_close"
 	bpfVarHasTaskStorage            = "has_task_storage"
@@ -326,11 +325,9 @@ type bpfVariableSpecs struct {
 	CallStackType    *ebpf.VariableSpec `ebpf:"call_stack_type"`
 	FilterCgroup     *ebpf.VariableSpec `ebpf:"filter_cgroup"`
 	FilterFamily     *ebpf.VariableSpec `ebpf:"filter_family"`
-	FilterLocalPort  *ebpf.VariableSpec `ebpf:"filter_local_port"`
 	FilterNetns      *ebpf.VariableSpec `ebpf:"filter_netns"`
-	FilterPid        *ebpf.VariableSpec `ebpf:"filter_pid"`
-	FilterPort       *ebpf.VariableSpec `ebpf:"filter_port"`
-	FilterRemotePort *ebpf.VariableSpec `ebpf:"filter_remote_port"`
+	FilterValueOf    *ebpf.VariableSpec `ebpf:"filter_value_of"`
+	FilterValuesOf   *ebpf.VariableSpec `ebpf:"filter_values_of"`
 	HasInetShutdown  *ebpf.VariableSpec `ebpf:"has_inet_shutdown"`
 	HasLockedClose   *ebpf.VariableSpec `ebpf:"has_locked_close"`
 	HasTaskStorage   *ebpf.VariableSpec `ebpf:"has_task_storage"`
@@ -394,11 +391,9 @@ type bpfVariables struct {
 	CallStackType    *ebpf.Variable `ebpf:"call_stack_type"`
 	FilterCgroup     *ebpf.Variable `ebpf:"filter_cgroup"`
 	FilterFamily     *ebpf.Variable `ebpf:"filter_family"`
-	FilterLocalPort  *ebpf.Variable `ebpf:"filter_local_port"`
 	FilterNetns      *ebpf.Variable `ebpf:"filter_netns"`
-	FilterPid        *ebpf.Variable `ebpf:"filter_pid"`
-	FilterPort       *ebpf.Variable `ebpf:"filter_port"`
-	FilterRemotePort *ebpf.Variable `ebpf:"filter_remote_port"`
+	FilterValueOf    *ebpf.Variable `ebpf:"filter_value_of"`
+	FilterValuesOf   *ebpf.Variable `ebpf:"filter_values_of"`
 	HasInetShutdown  *ebpf.Variable `ebpf:"has_inet_shutdown"`
 	HasLockedClose   *ebpf.Variable `ebpf:"has_locked_close"`
 	HasTaskStorage   *ebpf.Variable `ebpf:"has_task_storage"`

@@ -145,6 +145,7 @@ func configure(spec *ebpf.CollectionSpec, k *kernel.Kernel, pl plan, o Options, 
 			family = 2 // AF_INET
 		}
 	}
+	many, first := firstValues(f)
 	settings := map[string]any{
 		bpfVarPlainLoads:       flag(k.HasFunc("bpf_rdonly_cast") && kernel.HasJIT()),
 		bpfVarResetReasonArg:   uint8(reasonArg),
@@ -158,10 +159,8 @@ func configure(spec *ebpf.CollectionSpec, k *kernel.Kernel, pl plan, o Options, 
 		bpfVarFilterNetns:      f.Netns,
 		bpfVarFilterFamily:     family,
 		bpfVarFilterCgroup:     flag(len(f.Cgroups) > 0),
-		bpfVarFilterPid:        flag(len(f.PIDs) > 0),
-		bpfVarFilterPort:       flag(len(f.Ports) > 0),
-		bpfVarFilterLocalPort:  flag(len(f.LocalPorts) > 0),
-		bpfVarFilterRemotePort: flag(len(f.RemotePorts) > 0),
+		bpfVarFilterValuesOf:   many,
+		bpfVarFilterValueOf:    first,
 	}
 	for name, value := range settings {
 		if err := spec.Variables[name].Set(value); err != nil {
@@ -178,27 +177,41 @@ func flag(on bool) uint8 {
 	return 0
 }
 
-func fillFilter(m *ebpf.Map, f Filter) error {
-	put := func(field bpfFilterField, value uint32) error {
-		if err := m.Put(bpfFilterKey{Field: field, Value: value}, uint8(1)); err != nil {
-			return fmt.Errorf("setting the filter: %w", err)
-		}
-		return nil
-	}
-	var errs []error
-	for _, pid := range f.PIDs {
-		errs = append(errs, put(bpfFilterFieldFILTER_PID, pid))
-	}
-	for field, ports := range map[bpfFilterField][]uint16{
-		bpfFilterFieldFILTER_PORT:        f.Ports,
-		bpfFilterFieldFILTER_LOCAL_PORT:  f.LocalPorts,
-		bpfFilterFieldFILTER_REMOTE_PORT: f.RemotePorts,
-	} {
+// valuesOf is what a filter lets pass, by field.
+func valuesOf(f Filter) [bpfFilterFieldFILTER_FIELDS][]uint32 {
+	wide := func(ports []uint16) (all []uint32) {
 		for _, port := range ports {
-			errs = append(errs, put(field, uint32(port)))
+			all = append(all, uint32(port))
+		}
+		return all
+	}
+	return [bpfFilterFieldFILTER_FIELDS][]uint32{
+		bpfFilterFieldFILTER_PID:         f.PIDs,
+		bpfFilterFieldFILTER_PORT:        wide(f.Ports),
+		bpfFilterFieldFILTER_LOCAL_PORT:  wide(f.LocalPorts),
+		bpfFilterFieldFILTER_REMOTE_PORT: wide(f.RemotePorts),
+	}
+}
+
+// firstValues says of each field how many values it has, and the first.
+func firstValues(f Filter) (many, first [bpfFilterFieldFILTER_FIELDS]uint32) {
+	for field, values := range valuesOf(f) {
+		if many[field] = uint32(len(values)); len(values) > 0 {
+			first[field] = values[0]
 		}
 	}
-	return errors.Join(errs...)
+	return many, first
+}
+
+func fillFilter(m *ebpf.Map, f Filter) error {
+	for field, values := range valuesOf(f) {
+		for _, v := range values {
+			if err := m.Put(bpfFilterKey{Field: bpfFilterField(field), Value: v}, uint8(1)); err != nil {
+				return fmt.Errorf("setting the filter: %w", err)
+			}
+		}
+	}
+	return nil
 }
 
 func fillCgroups(m *ebpf.Map, f Filter) error {
