@@ -90,10 +90,11 @@ func TestRecordedJSONIsDocumented(t *testing.T) {
 			t.Errorf("docs/json.md does not name the trigger %s", e.Trigger)
 		}
 	})
-	// The lab asks for no SIGPIPE and no stacks, and /proc and cgroups are searched for no recording.
+	// The lab asks for no SIGPIPE and no stacks, and /proc, cgroups and runtimes are asked for no recording.
 	for _, name := range []string{
 		"evidence.sigpipe", "evidence.other_holders", "cgroup", "actor_cgroup", "unit",
 		"stack", "stack.user", "stack.kernel", "container", "container.id", "container.runtime", "container.pod_uid",
+		"container.name", "container.image", "container.pod", "container.namespace",
 	} {
 		seen[name] = true
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
@@ -15,6 +16,7 @@ import (
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/runtimes"
 	"github.com/closetrace/closetrace/internal/sink"
 	"github.com/closetrace/closetrace/internal/stuck"
 )
@@ -41,6 +43,10 @@ type env struct {
 	// cgroups names those of an event: [enrich.Cgroups].
 	cgroups func() (func(*events.Event), error)
 	group   func() (group, error) // for a command
+	// runtimes are those of containers: [runtimes.System]. An event waits for an answer
+	// as long as answerIn.
+	runtimes []*runtimes.API
+	answerIn time.Duration
 	// counters reads those of a network namespace, as netnsCounters does.
 	counters func(path string, inode uint32) (sink.Counters, error)
 	// sockets lists those of a network namespace, as netnsSockets does.
@@ -85,6 +91,8 @@ func system() *env {
 		files:    [3]*os.File{os.Stdin, os.Stdout, os.Stderr},
 		cgroups:  nameCgroups,
 		group:    func() (group, error) { return newCgroup("/proc") },
+		runtimes: runtimes.System(os.Getenv),
+		answerIn: runtimes.Patience,
 		counters: netnsCounters,
 		sockets:  netnsSockets,
 		holders:  holdersIn("/proc"),

@@ -54,6 +54,7 @@ func fakeSystem(facts int) *env {
 	e.privileges = func() []kernel.Privilege { return nil }
 	e.finder.cgroups = func() (enrich.CgroupMount, error) { return enrich.CgroupMount{Dir: os.TempDir(), Root: "/"}, nil }
 	e.cgroups = func() (func(*events.Event), error) { return nameFakeCgroup, nil }
+	e.answerIn = time.Minute // as the machine may be slow
 	e.drop = func(bool) error { return nil }
 	e.group = func() (group, error) { return fakeGroup{}, nil }
 	e.counters = func(string, uint32) (sink.Counters, error) { return sink.Counters{}, nil }

@@ -34,7 +34,7 @@ func (f *facts) flags(netnsIs string) flagGroup {
 	g.flags.BoolVarP(&f.IPv6, "ipv6", "6", false, "IPv6; with -4: both")
 	g.flags.StringVar(&f.netns, "netns", "", "in this network namespace: "+netnsIs)
 	g.flags.Var(words{&f.cgroups}, "cgroup", "of sockets that were made in, or calls from, one of these\ncgroups (v2) or below: paths, as /system.slice/nginx.service")
-	g.flags.Var(words{&f.containers}, "container", "likewise, one of these containers: ids, or how they begin")
+	g.flags.Var(words{&f.containers}, "container", "likewise, one of these containers: ids, or how they begin;\nlive with --container-names also names")
 	return g
 }
 

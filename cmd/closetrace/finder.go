@@ -5,18 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/closetrace/closetrace/internal/enrich"
-	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/kernel"
+	"github.com/closetrace/closetrace/internal/runtimes"
 )
 
 // finder looks up what filters name: processes, network namespaces, cgroups.
@@ -27,6 +25,9 @@ type finder struct {
 	cgroups func() (enrich.CgroupMount, error)
 	// inode returns the inode number of the network namespace behind a path.
 	inode func(path string) (uint32, error)
+	// runtimes are asked for names of containers; none of them where names are not
+	// wanted.
+	runtimes []*runtimes.API
 }
 
 // process checks that a process with this id runs. A thread's id is refused,
@@ -105,38 +106,6 @@ func (f *finder) cgroup(text string) (uint64, error) {
 		return 0, &usageError{fmt.Sprintf("no cgroup %q", text), "systemd-cgls lists cgroups, the line 0:: of /proc/PID/cgroup is that of a process"}
 	}
 	return id, nil
-}
-
-// container returns the ids of the cgroups (v2) of the container whose id begins
-// so. What is below these need not be listed.
-func (f *finder) container(prefix string) ([]uint64, error) {
-	mount, err := f.cgroups()
-	if err != nil {
-		return nil, noCgroups(err)
-	}
-	cgroups := map[string][]uint64{} // by container
-	mount.Each(func(path string, cgroup uint64) bool {
-		id := events.ContainerOf(path).ID
-		if id == "" || !strings.HasPrefix(id, prefix) {
-			return true
-		}
-		cgroups[id] = append(cgroups[id], cgroup)
-		return false
-	})
-	switch ids := slices.Sorted(maps.Keys(cgroups)); len(ids) {
-	case 0:
-		return nil, &usageError{
-			fmt.Sprintf("no container has an id that begins with %q", prefix),
-			"docker ps, podman ps and crictl ps list the ids; names are not known; it has to run, in a cgroup (v2) of its own",
-		}
-	case 1:
-		return cgroups[ids[0]], nil
-	default:
-		return nil, &usageError{
-			fmt.Sprintf("%d containers have ids that begin with %q", len(ids), prefix),
-			"say more of it, as " + ids[0],
-		}
-	}
 }
 
 // everyNetns finds the network namespaces that a process is in or that have a name,

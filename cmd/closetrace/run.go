@@ -45,6 +45,7 @@ type runFlags struct {
 	output  format
 	color   colorWhen
 	stacks  bool
+	names   bool
 	attach  probe.Mode
 	buffer  int
 	verbose bool
@@ -71,6 +72,7 @@ func newRun(e *env) *cobra.Command {
 	g.flags.VarP(outputChoice(&r.output), "output", "o", "table; wide: with all evidence; json: an object per line")
 	colorFlag(g.flags, &r.color)
 	g.flags.BoolVar(&r.stacks, "stack", false, "where each call came from, in the program and in the kernel")
+	namesFlag(g, &r.names)
 	g.flags.Var(attachChoice(&r.attach), "attach", "how: auto takes the first that works of fentry, kprobe,\ntracepoint")
 	g.flags.Var(size{&r.buffer}, "buffer-size", "of the ring buffer, a power of two from 64K to 1G")
 	g.flags.BoolVarP(&r.verbose, "verbose", "v", false, "say what is attached, and what not, why")
@@ -144,7 +146,7 @@ func (r *runFlags) trace(ctx context.Context, e *env, src source, child *exec.Cm
 	h := src.Header()
 	fmt.Fprintf(e.stderr, "closetrace: tracing %s on %s by %s\n", oneLine(child.Args[0]), oneLine(h.Kernel), h.Attach)
 	g := &guard{runFlags: r, out: out, failed: map[events.Path]int{}}
-	look := e.lookUps(logger(e, r.verbose))
+	look := e.lookUps(logger(e, r.verbose), r.names)
 	s := newStream(e, src, newClaim(group, g.tell), 0)
 	s.look, s.unread = look, func() bool { return false }
 	group.Join(child.SysProcAttr)

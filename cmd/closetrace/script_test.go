@@ -2,7 +2,10 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +26,7 @@ func TestScripts(t *testing.T) {
 			"unprivileged":   unprivileged,
 			"head":           head,
 			"sameafterfirst": sameAfterFirst,
+			"docker":         docker,
 		},
 		Setup: func(e *testscript.Env) error {
 			records, err := filepath.Abs("../../internal/record/testdata")
@@ -78,6 +82,30 @@ func unprivileged(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs("stdout.txt"), []byte(stdout.String()), 0o644))
 	ts.Check(os.WriteFile(ts.MkAbs("stderr.txt"), []byte(stderr.String()), 0o644))
 	checkExit(ts, want, exitOf(err))
+}
+
+// docker SOCKET KIND answers as Docker does for the containers of the scripts, or
+// refuses; stranger has names that mean harm.
+func docker(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: docker SOCKET KIND")
+	}
+	at, err := net.Listen("unix", ts.MkAbs(args[0]))
+	ts.Check(err)
+	name := map[string]string{"web": "web", "stranger": `\u001b[31mweb\u202e`}[args[1]]
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id, _ := strings.CutPrefix(strings.TrimSuffix(r.URL.Path, "/json"), "/containers/")
+		switch {
+		case name == "":
+			w.WriteHeader(http.StatusForbidden)
+		case strings.HasPrefix(id, "0f4bffff"):
+			fmt.Fprintf(w, `{"Id":"%s","Name":"/db"}`, id)
+		case id != "":
+			fmt.Fprintf(w, `{"Id":"%s","Name":"/%s","Config":{"Image":"nginx:1.25","Labels":{"io.kubernetes.pod.name":"web-0","io.kubernetes.pod.namespace":"shop"}}}`, id, name)
+		}
+	})}
+	ts.Defer(func() { server.Close() })
+	go func() { _ = server.Serve(at) }()
 }
 
 // head -c BYTES FROM TO copies the beginning of a file.

@@ -54,6 +54,7 @@ func newTop(e *env) *cobra.Command {
 	g.flags.Var(by, "by", "what to begin with: path, process, remote")
 	g.flags.Var(order, "sort", "by what to begin with: rate, total, errors, name")
 	colorFlag(g.flags, &t.color)
+	namesFlag(g, &t.names)
 	t.durationFlag(g)
 	t.verboseFlag(g)
 	g.flags.BoolP("help", "h", false, "print this")
@@ -73,30 +74,30 @@ func (t *topFlags) run(ctx context.Context, e *env) error {
 	if !isTerminal(e.files[0]) || !isTerminal(e.files[1]) || e.term == "" || e.term == "dumb" {
 		return &usageError{"top needs a terminal, for keys and for its screen", "closetrace prints lines for a file or a pipe, closetrace -o json for a program"}
 	}
-	if err := t.check(&e.finder); err != nil {
+	if err := t.check(e); err != nil {
 		return err
 	}
 	// What leaves a terminal alone otherwise would leave it in disorder.
 	ctx, restore := signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGQUIT)
 	defer restore()
 	counts := newTopCounts(kernel.MonoNow)
-	s, audit, err := t.begin(ctx, e, counts)
+	said := &held{to: e.stderr}
+	behind := *e
+	behind.stderr = said
+	s, audit, err := t.begin(ctx, &behind, counts)
 	if err != nil {
 		return interrupted(ctx, err)
 	}
 	defer s.source.Close()
-	return t.show(ctx, e, s, audit, counts)
+	return t.show(ctx, &behind, said, s, audit, counts)
 }
 
 // show traces while there is the screen, and then says what there is to say.
-func (t *topFlags) show(ctx context.Context, e *env, s *stream, audit *audit, counts *topCounts) error {
+func (t *topFlags) show(ctx context.Context, e *env, said *held, s *stream, audit *audit, counts *topCounts) error {
 	ctx, stop := t.limited(ctx)
 	defer stop()
-	said := &held{}
-	behind := *e
-	behind.stderr = said
 	watched := &watched{source: s.source}
-	s.source, s.stderr = watched, said
+	s.source = watched
 
 	h := s.source.Header()
 	view := &topView{
@@ -115,14 +116,15 @@ func (t *topFlags) show(ctx context.Context, e *env, s *stream, audit *audit, co
 	traced := make(chan error, 1)
 	go func() {
 		defer s.lastWords()
-		traced <- trace(ctx, &behind, s, audit)
+		traced <- trace(ctx, e, s, audit)
 		screen.Quit()
 	}()
+	said.hold()
 	_, err := screen.Run()
 	close(over)
 	stop()
 	traceErr := <-traced
-	if saidErr := said.release(e.stderr); traceErr == nil {
+	if saidErr := said.release(); traceErr == nil {
 		traceErr = saidErr
 	}
 	if guarded.died != "" {
@@ -233,22 +235,35 @@ func (w *watched) Detach() error {
 	return w.source.Detach()
 }
 
-// held is standard error while the terminal has a screen on it.
+// held is standard error, which is held back while the terminal has a screen on it.
 type held struct {
-	mu   sync.Mutex
-	text bytes.Buffer
+	to      io.Writer
+	mu      sync.Mutex
+	holding bool
+	text    bytes.Buffer
 }
 
 func (h *held) Write(p []byte) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if !h.holding {
+		return h.to.Write(p)
+	}
 	return h.text.Write(p)
 }
 
-// release says all that was held back.
-func (h *held) release(to io.Writer) error {
+// hold begins to hold back.
+func (h *held) hold() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	_, err := h.text.WriteTo(to)
+	h.holding = true
+}
+
+// release says all that was held back.
+func (h *held) release() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.holding = false
+	_, err := h.text.WriteTo(h.to)
 	return err
 }

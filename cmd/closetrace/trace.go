@@ -17,6 +17,7 @@ import (
 	"github.com/closetrace/closetrace/internal/filter"
 	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/runtimes"
 	"github.com/closetrace/closetrace/internal/sink"
 )
 
@@ -41,6 +42,7 @@ type traceFlags struct {
 	attach   probe.Mode
 	shared   bool
 	stacks   bool
+	names    bool // of containers
 	buffer   int
 	verbose  bool
 }
@@ -102,9 +104,14 @@ func (t *traceFlags) outputFlags() flagGroup {
 	g.flags.Uint64Var(&t.count, "count", 0, "stop after `N` endings")
 	t.durationFlag(g)
 	g.flags.BoolVar(&t.stacks, "stack", false, "where each call came from, in the program and in the kernel")
+	namesFlag(g, &t.names)
 	g.flags.StringVarP(&t.record, "write", "w", "", "record what is traced to `FILE`, shown or not; FILE.zst is\ncompressed; closetrace replay tells it again")
 	t.verboseFlag(g)
 	return g
+}
+
+func namesFlag(g flagGroup, names *bool) {
+	g.flags.BoolVar(names, "container-names", false, "know containers by name, too: ask their runtimes for it, at\nthe sockets of their APIs")
 }
 
 func (t *traceFlags) durationFlag(g flagGroup) {
@@ -124,7 +131,8 @@ func (t *traceFlags) kernelFlags() flagGroup {
 }
 
 // check completes the filter, and finds what cannot be meant.
-func (t *traceFlags) check(f *finder) error {
+func (t *traceFlags) check(e *env) error {
+	f := &e.finder
 	if t.duration < 0 {
 		return &usageError{fmt.Sprintf("--duration: %q is not possible", t.duration), "a time lies ahead, as 10s or 5m"}
 	}
@@ -133,11 +141,14 @@ func (t *traceFlags) check(f *finder) error {
 			return err
 		}
 	}
+	if t.names {
+		f.runtimes = e.runtimes
+	}
 	return t.filter.find(f)
 }
 
 func (t *traceFlags) run(ctx context.Context, e *env) error {
-	if err := t.check(&e.finder); err != nil {
+	if err := t.check(e); err != nil {
 		return err
 	}
 	out, err := newSink(e, t.output, t.color)
@@ -160,7 +171,7 @@ func (t *traceFlags) begin(ctx context.Context, e *env, out endings) (*stream, *
 	audit := t.newAudit(e)
 	audit.mark()
 	log := logger(e, t.verbose)
-	look := e.lookUps(log)
+	look := e.lookUps(log, t.names)
 	src, err := e.open(ctx, probe.Options{
 		Attach: t.attach, Filter: t.filter.Filter, BufferSize: t.buffer, SharedCloses: t.shared, Stacks: t.stacks, Log: log,
 	})
@@ -195,8 +206,8 @@ func (t *traceFlags) limited(ctx context.Context) (context.Context, context.Canc
 }
 
 // lookUps find what the kernel side does not say: what the functions of a stack, and
-// cgroups, are called, and who holds a socket.
-func (e *env) lookUps(log *slog.Logger) []func(*events.Event) {
+// cgroups, are called, who holds a socket, and with names, what containers are called.
+func (e *env) lookUps(log *slog.Logger, names bool) []func(*events.Event) {
 	// Stacks first: a process may end any moment.
 	all := []func(*events.Event){enrich.NewStacks(e.finder.proc).Fill, enrich.NewOwners(e.finder.proc).Fill}
 	name, err := e.cgroups()
@@ -204,7 +215,11 @@ func (e *env) lookUps(log *slog.Logger) []func(*events.Event) {
 		log.Info("no cgroup is named", "because", err)
 		return all
 	}
-	return append(all, name)
+	all = append(all, name)
+	if names {
+		all = append(all, runtimes.New(e.runtimes, e.answerIn, log).Fill)
+	}
+	return all
 }
 
 // general are privileges that any run makes use of.

@@ -327,7 +327,7 @@ func (c *Classifier) attribute(f *fact, r *rule, e *events.Ending) {
 
 // place says in which cgroups that was.
 func place(ev *events.Event, e *events.Ending) {
-	e.Cgroup = ev.SocketCgroupPath()
+	e.Cgroup, e.ContainerNames = ev.SocketCgroupPath(), ev.ContainerNames
 	switch {
 	case e.Actor == nil:
 	case ev.SocketCgroupID == 0:

@@ -1,6 +1,9 @@
 package events
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Container is what the path of a cgroup tells of where a process runs. What it
 // does not tell is empty.
@@ -10,6 +13,22 @@ type Container struct {
 	PodUID  string // of the Kubernetes pod
 	// Unit is the systemd unit, of the machine or within the container.
 	Unit string
+}
+
+// ContainerNames are what a runtime calls a container. What does not apply is empty.
+// They are under the control of whoever made it, and may be any UTF-8: sinks escape
+// them.
+type ContainerNames struct {
+	Name      string `json:"name,omitempty"`
+	Image     string `json:"image,omitempty"`
+	Pod       string `json:"pod,omitempty"`       // of Kubernetes
+	Namespace string `json:"namespace,omitempty"` // the pod's
+}
+
+// String is the name after those of what it is in, as shop/cart-0/web.
+func (n *ContainerNames) String() string {
+	all := []string{n.Namespace, n.Pod, n.Name}
+	return strings.Join(slices.DeleteFunc(all, func(s string) bool { return s == "" }), "/")
 }
 
 // runtimes are known by what they put before the id.

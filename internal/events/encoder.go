@@ -47,6 +47,7 @@ type place struct {
 	netns               uint32
 	cgroupID            uint64
 	cgroup, actorCgroup string
+	names               *ContainerNames // which nobody changes
 	before, after       State
 	fin, rst, harmless  bool
 	kernelReason        string
@@ -54,7 +55,7 @@ type place struct {
 
 func placeOf(e *Ending) place {
 	return place{
-		family: e.Family(), netns: e.Netns, cgroupID: e.CgroupID, cgroup: e.Cgroup, actorCgroup: e.ActorCgroup,
+		family: e.Family(), netns: e.Netns, cgroupID: e.CgroupID, cgroup: e.Cgroup, actorCgroup: e.ActorCgroup, names: e.ContainerNames,
 		before: e.Before, after: e.After, fin: e.FIN, rst: e.RST, harmless: e.Harmless, kernelReason: e.KernelReason,
 	}
 }

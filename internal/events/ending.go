@@ -46,14 +46,16 @@ type Ending struct {
 	CgroupID      uint64 // of the actor
 	// Cgroup is the path of the cgroup that the socket was made in or, of an
 	// accepted one, its listener; where that is not known, of the actor's.
-	Cgroup        string
-	ActorCgroup   string // that of the actor, where it is another
-	Before, After State
-	FIN, RST      bool   // whether a FIN was queued, a RST sent
-	KernelReason  string // the kernel's own reason for a RST, where it gives one
-	Evidence      Evidence
-	Stack         *CallStack // of the actor's call, where asked for
-	DurationNS    uint64     // how long the call took; 0 where its return is not seen
+	Cgroup      string
+	ActorCgroup string // that of the actor, where it is another
+	// ContainerNames are those of the container that Cgroup is of, where asked for.
+	ContainerNames *ContainerNames
+	Before, After  State
+	FIN, RST       bool   // whether a FIN was queued, a RST sent
+	KernelReason   string // the kernel's own reason for a RST, where it gives one
+	Evidence       Evidence
+	Stack          *CallStack // of the actor's call, where asked for
+	DurationNS     uint64     // how long the call took; 0 where its return is not seen
 }
 
 // Past is an earlier ending that explains a later one.

@@ -174,6 +174,9 @@ type Event struct {
 	// socket or, of an accepted one, its listener; 0 if unknown.
 	SocketCgroupID uint64 `json:"socket_cgroup,omitempty"`
 	SocketCgroup   string `json:"socket_cgroup_path,omitempty"` // its path, where it is another
+	// ContainerNames are those of the container that the socket's cgroup is of, where
+	// they were asked for.
+	ContainerNames *ContainerNames `json:"container_names,omitempty"`
 
 	Task      Task   `json:"task"`
 	TaskFlags uint32 `json:"task_flags"`          // PF_* of include/linux/sched.h

@@ -96,6 +96,12 @@ func (p place) appendCgroup(b []byte) []byte {
 	b = appendText(b, `,"id":`, c.ID)
 	b = appendText(b, `,"runtime":`, c.Runtime)
 	b = appendText(b, `,"pod_uid":`, c.PodUID)
+	if n := p.names; n != nil && c.ID != "" {
+		b = appendText(b, `,"name":`, n.Name)
+		b = appendText(b, `,"image":`, n.Image)
+		b = appendText(b, `,"pod":`, n.Pod)
+		b = appendText(b, `,"namespace":`, n.Namespace)
+	}
 	b[begin] = '{' // where the first one has its comma
 	return append(b, '}')
 }

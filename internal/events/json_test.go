@@ -18,7 +18,9 @@ func sample() Ending {
 		Actor: &Task{PID: 4211, TID: 4212, UID: 33, Comm: "nginx"},
 		Owner: &Task{PID: 1, TID: 1, Comm: "a\x1b[31m\xff\u202e\U000e0001"},
 		Local: netip.MustParseAddrPort("10.0.0.5:443"), Remote: netip.MustParseAddrPort("[2001:db8::1]:51234"),
-		Netns: 4026531840, CgroupID: 7, Cgroup: "/docker/" + anID + "/system.slice/nginx.service", ActorCgroup: "/user.slice", Before: Established, After: Close, FIN: true, RST: true,
+		Netns: 4026531840, CgroupID: 7, Cgroup: "/docker/" + anID + "/system.slice/nginx.service", ActorCgroup: "/user.slice",
+		ContainerNames: &ContainerNames{Name: "web\x1b[31m\u009b2J", Image: "nginx:1.25", Pod: "web-0", Namespace: "shop"},
+		Before:         Established, After: Close, FIN: true, RST: true,
 		KernelReason: "TCP_ABORT_ON_CLOSE", Harmless: true, DurationNS: 5210,
 		Earlier: &Past{Path: "shutdown.wr", AgoNS: 5}, Peer: &Past{Path: "close.rst.linger0", AgoNS: 6, Actor: &Task{PID: 2, Comm: "peer"}},
 		Evidence: Evidence{
@@ -45,8 +47,10 @@ func TestJSON(t *testing.T) {
 		"actor":  map[string]any{"pid": 4211.0, "tid": 4212.0, "uid": 33.0, "comm": "nginx"},
 		"state":  map[string]any{"before": "ESTABLISHED", "after": "CLOSE"},
 		"cgroup": "/docker/" + anID + "/system.slice/nginx.service", "actor_cgroup": "/user.slice", "unit": "nginx.service",
-		"container": map[string]any{"id": anID, "runtime": "docker"},
-		"earlier":   map[string]any{"path": "shutdown.wr", "ago_ns": 5.0},
+		"container": map[string]any{
+			"id": anID, "runtime": "docker", "name": "web\x1b[31m\u009b2J", "image": "nginx:1.25", "pod": "web-0", "namespace": "shop",
+		},
+		"earlier": map[string]any{"path": "shutdown.wr", "ago_ns": 5.0},
 	} {
 		if !reflect.DeepEqual(got[key], want) {
 			t.Errorf("%s is %v, want %v", key, got[key], want)

@@ -118,7 +118,11 @@ func cgroup(e *events.Ending) string {
 	c := events.ContainerOf(e.Cgroup)
 	switch {
 	case c.ID != "":
-		return cmp.Or(c.Runtime, "container") + ":" + c.ID[:min(len(c.ID), shortID)]
+		name := c.ID[:min(len(c.ID), shortID)]
+		if e.ContainerNames != nil {
+			name = cmp.Or(e.ContainerNames.String(), name)
+		}
+		return cmp.Or(c.Runtime, "container") + ":" + name
 	case c.Unit != "":
 		return c.Unit
 	}

@@ -54,9 +54,10 @@ func samples() []*events.Ending {
 		},
 		{
 			Time: at(120), Path: "close.fin.active", Title: "close → FIN",
-			Cause:   "all data read; active close, ESTABLISHED → FIN_WAIT1",
-			Cgroup:  "/system.slice/docker-0f4b1c2d3e4f5a6b7c8d9e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d.scope",
-			Trigger: events.TriggerSignal, Signal: 9, Actor: &events.Task{PID: 4194304, Comm: "a-comm-of-15-by"},
+			Cause:          "all data read; active close, ESTABLISHED → FIN_WAIT1",
+			Cgroup:         "/system.slice/docker-0f4b1c2d3e4f5a6b7c8d9e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d.scope",
+			ContainerNames: &events.ContainerNames{Name: "web\x1b]0;x\a"},
+			Trigger:        events.TriggerSignal, Signal: 9, Actor: &events.Task{PID: 4194304, Comm: "a-comm-of-15-by"},
 			Local: addr("192.168.100.200:38422"), Remote: addr("192.168.100.201:15432"), Netns: 4026531840,
 			Before: events.Established, After: events.FinWait1, FIN: true,
 		},

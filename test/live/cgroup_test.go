@@ -3,9 +3,12 @@
 package live
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -169,4 +172,49 @@ func cgroupFilter(t testing.TB) {
 	if out, err := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 2 {
 		t.Errorf("no such container: %v, %s", err, out)
 	}
+}
+
+// What a runtime calls a container is asked for once capabilities are given up, and
+// of a filter before.
+func TestContainerNames(t *testing.T) {
+	_, container, inside, other := cgroupsFor(t)
+	socket := filepath.Join(t.TempDir(), "docker.sock")
+	at, err := net.Listen("unix", socket)
+	must(t, err)
+	must(t, os.Chmod(socket, 0o600))
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"Id":%q,"Name":"/web"}`, containerID)
+	})}
+	defer server.Close()
+	go func() { _ = server.Serve(at) }()
+	t.Setenv("DOCKER_HOST", "unix://"+socket)
+	inNetns(t, func(uint32) {
+		r := launch(t, "--container-names", "--container", "web", "-o", "json")
+		lines := make(chan string)
+		go func() {
+			defer close(lines)
+			for from := bufio.NewScanner(r.stdout); from.Scan(); {
+				lines <- from.Text()
+			}
+		}()
+		// The answer to the first question may be late, on a machine that is busy.
+		visit := act(t, "visit", container, inside, other)
+		for line := range lines {
+			if strings.Contains(line, `"name":"web"`) {
+				break
+			}
+			if strings.Contains(line, `"close.listen"`) { // the last one
+				visit.leave(t)
+				visit = act(t, "visit", container, inside, other)
+			}
+		}
+		visit.leave(t)
+		go func() {
+			for range lines {
+			}
+		}()
+		if code, said := r.interrupt(t); code != 0 || strings.Contains(said, "names of containers are missing") {
+			t.Errorf("exit code %d, said:\n%s", code, said)
+		}
+	})
 }

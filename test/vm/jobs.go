@@ -43,7 +43,7 @@ var (
 		"TestCheckCommand", "TestClosedPipe", "TestNoBTF", "TestNamesAreShownNotObeyed", "TestReaderComesBack", "TestNobodyReads",
 		"TestAuditTellsOfLostRecords", "TestStoppedForSeconds", "TestReplayPrintsTheSame", "TestReplayFiltersAsTheKernelDoes", "TestCgroupFilter",
 		"TestRunGuardsACommand", "TestCallChainOfThisKernel", "TestOwnersTakePrivileges", "TestNamesTakePrivileges",
-		"TestNetnsTakesPrivileges", "TestPrivilegesAreDropped", "TestFileCapabilities", "TestContainer",
+		"TestNetnsTakesPrivileges", "TestPrivilegesAreDropped", "TestFileCapabilities", "TestContainer", "TestContainerNames",
 		"TestDocuments",
 	}
 	// notInGuest needs what no guest has: tmux.
