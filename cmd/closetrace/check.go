@@ -73,7 +73,7 @@ func examine(ctx context.Context) (*machine, error) {
 		Schema: events.SchemaVersion, Kernel: kernel.Release(), Arch: runtime.GOARCH, BTF: true,
 		Lockdown: kernel.Lockdown(), Privileges: kernel.Privileges(), Report: report, Unseen: []string{},
 	}
-	if _, err := kernel.Running(); err != nil {
+	if _, err := kernel.Running(nil); err != nil {
 		m.BTF, m.BTFReason = false, err.Error()
 	}
 	m.unsee()

@@ -21,13 +21,16 @@ type Kernel struct {
 	btf     *btf.Spec
 }
 
-// Running reads the BTF of the running kernel. Without BTF it returns an
+// Running reads the BTF of the running kernel, unless types has it already, which may be nil. Without BTF it returns an
 // [Error] of kind [ErrUnsupported], without the right to read it one of kind
 // [ErrPrivilege].
-func Running() (*Kernel, error) {
+func Running(types *btf.Cache) (*Kernel, error) {
+	if types == nil {
+		types = btf.NewCache()
+	}
 	k := &Kernel{Release: Release()}
 	var err error
-	k.btf, err = btf.LoadKernelSpec()
+	k.btf, err = types.Kernel()
 	switch {
 	case err == nil:
 		return k, nil

@@ -10,7 +10,7 @@ import (
 )
 
 func TestRunningKernel(t *testing.T) {
-	k, err := Running()
+	k, err := Running(nil)
 	if err != nil {
 		if _, statErr := os.Stat("/sys/kernel/btf/vmlinux"); statErr != nil && errors.Is(err, ErrUnsupported) {
 			t.Skipf("this kernel has no BTF: %v", err)

@@ -48,7 +48,8 @@ type HookReport struct {
 // is returned.
 func Check(ctx context.Context, o Options) (*Report, error) {
 	o.Log = slog.New(slog.DiscardHandler)
-	k, err := ready(o.Log)
+	o.shareTypes()
+	k, err := ready(o)
 	r := &Report{Err: err}
 	var refusals []error
 	for _, mode := range ladder(o.Attach) {

@@ -49,6 +49,13 @@ type Options struct {
 	Fault  Fault        // for tests
 }
 
+// shareTypes has the kernel's types, which are most of what attaching takes in memory, read once.
+func (o *Options) shareTypes() {
+	if o.Types == nil {
+		o.Types = btf.NewCache()
+	}
+}
+
 // Fault is a kernel that refuses one hook.
 type Fault struct {
 	Hook string // its symbol; "" for none

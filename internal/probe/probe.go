@@ -9,14 +9,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
@@ -66,12 +64,10 @@ type attached struct {
 // Errors that the operator can act on are a [kernel.Error]; if ctx ends
 // meanwhile, its cause is returned. Nothing stays attached after an error.
 func Open(ctx context.Context, o Options) (*Probe, error) {
-	k, err := ready(o.Log)
+	o.shareTypes()
+	k, err := ready(o)
 	if err != nil {
 		return nil, err
-	}
-	if o.Types == nil {
-		o.Types = btf.NewCache()
 	}
 	var refusals []error
 	for _, mode := range ladder(o.Attach) {
@@ -90,16 +86,16 @@ func Open(ctx context.Context, o Options) (*Probe, error) {
 }
 
 // ready finds what every mode needs: privileges, type information, memory.
-func ready(log *slog.Logger) (*kernel.Kernel, error) {
+func ready(o Options) (*kernel.Kernel, error) {
 	if err := kernel.CheckPrivileges(); err != nil {
 		return nil, err
 	}
-	k, err := kernel.Running()
+	k, err := kernel.Running(o.Types)
 	if err != nil {
 		return nil, err
 	}
 	if err := rlimit.RemoveMemlock(); err != nil {
-		log.Debug("the limit on locked memory stays", "err", err) // matters before 5.11 only
+		o.Log.Debug("the limit on locked memory stays", "err", err) // matters before 5.11 only
 	}
 	return k, nil
 }
