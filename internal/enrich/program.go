@@ -56,15 +56,15 @@ func readProgram(path string) (b *program) {
 		}
 	}
 	slices.SortStableFunc(b.functions, func(x, y elf.Symbol) int { return cmp.Compare(x.Value, y.Value) })
-	b.lines = goLines(f, text)
+	b.lines = goLines(f, text, dynamic)
 	return b
 }
 
 // goLines is the table that Go keeps for its own stacks, which is there also in a
-// stripped file. Its addresses count from the symbol runtime.text. Without
-// symbols that is where .text begins, unless the system's linker has put the
-// start of C programs there, which comes with a section .init.
-func goLines(f *elf.File, text uint64) *gosym.Table {
+// stripped file. Its addresses count from text, the symbol runtime.text. Without
+// symbols that is where .text begins, unless the system's linker has put the start
+// of C programs there, which comes with a section .init.
+func goLines(f *elf.File, text uint64, dynamic []elf.Symbol) *gosym.Table {
 	var table *elf.Section
 	for _, name := range []string{".gopclntab", ".data.rel.ro.gopclntab"} {
 		if table = f.Section(name); table != nil {
@@ -74,22 +74,44 @@ func goLines(f *elf.File, text uint64) *gosym.Table {
 	if table == nil || table.Size > maxTable {
 		return nil
 	}
-	if text == 0 {
-		section := f.Section(".text")
-		if section == nil || f.Section(".init") != nil {
-			return nil
-		}
-		text = section.Addr
-	}
 	data, err := table.Data()
 	if err != nil {
 		return nil
 	}
-	lines, err := gosym.NewTable(nil, gosym.NewLineTable(data, text))
+	switch section := f.Section(".text"); {
+	case text != 0:
+	case f.Section(".init") != nil:
+		return goLinesBy(dynamic, data)
+	case section == nil:
+		return nil
+	default:
+		text = section.Addr
+	}
+	return goTable(data, text)
+}
+
+// goLinesBy places the table by a function that it has, and that Go exports to C in
+// every file that the system's linker has made.
+func goLinesBy(dynamic []elf.Symbol, data []byte) *gosym.Table {
+	const exported = "crosscall2"
+	i := slices.IndexFunc(dynamic, func(s elf.Symbol) bool { return s.Name == exported && s.Section != elf.SHN_UNDEF })
+	unplaced := goTable(data, 0)
+	if i < 0 || unplaced == nil {
+		return nil
+	}
+	f := unplaced.LookupFunc(exported)
+	if f == nil || f.Entry > dynamic[i].Value {
+		return nil
+	}
+	return goTable(data, dynamic[i].Value-f.Entry)
+}
+
+func goTable(data []byte, text uint64) *gosym.Table {
+	table, err := gosym.NewTable(nil, gosym.NewLineTable(data, text))
 	if err != nil {
 		return nil
 	}
-	return lines
+	return table
 }
 
 // name is what stands at an offset of the file: the function and where it is from,

@@ -89,6 +89,49 @@ func thisFile() string {
 	return file
 }
 
+// A program of Go tells its lines however it was linked, and stripped.
+func TestGoProgram(t *testing.T) {
+	for _, how := range [][]string{
+		{"-ldflags=-s -w"}, {"-ldflags=-s -w", "-buildmode=pie"}, {"-ldflags=-linkmode=external"},
+		{"-ldflags=-s -w -linkmode=external"}, {"-ldflags=-s -w -linkmode=external", "-buildmode=pie"},
+	} {
+		t.Run(strings.Join(how, " "), func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "tells")
+			build := exec.Command("go", append(append([]string{"build", "-o", path}, how...), "./testdata/tells")...)
+			build.Env = append(os.Environ(), "CGO_ENABLED=1")
+			if out, err := build.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			tells := exec.Command(path)
+			stdin, err := tells.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			stdout, err := tells.StdoutPipe()
+			if err == nil {
+				err = tells.Start()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tells.Wait()
+			defer stdin.Close()
+			var address uint64
+			var line int
+			if _, err := fmt.Fscan(stdout, &address, &line); err != nil {
+				t.Fatal(err)
+			}
+			pid := uint32(tells.Process.Pid)
+			s := NewStacks("/proc")
+			got := s.name(pid, s.mapsOf(pid, startStack(t, tells.Process.Pid)), address)
+			if !strings.HasPrefix(got, "main.here (") || !strings.HasSuffix(got, fmt.Sprintf("tells/main.go:%d)", line)) {
+				t.Errorf("line %d is %q", line, got)
+			}
+		})
+	}
+}
+
 // A function of a shared library, which is mapped anywhere, by its symbol.
 func TestLibraryFunction(t *testing.T) {
 	cat := exec.Command("cat")
