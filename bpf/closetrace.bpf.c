@@ -19,6 +19,7 @@
 #include "replies.h"
 #include "app.h"
 #include "states.h"
+#include "iterate.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -370,4 +371,23 @@ SEC("raw_tp/signal_deliver")
 int tracepoint_signal_deliver(u64 *ctx)
 {
 	return on_signal(ctx[0]);
+}
+
+/* What there is now, for those who read it. */
+
+SEC("iter/tcp")
+int iterate_tcp(struct bpf_iter__tcp *ctx)
+{
+	const struct sock_common *sk = ctx->sk_common;
+
+	return sk ? on_tcp_socket(ctx->meta->seq, sock_at(sk)) : 0;
+}
+
+SEC("iter/task_file")
+int iterate_task_file(struct bpf_iter__task_file *ctx)
+{
+	const struct task_struct *task = ctx->task;
+	const struct file *file = ctx->file;
+
+	return task && file ? on_descriptor(ctx->meta->seq, task, ctx->fd, file) : 0;
 }

@@ -145,6 +145,7 @@ struct sock_common {
 	__be32 skc_daddr;
 	__be32 skc_rcv_saddr;
 	__be16 skc_dport;
+	u16 skc_num;
 	u16 skc_family;
 	volatile u8 skc_state;
 	possible_net_t skc_net;
@@ -194,12 +195,18 @@ struct socket {
 	struct sock *sk;
 } __kernel_type;
 
+struct socket_alloc {
+	struct socket socket;
+	struct inode vfs_inode;
+} __kernel_type;
+
 struct sock {
 	struct sock_common __sk_common;
 	socket_lock_t sk_lock;
 	struct socket *sk_socket;
 	int sk_err;
 	u32 sk_ack_backlog;
+	u32 sk_max_ack_backlog;
 	u16 sk_protocol;
 	u16 sk_type;
 	u8 sk_shutdown;
@@ -231,6 +238,8 @@ struct inet_connection_sock {
 	struct request_sock_queue icsk_accept_queue;
 	const struct tcp_ulp_ops *icsk_ulp_ops;
 	u32 icsk_user_timeout;
+	u32 icsk_rto;
+	u8 icsk_backoff;
 	u8 icsk_probes_out;
 	u8 icsk_retransmits;
 } __kernel_type;
@@ -242,6 +251,7 @@ struct tcp_sock {
 	u32 snd_nxt;
 	u32 snd_una;
 	u32 snd_wnd;
+	u32 rcv_tstamp;
 	u32 mss_cache;
 	u32 packets_out;
 	u32 sacked_out;
@@ -252,6 +262,15 @@ struct tcp_sock {
 	u64 bytes_received;
 	int linger2;
 	u8 repair : 1;
+} __kernel_type;
+
+struct timer_list {
+	unsigned long expires;
+} __kernel_type;
+
+struct inet_timewait_sock {
+	volatile u8 tw_substate;
+	struct timer_list tw_timer;
 } __kernel_type;
 
 struct mm_struct {
@@ -278,6 +297,15 @@ struct css_set {
 	struct cgroup *dfl_cgrp; /* in the hierarchy of version 2 */
 } __kernel_type;
 
+struct upid {
+	int nr;
+} __kernel_type;
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[1];
+} __kernel_type;
+
 struct cred {
 	kuid_t uid;
 } __kernel_type;
@@ -292,6 +320,29 @@ struct task_struct {
 	unsigned int flags;
 	int exit_code;
 	struct files_struct *files;
+	struct task_struct *group_leader;
+	struct task_struct *real_parent;
+	struct pid *thread_pid;
+	const struct cred *real_cred;
+	u64 start_boottime;
+} __kernel_type;
+
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+} __kernel_type;
+
+struct bpf_iter__tcp {
+	struct bpf_iter_meta *meta;
+	struct sock_common *sk_common;
+} __kernel_type;
+
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	u32 fd;
+	struct file *file;
 } __kernel_type;
 
 struct net_device {

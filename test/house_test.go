@@ -17,7 +17,7 @@ const module = "github.com/closetrace/closetrace/"
 var mayImport = map[string][]string{
 	"internal/events":   {},
 	"internal/kernel":   {},
-	"internal/probe":    {"internal/events", "internal/kernel"},
+	"internal/probe":    {"internal/events", "internal/kernel", "internal/stuck"},
 	"internal/enrich":   {"internal/events"},
 	"internal/classify": {"internal/events"},
 	"internal/record":   {"internal/events"},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"io"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"strconv"
@@ -18,7 +19,6 @@ import (
 	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/internal/runtimes"
 	"github.com/closetrace/closetrace/internal/sink"
-	"github.com/closetrace/closetrace/internal/stuck"
 )
 
 // env is all of the world that commands touch, so that tests can give them
@@ -49,10 +49,9 @@ type env struct {
 	answerIn time.Duration
 	// counters reads those of a network namespace, as netnsCounters does.
 	counters func(path string, inode uint32) (sink.Counters, error)
-	// sockets lists those of a network namespace, as netnsSockets does.
-	sockets func(path string, inode uint32) ([]stuck.Socket, bool, error)
-	// holders finds who holds sockets, and how many processes hide theirs.
-	holders func(wanted map[uint64]bool) (map[uint64][]stuck.Holder, int)
+	// What stuck asks: as byIterators and bySockDiag.
+	iterators func(*slog.Logger) (*stuckSource, error)
+	sockDiag  func() *stuckSource
 }
 
 // source is where facts come from: a probe, or a test.
@@ -94,8 +93,9 @@ func system() *env {
 		runtimes: runtimes.System(os.Getenv),
 		answerIn: runtimes.Patience,
 		counters: netnsCounters,
-		sockets:  netnsSockets,
-		holders:  holdersIn("/proc"),
+
+		iterators: byIterators,
+		sockDiag:  bySockDiag,
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -58,7 +59,11 @@ func fakeSystem(facts int) *env {
 	e.drop = func(bool) error { return nil }
 	e.group = func() (group, error) { return fakeGroup{}, nil }
 	e.counters = func(string, uint32) (sink.Counters, error) { return sink.Counters{}, nil }
-	e.sockets, e.holders = fakeSockets(), fakeHolders
+	asked := func(name string) *stuckSource {
+		return &stuckSource{name, fakeSockets(), fakeHolders, func() error { return nil }}
+	}
+	e.sockDiag = func() *stuckSource { return asked(sourceSockDiag) }
+	e.iterators = func(*slog.Logger) (*stuckSource, error) { return asked(sourceIterator), nil }
 	return e
 }
 
@@ -151,12 +156,12 @@ func fakeSockets() func(string, uint32) ([]stuck.Socket, bool, error) {
 	}
 }
 
-func fakeHolders(wanted map[uint64]bool) (map[uint64][]stuck.Holder, int) {
+func fakeHolders(wanted map[uint64]bool) (map[uint64][]stuck.Holder, int, error) {
 	found := map[uint64][]stuck.Holder{}
 	for inode := range wanted {
 		found[inode] = []stuck.Holder{{PID: 4211, Comm: "ser\tver\x1b", UID: 33, FDs: []int{int(inode)}, Age: time.Hour}}
 	}
-	return found, 0
+	return found, 0, nil
 }
 
 // fakeCgroup is where all that a fake tells of runs, and the commands that it

@@ -22,12 +22,16 @@ func (s *session) lookAt(ctx context.Context, sc *lab.Scenario, res *lab.Result)
 	if len(sc.Stuck) == 0 {
 		return o
 	}
+	ask := s.env.sockDiag() // the live tests hold the iterators to it
 	for end := time.Now().Add(seenTime); ; time.Sleep(20 * time.Millisecond) {
-		all, _, err := s.env.sockets("", res.Netns)
+		all, _, err := ask.sockets("", res.Netns)
+		var holders map[uint64][]stuck.Holder
+		if err == nil {
+			holders, _, err = ask.holders(stuck.Wanted(all))
+		}
 		if err != nil {
 			return stillOpen{wrong: []lab.Mismatch{{Text: err.Error()}}}
 		}
-		holders, _ := s.env.holders(stuck.Wanted(all))
 		o.found = stuck.Find(all, holders)
 		var seen []lab.StuckSeen
 		for _, f := range o.found {

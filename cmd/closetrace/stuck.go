@@ -15,15 +15,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/closetrace/closetrace/internal/enrich"
 	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/sockets"
 	"github.com/closetrace/closetrace/internal/stuck"
 )
 
 const stuckAbout = `closetrace stuck lists the sockets that have not ended, and says why: those in
-CLOSE_WAIT, FIN_WAIT1, FIN_WAIT2, CLOSING and LAST_ACK. It asks the kernel once, and
-traces nothing.
+CLOSE_WAIT, FIN_WAIT1, FIN_WAIT2, CLOSING and LAST_ACK. It asks the kernel once, by BPF
+iterators or else by sock_diag and /proc, and traces nothing.
 
 Sockets of one process, service, state and diagnosis are one line, the most first; -o
 wide and json have each of them. SERVICE is here:PORT if somebody listens at the port
@@ -54,10 +53,12 @@ type stuckFlags struct {
 	watch    time.Duration
 	count    uint64
 	output   format
+	source   string
+	verbose  bool
 }
 
 func newStuck(e *env) *cobra.Command {
-	f := &stuckFlags{output: formatTable}
+	f := &stuckFlags{output: formatTable, source: sourceAuto}
 	cmd := &cobra.Command{
 		Use:   "stuck [flags]",
 		Short: "List the sockets that have not ended, and say why",
@@ -73,10 +74,14 @@ func newStuck(e *env) *cobra.Command {
 	g.flags.DurationVar(&f.watch, "watch", 0, "list again every `TIME`, and how much groups grew")
 	g.flags.Uint64Var(&f.count, "count", 0, "with --watch: stop after `N` lists")
 	g.flags.VarP(outputChoice(&f.output), "output", "o", "table: groups; wide: every socket; json: a socket per line")
+	source := choice[string]{&f.source, []string{sourceAuto, sourceIterator, sourceSockDiag}}
+	g.flags.Var(source, "source", "ask by a BPF iterator, or by sock_diag and /proc;\nauto takes the first that works")
+	g.flags.BoolVarP(&f.verbose, "verbose", "v", false, "say what was asked, and what not, why")
 	g.flags.BoolP("help", "h", false, "print this")
 	m := manual{about: stuckAbout, groups: []flagGroup{g}, tail: exitCodes + "\n" + stuckExamples}
 	m.attach(cmd)
 	complete(cmd, "output", outputChoice(&f.output).words())
+	complete(cmd, "source", source.words())
 	return cmd
 }
 
@@ -99,9 +104,14 @@ func (f *stuckFlags) run(ctx context.Context, e *env) error {
 	if err := f.validate(); err != nil {
 		return err
 	}
-	out := &stuckOutput{to: e.patient(e.stdout), format: f.output, watch: f.watch > 0}
+	from, err := f.open(e)
+	if err != nil {
+		return err
+	}
+	defer from.close()
+	out := &stuckOutput{to: e.patient(e.stdout), format: f.output, watch: f.watch > 0, source: from.name}
 	for n := uint64(1); ; n++ {
-		err := f.list(e, out)
+		err := f.list(e, from, out)
 		switch {
 		case errors.Is(err, syscall.EPIPE):
 			return nil
@@ -117,12 +127,12 @@ func (f *stuckFlags) run(ctx context.Context, e *env) error {
 }
 
 // list looks once, and says on standard error what could not be looked at.
-func (f *stuckFlags) list(e *env, out *stuckOutput) error {
+func (f *stuckFlags) list(e *env, from *stuckSource, out *stuckOutput) error {
 	places, hidden, err := f.places(e)
 	if err != nil {
 		return err
 	}
-	seen, err := look(e, places, f.allNetns)
+	seen, err := look(from, places, f.allNetns)
 	if err != nil {
 		return err
 	}
@@ -178,11 +188,11 @@ type seen struct {
 	moving bool // some sockets changed while they were listed
 }
 
-func look(e *env, places map[uint32]string, several bool) (*seen, error) {
+func look(from *stuckSource, places map[uint32]string, several bool) (*seen, error) {
 	s := &seen{}
 	var all []stuck.Socket
 	for _, inode := range slices.Sorted(maps.Keys(places)) {
-		some, whole, err := e.sockets(places[inode], inode)
+		some, whole, err := from.sockets(places[inode], inode)
 		switch {
 		case err == nil:
 		case several && errors.Is(err, fs.ErrPermission):
@@ -196,7 +206,10 @@ func look(e *env, places map[uint32]string, several bool) (*seen, error) {
 		all = append(all, some...)
 		s.moving = s.moving || !whole
 	}
-	holders, hidden := e.holders(stuck.Wanted(all))
+	holders, hidden, err := from.holders(stuck.Wanted(all))
+	if err != nil {
+		return nil, err
+	}
 	s.found, s.hidden = stuck.Find(all, holders), hidden
 	stuck.Sort(s.found)
 	return s, nil
@@ -239,41 +252,4 @@ func plural(n int, one, many string) string {
 		return "1 " + one
 	}
 	return fmt.Sprintf("%d %s", n, many)
-}
-
-// netnsSockets lists the sockets of the network namespace behind a path, which has to
-// be the one with this inode number still; without a path, those of this process's own.
-func netnsSockets(path string, inode uint32) (all []stuck.Socket, whole bool, err error) {
-	if path == "" {
-		return sockets.List(inode)
-	}
-	if now, err := netnsInode(path); err != nil || now != inode {
-		return nil, false, errNetnsGone
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		err = inNetns(path, func() (err error) {
-			all, whole, err = sockets.List(inode)
-			return err
-		})
-	}()
-	<-done
-	return all, whole, err
-}
-
-// holdersIn looks for holders in a /proc.
-func holdersIn(proc string) func(map[uint64]bool) (map[uint64][]stuck.Holder, int) {
-	return func(wanted map[uint64]bool) (map[uint64][]stuck.Holder, int) {
-		found, hidden := enrich.Holders(proc, wanted)
-		holders := make(map[uint64][]stuck.Holder, len(found))
-		for inode, all := range found {
-			for _, h := range all {
-				holders[inode] = append(holders[inode], stuck.Holder{
-					PID: h.PID, Comm: h.Comm, UID: h.UID, FDs: h.FDs, Parent: h.Parent, Age: h.Age,
-				})
-			}
-		}
-		return holders, hidden
-	}
 }

@@ -20,6 +20,7 @@ type stuckOutput struct {
 	to     io.Writer
 	format format
 	watch  bool
+	source string
 	lists  int
 	before []stuck.Group // of the last list
 }
@@ -53,6 +54,7 @@ func (o *stuckOutput) print(found []stuck.Finding) error {
 type stuckLine struct {
 	Schema int    `json:"schema_version"`
 	Time   string `json:"time"`
+	Source string `json:"source"`
 	*stuck.Finding
 }
 
@@ -62,7 +64,7 @@ func (o *stuckOutput) json(found []stuck.Finding) error {
 	enc.SetEscapeHTML(false)
 	now := time.Now().UTC().Format("2006-01-02T15:04:05.000000Z07:00")
 	for i := range found {
-		if err := enc.Encode(stuckLine{events.SchemaVersion, now, &found[i]}); err != nil {
+		if err := enc.Encode(stuckLine{events.SchemaVersion, now, o.source, &found[i]}); err != nil {
 			return err
 		}
 	}
@@ -131,7 +133,7 @@ func eofText(read *bool) string {
 	return "unread"
 }
 
-// heldBy writes comm[pid]:fd of all who hold a socket, without blanks between.
+// heldBy writes comm[pid]:fd, or comm[pid/tid]:fd, of all who hold a socket, without blanks between.
 func heldBy(holders []stuck.Holder) string {
 	var words []string
 	for _, h := range holders {
@@ -139,7 +141,7 @@ func heldBy(holders []stuck.Holder) string {
 		for _, fd := range h.FDs {
 			fds = append(fds, strconv.Itoa(fd))
 		}
-		words = append(words, fmt.Sprintf("%s[%d]:%s", tame(h.Comm), h.PID, strings.Join(fds, "+")))
+		words = append(words, fmt.Sprintf("%s[%s]:%s", tame(h.Comm), h.ID(), strings.Join(fds, "+")))
 	}
 	return cmp.Or(strings.Join(words, ","), "-")
 }

@@ -128,6 +128,43 @@ type bpfReplyRate struct {
 	Replies uint64
 }
 
+type bpfStuckHolder struct {
+	_      structs.HostLayout
+	Inode  uint64
+	Began  uint64
+	Table  uint64
+	Fd     uint32
+	Pid    uint32
+	Tid    uint32
+	Parent uint32
+	Uid    uint32
+	Comm   [16]uint8
+	Pad    [4]uint8
+}
+
+type bpfStuckSocket struct {
+	_            structs.HostLayout
+	Inode        uint64
+	Expires      uint64
+	Netns        uint32
+	Uid          uint32
+	ReceiveQueue uint32
+	SendQueue    uint32
+	NotSent      uint32
+	HeardJiffies uint32
+	RtoJiffies   uint32
+	Family       uint16
+	LocalPort    uint16
+	RemotePort   uint16
+	State        uint8
+	Small        uint8
+	Backoff      uint8
+	Retransmits  uint8
+	Pad          [2]uint8
+	Local        [16]uint8
+	Remote       [16]uint8
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -162,6 +199,8 @@ const (
 	bpfProgFexitTcpCloseLocked      = "fexit_tcp_close_locked"
 	bpfProgFexitTcpDisconnect       = "fexit_tcp_disconnect"
 	bpfProgFexitTcpShutdown         = "fexit_tcp_shutdown"
+	bpfProgIterateTaskFile          = "iterate_task_file"
+	bpfProgIterateTcp               = "iterate_tcp"
 	bpfProgKprobeFilpClose          = "kprobe_filp_close"
 	bpfProgKprobeFilpFlush          = "kprobe_filp_flush"
 	bpfProgKprobeInetShutdown       = "kprobe_inet_shutdown"
@@ -204,6 +243,8 @@ const (
 	bpfVarPlainLoads                = "plain_loads"
 	bpfVarResetReasonArg            = "reset_reason_arg"
 	bpfVarScmDrops                  = "scm_drops"
+	bpfVarStuckHolderType           = "stuck_holder_type"
+	bpfVarStuckSocketType           = "stuck_socket_type"
 	bpfVarTraceResetReason          = "trace_reset_reason"
 	bpfVarWakeupBytes               = "wakeup_bytes"
 	bpfVarWantStacks                = "want_stacks"
@@ -273,6 +314,8 @@ type bpfProgramSpecs struct {
 	FexitTcpCloseLocked      *ebpf.ProgramSpec `ebpf:"fexit_tcp_close_locked"`
 	FexitTcpDisconnect       *ebpf.ProgramSpec `ebpf:"fexit_tcp_disconnect"`
 	FexitTcpShutdown         *ebpf.ProgramSpec `ebpf:"fexit_tcp_shutdown"`
+	IterateTaskFile          *ebpf.ProgramSpec `ebpf:"iterate_task_file"`
+	IterateTcp               *ebpf.ProgramSpec `ebpf:"iterate_tcp"`
 	KprobeFilpClose          *ebpf.ProgramSpec `ebpf:"kprobe_filp_close"`
 	KprobeFilpFlush          *ebpf.ProgramSpec `ebpf:"kprobe_filp_flush"`
 	KprobeInetShutdown       *ebpf.ProgramSpec `ebpf:"kprobe_inet_shutdown"`
@@ -335,6 +378,8 @@ type bpfVariableSpecs struct {
 	PlainLoads       *ebpf.VariableSpec `ebpf:"plain_loads"`
 	ResetReasonArg   *ebpf.VariableSpec `ebpf:"reset_reason_arg"`
 	ScmDrops         *ebpf.VariableSpec `ebpf:"scm_drops"`
+	StuckHolderType  *ebpf.VariableSpec `ebpf:"stuck_holder_type"`
+	StuckSocketType  *ebpf.VariableSpec `ebpf:"stuck_socket_type"`
 	TraceResetReason *ebpf.VariableSpec `ebpf:"trace_reset_reason"`
 	WakeupBytes      *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
 	WantStacks       *ebpf.VariableSpec `ebpf:"want_stacks"`
@@ -401,6 +446,8 @@ type bpfVariables struct {
 	PlainLoads       *ebpf.Variable `ebpf:"plain_loads"`
 	ResetReasonArg   *ebpf.Variable `ebpf:"reset_reason_arg"`
 	ScmDrops         *ebpf.Variable `ebpf:"scm_drops"`
+	StuckHolderType  *ebpf.Variable `ebpf:"stuck_holder_type"`
+	StuckSocketType  *ebpf.Variable `ebpf:"stuck_socket_type"`
 	TraceResetReason *ebpf.Variable `ebpf:"trace_reset_reason"`
 	WakeupBytes      *ebpf.Variable `ebpf:"wakeup_bytes"`
 	WantStacks       *ebpf.Variable `ebpf:"want_stacks"`
@@ -432,6 +479,8 @@ type bpfPrograms struct {
 	FexitTcpCloseLocked      *ebpf.Program `ebpf:"fexit_tcp_close_locked"`
 	FexitTcpDisconnect       *ebpf.Program `ebpf:"fexit_tcp_disconnect"`
 	FexitTcpShutdown         *ebpf.Program `ebpf:"fexit_tcp_shutdown"`
+	IterateTaskFile          *ebpf.Program `ebpf:"iterate_task_file"`
+	IterateTcp               *ebpf.Program `ebpf:"iterate_tcp"`
 	KprobeFilpClose          *ebpf.Program `ebpf:"kprobe_filp_close"`
 	KprobeFilpFlush          *ebpf.Program `ebpf:"kprobe_filp_flush"`
 	KprobeInetShutdown       *ebpf.Program `ebpf:"kprobe_inet_shutdown"`
@@ -486,6 +535,8 @@ func (p *bpfPrograms) Close() error {
 		p.FexitTcpCloseLocked,
 		p.FexitTcpDisconnect,
 		p.FexitTcpShutdown,
+		p.IterateTaskFile,
+		p.IterateTcp,
 		p.KprobeFilpClose,
 		p.KprobeFilpFlush,
 		p.KprobeInetShutdown,

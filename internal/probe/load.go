@@ -147,7 +147,7 @@ func configure(spec *ebpf.CollectionSpec, k *kernel.Kernel, pl plan, o Options, 
 	}
 	many, first := firstValues(f)
 	settings := map[string]any{
-		bpfVarPlainLoads:       flag(k.HasFunc("bpf_rdonly_cast") && kernel.HasJIT()),
+		bpfVarPlainLoads:       plainLoads(k),
 		bpfVarResetReasonArg:   uint8(reasonArg),
 		bpfVarTraceResetReason: flag(replyReason(k)),
 		bpfVarHasInetShutdown:  flag(pl.has("fentry_inet_shutdown") || pl.has("kprobe_inet_shutdown")),
@@ -169,6 +169,9 @@ func configure(spec *ebpf.CollectionSpec, k *kernel.Kernel, pl plan, o Options, 
 	}
 	return nil
 }
+
+// plainLoads: programs may read by bpf_rdonly_cast (6.2).
+func plainLoads(k *kernel.Kernel) uint8 { return flag(k.HasFunc("bpf_rdonly_cast") && kernel.HasJIT()) }
 
 func flag(on bool) uint8 {
 	if on {

@@ -155,7 +155,7 @@ func sentAgain(retries uint8) string {
 	return fmt.Sprintf("sent again %d times without an answer", retries)
 }
 
-// names writes comm[pid] of each, of the first three if they are many.
+// names writes comm[pid], or comm[pid/tid], of each, of the first three if they are many.
 func names(holders []Holder) string {
 	const most = 3
 	var words []string
@@ -164,7 +164,7 @@ func names(holders []Holder) string {
 			words = append(words, fmt.Sprintf("%d more", len(holders)-most))
 			break
 		}
-		words = append(words, fmt.Sprintf("%s[%d]", h.Comm, h.PID))
+		words = append(words, fmt.Sprintf("%s[%s]", h.Comm, h.ID()))
 	}
 	return strings.Join(words, ", ")
 }

@@ -3,7 +3,9 @@
 package stuck
 
 import (
+	"fmt"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
@@ -40,11 +42,20 @@ type Socket struct {
 // Holder is a process that has a socket open.
 type Holder struct {
 	PID    uint32        `json:"pid"`
+	TID    uint32        `json:"tid,omitempty"` // of a thread that has a table of descriptors of its own
 	Comm   string        `json:"comm"`
 	UID    uint32        `json:"uid"`
 	FDs    []int         `json:"fds"`
 	Parent uint32        `json:"-"`
 	Age    time.Duration `json:"-"` // since it was started
+}
+
+// ID is the process's, or process/thread.
+func (h Holder) ID() string {
+	if h.TID == 0 {
+		return strconv.Itoa(int(h.PID))
+	}
+	return fmt.Sprintf("%d/%d", h.PID, h.TID)
 }
 
 // Listener is a socket that accepts connections, and those who hold it.

@@ -21,6 +21,7 @@ import (
 
 // stuckLine is what stuck -o json says of a socket.
 type stuckLine struct {
+	Source               string
 	Local, Remote, State string
 	AgeAtLeastMS         *int64 `json:"age_at_least_ms"`
 	EndsInMS             *int64 `json:"ends_in_ms"`
@@ -39,18 +40,20 @@ type stuckLine struct {
 }
 
 type stuckHolder struct {
-	PID int
-	FDs []int
+	PID, TID, UID int
+	Comm          string
+	FDs           []int
 }
 
 // stuckOf is what closetrace stuck says of one end of a connection in the namespace
-// of the calling thread, once it says this.
+// of the calling thread, once it says this; and sock_diag and the iterators agree.
 func stuckOf(t *testing.T, c conn, state, diagnosis string) (found stuckLine) {
 	t.Helper()
 	eventually(t, diagnosis+" of a socket in "+state, func() bool {
 		found = lookAt(t, c)
 		return found.State == state && found.Diagnosis == diagnosis
 	})
+	sameBothWays(t, c)
 	return found
 }
 
@@ -144,6 +147,8 @@ func TestStuck(t *testing.T) {
 	t.Run("forked-child", stuckForkedChild)
 	t.Run("peer-open", stuckPeerOpen)
 	t.Run("peer-silent", stuckPeerSilent)
+	t.Run("in-a-thread", stuckInAThread)
+	t.Run("elsewhere", stuckElsewhere)
 	t.Run("many", stuckMany)
 	t.Run("in-all-netns", stuckInAllNetns)
 	t.Run("lab", stuckInTheLab)
@@ -383,16 +388,18 @@ func stuckMany(t *testing.T) {
 		defer server.leave(t)
 		path, err := program()
 		must(t, err)
-		out, err := exec.Command(path, "stuck", "-o", "json").Output()
-		must(t, err)
-		leaked := 0
-		for _, l := range stuckLines(t, out) {
-			if l.Diagnosis == "leaked" && len(l.Holders) == 1 && l.Holders[0].PID == server.Process.Pid {
-				leaked++
+		for _, source := range []string{"iterator", "sock_diag"} {
+			out, err := exec.Command(path, "stuck", "-o", "json", "--source", source).Output()
+			must(t, err)
+			leaked := 0
+			for _, l := range stuckLines(t, out) {
+				if l.Source == source && l.Diagnosis == "leaked" && len(l.Holders) == 1 && l.Holders[0].PID == server.Process.Pid {
+					leaked++
+				}
 			}
-		}
-		if leaked != n {
-			t.Errorf("%d of %d are listed with their holder", leaked, n)
+			if leaked != n {
+				t.Errorf("%s: %d of %d are listed with their holder", source, leaked, n)
+			}
 		}
 	})
 }
@@ -410,10 +417,13 @@ func stuckInAllNetns(t *testing.T) {
 		holder := act(t, "idle") // a process in this namespace
 		defer holder.leave(t)
 		path := "/proc/" + itoa(holder.Process.Pid) + "/ns/net"
-		outside := make(chan [2]stuckLine)
+		outside := make(chan [4]stuckLine)
 		go func() { // by another thread
 			defer close(outside)
-			outside <- [2]stuckLine{lookAt(t, b, "--all-netns"), lookAt(t, b, "--netns", path)}
+			outside <- [4]stuckLine{
+				lookAt(t, b, "--all-netns", "--source", "iterator"), lookAt(t, b, "--netns", path, "--source", "iterator"),
+				lookAt(t, b, "--all-netns", "--source", "sock_diag"), lookAt(t, b, "--netns", path, "--source", "sock_diag"),
+			}
 		}()
 		for i, found := range <-outside {
 			if found.Diagnosis != "not-reading" {

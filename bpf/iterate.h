@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * The sockets that have not ended, and who holds them: what BPF iterators tell
+ * of the present. They are loaded for `closetrace stuck` alone. Read by
+ * internal/probe/iterate.go.
+ */
+#ifndef ITERATE_H
+#define ITERATE_H
+
+#define IPPROTO_MPTCP 262 /* include/uapi/linux/in.h */
+
+/* A listener, or a socket that waits for its end. Of one that the kernel keeps a
+ * small record only, the numbers are 0. */
+struct stuck_socket {
+	u64 inode;	   /* of the socket's file; 0: none */
+	u64 expires;	   /* small record: jiffies until it goes */
+	u32 netns;	   /* inode of the network namespace */
+	u32 uid;	   /* sock.sk_uid */
+	u32 receive_queue; /* rcv_nxt - copied_seq; listener: sk_ack_backlog */
+	u32 send_queue;	   /* write_seq - snd_una; listener: sk_max_ack_backlog */
+	u32 not_sent;	   /* write_seq - snd_nxt */
+	u32 heard_jiffies; /* since the last acknowledgement */
+	u32 rto_jiffies;   /* icsk_rto */
+	u16 family;	   /* AF_INET, AF_INET6 */
+	u16 local_port;	   /* host order */
+	u16 remote_port;   /* host order */
+	u8 state;	   /* sk_state; small record: tw_substate */
+	u8 small;	   /* a small record */
+	u8 backoff;	   /* icsk_backoff */
+	u8 retransmits;	   /* icsk_retransmits: timeouts in a row */
+	u8 pad[2];
+	u8 local[16]; /* network order; IPv4 in the first four */
+	u8 remote[16];
+};
+
+/* A descriptor that leads to such a socket. Ids are those of the pid namespace of
+ * the task that reads, as in its /proc. */
+struct stuck_holder {
+	u64 inode; /* of the socket's file */
+	u64 began; /* start of the process, nanoseconds after boot */
+	u64 table; /* address of the table of descriptors, which threads may share */
+	u32 fd;
+	u32 pid;    /* process */
+	u32 tid;    /* thread whose table it is, where it is not the process's: else pid */
+	u32 parent; /* process; 0: not in this pid namespace */
+	u32 uid;
+	u8 comm[COMM_LEN]; /* of the process */
+	u8 pad[4];
+};
+
+/* So that their Go twins are generated. */
+const struct stuck_socket *stuck_socket_type __attribute__((unused));
+const struct stuck_holder *stuck_holder_type __attribute__((unused));
+
+/* waits_for_end: the connection has begun to end, and has not. */
+static __always_inline bool waits_for_end(u8 state)
+{
+	return state == TCP_CLOSE_WAIT || state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2 ||
+	       state == TCP_CLOSING || state == TCP_LAST_ACK;
+}
+
+static __always_inline void stuck_addresses(struct stuck_socket *s, const struct sock *sk)
+{
+	s->family = READ(sk, __sk_common.skc_family);
+	s->local_port = READ(sk, __sk_common.skc_num);
+	s->remote_port = bpf_ntohs(READ(sk, __sk_common.skc_dport));
+	s->netns = READ(sk, __sk_common.skc_net.net, ns.inum);
+	if (s->family == AF_INET6) {
+		BPF_CORE_READ_INTO(&s->local, sk, __sk_common.skc_v6_rcv_saddr);
+		BPF_CORE_READ_INTO(&s->remote, sk, __sk_common.skc_v6_daddr);
+	} else {
+		*(u32 *)s->local = READ(sk, __sk_common.skc_rcv_saddr);
+		*(u32 *)s->remote = READ(sk, __sk_common.skc_daddr);
+	}
+}
+
+/* stuck_queues has the kernel's numbers as sock_diag gives them out. From 5.15
+ * on an iterator holds the socket lock, and they are of one moment. */
+static __always_inline void stuck_queues(struct stuck_socket *s, const struct sock *sk)
+{
+	const struct inet_connection_sock *icsk = (const void *)sk;
+	const struct tcp_sock *tp = (const void *)sk;
+	const struct socket *socket = READ(sk, sk_socket);
+	u32 write_seq = READ(tp, write_seq);
+	s32 unread;
+
+	s->uid = READ(sk, sk_uid.val);
+	if (socket)
+		s->inode = BPF_CORE_READ((const struct socket_alloc *)socket, vfs_inode.i_ino);
+	if (s->state == TCP_LISTEN) {
+		s->receive_queue = READ(sk, sk_ack_backlog);
+		s->send_queue = READ(sk, sk_max_ack_backlog);
+		return;
+	}
+	unread = READ(tp, rcv_nxt) - READ(tp, copied_seq);
+	s->receive_queue = unread > 0 ? unread : 0;
+	s->send_queue = write_seq - READ(tp, snd_una);
+	s->not_sent = write_seq - READ(tp, snd_nxt);
+	s->heard_jiffies = (u32)bpf_jiffies64() - READ(tp, rcv_tstamp);
+	s->rto_jiffies = READ(icsk, icsk_rto);
+	s->backoff = READ(icsk, icsk_backoff);
+	s->retransmits = READ(icsk, icsk_retransmits);
+}
+
+/* on_tcp_socket: a full socket, or a small one, of the reader's network namespace. */
+static __always_inline int on_tcp_socket(struct seq_file *seq, const struct sock *sk)
+{
+	const struct inet_timewait_sock *tw = (const void *)sk;
+	struct stuck_socket s = { .state = state_of(sk) };
+
+	if (s.state == TCP_TIME_WAIT) {
+		s.small = 1;
+		s.state = BPF_CORE_READ(tw, tw_substate);
+		if (s.state != TCP_FIN_WAIT2)
+			return 0;
+		s.expires = BPF_CORE_READ(tw, tw_timer.expires) - bpf_jiffies64();
+	} else if (s.state != TCP_LISTEN && !waits_for_end(s.state)) {
+		return 0;
+	} else {
+		stuck_queues(&s, sk);
+	}
+	stuck_addresses(&s, sk);
+	bpf_seq_write(seq, &s, sizeof(s)); /* whole; or not, and the kernel comes here again */
+	return 0;
+}
+
+/* id_at: a process or thread id as in the pid namespace of a level; 0: it has none. */
+static __always_inline u32 id_at(const struct pid *pid, u32 level)
+{
+	u32 nr = 0;
+
+	if (level > BPF_CORE_READ(pid, level))
+		return 0;
+	bpf_probe_read_kernel(&nr, sizeof(nr),
+			      (const void *)pid + bpf_core_field_offset(pid->numbers) +
+				      level * bpf_core_type_size(struct upid) +
+				      bpf_core_field_offset(struct upid, nr));
+	return nr;
+}
+
+/* may_be_stuck: what the file leads to is a TCP socket that listens, or has begun
+ * to end. The state of an MPTCP socket says little of those below it. */
+static __always_inline bool may_be_stuck(const struct file *file)
+{
+	const struct socket *socket;
+	const struct sock *sk;
+	u8 state;
+
+	if ((BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return false;
+	socket = BPF_CORE_READ(file, private_data);
+	sk = BPF_CORE_READ(socket, sk);
+	if (!sk || BPF_CORE_READ(sk, sk_type) != SOCK_STREAM)
+		return false;
+	if (BPF_CORE_READ(sk, sk_protocol) == IPPROTO_MPTCP)
+		return true;
+	state = BPF_CORE_READ(sk, __sk_common.skc_state);
+	return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP && state != TCP_ESTABLISHED &&
+	       state != TCP_SYN_SENT && state != TCP_SYN_RECV;
+}
+
+/* on_descriptor: one of a process, or of a thread that has a table of its own. */
+static __always_inline int on_descriptor(struct seq_file *seq, const struct task_struct *task,
+					 u32 fd, const struct file *file)
+{
+	const struct task_struct *reader = (const void *)bpf_get_current_task();
+	const struct task_struct *process;
+	struct stuck_holder h = { .fd = fd };
+	u32 level;
+
+	if (!may_be_stuck(file))
+		return 0;
+	process = BPF_CORE_READ(task, group_leader);
+	level = BPF_CORE_READ(reader, thread_pid, level);
+	h.inode = BPF_CORE_READ(file, f_inode, i_ino);
+	h.table = (u64)BPF_CORE_READ(task, files);
+	h.pid = id_at(BPF_CORE_READ(process, thread_pid), level);
+	/* Where the first thread has ended, the others' table is the process's. */
+	h.tid = BPF_CORE_READ(process, files) ? id_at(BPF_CORE_READ(task, thread_pid), level)
+					      : h.pid;
+	h.parent = id_at(BPF_CORE_READ(process, real_parent, group_leader, thread_pid), level);
+	h.uid = BPF_CORE_READ(process, real_cred, uid.val);
+	h.began = BPF_CORE_READ(process, start_boottime);
+	BPF_CORE_READ_INTO(&h.comm, process, comm);
+	bpf_seq_write(seq, &h, sizeof(h));
+	return 0;
+}
+
+#endif
