@@ -48,7 +48,7 @@ type HookReport struct {
 // is returned.
 func Check(ctx context.Context, o Options) (*Report, error) {
 	o.Log = slog.New(slog.DiscardHandler)
-	o.shareTypes()
+	o.share()
 	k, err := ready(o)
 	r := &Report{Err: err}
 	var refusals []error

@@ -41,7 +41,7 @@ type iteratorPrograms struct {
 // them, the error is a [kernel.Error].
 func OpenIterators(log *slog.Logger) (*Iterators, error) {
 	o := Options{Log: log}
-	o.shareTypes()
+	o.share()
 	k, err := ready(o)
 	if err != nil {
 		return nil, err
@@ -52,7 +52,7 @@ func OpenIterators(log *slog.Logger) (*Iterators, error) {
 		return nil, err
 	}
 	it.tick = time.Second / time.Duration(hz)
-	if err := it.load(k, o.Types); err != nil {
+	if err := it.load(k, o.Shared.types); err != nil {
 		return nil, &kernel.Error{
 			Kind: kernel.ErrUnsupported,
 			What: fmt.Sprintf("kernel %s has no BPF iterators over TCP sockets: %v", k.Release, err),

@@ -54,10 +54,11 @@ func possible(mode Mode) error {
 
 // load puts the programs of some hooks of a plan, and the maps, into the kernel.
 func (p *Probe) load(k *kernel.Kernel, pl plan, only []hook, o Options) error {
-	spec, err := loadBpf()
+	object, err := o.Shared.object()
 	if err != nil {
 		return fmt.Errorf("reading the BPF object: %w", err)
 	}
+	spec := object.Copy()
 	for name, prog := range spec.Programs {
 		h := hookOf(only, name)
 		switch {
@@ -83,7 +84,7 @@ func (p *Probe) load(k *kernel.Kernel, pl plan, only []hook, o Options) error {
 	delete(p.names.resetReason, 0) // NOT_SPECIFIED is no reason
 	p.names.syscall = kernel.SyscallName
 	p.names.stack = p.stack
-	p.coll, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Cache: o.Types})
+	p.coll, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Cache: o.Shared.types})
 	if err != nil {
 		return fmt.Errorf("loading: %w", brief(err))
 	}

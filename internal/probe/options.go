@@ -2,7 +2,9 @@ package probe
 
 import (
 	"log/slog"
+	"sync"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 )
 
@@ -45,14 +47,24 @@ type Options struct {
 	// Stacks: also where a task's call came from.
 	Stacks bool
 	Log    *slog.Logger // why a mode or a hook was not taken; never nil
-	Types  *btf.Cache   // of the kernel's types, to share between calls of [Open]; may be nil
+	Shared *Shared      // between calls of [Open]; may be nil
 	Fault  Fault        // for tests
 }
 
-// shareTypes has the kernel's types, which are most of what attaching takes in memory, read once.
-func (o *Options) shareTypes() {
-	if o.Types == nil {
-		o.Types = btf.NewCache()
+// Shared is what takes most of the time and memory of attaching, and needs to be
+// read once: the kernel's types, and what bpf/ was compiled to.
+type Shared struct {
+	types  *btf.Cache
+	object func() (*ebpf.CollectionSpec, error)
+}
+
+// NewShared reads nothing yet.
+func NewShared() *Shared { return &Shared{btf.NewCache(), sync.OnceValues(loadBpf)} }
+
+// share has these read once.
+func (o *Options) share() {
+	if o.Shared == nil {
+		o.Shared = NewShared()
 	}
 }
 

@@ -64,7 +64,7 @@ type attached struct {
 // Errors that the operator can act on are a [kernel.Error]; if ctx ends
 // meanwhile, its cause is returned. Nothing stays attached after an error.
 func Open(ctx context.Context, o Options) (*Probe, error) {
-	o.shareTypes()
+	o.share()
 	k, err := ready(o)
 	if err != nil {
 		return nil, err
@@ -90,7 +90,7 @@ func ready(o Options) (*kernel.Kernel, error) {
 	if err := kernel.CheckPrivileges(); err != nil {
 		return nil, err
 	}
-	k, err := kernel.Running(o.Types)
+	k, err := kernel.Running(o.Shared.types)
 	if err != nil {
 		return nil, err
 	}

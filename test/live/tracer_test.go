@@ -19,7 +19,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 
 	"github.com/closetrace/closetrace/internal/classify"
@@ -48,8 +47,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// types of this kernel are read once: that is most of the work of attaching.
-var types = btf.NewCache()
+// shared is read once: that is most of the work of attaching.
+var shared = probe.NewShared()
 
 // tracer collects endings until it is stopped.
 type tracer struct {
@@ -81,7 +80,7 @@ func trace(t testing.TB, filter probe.Filter) *tracer {
 func traceWith(t testing.TB, o probe.Options) *tracer {
 	t.Helper()
 	o.Attach = probe.Mode(*attach)
-	o.Types = types
+	o.Shared = shared
 	p, err := probe.Open(t.Context(), o)
 	if errors.Is(err, kernel.ErrPrivilege) && os.Getenv("CLOSETRACE_LIVE") != "1" {
 		t.Skipf("needs the privileges of closetrace: %v", err)
