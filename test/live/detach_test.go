@@ -50,22 +50,6 @@ func ours(t testing.TB) []*ebpf.ProgramInfo {
 	}
 }
 
-// leftOut is how often the kernel did not run a program, because it was running
-// already (5.12).
-func leftOut(info *ebpf.ProgramInfo) uint64 {
-	id, _ := info.ID()
-	prog, err := ebpf.NewProgramFromID(id)
-	if err != nil {
-		return 0 // gone meanwhile
-	}
-	defer prog.Close()
-	stats, err := prog.Stats()
-	if err != nil {
-		return 0
-	}
-	return stats.RecursionMisses
-}
-
 // remains lists what the kernel holds of closetrace, by name: programs, maps
 // and kprobes. A link that is attached, or a file that pins something, holds a
 // program or a map.
