@@ -1,14 +1,20 @@
 #!/bin/sh
-# Records the events of all scenarios anew: by tracepoints on this kernel, by
-# fentry and kprobes in the microVM. To be run as root, after a change of the
-# wire record or of what the kernel side reports; then read the difference.
+# Records the events of all scenarios anew, or those of the scenarios that are named: by tracepoints on this kernel, by
+# fentry and kprobes in the microVM, or in those of MODES alone. To be run as root, after a change of the wire record or
+# of what the kernel side reports; then read the difference.
+#
+#   test/record.sh
+#   MODES="fentry kprobe" test/record.sh recv.fin_leaked
 set -eu
 cd "$(dirname "$0")/.."
 
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
-./closetrace lab --attach tracepoint --record "$dir/tracepoint" >/dev/null
-for mode in fentry kprobe; do
-	go run ./test/vm -kernel 6.1 -o "$dir/$mode" -- /bin/closetrace lab --attach "$mode" --record /out/rec
+for mode in ${MODES:-tracepoint fentry kprobe}; do
+	if [ "$mode" = tracepoint ]; then
+		./closetrace lab --attach "$mode" --record "$dir/$mode/here/rec" "$@" >/dev/null
+	else
+		go run ./test/vm -kernel 6.1 -o "$dir/$mode" -- /bin/closetrace lab --attach "$mode" --record /out/rec "$@"
+	fi
 done
-go run ./test/record "$dir/tracepoint" "$dir"/*/6.1/rec
+go run ./test/record "$dir"/*/*/rec
