@@ -32,12 +32,14 @@ func jobsFor(k kernel, o options) []guest.Job {
 
 // Where not all live tests are run, it is those whose answer may be another on another kernel: looksAtMode in each
 // attach mode, and looksAtKernel, whose answer is the same in all of them, in the first. Where all are run, those that
-// look at the program and not at how it is attached are left out after the first mode, too.
+// look at the program and not at how it is attached are left out after the first mode, too. Stacks are looked at in one mode
+// of each kernel, which is that in which the caller of a function is the hardest to tell: kprobe.
 var (
 	looksAtMode = []string{
 		"TestLab", "TestWireRandom", "TestKernelCounters", "TestClosesAtOnce", "TestUnreadBytes", "TestTwoContainers",
 		"TestFilters", "TestManySleepers", "TestLeastPrivilege", "TestNothingStaysAttached",
 	}
+	looksAtStack   = []string{"TestStack"}
 	looksAtKernel  = []string{"TestCheck", "TestRefusedMode", "TestStuck", "TestPrivilegeMissing"}
 	looksAtProgram = []string{
 		"TestCheckCommand", "TestClosedPipe", "TestNoBTF", "TestNamesAreShownNotObeyed", "TestReaderComesBack", "TestNobodyReads",
@@ -62,6 +64,8 @@ func (k kernel) testsIn(mode int) []string {
 		return choose("-test.skip", looksAtKernel, looksAtProgram, notInGuest)
 	case mode == 0:
 		return choose("-test.run", looksAtMode, looksAtKernel)
+	case k.modes[mode] == "kprobe":
+		return choose("-test.run", looksAtMode, looksAtStack)
 	default:
 		return choose("-test.run", looksAtMode)
 	}

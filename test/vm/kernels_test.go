@@ -126,7 +126,7 @@ func TestPickedTests(t *testing.T) {
 		}
 		source.Write(text)
 	}
-	for _, name := range slices.Concat(looksAtMode, looksAtKernel, looksAtProgram, notInGuest) {
+	for _, name := range slices.Concat(looksAtMode, looksAtKernel, looksAtStack, looksAtProgram, notInGuest) {
 		if !strings.Contains(source.String(), "\nfunc "+name+"(t *testing.T) {") {
 			t.Errorf("test/live has no %s", name)
 		}
@@ -138,10 +138,11 @@ func TestPickedTests(t *testing.T) {
 	}{
 		{false, 0, "-test.run=^(TestLab|", "|TestCheck|"},
 		{false, 1, "-test.run=^(TestLab|", "|TestFilters|"},
+		{false, 2, "-test.run=^(TestLab|", "|TestStack)"},
 		{true, 0, "-test.skip=^(TestTop", ""},
 		{true, 1, "-test.skip=^(TestCheck|", "|TestNoBTF|"},
 	} {
-		got := strings.Join(kernel{allTests: c.all}.testsIn(c.mode), " ")
+		got := strings.Join(kernel{allTests: c.all, modes: []string{"fentry", "tracepoint", "kprobe"}}.testsIn(c.mode), " ")
 		if !strings.HasPrefix(got, c.flag) || !strings.Contains(got, c.has) || strings.Contains(got, "|TestCheck|") != (c.has == "|TestCheck|") {
 			t.Errorf("%+v: %s", c, got)
 		}
