@@ -19,5 +19,5 @@ func colorChoice(c *colorWhen) choice[colorWhen] {
 }
 
 func colorFlag(flags *pflag.FlagSet, c *colorWhen) {
-	flags.Var(colorChoice(c), "color", "PATH in red or yellow, by severity: always, never, or auto:\non a terminal, unless NO_COLOR is set or TERM is dumb")
+	flags.Var(colorChoice(c), "color", "PATH in red or yellow, by severity: always, never, or auto: on a terminal, unless NO_COLOR is set or TERM is dumb")
 }

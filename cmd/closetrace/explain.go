@@ -45,7 +45,7 @@ func newExplain(e *env) *cobra.Command {
 	}
 	g := newGroup("Flags")
 	language := choice[explain.Language]{&f.language, explain.Languages}
-	g.flags.Var(language, "lang", "en or zh, which is Simplified Chinese; without it by\nLC_ALL, LC_MESSAGES or LANG")
+	g.flags.Var(language, "lang", "en or zh, which is Simplified Chinese; without it by LC_ALL, LC_MESSAGES or LANG")
 	g.flags.Lookup("lang").DefValue = "" // the help is the same in every locale
 	g.flags.BoolP("help", "h", false, "print this")
 	m := manual{about: explainAbout, groups: []flagGroup{g}, tail: exitCodes + "\n" + explainExamples}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -26,22 +27,22 @@ type facts struct {
 func (f *facts) flags(netnsIs string) flagGroup {
 	g := newGroup("What is traced (all must hold; within a list, any)")
 	ports := func(list *[]uint16) numbers[uint16] { return numbers[uint16]{list, "port", 1<<16 - 1} }
-	g.flags.VarP(numbers[uint32]{&f.PIDs, "process id", 1 << 22}, "pid", "p", "by a call of one of these processes; leaves out what\nsegments and timers do")
+	g.flags.VarP(numbers[uint32]{&f.PIDs, "process id", 1 << 22}, "pid", "p", "by a call of one of these processes; leaves out what segments and timers do")
 	g.flags.VarP(ports(&f.Ports), "port", "P", "one of these ports, local or remote")
 	g.flags.VarP(ports(&f.LocalPorts), "lport", "L", "one of these local ports")
 	g.flags.VarP(ports(&f.RemotePorts), "rport", "D", "one of these remote ports")
 	g.flags.BoolVarP(&f.IPv4, "ipv4", "4", false, "IPv4, also from an IPv6 socket")
 	g.flags.BoolVarP(&f.IPv6, "ipv6", "6", false, "IPv6; with -4: both")
 	g.flags.StringVar(&f.netns, "netns", "", "in this network namespace: "+netnsIs)
-	g.flags.Var(words{&f.cgroups}, "cgroup", "of sockets that were made in, or calls from, one of these\ncgroups (v2) or below: paths, as /system.slice/nginx.service")
-	g.flags.Var(words{&f.containers}, "container", "likewise, one of these containers: ids, or how they begin;\nlive with --container-names also names")
+	g.flags.Var(words{&f.cgroups}, "cgroup", "of sockets that were made in, or calls from, one of these cgroups (v2) or below: paths, as /system.slice/nginx.service")
+	g.flags.Var(words{&f.containers}, "container", "likewise, one of these containers: ids, or how they begin; live with --container-names also names")
 	return g
 }
 
 // endingFlags are the filters of what is shown.
 func endingFlags(f *filter.Endings) flagGroup {
 	g := newGroup("What is shown (all must hold; within a list, any)")
-	g.flags.Var(patterns{&f.Only}, "only", "these endings: a slug with all below it, a pattern as\nclose.rst.*, or a word: rst, fin, errors")
+	g.flags.Var(patterns{&f.Only}, "only", "these endings: a slug with all below it, a pattern as close.rst.*, or a word: rst, fin, errors")
 	g.flags.Var(patterns{&f.Not}, "not", "not these")
 	g.flags.BoolVar(&f.Errors, "errors", false, "what loses data or surprises somebody")
 	g.flags.VarP(words{&f.Comms}, "comm", "c", "of processes with these names; * stands for anything")
@@ -55,9 +56,21 @@ func endingFlags(f *filter.Endings) flagGroup {
 // of [endingFlags], and others of patterns.
 func completeEndings(cmd *cobra.Command, patterns ...string) {
 	for _, flag := range patterns {
-		complete(cmd, flag, patternWords())
+		completeList(cmd, flag, patternWords())
 	}
-	complete(cmd, "state", stateNames())
+	completeList(cmd, "state", stateNames())
+}
+
+// completeList tells the shell which words a flag takes, of which there may be
+// several, separated by commas.
+func completeList(cmd *cobra.Command, flag string, words []string) {
+	_ = cmd.RegisterFlagCompletionFunc(flag, func(_ *cobra.Command, _ []string, typed string) (all []string, _ cobra.ShellCompDirective) {
+		before := typed[:strings.LastIndexByte(typed, ',')+1]
+		for _, word := range words {
+			all = append(all, before+word)
+		}
+		return all, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	})
 }
 
 // find looks up what is named.
@@ -195,10 +208,14 @@ func (s states) String() string { return "" }
 // Type is the word for the value in the help.
 func (s states) Type() string { return "LIST" }
 
+// ofSS are the names of ss(8) that are not the kernel's.
+var ofSS = map[string]string{"ESTAB": "ESTABLISHED", "FIN_WAIT_1": "FIN_WAIT1", "FIN_WAIT_2": "FIN_WAIT2", "LISTENING": "LISTEN", "UNCONN": "CLOSE"}
+
 // Set adds the states of text, however they are written.
 func (s states) Set(text string) error {
 	for word := range strings.SplitSeq(text, ",") {
 		name := strings.ToUpper(strings.NewReplacer("-", "_", "TCP_", "").Replace(word))
+		name = cmp.Or(ofSS[name], name)
 		if !slices.Contains(stateNames(), name) {
 			return &usageError{
 				fmt.Sprintf("%q is not a TCP state", word),

@@ -43,6 +43,9 @@ func (m *manual) attach(cmd *cobra.Command) {
 	})
 }
 
+// helpWidth is what a line of flags may take, in cells.
+const helpWidth = 88
+
 func (m *manual) print(w io.Writer, cmd *cobra.Command) {
 	fmt.Fprintf(w, "%s\nUsage:\n  %s\n", m.about, cmd.UseLine())
 	if cmd.HasAvailableSubCommands() {
@@ -54,7 +57,7 @@ func (m *manual) print(w io.Writer, cmd *cobra.Command) {
 		}
 	}
 	for _, g := range m.groups {
-		fmt.Fprintf(w, "\n%s:\n%s", g.title, g.flags.FlagUsages())
+		fmt.Fprintf(w, "\n%s:\n%s", g.title, g.flags.FlagUsagesWrapped(helpWidth))
 	}
 	fmt.Fprintf(w, "\n%s", m.tail)
 }

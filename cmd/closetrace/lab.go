@@ -54,7 +54,7 @@ func newLab(e *env) *cobra.Command {
 	output := choice[format]{&l.output, []format{formatTable, formatJSON}}
 	g.flags.BoolVar(&l.list, "list", false, "list the scenarios and run none")
 	g.flags.VarP(output, "output", "o", "table, or json: an object per scenario")
-	g.flags.Var(attachChoice(&l.attach), "attach", "how: auto takes the first that works of fentry, kprobe,\ntracepoint")
+	g.flags.Var(attachChoice(&l.attach), "attach", "how: auto takes the first that works of fentry, kprobe, tracepoint")
 	g.flags.StringVar(&l.record, "record", "", "keep the events as `DIR`/NAME/events.MODE.jsonl")
 	g.flags.BoolVarP(&l.verbose, "verbose", "v", false, "say on standard error what is attached, and what not, why")
 	g.flags.BoolP("help", "h", false, "print this")
@@ -86,7 +86,7 @@ func chosen(names []string) ([]*lab.Scenario, error) {
 	for _, name := range names {
 		sc, err := lab.Find(name)
 		if err != nil {
-			return nil, &usageError{err.Error(), "closetrace lab --list shows the names"}
+			return nil, &usageError{err.Error(), nearest(name, scenarioNames(), "closetrace lab --list shows the names")}
 		}
 		some = append(some, sc)
 	}

@@ -87,7 +87,40 @@ func newRoot(e *env) *cobra.Command {
 	trace.Use = "trace [flags]"
 	trace.Short = "The same as closetrace without a command"
 	root.AddCommand(trace, newTop(e), newRun(e), newReplay(e), newStuck(e), newExplain(e), newLab(e), newCheck(e), newMan())
+	root.InitDefaultHelpCmd()
+	if help, _, err := root.Find([]string{"help"}); err == nil {
+		help.Args = noSuchTopic
+	}
+	root.InitDefaultCompletionCmd()
+	if completion, _, err := root.Find([]string{"completion"}); err == nil {
+		completion.Args = noSuchShell
+		completion.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
 	return root
+}
+
+// noSuchTopic refuses to help with a command that there is not.
+func noSuchTopic(help *cobra.Command, args []string) error {
+	cmd, rest, err := help.Root().Find(args)
+	switch {
+	case err != nil:
+		return noSuchCommand(help.Root(), args)
+	case cmd.HasSubCommands():
+		return noSuchCommand(cmd, rest)
+	}
+	return nil
+}
+
+// noSuchShell refuses shells for which there is no completion.
+func noSuchShell(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var known []string
+	for _, shell := range cmd.Commands() {
+		known = append(known, shell.Name())
+	}
+	return &usageError{fmt.Sprintf("no completion for %q", args[0]), "one of " + strings.Join(known, ", ")}
 }
 
 // version is what the build knows of itself.
@@ -129,6 +162,12 @@ func noArguments(cmd *cobra.Command, args []string) error {
 func flagError(cmd *cobra.Command, err error) error {
 	if errors.Is(err, pflag.ErrHelp) {
 		return err
+	}
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() == "" {
+		var known []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, "--"+f.Name) })
+		return &usageError{err.Error(), nearest("--"+unknown.GetSpecifiedName(), known, seeHelp(cmd))}
 	}
 	var invalid *pflag.InvalidValueError
 	if !errors.As(err, &invalid) {

@@ -48,7 +48,7 @@ func TestTopScreen(t *testing.T) {
 	s.Press("Tab", "s")
 	s.Shows("by remote, sorted by total", "3         0         0  10.0.0.9")
 	s.Press("Space")
-	s.Shows("PAUSED: counting goes on", "10.0.0.9")
+	s.Shows("PAUSED, counting goes on", "10.0.0.9")
 	s.Press("z")
 	s.Shows("nothing has ended yet", " 0 endings, ", "2 records lost")
 	s.Press("q")

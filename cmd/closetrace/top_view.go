@@ -213,10 +213,11 @@ func (v *topView) View() tea.View {
 // title says what this is, of when, and since when it counts.
 func (v *topView) title() string {
 	counting := time.Duration(v.atMono - v.board.Began()).Truncate(time.Second)
-	title := fmt.Sprintf("closetrace top: %s  %s  counting for %s", v.about, v.at.Format("15:04:05"), counting)
+	about := v.about
 	if v.paused {
-		title += "  PAUSED: counting goes on"
+		about = "PAUSED, counting goes on" // where also a narrow terminal shows it
 	}
+	title := fmt.Sprintf("closetrace top: %s  %s  counting for %s", about, v.at.Format("15:04:05"), counting)
 	return lipgloss.NewStyle().Bold(true).Render(title)
 }
 

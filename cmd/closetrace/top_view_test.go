@@ -116,7 +116,7 @@ func TestTopViewCursor(t *testing.T) {
 func TestTopViewPause(t *testing.T) {
 	v := testView(t, 1)
 	total := func(n int) string { return fmt.Sprintf(" %9d %9d %9d  ", n, n, n) }
-	if screen := press(v, keySpace); !strings.Contains(screen, "PAUSED") || !strings.Contains(screen, total(1)) {
+	if screen := press(v, keySpace); !strings.Contains(screen, "top: PAUSED, ") || !strings.Contains(screen, total(1)) {
 		t.Errorf("got\n%s", screen)
 	}
 	e := *v.board.Last(top.ByProcess, v.groups()[0].Key)[0]

@@ -80,7 +80,7 @@ func (t *traceFlags) complete(cmd *cobra.Command) {
 }
 
 func (t *traceFlags) filterFlags() []flagGroup {
-	return []flagGroup{t.filter.flags("a `NAME` of ip-netns, a path,\na process id, or inode:N"), endingFlags(&t.shown)}
+	return []flagGroup{t.filter.flags("a `NAME` of ip-netns, a path, a process id, or inode:N"), endingFlags(&t.shown)}
 }
 
 // complete tells the shell which words a flag takes.
@@ -105,13 +105,13 @@ func (t *traceFlags) outputFlags() flagGroup {
 	t.durationFlag(g)
 	g.flags.BoolVar(&t.stacks, "stack", false, "where each call came from, in the program and in the kernel")
 	namesFlag(g, &t.names)
-	g.flags.StringVarP(&t.record, "write", "w", "", "record what is traced to `FILE`, shown or not; FILE.zst is\ncompressed; closetrace replay tells it again")
+	g.flags.StringVarP(&t.record, "write", "w", "", "record what is traced to `FILE`, shown or not; FILE.zst is compressed; closetrace replay tells it again")
 	t.verboseFlag(g)
 	return g
 }
 
 func namesFlag(g flagGroup, names *bool) {
-	g.flags.BoolVar(names, "container-names", false, "know containers by name, too: ask their runtimes for it, at\nthe sockets of their APIs")
+	g.flags.BoolVar(names, "container-names", false, "know containers by name, too: ask their runtimes for it, at the sockets of their APIs")
 }
 
 func (t *traceFlags) durationFlag(g flagGroup) {
@@ -124,8 +124,8 @@ func (t *traceFlags) verboseFlag(g flagGroup) {
 
 func (t *traceFlags) kernelFlags() flagGroup {
 	g := newGroup("Kernel side")
-	g.flags.Var(attachChoice(&t.attach), "attach", "how: auto takes the first that works of fentry, kprobe,\ntracepoint")
-	g.flags.BoolVar(&t.shared, "shared-closes", false, "also a close(2) that closes nothing, as another descriptor or\na blocked call holds the socket; looks at each close(2) of\nany file, in tracepoint mode at each system call")
+	g.flags.Var(attachChoice(&t.attach), "attach", "how: auto takes the first that works of fentry, kprobe, tracepoint")
+	g.flags.BoolVar(&t.shared, "shared-closes", false, "also a close(2) that closes nothing, as another descriptor or a blocked call holds the socket; looks at each close(2) of any file, in tracepoint mode at each system call")
 	g.flags.Var(size{&t.buffer}, "buffer-size", "of the ring buffer, a power of two from 64K to 1G")
 	return g
 }
