@@ -128,12 +128,16 @@ func colorful(getenv func(string) string) bool {
 	return getenv("NO_COLOR") == "" && kind != "" && kind != "dumb"
 }
 
+// attachMemory is what attaching is to make do with, by collecting what it can: 14 MB are in use at once.
+const attachMemory = 16 << 20
+
 // attach begins a trace. Most of what a trace ever allocates is the kernel's type
-// information, now; so that this is collected early takes little time, and a sixth
-// off the memory that stays.
+// information, now. It is collected early, and what is left of it given back at once.
 func attach(ctx context.Context, o probe.Options) (source, error) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(25)
+		defer debug.FreeOSMemory()
+		defer debug.SetMemoryLimit(debug.SetMemoryLimit(attachMemory))
 	}
 	p, err := probe.Open(ctx, o)
 	if err != nil {
