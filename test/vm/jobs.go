@@ -42,7 +42,7 @@ var (
 	looksAtStack   = []string{"TestStack"}
 	looksAtKernel  = []string{"TestCheck", "TestRefusedMode", "TestStuck", "TestPrivilegeMissing"}
 	looksAtProgram = []string{
-		"TestCheckCommand", "TestClosedPipe", "TestNoBTF", "TestNamesAreShownNotObeyed", "TestReaderComesBack", "TestNobodyReads",
+		"TestCheckCommand", "TestClosedPipe", "TestNoBTF", "TestNamesAreShownNotObeyed", "TestReaderComesBack", "TestNobodyReads", "TestLinesComeSoon",
 		"TestAuditTellsOfLostRecords", "TestStoppedForSeconds", "TestReplayPrintsTheSame", "TestReplayFiltersAsTheKernelDoes", "TestCgroupFilter",
 		"TestRunGuardsACommand", "TestCallChainOfThisKernel", "TestOwnersTakePrivileges", "TestNamesTakePrivileges",
 		"TestNetnsTakesPrivileges", "TestPrivilegesAreDropped", "TestFileCapabilities", "TestContainer", "TestContainerNames",

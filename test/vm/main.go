@@ -21,6 +21,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -183,17 +184,20 @@ func runAll(ctx context.Context, o options, stdout, stderr io.Writer) (passed bo
 	return !r.failed(), r.table(kernels)
 }
 
-// longestFirst is the order in which to boot kernels.
+// longestFirst is the order in which to boot kernels, so that the last ones do not end alone: those with all tests,
+// then those with most attach modes.
 func longestFirst(kernels []kernel) []kernel {
-	var most, rest []kernel
-	for _, k := range kernels {
-		if k.allTests {
-			most = append(most, k)
-		} else {
-			rest = append(rest, k)
+	sorted := slices.Clone(kernels)
+	slices.SortStableFunc(sorted, func(a, b kernel) int {
+		if a.allTests != b.allTests {
+			if a.allTests {
+				return -1
+			}
+			return 1
 		}
-	}
-	return append(most, rest...)
+		return len(b.modes) - len(a.modes)
+	})
+	return sorted
 }
 
 // runKernel fetches, builds and boots what one kernel needs.
