@@ -115,3 +115,23 @@ func TestTopIsSuspended(t *testing.T) {
 	s.Press("q")
 	leftAsFound(t, s, before)
 }
+
+// What is said before the screen is there is said at once, and what is said behind
+// it once it is gone.
+func TestHeld(t *testing.T) {
+	var said strings.Builder
+	h := &held{to: &said}
+	say := func(text, want string) {
+		t.Helper()
+		if _, err := h.Write([]byte(text)); err != nil || said.String() != want {
+			t.Errorf("said %q, %v, want %q", said.String(), err, want)
+		}
+	}
+	say("before ", "before ")
+	h.hold()
+	say("behind ", "before ")
+	if err := h.release(); err != nil {
+		t.Fatal(err)
+	}
+	say("after", "before behind after")
+}
