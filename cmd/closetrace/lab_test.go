@@ -73,6 +73,43 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
+// A scenario is provoked again only if the kernel, and not closetrace, did
+// something else, and not for ever.
+func TestAgain(t *testing.T) {
+	sc := scenario(t)
+	const right, kernelWrong, oursWrong = 0, 1, 2
+	attempt := func(kind int) *verdict {
+		res, e := labRun()
+		switch kind {
+		case kernelWrong:
+			res.Counters["TcpOutRsts"] = 2
+		case oursWrong:
+			e.Evidence.UnreadBytes = 147
+		}
+		v := newVerdict(sc, "fentry")
+		v.judge(sc, res, []events.Ending{e})
+		return v
+	}
+	for _, tt := range []struct {
+		kinds   []int
+		became  string
+		repeats int
+	}{
+		{[]int{right}, pass, 0},
+		{[]int{oursWrong}, fail, 0},
+		{[]int{kernelWrong, right}, pass, 1},
+		{[]int{kernelWrong, oursWrong}, fail, 1},
+		{[]int{kernelWrong, kernelWrong, kernelWrong}, fail, 2},
+	} {
+		var said bytes.Buffer
+		n := 0
+		v, err := again(&said, func() (*verdict, error) { n++; return attempt(tt.kinds[n-1]), nil })
+		if err != nil || v.Verdict != tt.became || n != len(tt.kinds) || strings.Count(said.String(), " once more, as the kernel") != tt.repeats {
+			t.Errorf("%v: %s after %d attempts, %v, said:\n%s", tt.kinds, v.Verdict, n, err, &said)
+		}
+	}
+}
+
 func TestTally(t *testing.T) {
 	h := events.Header{Kernel: "6.1.0", Attach: "fentry"}
 	for _, tt := range []struct {

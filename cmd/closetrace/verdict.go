@@ -33,6 +33,9 @@ type verdict struct {
 	Mismatches []string `json:"mismatches,omitempty"`
 	// Unseen is why this attach mode does not see all of it.
 	Unseen string `json:"unseen,omitempty"`
+	// otherwise: a step had another outcome, or the kernel's own counters moved
+	// otherwise, than the scenario means. That is not closetrace's doing.
+	otherwise bool
 }
 
 type seenPath struct {
@@ -68,6 +71,7 @@ func (v *verdict) judge(sc *lab.Scenario, res *lab.Result, seen []events.Ending)
 	}
 	for _, m := range lab.CompareCounters(sc, res) {
 		v.fail(m.String())
+		v.otherwise = true
 	}
 }
 

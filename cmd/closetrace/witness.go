@@ -105,8 +105,9 @@ func within(res *lab.Result, netns uint32, monoNS uint64) bool {
 
 // How long a scenario may take to be seen.
 const (
-	// seenTime bounds the wait for the expected endings.
-	seenTime = 5 * time.Second
+	// seenTime bounds the wait for the expected endings. The first stack waits
+	// until the kernel's symbols have been read.
+	seenTime = 30 * time.Second
 	// quietTime is how long nothing else may come after them: longer than a
 	// tick of the probe and than the classifier holds a verdict back.
 	quietTime = 150 * time.Millisecond

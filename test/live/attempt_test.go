@@ -19,8 +19,9 @@ import (
 const maxAttempts = 3
 
 // attempts runs a test that wants to see everything, and once more if it goes
-// wrong and the kernel left out programs of closetrace meanwhile: what was not
-// run cannot tell. All that the test waits for has to be of the attempt.
+// wrong and something excuses it: the kernel left out programs of closetrace
+// meanwhile, and what was not run cannot tell; or the kernel did something else
+// than the test provokes. All that the test waits for has to be of the attempt.
 func attempts(t *testing.T, try func(t testing.TB)) {
 	t.Helper()
 	for left := maxAttempts; ; left-- {
@@ -30,11 +31,11 @@ func attempts(t *testing.T, try func(t testing.TB)) {
 			return
 		}
 		wrong := strings.Join(a.wrong, "\n")
-		if left == 1 || a.missed == 0 && !missesUncounted(left) {
+		if left == 1 || a.missed == 0 && !a.otherwise && !missesUncounted(left) {
 			t.Error(wrong)
 			return
 		}
-		t.Logf("once more, as %d probes were missed:\n%s", a.missed, wrong)
+		t.Logf("once more (%d probes missed, kernel did otherwise: %v):\n%s", a.missed, a.otherwise, wrong)
 	}
 }
 
@@ -56,10 +57,11 @@ func countsKprobeMisses(release string) bool {
 // is the test's.
 type attempt struct {
 	testing.TB
-	mu       sync.Mutex
-	wrong    []string
-	missed   uint64 // probes that the kernel counted as left out
-	cleanups []func()
+	mu        sync.Mutex
+	wrong     []string
+	missed    uint64 // probes that the kernel counted as left out
+	otherwise bool   // the kernel did something else than was provoked
+	cleanups  []func()
 }
 
 // run is over when the attempt is, its cleanups included.
@@ -98,6 +100,17 @@ func countMissed(t testing.TB, n uint64) {
 	}
 }
 
+// didOtherwise excuses another attempt, because something other than closetrace
+// says that the kernel did something else than was provoked: its own counters, or
+// what a system call gave. A busy machine lets timers come first.
+func didOtherwise(t testing.TB) {
+	if a, is := t.(*attempt); is {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.otherwise = true
+	}
+}
+
 func (a *attempt) Error(args ...any)                 { a.fail(fmt.Sprintln(args...)) }
 func (a *attempt) Errorf(format string, args ...any) { a.fail(fmt.Sprintf(format, args...)) }
 func (a *attempt) Fail()                             { a.fail("failed") }
@@ -114,8 +127,8 @@ func (a *attempt) Failed() bool {
 }
 func (a *attempt) Cleanup(f func()) { a.cleanups = append(a.cleanups, f) }
 
-// An attempt that goes wrong is repeated if probes were missed in it, and then
-// only; its cleanups run either way.
+// An attempt that goes wrong is repeated if something excuses it, and then only;
+// its cleanups run either way.
 func TestAttempt(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -140,14 +153,16 @@ func TestAttempt(t *testing.T) {
 			t.Errorf("%s: %q", tt.name, a.wrong)
 		}
 	}
-	tries := 0
-	attempts(t, func(t testing.TB) {
-		if tries++; tries < maxAttempts {
-			countMissed(t, 1)
-			t.Error("missed")
+	for _, excuse := range []func(testing.TB){didOtherwise, func(t testing.TB) { countMissed(t, 1) }} {
+		tries := 0
+		attempts(t, func(t testing.TB) {
+			if tries++; tries < maxAttempts {
+				excuse(t)
+				t.Error("wrong")
+			}
+		})
+		if tries != maxAttempts {
+			t.Errorf("%d tries", tries)
 		}
-	})
-	if tries != maxAttempts {
-		t.Errorf("%d tries", tries)
 	}
 }

@@ -74,13 +74,16 @@ func runScenario(t testing.TB, tr *tracer, sc *lab.Scenario) (m matching) {
 		addGap(strings.TrimPrefix(res.Unmet, "sysctl "))
 		t.Skip("not possible here: " + res.NotPossible)
 	}
-	for _, m := range append(w.mistold(tr, sc, res), lab.CompareCounters(sc, res)...) {
+	moved := lab.CompareCounters(sc, res)
+	for _, m := range append(w.mistold(tr, sc, res), moved...) {
 		t.Error(m)
 	}
 	w.settle(tr, nil)
 	w.close(t)
 	if m = w.match(tr); !m.whole() {
 		t.Errorf("explained %v", m)
+	} else if err != nil || len(moved) > 0 {
+		didOtherwise(t) // and all of that was explained
 	}
 	if t.Failed() {
 		t.Error(w.told(tr, nil))
