@@ -373,14 +373,21 @@ int tracepoint_signal_deliver(u64 *ctx)
 	return on_signal(ctx[0]);
 }
 
-/* What there is now, for those who read it. */
+/* What there is now, for those who read it; and, while they do so again and
+ * again, since when. */
+
+SEC("tp_btf/inet_sock_set_state")
+int trace_state_change(u64 *ctx)
+{
+	return on_state_change((struct sock *)ctx[0], ctx[1], ctx[2]);
+}
 
 SEC("iter/tcp")
 int iterate_tcp(struct bpf_iter__tcp *ctx)
 {
-	const struct sock_common *sk = ctx->sk_common;
+	struct sock_common *sk = ctx->sk_common;
 
-	return sk ? on_tcp_socket(ctx->meta->seq, sock_at(sk)) : 0;
+	return sk ? on_tcp_socket(ctx->meta->seq, sk) : 0;
 }
 
 SEC("iter/task_file")

@@ -9,11 +9,30 @@
 
 #define IPPROTO_MPTCP 262 /* include/uapi/linux/in.h */
 
+/* Setting, written by internal/probe: changes of state are traced. */
+const volatile u8 want_since = 0;
+
+/*
+ * When a socket came into the state in which it waits for its end, if that was
+ * seen: CLOCK_MONOTONIC << SINCE_STATE_BITS | state, in one word, so that both
+ * are of one change. The kernel keeps it with the socket itself (5.11), so that it
+ * is never taken for that of another one.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, s32);
+	__type(value, u64);
+} since SEC(".maps");
+
+#define SINCE_STATE_BITS 4
+
 /* A listener, or a socket that waits for its end. Of one that the kernel keeps a
  * small record only, the numbers are 0. */
 struct stuck_socket {
 	u64 inode;	   /* of the socket's file; 0: none */
 	u64 expires;	   /* small record: jiffies until it goes */
+	u64 age_ns;	   /* in this state; 0: the change was not traced */
 	u32 netns;	   /* inode of the network namespace */
 	u32 uid;	   /* sock.sk_uid */
 	u32 receive_queue; /* rcv_nxt - copied_seq; listener: sk_ack_backlog */
@@ -57,6 +76,31 @@ static __always_inline bool waits_for_end(u8 state)
 {
 	return state == TCP_CLOSE_WAIT || state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2 ||
 	       state == TCP_CLOSING || state == TCP_LAST_ACK;
+}
+
+/* on_state_change: before the new state is stored. */
+static __always_inline int on_state_change(struct sock *sk, u8 old, u8 new)
+{
+	u64 *at;
+
+	if (old == new || READ(sk, sk_protocol) != IPPROTO_TCP)
+		return 0;
+	at = bpf_sk_storage_get(&since, sk, NULL,
+				waits_for_end(new) ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+	if (at)
+		*at = bpf_ktime_get_ns() << SINCE_STATE_BITS | new;
+	return 0;
+}
+
+/* age_in: for how long a socket has been in a state; 0: unknown. */
+static __always_inline u64 age_in(u8 state, struct sock_common *sk)
+{
+	u64 *at = bpf_sk_storage_get(&since, sk, NULL, 0);
+	u64 word = at ? *(volatile u64 *)at : 0;
+
+	if ((word & ((1 << SINCE_STATE_BITS) - 1)) != state)
+		return 0;
+	return bpf_ktime_get_ns() - (word >> SINCE_STATE_BITS);
 }
 
 static __always_inline void stuck_addresses(struct stuck_socket *s, const struct sock *sk)
@@ -103,8 +147,9 @@ static __always_inline void stuck_queues(struct stuck_socket *s, const struct so
 }
 
 /* on_tcp_socket: a full socket, or a small one, of the reader's network namespace. */
-static __always_inline int on_tcp_socket(struct seq_file *seq, const struct sock *sk)
+static __always_inline int on_tcp_socket(struct seq_file *seq, struct sock_common *common)
 {
+	const struct sock *sk = sock_at(common);
 	const struct inet_timewait_sock *tw = (const void *)sk;
 	struct stuck_socket s = { .state = state_of(sk) };
 
@@ -118,6 +163,7 @@ static __always_inline int on_tcp_socket(struct seq_file *seq, const struct sock
 		return 0;
 	} else {
 		stuck_queues(&s, sk);
+		s.age_ns = want_since ? age_in(s.state, common) : 0;
 	}
 	stuck_addresses(&s, sk);
 	bpf_seq_write(seq, &s, sizeof(s)); /* whole; or not, and the kernel comes here again */

@@ -50,7 +50,7 @@ type env struct {
 	// counters reads those of a network namespace, as netnsCounters does.
 	counters func(path string, inode uint32) (sink.Counters, error)
 	// What stuck asks: as byIterators and bySockDiag.
-	iterators func(*slog.Logger) (*stuckSource, error)
+	iterators func(trace bool, log *slog.Logger) (*stuckSource, error)
 	sockDiag  func() *stuckSource
 }
 

@@ -63,7 +63,13 @@ func fakeSystem(facts int) *env {
 		return &stuckSource{name, fakeSockets(), fakeHolders, func() error { return nil }}
 	}
 	e.sockDiag = func() *stuckSource { return asked(sourceSockDiag) }
-	e.iterators = func(*slog.Logger) (*stuckSource, error) { return asked(sourceIterator), nil }
+	e.iterators = func(trace bool, _ *slog.Logger) (*stuckSource, error) {
+		s := asked(sourceIterator)
+		if trace {
+			s.sockets = traced(s.sockets)
+		}
+		return s, nil
+	}
 	return e
 }
 
@@ -153,6 +159,21 @@ func fakeSockets() func(string, uint32) ([]stuck.Socket, bool, error) {
 			})
 		}
 		return all, true, nil
+	}
+}
+
+// traced: whatever comes is seen to come.
+func traced(list func(string, uint32) ([]stuck.Socket, bool, error)) func(string, uint32) ([]stuck.Socket, bool, error) {
+	known := 0
+	return func(path string, netns uint32) (all []stuck.Socket, whole bool, err error) {
+		all, whole, err = list(path, netns)
+		if known == 0 {
+			known = len(all)
+		}
+		for i := known; i < len(all); i++ {
+			all[i].InState = 100 * time.Second
+		}
+		return all, whole, err
 	}
 }
 

@@ -21,12 +21,13 @@ import (
 )
 
 const stuckAbout = `closetrace stuck lists the sockets that have not ended, and says why: those in
-CLOSE_WAIT, FIN_WAIT1, FIN_WAIT2, CLOSING and LAST_ACK. It asks the kernel once, by BPF
-iterators or else by sock_diag and /proc, and traces nothing.
+CLOSE_WAIT, FIN_WAIT1, FIN_WAIT2, CLOSING and LAST_ACK. It asks the kernel, by BPF
+iterators or else by sock_diag and /proc.
 
 Sockets of one process, service, state and diagnosis are one line, the most first; -o
 wide and json have each of them. SERVICE is here:PORT if somebody listens at the port
-here, else the other end. OLDEST is the least that is certain. The diagnoses:
+here, else the other end. An age with ≥ is the least that is certain; what comes into
+its state while --watch looks on has its exact age. The diagnoses:
 
   never-accepted  it is still in its listener's accept queue; WHY names the listener
   leaked          all was read, the EOF included, and nobody closes it
@@ -41,7 +42,7 @@ const stuckExamples = `Examples:
   sudo closetrace stuck
   sudo closetrace stuck --min-age 1m -o wide
   sudo closetrace stuck --all-netns
-  sudo closetrace stuck --watch 10s        again and again, with the growth
+  sudo closetrace stuck --watch 10s        again and again, with growth and exact ages
   sudo closetrace stuck -o json | jq 'select(.diagnosis == "leaked") | .holders'
 `
 

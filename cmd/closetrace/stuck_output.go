@@ -96,7 +96,7 @@ func (o *stuckOutput) groups(w io.Writer, now []stuck.Group) {
 			pid, comm = strconv.Itoa(int(g.PID)), cmp.Or(tame(g.Comm), "-")
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\n",
-			ageText(g.Oldest), g.State, pid, comm, g.Service, g.Unread, g.Unsent, g.Unacked, g.Diagnosis, tame(g.Why))
+			ageText(g.Oldest, g.Exact), g.State, pid, comm, g.Service, g.Unread, g.Unsent, g.Unacked, g.Diagnosis, tame(g.Why))
 	}
 }
 
@@ -106,21 +106,25 @@ func everySocket(w io.Writer, found []stuck.Finding) {
 	for i := range found {
 		f := &found[i]
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%d\t%d\t%d\t%s\t%s\n",
-			ageText(f.Age), f.State, f.Local, f.Remote, heldBy(f.Holders), f.Unread, eofText(f.EOFRead), f.Unsent, f.Unacked,
+			ageText(f.Age, f.Exact != nil), f.State, f.Local, f.Remote, heldBy(f.Holders), f.Unread, eofText(f.EOFRead), f.Unsent, f.Unacked,
 			f.Netns, f.Diagnosis, tame(f.Why))
 	}
 }
 
-// ageText is what is certain of an age.
-func ageText(age *stuck.Milliseconds) string {
+// ageText is an age, or what is certain of it.
+func ageText(age *stuck.Milliseconds, exact bool) string {
 	if age == nil {
 		return "-"
 	}
-	d := age.Duration()
-	if d >= time.Minute {
-		return "≥" + d.Truncate(time.Second).String()
+	least := "≥"
+	if exact {
+		least = ""
 	}
-	return "≥" + d.Truncate(100*time.Millisecond).String()
+	unit := 100 * time.Millisecond
+	if age.Duration() >= time.Minute {
+		unit = time.Second
+	}
+	return least + age.Duration().Truncate(unit).String()
 }
 
 func eofText(read *bool) string {

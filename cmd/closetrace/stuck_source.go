@@ -32,11 +32,14 @@ const (
 func (f *stuckFlags) open(e *env) (*stuckSource, error) {
 	log := logger(e, f.verbose)
 	if f.source != sourceSockDiag {
-		s, err := e.iterators(log)
+		s, err := e.iterators(f.watch > 0, log)
 		if err == nil || f.source == sourceIterator {
 			return s, err
 		}
 		log.Debug("no BPF iterators", "because", err)
+		if f.watch > 0 {
+			log.Warn("no change of state is traced: every age is the least that is certain", "because", err)
+		}
 	}
 	log.Debug("asked", "source", sourceSockDiag)
 	return e.sockDiag(), nil
@@ -55,13 +58,14 @@ func bySockDiag() *stuckSource {
 	}
 }
 
-// byIterators reads BPF iterators, which need no /proc.
-func byIterators(log *slog.Logger) (*stuckSource, error) {
-	it, err := probe.OpenIterators(log)
+// byIterators reads BPF iterators, which need no /proc. With trace, changes of
+// state are traced meanwhile.
+func byIterators(trace bool, log *slog.Logger) (*stuckSource, error) {
+	it, err := probe.OpenIterators(trace, log)
 	if err != nil {
 		return nil, err
 	}
-	log.Debug("asked", "source", sourceIterator)
+	log.Debug("asked", "source", sourceIterator, "traces", it.Traces())
 	return &stuckSource{
 		name: sourceIterator,
 		sockets: inEachNetns(func(uint32) ([]stuck.Socket, bool, error) {

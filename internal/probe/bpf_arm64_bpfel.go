@@ -146,6 +146,7 @@ type bpfStuckSocket struct {
 	_            structs.HostLayout
 	Inode        uint64
 	Expires      uint64
+	AgeNs        uint64
 	Netns        uint32
 	Uid          uint32
 	ReceiveQueue uint32
@@ -176,6 +177,7 @@ const (
 	bpfMapReplyRates                = "reply_rates"
 	bpfMapRing                      = "ring"
 	bpfMapScmDropped                = "scm_dropped"
+	bpfMapSince                     = "since"
 	bpfMapStacks                    = "stacks"
 	bpfProgFentryFilpClose          = "fentry_filp_close"
 	bpfProgFentryFilpFlush          = "fentry_filp_flush"
@@ -223,6 +225,7 @@ const (
 	bpfProgKretprobeTcpCloseLocked  = "kretprobe_tcp_close_locked"
 	bpfProgKretprobeTcpDisconnect   = "kretprobe_tcp_disconnect"
 	bpfProgKretprobeTcpShutdown     = "kretprobe_tcp_shutdown"
+	bpfProgTraceStateChange         = "trace_state_change"
 	bpfProgTracepointSignalDeliver  = "tracepoint_signal_deliver"
 	bpfProgTracepointSoftirqState   = "tracepoint_softirq_state"
 	bpfProgTracepointSysEnter       = "tracepoint_sys_enter"
@@ -247,6 +250,7 @@ const (
 	bpfVarStuckSocketType           = "stuck_socket_type"
 	bpfVarTraceResetReason          = "trace_reset_reason"
 	bpfVarWakeupBytes               = "wakeup_bytes"
+	bpfVarWantSince                 = "want_since"
 	bpfVarWantStacks                = "want_stacks"
 )
 
@@ -338,6 +342,7 @@ type bpfProgramSpecs struct {
 	KretprobeTcpCloseLocked  *ebpf.ProgramSpec `ebpf:"kretprobe_tcp_close_locked"`
 	KretprobeTcpDisconnect   *ebpf.ProgramSpec `ebpf:"kretprobe_tcp_disconnect"`
 	KretprobeTcpShutdown     *ebpf.ProgramSpec `ebpf:"kretprobe_tcp_shutdown"`
+	TraceStateChange         *ebpf.ProgramSpec `ebpf:"trace_state_change"`
 	TracepointSignalDeliver  *ebpf.ProgramSpec `ebpf:"tracepoint_signal_deliver"`
 	TracepointSoftirqState   *ebpf.ProgramSpec `ebpf:"tracepoint_softirq_state"`
 	TracepointSysEnter       *ebpf.ProgramSpec `ebpf:"tracepoint_sys_enter"`
@@ -357,6 +362,7 @@ type bpfMapSpecs struct {
 	ReplyRates    *ebpf.MapSpec `ebpf:"reply_rates"`
 	Ring          *ebpf.MapSpec `ebpf:"ring"`
 	ScmDropped    *ebpf.MapSpec `ebpf:"scm_dropped"`
+	Since         *ebpf.MapSpec `ebpf:"since"`
 	Stacks        *ebpf.MapSpec `ebpf:"stacks"`
 }
 
@@ -382,6 +388,7 @@ type bpfVariableSpecs struct {
 	StuckSocketType  *ebpf.VariableSpec `ebpf:"stuck_socket_type"`
 	TraceResetReason *ebpf.VariableSpec `ebpf:"trace_reset_reason"`
 	WakeupBytes      *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
+	WantSince        *ebpf.VariableSpec `ebpf:"want_since"`
 	WantStacks       *ebpf.VariableSpec `ebpf:"want_stacks"`
 }
 
@@ -412,6 +419,7 @@ type bpfMaps struct {
 	ReplyRates    *ebpf.Map `ebpf:"reply_rates"`
 	Ring          *ebpf.Map `ebpf:"ring"`
 	ScmDropped    *ebpf.Map `ebpf:"scm_dropped"`
+	Since         *ebpf.Map `ebpf:"since"`
 	Stacks        *ebpf.Map `ebpf:"stacks"`
 }
 
@@ -424,6 +432,7 @@ func (m *bpfMaps) Close() error {
 		m.ReplyRates,
 		m.Ring,
 		m.ScmDropped,
+		m.Since,
 		m.Stacks,
 	)
 }
@@ -450,6 +459,7 @@ type bpfVariables struct {
 	StuckSocketType  *ebpf.Variable `ebpf:"stuck_socket_type"`
 	TraceResetReason *ebpf.Variable `ebpf:"trace_reset_reason"`
 	WakeupBytes      *ebpf.Variable `ebpf:"wakeup_bytes"`
+	WantSince        *ebpf.Variable `ebpf:"want_since"`
 	WantStacks       *ebpf.Variable `ebpf:"want_stacks"`
 }
 
@@ -503,6 +513,7 @@ type bpfPrograms struct {
 	KretprobeTcpCloseLocked  *ebpf.Program `ebpf:"kretprobe_tcp_close_locked"`
 	KretprobeTcpDisconnect   *ebpf.Program `ebpf:"kretprobe_tcp_disconnect"`
 	KretprobeTcpShutdown     *ebpf.Program `ebpf:"kretprobe_tcp_shutdown"`
+	TraceStateChange         *ebpf.Program `ebpf:"trace_state_change"`
 	TracepointSignalDeliver  *ebpf.Program `ebpf:"tracepoint_signal_deliver"`
 	TracepointSoftirqState   *ebpf.Program `ebpf:"tracepoint_softirq_state"`
 	TracepointSysEnter       *ebpf.Program `ebpf:"tracepoint_sys_enter"`
@@ -559,6 +570,7 @@ func (p *bpfPrograms) Close() error {
 		p.KretprobeTcpCloseLocked,
 		p.KretprobeTcpDisconnect,
 		p.KretprobeTcpShutdown,
+		p.TraceStateChange,
 		p.TracepointSignalDeliver,
 		p.TracepointSoftirqState,
 		p.TracepointSysEnter,

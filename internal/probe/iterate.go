@@ -28,6 +28,7 @@ import (
 // of them runs but while they are read.
 type Iterators struct {
 	sockets, files *link.Iter
+	changes        link.Link     // nil: changes of state are not traced
 	tick           time.Duration // a jiffy
 }
 
@@ -37,9 +38,17 @@ type iteratorPrograms struct {
 	TaskFile *ebpf.Program `ebpf:"iterate_task_file"` // 5.8
 }
 
-// OpenIterators loads them. Where the kernel has none, or this process no right to
-// them, the error is a [kernel.Error].
-func OpenIterators(log *slog.Logger) (*Iterators, error) {
+// tracingPrograms are loaded where changes of state are traced.
+type tracingPrograms struct {
+	iteratorPrograms
+	Change *ebpf.Program `ebpf:"trace_state_change"` // 5.11
+}
+
+// OpenIterators loads them. With trace, changes of state are traced from now on,
+// and their time is known; where that cannot be, it is said, and the rest is done.
+// Where the kernel has no iterators, or this process no right to them, the error is
+// a [kernel.Error].
+func OpenIterators(trace bool, log *slog.Logger) (*Iterators, error) {
 	o := Options{Log: log}
 	o.share()
 	k, err := ready(o)
@@ -52,7 +61,13 @@ func OpenIterators(log *slog.Logger) (*Iterators, error) {
 		return nil, err
 	}
 	it.tick = time.Second / time.Duration(hz)
-	if err := it.load(k, o.Shared.types); err != nil {
+	err = it.load(k, o.Shared.types, trace)
+	if untraced := err; trace && err != nil {
+		if err = it.load(k, o.Shared.types, false); err == nil {
+			log.Warn("no change of state is traced: every age is the least that is certain", "because", untraced)
+		}
+	}
+	if err != nil {
 		return nil, &kernel.Error{
 			Kind: kernel.ErrUnsupported,
 			What: fmt.Sprintf("kernel %s has no BPF iterators over TCP sockets: %v", k.Release, err),
@@ -62,31 +77,67 @@ func OpenIterators(log *slog.Logger) (*Iterators, error) {
 	return it, nil
 }
 
-func (it *Iterators) load(k *kernel.Kernel, types *btf.Cache) error {
+func (it *Iterators) load(k *kernel.Kernel, types *btf.Cache, trace bool) error {
 	spec, err := loadBpf()
 	if err != nil {
 		return fmt.Errorf("reading the BPF object: %w", err)
 	}
-	if err := spec.Variables[bpfVarPlainLoads].Set(plainLoads(k)); err != nil {
+	if err := errors.Join(
+		spec.Variables[bpfVarPlainLoads].Set(plainLoads(k)),
+		spec.Variables[bpfVarWantSince].Set(flag(trace)),
+	); err != nil {
 		return err
 	}
-	var programs iteratorPrograms
-	if err := spec.LoadAndAssign(&programs, &ebpf.CollectionOptions{Cache: types}); err != nil {
+	var programs tracingPrograms
+	var wanted any = &programs.iteratorPrograms
+	if trace {
+		wanted = &programs
+	}
+	err = spec.LoadAndAssign(wanted, &ebpf.CollectionOptions{Cache: types})
+	if err != nil {
 		return fmt.Errorf("loading: %w", brief(err))
 	}
 	defer programs.TCP.Close()
 	defer programs.TaskFile.Close()
-	if it.sockets, err = link.AttachIter(link.IterOptions{Program: programs.TCP}); err != nil {
-		return err
-	}
-	if it.files, err = link.AttachIter(link.IterOptions{Program: programs.TaskFile}); err != nil {
-		return errors.Join(err, it.sockets.Close())
+	defer programs.Change.Close()
+	if err := it.attach(programs); err != nil {
+		return errors.Join(err, it.Close())
 	}
 	return nil
 }
 
+// attach puts the programs in place; first the one that traces.
+func (it *Iterators) attach(programs tracingPrograms) (err error) {
+	if programs.Change != nil {
+		if it.changes, err = link.AttachTracing(link.TracingOptions{Program: programs.Change}); err != nil {
+			return err
+		}
+	}
+	if it.sockets, err = link.AttachIter(link.IterOptions{Program: programs.TCP}); err != nil {
+		return err
+	}
+	it.files, err = link.AttachIter(link.IterOptions{Program: programs.TaskFile})
+	return err
+}
+
+// Traces tells whether changes of state are traced.
+func (it *Iterators) Traces() bool { return it.changes != nil }
+
 // Close frees them.
-func (it *Iterators) Close() error { return errors.Join(it.sockets.Close(), it.files.Close()) }
+func (it *Iterators) Close() error {
+	var errs []error
+	if it.changes != nil {
+		errs = append(errs, it.changes.Close())
+	}
+	if it.sockets != nil {
+		errs = append(errs, it.sockets.Close())
+	}
+	if it.files != nil {
+		errs = append(errs, it.files.Close())
+	}
+	*it = Iterators{tick: it.tick}
+	return errors.Join(errs...)
+}
 
 // Sockets are those of the calling thread's network namespace that listen or wait
 // for their end.
@@ -118,8 +169,8 @@ func (it *Iterators) socket(r *bpfStuckSocket) stuck.Socket {
 		Inode:        r.Inode,
 		UID:          r.Uid,
 		ReceiveQueue: r.ReceiveQueue, SendQueue: r.SendQueue, NotSent: r.NotSent,
-		LastHeard: jiffies(r.HeardJiffies),
-		RTO:       jiffies(r.RtoJiffies), Backoff: r.Backoff, Retries: r.Retransmits,
+		LastHeard: jiffies(r.HeardJiffies), InState: time.Duration(r.AgeNs),
+		RTO: jiffies(r.RtoJiffies), Backoff: r.Backoff, Retries: r.Retransmits,
 		Mini: r.Small != 0, TimeLeft: time.Duration(max(int64(r.Expires), 0)) * it.tick,
 	}
 }

@@ -22,6 +22,7 @@ type Group struct {
 	Key
 	Count                   int
 	Oldest                  *Milliseconds // at least; nil: of none it is known
+	Exact                   bool          // Oldest is its age
 	Unread, Unsent, Unacked uint64
 	Why                     string // of the oldest
 }
@@ -62,7 +63,7 @@ func Groups(found []Finding) []Group {
 
 func (g *Group) add(f *Finding) {
 	if g.Count == 0 || older(f.Age, g.Oldest) < 0 {
-		g.Oldest, g.Why = f.Age, f.Why
+		g.Oldest, g.Exact, g.Why = f.Age, f.Exact != nil, f.Why
 	}
 	g.Count++
 	g.Unread += uint64(f.Unread)

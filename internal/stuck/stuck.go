@@ -29,9 +29,11 @@ type Socket struct {
 
 	// LastHeard is how long ago the last acknowledgement was taken in.
 	LastHeard time.Duration
-	RTO       time.Duration // the present one
-	Backoff   uint8         // how often it was doubled
-	Retries   uint8         // retransmissions that nobody answered
+	// InState is for how long it has been in its state; 0: nobody saw it come there.
+	InState time.Duration
+	RTO     time.Duration // the present one
+	Backoff uint8         // how often it was doubled
+	Retries uint8         // retransmissions that nobody answered
 
 	// Mini: all that is left is what the kernel keeps of a FIN_WAIT2 that was
 	// closed, for as long as TimeLeft. It has no numbers.
@@ -76,6 +78,7 @@ type Finding struct {
 	Remote  netip.AddrPort `json:"remote"`
 	State   events.State   `json:"state"`
 	Age     *Milliseconds  `json:"age_at_least_ms,omitempty"` // in this state; nil: nothing is known
+	Exact   *Milliseconds  `json:"age_ms,omitempty"`          // the same, where the change of state was traced
 	Ends    *Milliseconds  `json:"ends_in_ms,omitempty"`      // when the kernel will end it by itself
 	Unread  uint32         `json:"unread_bytes"`
 	Unsent  uint32         `json:"unsent_bytes"`
@@ -141,6 +144,10 @@ func find(s *Socket, holders []Holder, d doors) Finding {
 	} else {
 		f.queues(s)
 		f.Age = age(s)
+		if s.InState > 0 {
+			exact := Milliseconds(s.InState.Milliseconds())
+			f.Age, f.Exact = &exact, &exact
+		}
 	}
 	if f.Diagnosis = f.diagnose(s); f.Diagnosis == NeverAccepted {
 		f.Listener = d.listener(s)

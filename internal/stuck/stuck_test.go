@@ -129,6 +129,27 @@ func TestAge(t *testing.T) {
 	}
 }
 
+// What was seen to begin has an age, whatever its numbers say.
+func TestExactAge(t *testing.T) {
+	all := []Socket{
+		{State: events.LastAck, SendQueue: 1, InState: 90 * time.Second},
+		{State: events.CloseWait, LastHeard: time.Minute, InState: 2 * time.Minute, Inode: 4},
+		{State: events.CloseWait, LastHeard: time.Minute, Inode: 5},
+	}
+	for i, want := range []Milliseconds{90000, 120000, -1} {
+		f := Find(all[i:i+1], nil)[0]
+		switch {
+		case want < 0 && f.Exact != nil:
+			t.Errorf("%+v: exactly %v", all[i], *f.Exact)
+		case want >= 0 && (f.Exact == nil || *f.Exact != want || f.Age == nil || *f.Age != want):
+			t.Errorf("%+v: age %v, exactly %v, want %v", all[i], f.Age, f.Exact, want)
+		}
+	}
+	if groups := Groups(Find(all[1:], nil)); len(groups) != 1 || !groups[0].Exact || *groups[0].Oldest != 120000 {
+		t.Errorf("the older one is exact: %+v", groups)
+	}
+}
+
 // Other states are none of its business.
 func TestOthers(t *testing.T) {
 	all := []Socket{{State: events.Established, Inode: 1}, {State: events.TimeWait}, {State: events.SynSent, Inode: 2},

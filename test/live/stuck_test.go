@@ -23,7 +23,9 @@ import (
 type stuckLine struct {
 	Source               string
 	Local, Remote, State string
+	Time                 time.Time
 	AgeAtLeastMS         *int64 `json:"age_at_least_ms"`
+	AgeMS                *int64 `json:"age_ms"`
 	EndsInMS             *int64 `json:"ends_in_ms"`
 	Unread               int    `json:"unread_bytes"`
 	Unsent               int    `json:"unsent_bytes"`
@@ -50,10 +52,10 @@ type stuckHolder struct {
 func stuckOf(t *testing.T, c conn, state, diagnosis string) (found stuckLine) {
 	t.Helper()
 	eventually(t, diagnosis+" of a socket in "+state, func() bool {
-		found = lookAt(t, c)
+		found = lookAt(t, c, "--source", "sock_diag")
 		return found.State == state && found.Diagnosis == diagnosis
 	})
-	sameBothWays(t, c)
+	sameBothWays(t, c, found)
 	return found
 }
 
@@ -314,10 +316,11 @@ func stuckPeerOpen(t *testing.T) {
 			t.Errorf("half closed: %+v", l)
 		}
 		must(t, unix.Close(a.fd))
-		eventually(t, "a time to end", func() bool { l = lookAt(t, a); return l.EndsInMS != nil })
+		eventually(t, "a time to end", func() bool { l = lookAt(t, a, "--source", "sock_diag"); return l.EndsInMS != nil })
 		if len(l.Holders) != 0 || l.State != "FIN_WAIT2" || l.Diagnosis != "peer-open" {
 			t.Errorf("closed: %+v", l)
 		}
+		sameBothWays(t, a, l)
 	})
 }
 
@@ -449,9 +452,10 @@ func stuckInTheLab(t *testing.T) {
 			var wrong []lab.Mismatch
 			res, err := sc.Run(t.Context(), func(res *lab.Result) {
 				for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-					out, err := exec.Command(path, "stuck", "-o", "json").Output() // by this thread, in the scenario's namespace
+					out, err := exec.Command(path, "stuck", "-o", "json", "--source", "sock_diag").Output() // by this thread, in the scenario's namespace
 					must(t, err)
-					wrong = lab.CompareStuck(sc, res, stuckSeen(t, out))
+					wrong = lab.CompareStuck(sc, res, stuckSeen(stuckLines(t, out)))
+					wrong = append(wrong, lab.CompareStuck(sc, res, stuckSeen(allByIterators(t)))...)
 					if len(wrong) == 0 || time.Now().After(end) {
 						return
 					}
@@ -468,9 +472,8 @@ func stuckInTheLab(t *testing.T) {
 	}
 }
 
-func stuckSeen(t *testing.T, out []byte) (all []lab.StuckSeen) {
-	t.Helper()
-	for _, l := range stuckLines(t, out) {
+func stuckSeen(lines []stuckLine) (all []lab.StuckSeen) {
+	for _, l := range lines {
 		at := lab.Endpoint{Local: netip.MustParseAddrPort(l.Local), Remote: netip.MustParseAddrPort(l.Remote)}
 		all = append(all, lab.StuckSeen{Endpoint: at, Diagnosis: l.Diagnosis})
 	}

@@ -40,7 +40,7 @@ var (
 		"TestFilters", "TestManySleepers", "TestLeastPrivilege", "TestNothingStaysAttached",
 	}
 	looksAtStack   = []string{"TestStack"}
-	looksAtKernel  = []string{"TestCheck", "TestRefusedMode", "TestStuck", "TestPrivilegeMissing"}
+	looksAtKernel  = []string{"TestCheck", "TestRefusedMode", "TestStuck", "TestStuckAge", "TestPrivilegeMissing"}
 	looksAtProgram = []string{
 		"TestCheckCommand", "TestClosedPipe", "TestNoBTF", "TestNamesAreShownNotObeyed", "TestReaderComesBack", "TestNobodyReads", "TestLinesComeSoon",
 		"TestAuditTellsOfLostRecords", "TestStoppedForSeconds", "TestReplayPrintsTheSame", "TestReplayFiltersAsTheKernelDoes", "TestCgroupFilter",
