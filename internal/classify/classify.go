@@ -252,6 +252,9 @@ func (c *Classifier) rulesFor(f *fact) []rule {
 			return abortRules
 		}
 	}
+	if int(f.Kind) >= len(rules) {
+		return nil // of a later version
+	}
 	return rules[f.Kind]
 }
 

@@ -10,6 +10,7 @@ type memory[K comparable] struct {
 	ring   [][]memorized[K]
 	next   int // place in the ring to be written, the oldest once all are
 	most   int
+	known  int
 }
 
 // memorized is in the chain of its key, unless it has been renewed since at another place, or forgotten.
@@ -40,12 +41,16 @@ func (m *memory[K]) put(k K, p *past) {
 	head := m.chain(k)
 	*written = memorized[K]{key: k, past: *p, chained: true, older: *head}
 	*head = int32(m.next + 1)
+	m.known++
 	m.next = (m.next + 1) % m.most
 }
 
 // get returns nil for what is not, or no longer, known. What it returns is valid
 // until the next put.
 func (m *memory[K]) get(k K) *past {
+	if m.known == 0 {
+		return nil
+	}
 	if place := *m.find(k); place != 0 {
 		return &m.at(place).past
 	}
@@ -53,12 +58,16 @@ func (m *memory[K]) get(k K) *past {
 }
 
 func (m *memory[K]) forget(k K) {
+	if m.known == 0 {
+		return
+	}
 	link := m.find(k)
 	if *link == 0 {
 		return
 	}
 	old := m.at(*link)
 	old.chained, *link = false, old.older
+	m.known--
 }
 
 // find is the link to what is known by a key, or the one that ends its chain.

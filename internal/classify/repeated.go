@@ -6,6 +6,7 @@ import "github.com/closetrace/closetrace/internal/events"
 // bring them about are few, and need not be made anew for each. It is bounded, and begins anew when it is full.
 type repeated struct {
 	texts map[string]string
+	late  [16]string // some of the last texts, by length
 	tasks map[events.Task]*events.Task
 	last  *events.Task
 }
@@ -17,6 +18,14 @@ func newRepeated() repeated {
 }
 
 func (r *repeated) text(b []byte) string {
+	late := &r.late[len(b)%len(r.late)]
+	if *late != string(b) {
+		*late = r.known(b)
+	}
+	return *late
+}
+
+func (r *repeated) known(b []byte) string {
 	if s, ok := r.texts[string(b)]; ok {
 		return s
 	}

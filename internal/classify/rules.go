@@ -193,7 +193,7 @@ func (f *fact) moved() uint32 {
 func always(*fact) bool { return true }
 
 // rules by kind of event.
-var rules = map[events.Kind][]rule{
+var rules = [...][]rule{
 	events.KindClose:      closeRules,
 	events.KindShutdown:   shutdownRules,
 	events.KindFIN:        finRules,

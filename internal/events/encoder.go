@@ -1,5 +1,7 @@
 package events
 
+import "net/netip"
+
 // Encoder writes endings as JSON, one after the other. Most of a line is like that of an ending before: what repeats is
 // kept as it was written, and copied. Not for concurrent use.
 type Encoder struct {
@@ -7,12 +9,13 @@ type Encoder struct {
 	untilSecond []byte // as written
 	verdicts    written[verdict]
 	places      written[place]
+	addresses   written[address]
 }
 
 // NewEncoder makes one that remembers: at most about 300 KB. The zero value writes the same, and remembers nothing.
 func NewEncoder() *Encoder {
 	const most = 256
-	return &Encoder{verdicts: make(written[verdict], most), places: make(written[place], most)}
+	return &Encoder{verdicts: make(written[verdict], most), places: make(written[place], most), addresses: make(written[address], most)}
 }
 
 // verdict is what of an ending says which path it took, why, and whose doing it was.
@@ -37,7 +40,7 @@ func verdictOf(e *Ending) verdict {
 	return v
 }
 
-func (v verdict) hash() uint {
+func (v *verdict) hash() uint {
 	return uint(v.actor.TID)*31 + uint(v.owner.PID)*17 + uint(len(v.cause))*5 + uint(len(v.path))
 }
 
@@ -60,8 +63,18 @@ func placeOf(e *Ending) place {
 	}
 }
 
-func (p place) hash() uint {
+func (p *place) hash() uint {
 	return uint(p.cgroupID)*31 + uint(p.netns)*17 + uint(len(p.cgroup))*5 + uint(p.before)*13 + uint(p.after)
+}
+
+// address is without its port.
+type address struct{ netip.Addr }
+
+func (a address) appendJSON(b []byte) []byte { return a.AppendTo(b) }
+
+func (a address) hash() uint {
+	b := a.As16()
+	return uint(b[15])*31 + uint(b[14])*17 + uint(b[13])*5 + uint(b[12])
 }
 
 // written keeps the last part of its kind under each hash.
@@ -72,17 +85,16 @@ type written[P part] []struct {
 
 type part interface {
 	comparable
-	hash() uint
 	appendJSON([]byte) []byte
 }
 
-func (w written[P]) append(b []byte, p P) []byte {
+func (w written[P]) append(b []byte, hash uint, p *P) []byte {
 	if len(w) == 0 {
-		return p.appendJSON(b)
+		return (*p).appendJSON(b)
 	}
-	at := &w[p.hash()%uint(len(w))]
-	if at.text == nil || at.part != p {
-		at.part, at.text = p, p.appendJSON(at.text[:0])
+	at := &w[hash%uint(len(w))]
+	if at.text == nil || at.part != *p {
+		at.part, at.text = *p, (*p).appendJSON(at.text[:0])
 	}
 	return append(b, at.text...)
 }

@@ -19,10 +19,12 @@ func (c *Encoder) Append(b []byte, e *Ending) []byte {
 	b = append(b, beginning...)
 	b = c.appendTime(b, e.Time)
 	b = appendUint(b, `","mono_ns":`, e.MonoNS)
-	b = c.verdicts.append(b, verdictOf(e))
-	b = appendAddr(b, `,"local":"`, e.Local)
-	b = appendAddr(b, `,"remote":"`, e.Remote)
-	b = c.places.append(b, placeOf(e))
+	v := verdictOf(e)
+	b = c.verdicts.append(b, v.hash(), &v)
+	b = c.appendAddr(b, `,"local":"`, e.Local)
+	b = c.appendAddr(b, `,"remote":"`, e.Remote)
+	p := placeOf(e)
+	b = c.places.append(b, p.hash(), &p)
 	b = e.Evidence.appendJSON(b)
 	b = appendPast(b, `,"earlier":{"path":`, e.Earlier)
 	b = appendPast(b, `,"peer":{"path":`, e.Peer)
@@ -129,6 +131,11 @@ func (v *Evidence) appendJSON(b []byte) []byte {
 	b = appendUint(b, `,"unacked_bytes":`, uint64(v.UnackedBytes))
 	b = appendUint(b, `,"bytes_sent":`, v.BytesSent)
 	b = appendUint(b, `,"bytes_received":`, v.BytesReceived)
+	rest := *v
+	rest.UnreadBytes, rest.UnsentBytes, rest.UnackedBytes, rest.BytesSent, rest.BytesReceived = 0, 0, 0, 0, 0
+	if rest == (Evidence{}) {
+		return append(b, '}') // as most
+	}
 	if v.FINUnsent {
 		b = append(b, `,"fin_unsent":true`...)
 	}
@@ -228,11 +235,17 @@ func appendText(b []byte, key, v string) []byte {
 	return appendString(append(b, key...), v)
 }
 
-func appendAddr(b []byte, key string, a netip.AddrPort) []byte {
+func (c *Encoder) appendAddr(b []byte, key string, a netip.AddrPort) []byte {
 	if !a.IsValid() {
 		return b
 	}
-	return append(a.AppendTo(append(b, key...)), '"')
+	b = append(b, key...)
+	if !a.Addr().Is4() {
+		return append(a.AppendTo(b), '"') // in brackets
+	}
+	ip := address{a.Addr()}
+	b = append(c.addresses.append(b, ip.hash(), &ip), ':')
+	return append(strconv.AppendUint(b, uint64(a.Port()), 10), '"')
 }
 
 const hex = "0123456789abcdef"

@@ -129,7 +129,7 @@ func finStates(ev *events.Event) {
 }
 
 // afterPeerFIN is what tcp_fin does to the state.
-var afterPeerFIN = map[events.State]events.State{
+var afterPeerFIN = [1 << 8]events.State{
 	events.SynRecv: events.CloseWait, events.Established: events.CloseWait,
 	events.FinWait1: events.Closing, events.FinWait2: events.TimeWait,
 }

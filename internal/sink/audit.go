@@ -97,8 +97,8 @@ func (a *Audit) Add(e *events.Ending) {
 		a.explained = Counters{}
 	}
 	a.replies = a.replies || e.Path == "reply.nosocket"
-	for _, c := range audited {
-		if c.moves(e) {
+	for i := range audited {
+		if c := &audited[i]; c.moves(e) {
 			a.explained[c.counter]++
 		}
 	}
