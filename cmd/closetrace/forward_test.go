@@ -33,7 +33,7 @@ func runCounting(t *testing.T) (cmd *exec.Cmd, out *bufio.Reader) {
 		t.Fatal(err)
 	}
 	w.Close()
-	timer := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+	timer := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
 	t.Cleanup(func() { timer.Stop() })
 	out = bufio.NewReader(r)
 	says(t, out, "ready")

@@ -52,7 +52,7 @@ func start(t *testing.T, name string, args ...string) *program {
 // (-1 for a signal) and what was still said on standard error.
 func (p *program) ended(t *testing.T) (code int, said string) {
 	t.Helper()
-	timer := time.AfterFunc(10*time.Second, func() {
+	timer := time.AfterFunc(time.Minute, func() {
 		t.Error("it does not end")
 		p.Process.Kill()
 	})
