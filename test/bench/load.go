@@ -4,8 +4,10 @@ package main
 
 import (
 	"fmt"
+	"runtime"
 	"unsafe"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -15,7 +17,11 @@ const (
 	mixLinger0 = "linger0" // the client resets, by SO_LINGER {1,0}; the server closes what was reset
 	mixUnread  = "unread"  // the server closes with 100 bytes unread, which resets; the client closes what was reset
 	mixBare    = "bare"    // a socket is closed that was never connected; one close
+	mixThreads = "threads" // several threads do the first three in turn, each giving way to the others between the calls
 )
+
+// threads of mixThreads. On the one CPU that counts instructions they run in turn, and their calls interleave.
+const threads = 4
 
 // closesOf is how many closes there are per connection.
 func closesOf(mix string) int {
@@ -31,18 +37,32 @@ type load struct {
 	listener int
 	address  unix.RawSockaddrInet4
 	data     [100]byte
+	gives    bool    // way to other threads
+	threads  []*load // of mixThreads
 }
 
+// newLoad makes all, those of the threads included.
 func newLoad() (*load, error) {
+	runtime.GOMAXPROCS(1 + threads) // a system call that goes past the runtime keeps others from running
+	const port = 7777
+	l, err := listen(port)
+	for n := uint16(1); n <= threads && err == nil; n++ {
+		var thread *load
+		thread, err = listen(port + n)
+		l.threads = append(l.threads, thread)
+	}
+	return l, err
+}
+
+func listen(port uint16) (*load, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
 	l := &load{listener: fd}
 	l.address = unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: [4]byte{127, 0, 0, 1}}
-	const port = 7777
 	l.address.Port = port>>8 | port&0xff<<8 // in network order, on a machine of the other
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: l.address.Addr}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: int(port), Addr: l.address.Addr}); err != nil {
 		return nil, fmt.Errorf("bind: %w", err)
 	}
 	return l, unix.Listen(fd, 16)
@@ -50,6 +70,9 @@ func newLoad() (*load, error) {
 
 // run makes n connections.
 func (l *load) run(mix string, n int) error {
+	if mix == mixThreads {
+		return l.runThreads(n)
+	}
 	for range n {
 		if err := l.one(mix); err != nil {
 			return fmt.Errorf("load %s: %w", mix, err)
@@ -57,6 +80,29 @@ func (l *load) run(mix string, n int) error {
 	}
 	return nil
 }
+
+// runThreads makes n connections by all threads together.
+func (l *load) runThreads(n int) error {
+	var all errgroup.Group
+	for i, t := range l.threads {
+		all.Go(func() error {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			t.gives = true
+			for k := range share(n, i) {
+				mix := [...]string{mixFIN, mixLinger0, mixUnread}[(k+i)%3]
+				if err := t.run(mix, 1); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return all.Wait()
+}
+
+// share is how many of n connections one of the threads makes.
+func share(n, thread int) int { return (n + thread) / threads }
 
 func (l *load) one(mix string) error {
 	var c calls
@@ -76,9 +122,17 @@ func (l *load) one(mix string) error {
 		c.call(unix.SYS_WRITE, client, uintptr(unsafe.Pointer(&l.data)), unsafe.Sizeof(l.data))
 		first, second = server, client
 	}
+	l.giveWay(&c)
 	c.call(unix.SYS_CLOSE, first, 0, 0)
+	l.giveWay(&c)
 	c.call(unix.SYS_CLOSE, second, 0, 0)
 	return c.err()
+}
+
+func (l *load) giveWay(c *calls) {
+	if l.gives {
+		c.call(unix.SYS_SCHED_YIELD, 0, 0, 0)
+	}
 }
 
 // calls keeps the first error of several system calls.

@@ -32,6 +32,8 @@ const (
 	kernelName  = "6.12" // in test/kernels.txt
 )
 
+const allMixes = mixFIN + "," + mixLinger0 + "," + mixUnread + "," + mixBare + "," + mixThreads
+
 // options are what both the host's and the guest's part are told.
 type options struct {
 	only  string // a pattern of the tracers' names
@@ -47,7 +49,7 @@ type options struct {
 func (o *options) flags(name string) *flag.FlagSet {
 	flags := flag.NewFlagSet(name, flag.ExitOnError)
 	flags.StringVar(&o.only, "only", "", "measure only tracers whose name fits a `PATTERN`, and write no document")
-	flags.StringVar(&o.mixes, "mixes", "fin,linger0,unread,bare", "measure the mixes in `LIST`")
+	flags.StringVar(&o.mixes, "mixes", allMixes, "measure the mixes in `LIST`")
 	flags.IntVar(&o.conns, "n", 4000, "open and close `N` connections in a measurement")
 	flags.IntVar(&o.times, "times", 3, "repeat each measurement `N` times")
 	flags.StringVar(&o.lacks, "lacks", "", "boot the guest on a CPU without the features in `LIST`, as erms,fsrm, and write no document")

@@ -123,7 +123,7 @@ func once(l *load, p *process, mix string, n int) (repeat, error) {
 
 // kernelSide measures what the kernel side does, per connection.
 func (m *measurement) kernelSide(l *load, p *process, n int) error {
-	before, size := bpfRuns(), p.outputSize()
+	before, size, wakeUps := bpfRuns(), p.outputSize(), p.wakeUps()
 	ring, err := openRing()
 	if err != nil {
 		return err
@@ -142,6 +142,7 @@ func (m *measurement) kernelSide(l *load, p *process, n int) error {
 	m.ProgramRuns, m.ProgramNS = per(after.runs-before.runs), per(after.ns-before.ns)
 	m.Records, m.RecordBytes = per(ring.records(from)), per(ring.produced()-from)
 	m.OutputBytes = per(uint64(p.outputSize() - size))
+	m.WakeUps = per(uint64(p.wakeUps() - wakeUps))
 	return err
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -141,24 +142,52 @@ func (p *process) resident() int {
 	return 0
 }
 
+// wakeUps is how often its threads have gone to sleep so far, and so been woken.
+func (p *process) wakeUps() (sum int) {
+	if p == nil {
+		return 0
+	}
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.cmd.Process.Pid))
+	for _, task := range tasks {
+		text, _ := os.ReadFile(task)
+		_, after, _ := strings.Cut(string(text), "\nvoluntary_ctxt_switches:")
+		first, _, _ := strings.Cut(after, "\n")
+		n, _ := strconv.Atoi(strings.TrimSpace(first))
+		sum += n
+	}
+	return sum
+}
+
 // stop ends it as Ctrl-C does.
 func (p *process) stop() error {
 	if p == nil {
 		return nil
 	}
 	defer os.Remove(p.out)
-	// It may have ended by itself, which Wait tells.
-	_ = p.cmd.Process.Signal(syscall.SIGINT)
-	select {
-	case err := <-p.exited:
-		var exit *exec.ExitError
-		if errors.As(err, &exit) && p.tracer.kind == kindPeer {
-			return nil // their way to end by a signal
+	for giveUp := time.Now().Add(readyLimit); time.Now().Before(giveUp); {
+		// It may have ended by itself, which Wait tells.
+		_ = p.cmd.Process.Signal(syscall.SIGINT)
+		select {
+		case err := <-p.exited:
+			var exit *exec.ExitError
+			if errors.As(err, &exit) && p.tracer.kind == kindPeer {
+				return nil // their way to end by a signal
+			}
+			return err
+		case <-time.After(p.patience()):
+			fmt.Printf("%s goes on after SIGINT\n", p.tracer.name)
 		}
-		return err
-	case <-time.After(readyLimit):
-		return errors.Join(errors.New("did not end"), p.cmd.Process.Kill())
 	}
+	return errors.Join(errors.New("did not end"), p.cmd.Process.Kill())
+}
+
+// patience is how long a signal is given. closetrace has to do with one. bpftrace looks whether there was one when its
+// sleep is interrupted, or an event comes.
+func (p *process) patience() time.Duration {
+	if p.tracer.kind == kindPeer {
+		return 10 * time.Second
+	}
+	return readyLimit
 }
 
 var losses = regexp.MustCompile(`(?i)\blost (\d[\d,]*)|(\d[\d,]*) (?:records?|events?) lost`)

@@ -26,7 +26,7 @@ func (r *results) write(w io.Writer) error {
 		rows [][]string
 	}{
 		{"Per connection (FIN mix, two closes)", r.instructions()},
-		{"What the kernel side does, per connection (FIN mix)", r.kernelSides()},
+		{"The kernel side and the reader, per connection (FIN mix)", r.kernelSides()},
 		{"The other mixes: added instructions, inline + tracer, and the ratio of all to untraced", r.otherMixes()},
 		{"closetrace, printing JSON, against each peer: what it adds, as a share of what the peer adds (FIN mix)", r.againstPeers()},
 		{"Budgets", r.budgetRows()},
@@ -80,11 +80,12 @@ func (r *results) instructions() [][]string {
 }
 
 func (r *results) kernelSides() [][]string {
-	rows := [][]string{{"TRACER", "PROGRAM RUNS", "PROGRAM NS", "RECORDS", "RECORD BYTES", "OUTPUT BYTES", "LOST", "RESIDENT MB"}}
+	rows := [][]string{{"TRACER", "PROGRAM RUNS", "PROGRAM NS", "RECORDS", "RECORD BYTES", "OUTPUT BYTES", "TRACER/RECORD", "RECORDS/WAKE-UP", "LOST", "RESIDENT MB"}}
 	for _, m := range r.of(mixFIN) {
 		rows = append(rows, []string{
 			m.Tracer, fmt.Sprintf("%.1f", m.ProgramRuns), grouped(m.ProgramNS), fmt.Sprintf("%.2f", m.Records),
-			grouped(m.RecordBytes), grouped(m.OutputBytes), strconv.Itoa(m.Lost), fmt.Sprintf("%.1f", float64(m.ResidentKB)/1024),
+			grouped(m.RecordBytes), grouped(m.OutputBytes), quotient(m.tracer(), m.Records), quotient(m.Records, m.WakeUps),
+			strconv.Itoa(m.Lost), fmt.Sprintf("%.1f", float64(m.ResidentKB)/1024),
 		})
 	}
 	return rows
@@ -138,7 +139,8 @@ func (r *results) againstPeers() [][]string {
 	return rows
 }
 
-// absent are the peers that were not there, each once, with the package that has it, and those that failed.
+// absent are the peers that were not there, each once, with the package that has it, those that failed, and
+// the mixes that were left out.
 func (r *results) absent() []string {
 	var names []string
 	for _, m := range r.Measurements {
@@ -147,6 +149,11 @@ func (r *results) absent() []string {
 		}
 		if m.Failed != "" {
 			names = append(names, fmt.Sprintf("%s (%s)", m.Tracer, m.Failed))
+		}
+	}
+	for mix := range strings.SplitSeq(allMixes, ",") {
+		if !slices.Contains(r.mixes(), mix) {
+			names = append(names, "the mix "+mix)
 		}
 	}
 	return slices.Compact(names)
@@ -223,6 +230,14 @@ func (r *results) lightestPeer() measurement {
 		return measurement{}
 	}
 	return slices.MinFunc(peers, func(a, b measurement) int { return cmp.Compare(r.cost(a).sum(), r.cost(b).sum()) })
+}
+
+// quotient is "-" where there is nothing to divide, or nothing that it belongs to.
+func quotient(a, b float64) string {
+	if a == 0 || b == 0 {
+		return "-"
+	}
+	return grouped(a / b)
 }
 
 func ratio(x float64) string { return fmt.Sprintf("%.3f", x) }

@@ -33,6 +33,7 @@ type measurement struct {
 	Records     float64 `json:"records"`    // in the ring buffer, if it uses one
 	RecordBytes float64 `json:"record_bytes"`
 	OutputBytes float64 `json:"output_bytes"`
+	WakeUps     float64 `json:"wake_ups"`    // of the tracer's threads, at full speed
 	ResidentKB  int     `json:"resident_kb"` // at most, of the whole process
 	Lost        int     `json:"lost"`        // as it says itself, of the whole session
 }
@@ -77,8 +78,8 @@ func (m measurement) String() string {
 	if len(m.Runs) == 0 {
 		return "not measured: " + m.Absent + m.Failed
 	}
-	return fmt.Sprintf("%.0f inline, %.0f tracer, spread %.0f, %.1f runs, %.0f ns, %.2f records, %.0f B, output %.0f B, %d KB, %d lost",
-		m.inline(), m.tracer(), m.spread(), m.ProgramRuns, m.ProgramNS, m.Records, m.RecordBytes, m.OutputBytes, m.ResidentKB, m.Lost)
+	return fmt.Sprintf("%.0f inline, %.0f tracer, spread %.0f, %.1f runs, %.0f ns, %.2f records, %.0f B, output %.0f B, %.4f wake-ups, %d KB, %d lost",
+		m.inline(), m.tracer(), m.spread(), m.ProgramRuns, m.ProgramNS, m.Records, m.RecordBytes, m.OutputBytes, m.WakeUps, m.ResidentKB, m.Lost)
 }
 
 func median(values []float64) float64 {
