@@ -26,6 +26,25 @@ struct {
 } since SEC(".maps");
 
 #define SINCE_STATE_BITS 4
+#define SINCE_STATE ((1 << SINCE_STATE_BITS) - 1)
+
+/* A connection in FIN_WAIT2 of which a small record is all that is left. */
+struct small_key {
+	u32 netns;
+	u16 local_port;
+	u16 remote_port;
+	u8 local[16];
+	u8 remote[16];
+};
+
+/* The time of `since`, of those: small records have no storage. Whatever becomes
+ * one passes by here, so that it overwrites what was of these addresses before. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct small_key);
+	__type(value, u64);
+} since_small SEC(".maps");
 
 /* A listener, or a socket that waits for its end. Of one that the kernel keeps a
  * small record only, the numbers are 0. */
@@ -78,31 +97,6 @@ static __always_inline bool waits_for_end(u8 state)
 	       state == TCP_CLOSING || state == TCP_LAST_ACK;
 }
 
-/* on_state_change: before the new state is stored. */
-static __always_inline int on_state_change(struct sock *sk, u8 old, u8 new)
-{
-	u64 *at;
-
-	if (old == new || READ(sk, sk_protocol) != IPPROTO_TCP)
-		return 0;
-	at = bpf_sk_storage_get(&since, sk, NULL,
-				waits_for_end(new) ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
-	if (at)
-		*at = bpf_ktime_get_ns() << SINCE_STATE_BITS | new;
-	return 0;
-}
-
-/* age_in: for how long a socket has been in a state; 0: unknown. */
-static __always_inline u64 age_in(u8 state, struct sock_common *sk)
-{
-	u64 *at = bpf_sk_storage_get(&since, sk, NULL, 0);
-	u64 word = at ? *(volatile u64 *)at : 0;
-
-	if ((word & ((1 << SINCE_STATE_BITS) - 1)) != state)
-		return 0;
-	return bpf_ktime_get_ns() - (word >> SINCE_STATE_BITS);
-}
-
 static __always_inline void stuck_addresses(struct stuck_socket *s, const struct sock *sk)
 {
 	s->family = READ(sk, __sk_common.skc_family);
@@ -116,6 +110,62 @@ static __always_inline void stuck_addresses(struct stuck_socket *s, const struct
 		*(u32 *)s->local = READ(sk, __sk_common.skc_rcv_saddr);
 		*(u32 *)s->remote = READ(sk, __sk_common.skc_daddr);
 	}
+}
+
+static __always_inline struct small_key small_key_of(const struct stuck_socket *s)
+{
+	struct small_key key = { .netns = s->netns,
+				 .local_port = s->local_port,
+				 .remote_port = s->remote_port };
+
+	__builtin_memcpy(key.local, s->local, sizeof(key.local));
+	__builtin_memcpy(key.remote, s->remote, sizeof(key.remote));
+	return key;
+}
+
+/* keep_for_small: sk leaves FIN_WAIT2 for good; the word is that of `since`. */
+static __always_inline void keep_for_small(const struct sock *sk, u64 word)
+{
+	struct stuck_socket s = {};
+	struct small_key key;
+
+	stuck_addresses(&s, sk);
+	/* skc_num is 0 by now. */
+	s.local_port = bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport));
+	key = small_key_of(&s);
+	if ((word & SINCE_STATE) == TCP_FIN_WAIT2)
+		bpf_map_update_elem(&since_small, &key, &word, BPF_ANY);
+	else
+		bpf_map_delete_elem(&since_small, &key);
+}
+
+/* on_state_change: before the new state is stored. */
+static __always_inline int on_state_change(struct sock *sk, u8 old, u8 new)
+{
+	u64 *at;
+
+	if (old == new || READ(sk, sk_protocol) != IPPROTO_TCP)
+		return 0;
+	at = bpf_sk_storage_get(&since, sk, NULL,
+				waits_for_end(new) ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+	if (old == TCP_FIN_WAIT2)
+		keep_for_small(sock_at(sk), at ? *at : 0);
+	if (at)
+		*at = bpf_ktime_get_ns() << SINCE_STATE_BITS | new;
+	return 0;
+}
+
+/* age_in: for how long a socket has been in a state; 0: unknown. */
+static __always_inline u64 age_in(const struct stuck_socket *s, struct sock_common *sk)
+{
+	struct small_key key = small_key_of(s);
+	u64 *at = s->small ? bpf_map_lookup_elem(&since_small, &key)
+			   : bpf_sk_storage_get(&since, sk, NULL, 0);
+	u64 word = at ? *(volatile u64 *)at : 0;
+
+	if ((word & SINCE_STATE) != s->state)
+		return 0;
+	return bpf_ktime_get_ns() - (word >> SINCE_STATE_BITS);
 }
 
 /* stuck_queues has the kernel's numbers as sock_diag gives them out. From 5.15
@@ -163,9 +213,9 @@ static __always_inline int on_tcp_socket(struct seq_file *seq, struct sock_commo
 		return 0;
 	} else {
 		stuck_queues(&s, sk);
-		s.age_ns = want_since ? age_in(s.state, common) : 0;
 	}
 	stuck_addresses(&s, sk);
+	s.age_ns = want_since ? age_in(&s, common) : 0;
 	bpf_seq_write(seq, &s, sizeof(s)); /* whole; or not, and the kernel comes here again */
 	return 0;
 }

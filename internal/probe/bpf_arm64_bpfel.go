@@ -128,6 +128,15 @@ type bpfReplyRate struct {
 	Replies uint64
 }
 
+type bpfSmallKey struct {
+	_          structs.HostLayout
+	Netns      uint32
+	LocalPort  uint16
+	RemotePort uint16
+	Local      [16]uint8
+	Remote     [16]uint8
+}
+
 type bpfStuckHolder struct {
 	_      structs.HostLayout
 	Inode  uint64
@@ -178,6 +187,7 @@ const (
 	bpfMapRing                      = "ring"
 	bpfMapScmDropped                = "scm_dropped"
 	bpfMapSince                     = "since"
+	bpfMapSinceSmall                = "since_small"
 	bpfMapStacks                    = "stacks"
 	bpfProgFentryFilpClose          = "fentry_filp_close"
 	bpfProgFentryFilpFlush          = "fentry_filp_flush"
@@ -363,6 +373,7 @@ type bpfMapSpecs struct {
 	Ring          *ebpf.MapSpec `ebpf:"ring"`
 	ScmDropped    *ebpf.MapSpec `ebpf:"scm_dropped"`
 	Since         *ebpf.MapSpec `ebpf:"since"`
+	SinceSmall    *ebpf.MapSpec `ebpf:"since_small"`
 	Stacks        *ebpf.MapSpec `ebpf:"stacks"`
 }
 
@@ -420,6 +431,7 @@ type bpfMaps struct {
 	Ring          *ebpf.Map `ebpf:"ring"`
 	ScmDropped    *ebpf.Map `ebpf:"scm_dropped"`
 	Since         *ebpf.Map `ebpf:"since"`
+	SinceSmall    *ebpf.Map `ebpf:"since_small"`
 	Stacks        *ebpf.Map `ebpf:"stacks"`
 }
 
@@ -433,6 +445,7 @@ func (m *bpfMaps) Close() error {
 		m.Ring,
 		m.ScmDropped,
 		m.Since,
+		m.SinceSmall,
 		m.Stacks,
 	)
 }

@@ -92,6 +92,8 @@ func (it *Iterators) load(k *kernel.Kernel, types *btf.Cache, trace bool) error 
 	var wanted any = &programs.iteratorPrograms
 	if trace {
 		wanted = &programs
+	} else {
+		spec.Maps[bpfMapSinceSmall].MaxEntries = 1 // which nobody fills
 	}
 	err = spec.LoadAndAssign(wanted, &ebpf.CollectionOptions{Cache: types})
 	if err != nil {

@@ -68,7 +68,8 @@ func (p *Probe) load(k *kernel.Kernel, pl plan, only []hook, o Options) error {
 			prog.Instructions = asm.Instructions{asm.Return()} // of what register 0 never got
 		}
 	}
-	delete(spec.Maps, bpfMapSince) // of the iterators
+	delete(spec.Maps, bpfMapSince) // of the iterators, as the next
+	delete(spec.Maps, bpfMapSinceSmall)
 	size := o.BufferSize
 	if size == 0 {
 		size = DefaultBufferSize

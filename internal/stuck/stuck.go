@@ -36,7 +36,7 @@ type Socket struct {
 	Retries uint8         // retransmissions that nobody answered
 
 	// Mini: all that is left is what the kernel keeps of a FIN_WAIT2 that was
-	// closed, for as long as TimeLeft. It has no numbers.
+	// closed, for as long as TimeLeft. It has no numbers but InState.
 	Mini     bool
 	TimeLeft time.Duration
 }
@@ -144,10 +144,10 @@ func find(s *Socket, holders []Holder, d doors) Finding {
 	} else {
 		f.queues(s)
 		f.Age = age(s)
-		if s.InState > 0 {
-			exact := Milliseconds(s.InState.Milliseconds())
-			f.Age, f.Exact = &exact, &exact
-		}
+	}
+	if s.InState > 0 {
+		exact := Milliseconds(s.InState.Milliseconds())
+		f.Age, f.Exact = &exact, &exact
 	}
 	if f.Diagnosis = f.diagnose(s); f.Diagnosis == NeverAccepted {
 		f.Listener = d.listener(s)

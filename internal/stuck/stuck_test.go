@@ -135,8 +135,9 @@ func TestExactAge(t *testing.T) {
 		{State: events.LastAck, SendQueue: 1, InState: 90 * time.Second},
 		{State: events.CloseWait, LastHeard: time.Minute, InState: 2 * time.Minute, Inode: 4},
 		{State: events.CloseWait, LastHeard: time.Minute, Inode: 5},
+		{State: events.FinWait2, Mini: true, InState: time.Second},
 	}
-	for i, want := range []Milliseconds{90000, 120000, -1} {
+	for i, want := range []Milliseconds{90000, 120000, -1, 1000} {
 		f := Find(all[i:i+1], nil)[0]
 		switch {
 		case want < 0 && f.Exact != nil:
@@ -145,7 +146,7 @@ func TestExactAge(t *testing.T) {
 			t.Errorf("%+v: age %v, exactly %v, want %v", all[i], f.Age, f.Exact, want)
 		}
 	}
-	if groups := Groups(Find(all[1:], nil)); len(groups) != 1 || !groups[0].Exact || *groups[0].Oldest != 120000 {
+	if groups := Groups(Find(all[1:3], nil)); len(groups) != 1 || !groups[0].Exact || *groups[0].Oldest != 120000 {
 		t.Errorf("the older one is exact: %+v", groups)
 	}
 }

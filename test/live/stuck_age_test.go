@@ -18,6 +18,7 @@ import (
 
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/stuck"
 )
 
 // keepsTime: this kernel lets a tracing program keep something with a socket (5.11).
@@ -55,23 +56,23 @@ func during(do func()) (s span) {
 	return s
 }
 
-// ageOf is for how long an end of a connection is said to be in a state, once it is
-// there, and when it was said.
-func ageOf(t *testing.T, it *probe.Iterators, c conn, state events.State) (age time.Duration, asked span) {
+// listed is what is said of an end of a connection, once it is in a state, and when
+// that was asked.
+func listed(t *testing.T, it *probe.Iterators, c conn, state events.State) (of stuck.Socket, asked span) {
 	t.Helper()
 	eventually(t, state.String(), func() (there bool) {
 		asked = during(func() {
 			all, err := it.Sockets()
 			must(t, err)
 			for _, s := range all {
-				if s.Local == c.local && s.Remote == c.remote && s.State == state && !s.Mini {
-					age, there = s.InState, true
+				if s.Local == c.local && s.Remote == c.remote && s.State == state {
+					of, there = s, true
 				}
 			}
 		})
 		return there
 	})
-	return age, asked
+	return of, asked
 }
 
 // inStateSince: what is said of an end's age fits to when it came into the state,
@@ -79,10 +80,10 @@ func ageOf(t *testing.T, it *probe.Iterators, c conn, state events.State) (age t
 func inStateSince(t *testing.T, it *probe.Iterators, c conn, state events.State, came span) {
 	t.Helper()
 	for range 2 {
-		age, asked := ageOf(t, it, c, state)
+		of, asked := listed(t, it, c, state)
 		least, most := asked.from.Sub(came.to), asked.to.Sub(came.from)
-		if age == 0 || age < least || age > most {
-			t.Errorf("%s for %s, which was from %s to %s", state, age, least, most)
+		if of.InState < least || of.InState > most {
+			t.Errorf("%s for %s, which was from %s to %s: %+v", state, of.InState, least, most, of)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -101,7 +102,6 @@ func stuckAges(t *testing.T) {
 	inStuckNetns(t, func(t *testing.T, listener int, at netip.AddrPort) {
 		it := traced(t)
 		a, b := connect(t, listener, at)
-		defer unix.Close(a.fd)
 		defer unix.Close(b.fd)
 		closeWait := during(func() {
 			must(t, unix.Shutdown(a.fd, unix.SHUT_WR))
@@ -109,6 +109,11 @@ func stuckAges(t *testing.T) {
 			a.state(t, unix.BPF_TCP_FIN_WAIT2)
 		})
 		inStateSince(t, it, b, events.CloseWait, closeWait)
+		inStateSince(t, it, a, events.FinWait2, closeWait)
+		must(t, unix.Close(a.fd)) // what is left of it is as old
+		if of, _ := listed(t, it, a, events.FinWait2); !of.Mini {
+			t.Errorf("closed: %+v", of)
+		}
 		inStateSince(t, it, a, events.FinWait2, closeWait)
 
 		// The wire is cut: the next FINs are not answered. Without a file, such a socket
@@ -130,8 +135,8 @@ func stuckBegunBefore(t *testing.T) {
 		b := afterPeer(t, listener, at, 0)
 		defer unix.Close(b.fd)
 		it := traced(t)
-		if age, _ := ageOf(t, it, b, events.CloseWait); age != 0 {
-			t.Errorf("it came into CLOSE_WAIT before, and %s ago is said", age)
+		if of, _ := listed(t, it, b, events.CloseWait); of.InState != 0 {
+			t.Errorf("it came into CLOSE_WAIT before, and %s ago is said", of.InState)
 		}
 		lastAck := during(func() {
 			must(t, setLoopback(0))
