@@ -133,9 +133,11 @@ const attachMemory = 16 << 20
 
 // attach begins a trace. Most of what a trace ever allocates is the kernel's type
 // information, now. It is collected early, and what is left of it given back at once.
+// Later there is little garbage, and memory that grows is what events need.
 func attach(ctx context.Context, o probe.Options) (source, error) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(25)
+		defer debug.SetGCPercent(50)
 		defer debug.FreeOSMemory()
 		defer debug.SetMemoryLimit(debug.SetMemoryLimit(attachMemory))
 	}
