@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 
 	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/sink"
@@ -60,8 +61,8 @@ func (e *usageError) Hint() string { return e.hint }
 
 // finish reports err, if there is one, and returns the exit code.
 func finish(stderr io.Writer, err error) int {
-	if err == nil {
-		return exitOK
+	if err == nil || errors.As(err, new(*outputFailure)) && errors.Is(err, syscall.EPIPE) {
+		return exitOK // whoever read the output has seen enough
 	}
 	if !errors.Is(err, errReported) {
 		report(stderr, err)

@@ -280,9 +280,15 @@ func (s *stream) emit(e *events.Ending) {
 	}
 }
 
+// outputFailure is that standard output did not take what there is.
+type outputFailure struct{ err error }
+
+func (o *outputFailure) Error() string { return "writing to standard output: " + o.err.Error() }
+func (o *outputFailure) Unwrap() error { return o.err }
+
 func outputError(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("writing to standard output: %w", err)
+	return &outputFailure{err}
 }
