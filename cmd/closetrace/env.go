@@ -52,6 +52,8 @@ type env struct {
 	// What stuck asks: as byIterators and bySockDiag.
 	iterators func(trace bool, log *slog.Logger) (*stuckSource, error)
 	sockDiag  func() *stuckSource
+	// boot is this one, as in the header of a record.
+	boot func() (release string, wallOffsetNS int64)
 }
 
 // source is where facts come from: a probe, or a test.
@@ -96,6 +98,7 @@ func system() *env {
 
 		iterators: byIterators,
 		sockDiag:  bySockDiag,
+		boot:      func() (string, int64) { return kernel.Release(), kernel.WallOffset() },
 	}
 }
 

@@ -60,9 +60,13 @@ func fakeSystem(facts int) *env {
 	e.group = func() (group, error) { return fakeGroup{}, nil }
 	e.counters = func(string, uint32) (sink.Counters, error) { return sink.Counters{}, nil }
 	asked := func(name string) *stuckSource {
-		return &stuckSource{name, fakeSockets(), fakeHolders, func() error { return nil }}
+		return &stuckSource{name: name, sockets: fakeSockets(), holders: fakeHolders, close: func() error { return nil }}
 	}
 	e.sockDiag = func() *stuckSource { return asked(sourceSockDiag) }
+	e.boot = func() (string, int64) {
+		h := new(fakeSource).Header()
+		return h.Kernel, h.WallOffsetNS
+	}
 	e.iterators = func(trace bool, _ *slog.Logger) (*stuckSource, error) {
 		s := asked(sourceIterator)
 		if trace {
@@ -216,7 +220,7 @@ type fakeSource struct {
 
 func (f *fakeSource) Header() events.Header {
 	if f.wall == 0 {
-		f.wall = time.Now().UnixNano() - int64(kernel.MonoNow())
+		f.wall = kernel.WallOffset()
 	}
 	return events.Header{
 		Schema: events.SchemaVersion, Kernel: "6.1.0-fake", Attach: "fentry", HZ: 250, WallOffsetNS: f.wall,

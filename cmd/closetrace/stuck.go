@@ -26,8 +26,8 @@ iterators or else by sock_diag and /proc.
 
 Sockets of one process, service, state and diagnosis are one line, the most first; -o
 wide and json have each of them. SERVICE is here:PORT if somebody listens at the port
-here, else the other end. An age with ≥ is the least that is certain; what comes into
-its state while --watch looks on has its exact age. The diagnoses:
+here, else the other end. An age with ≥ is the least that is certain. It is exact of what
+comes into its state while --watch looks on, or by --since. The diagnoses:
 
   never-accepted  it is still in its listener's accept queue; WHY names the listener
   leaked          all was read, the EOF included, and nobody closes it
@@ -55,6 +55,7 @@ type stuckFlags struct {
 	count    uint64
 	output   format
 	source   string
+	since    string
 	verbose  bool
 }
 
@@ -77,6 +78,7 @@ func newStuck(e *env) *cobra.Command {
 	g.flags.VarP(outputChoice(&f.output), "output", "o", "table: groups; wide: every socket; json: a socket per line")
 	source := choice[string]{&f.source, []string{sourceAuto, sourceIterator, sourceSockDiag}}
 	g.flags.Var(source, "source", "ask by a BPF iterator, or by sock_diag and /proc;\nauto takes the first that works")
+	g.flags.StringVar(&f.since, "since", "", "exact ages also from `FILE`, a record of this boot\n(closetrace -w FILE, which may still run)")
 	g.flags.BoolVarP(&f.verbose, "verbose", "v", false, "say what was asked, and what not, why")
 	g.flags.BoolP("help", "h", false, "print this")
 	m := manual{about: stuckAbout, groups: []flagGroup{g}, tail: exitCodes + "\n" + stuckExamples}
@@ -105,11 +107,16 @@ func (f *stuckFlags) run(ctx context.Context, e *env) error {
 	if err := f.validate(); err != nil {
 		return err
 	}
+	history, err := f.history(e)
+	if err != nil {
+		return err
+	}
 	from, err := f.open(e)
 	if err != nil {
 		return err
 	}
 	defer from.close()
+	from.history = history
 	out := &stuckOutput{to: e.patient(e.stdout), format: f.output, watch: f.watch > 0, source: from.name}
 	for n := uint64(1); ; n++ {
 		err := f.list(e, from, out)
@@ -207,6 +214,7 @@ func look(from *stuckSource, places map[uint32]string, several bool) (*seen, err
 		all = append(all, some...)
 		s.moving = s.moving || !whole
 	}
+	from.history.Fill(all, kernel.MonoNow())
 	holders, hidden, err := from.holders(stuck.Wanted(all))
 	if err != nil {
 		return nil, err

@@ -19,6 +19,8 @@ type stuckSource struct {
 	// holders are those of sockets, by inode, and how many processes hide theirs.
 	holders func(wanted map[uint64]bool) (found map[uint64][]stuck.Holder, hidden int, err error)
 	close   func() error
+	// history tells of sockets what a record knows of them.
+	history *stuck.History
 }
 
 // The choices of --source.

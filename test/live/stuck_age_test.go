@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -96,6 +97,7 @@ func TestStuckAge(t *testing.T) {
 	t.Run("traced", stuckAges)
 	t.Run("begun-before", stuckBegunBefore)
 	t.Run("watch", stuckWatch)
+	t.Run("since", stuckSince)
 }
 
 func stuckAges(t *testing.T) {
@@ -192,5 +194,35 @@ func stuckWatch(t *testing.T) {
 				return
 			}
 		}
+	})
+}
+
+// A record that is being written tells the age, and whoever is asked for the rest.
+func stuckSince(t *testing.T) {
+	inStuckNetns(t, func(t *testing.T, listener int, at netip.AddrPort) {
+		before := afterPeer(t, listener, at, 0)
+		defer unix.Close(before.fd)
+		file := filepath.Join(t.TempDir(), "today.rec.zst")
+		r := launch(t, "-w", file)
+		var b conn
+		came := during(func() { b = afterPeer(t, listener, at, 0) })
+		defer unix.Close(b.fd)
+		for _, source := range []string{"iterator", "sock_diag"} {
+			var l stuckLine
+			var asked span
+			eventually(t, "an exact age by "+source, func() bool {
+				asked = during(func() { l = lookAt(t, b, "--since", file, "--source", source) })
+				return l.AgeMS != nil
+			})
+			// Milliseconds are cut.
+			least, most := asked.from.Sub(came.to).Milliseconds()-1, asked.to.Sub(came.from).Milliseconds()
+			if *l.AgeMS < least || *l.AgeMS > most || l.Source != source || l.State != "CLOSE_WAIT" {
+				t.Errorf("%d ms, which was from %d to %d: %+v", *l.AgeMS, least, most, l)
+			}
+			if l := lookAt(t, before, "--since", file, "--source", source); l.AgeMS != nil || l.State != "CLOSE_WAIT" {
+				t.Errorf("begun before the record: %+v", l)
+			}
+		}
+		r.interrupt(t)
 	})
 }
