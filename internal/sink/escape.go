@@ -41,7 +41,16 @@ const hexDigits = "0123456789abcdef"
 
 // wild tells whether there is anything to tame.
 func wild(s string) bool {
+	const arrow = "→" // of our own phrases, and quicker than the tables of Unicode
 	for i := 0; i < len(s); {
+		if c := s[i]; ' ' <= c && c <= '~' {
+			i++
+			continue
+		}
+		if strings.HasPrefix(s[i:], arrow) {
+			i += len(arrow)
+			continue
+		}
 		r, size := utf8.DecodeRuneInString(s[i:])
 		if r == utf8.RuneError && size == 1 || !unicode.IsPrint(r) {
 			return true
