@@ -22,7 +22,8 @@ const (
 	settle   = 300 * time.Millisecond
 	timeWait = 61 * time.Second
 	ringful  = 2000 // connections whose records closetrace's ring buffer holds at once, to be counted
-	warmUp   = 3000 // connections, after which closetrace has what it needs
+	// warmUp is connections, after which closetrace remembers all that it does: 16,384 endings.
+	warmUp = 8500
 	// calm is when a machine that was booted has nothing left to do of its own.
 	calm = time.Minute
 )
