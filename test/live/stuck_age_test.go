@@ -183,6 +183,8 @@ func stuckWatch(t *testing.T) {
 				}
 			case young.local.String() + young.remote.String():
 				if !keepsTime(t) {
+					cmd.Process.Signal(unix.SIGTERM)
+					cmd.Wait() // until then it may say more
 					if l.AgeMS != nil || !strings.Contains(said.String(), "no change of state is traced") {
 						t.Errorf("%s; said %q", lines.Bytes(), said.String())
 					}
