@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"os/exec"
 	"reflect"
 	"slices"
 	"sync"
@@ -102,6 +103,27 @@ func stuckInAThread(t *testing.T) {
 			!slices.Equal(i.Holders[0].FDs, []int{b.fd}) {
 			t.Errorf("iterators: %+v, want descriptor %d of thread %d", i, b.fd, unix.Gettid())
 		}
+	})
+}
+
+// What tracing takes is all that iterators take, for holders of other users, too.
+func stuckByNobody(t *testing.T) {
+	inNetns(t, func(uint32) {
+		l, at := listen(t, loopback4)
+		defer unix.Close(l)
+		b := afterPeer(t, l, at, 0)
+		defer unix.Close(b.fd)
+		cmd := exec.Command(forAll(t), "stuck", "--source", "iterator", "-o", "json")
+		asNobody(required(t)...)(cmd)
+		out, err := cmd.Output()
+		must(t, err)
+		for _, l := range stuckLines(t, out) {
+			if l.Local == b.local.String() && l.Remote == b.remote.String() {
+				l.heldBy(t, b.fd)
+				return
+			}
+		}
+		t.Errorf("not listed: %s", out)
 	})
 }
 

@@ -151,6 +151,7 @@ func TestStuck(t *testing.T) {
 	t.Run("peer-silent", stuckPeerSilent)
 	t.Run("in-a-thread", stuckInAThread)
 	t.Run("elsewhere", stuckElsewhere)
+	t.Run("by-nobody", stuckByNobody)
 	t.Run("many", stuckMany)
 	t.Run("in-all-netns", stuckInAllNetns)
 	t.Run("lab", stuckInTheLab)
