@@ -135,13 +135,12 @@ func colorful(getenv func(string) string) bool {
 const attachMemory = 16 << 20
 
 // attach begins a trace. Most of what a trace ever allocates is the kernel's type
-// information, now. It is collected early, and what is left of it given back at once.
+// information, now. It is collected early.
 // Later there is little garbage, and memory that grows is what events need.
 func attach(ctx context.Context, o probe.Options) (source, error) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(25)
 		defer debug.SetGCPercent(50)
-		defer debug.FreeOSMemory()
 		defer debug.SetMemoryLimit(debug.SetMemoryLimit(attachMemory))
 	}
 	p, err := probe.Open(ctx, o)

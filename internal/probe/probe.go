@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -74,6 +75,10 @@ func Open(ctx context.Context, o Options) (*Probe, error) {
 		p, err := openMode(ctx, k, mode, o)
 		if err == nil {
 			o.Log.Debug("attached", "mode", mode, "hooks", p.header.Hooks)
+			k, o.Shared = nil, nil // for begin
+			if err := p.begin(); err != nil {
+				return nil, errors.Join(err, p.Close())
+			}
 			return p, nil
 		}
 		if ctx.Err() != nil {
@@ -183,8 +188,16 @@ func open(ctx context.Context, k *kernel.Kernel, pl plan, o Options) (p *Probe, 
 			return p, &pl.hooks[i], err
 		}
 	}
+	p.header, err = newHeader(k, pl)
+	return p, nil, err
+}
+
+// begin begins to read. The ring buffer takes its place in memory, twice, once that
+// of the kernel's types is given back.
+func (p *Probe) begin() (err error) {
+	debug.FreeOSMemory()
 	if p.reader, err = ringbuf.NewReader(p.coll.Maps[bpfMapRing]); err != nil {
-		return p, nil, fmt.Errorf("opening the ring buffer: %w", err)
+		return fmt.Errorf("opening the ring buffer: %w", err)
 	}
 	if p.stacks != nil {
 		// This reads them: there is no time for it when a process is about to end.
@@ -193,8 +206,7 @@ func open(ctx context.Context, k *kernel.Kernel, pl plan, o Options) (p *Probe, 
 	}
 	p.comeByAgain()
 	p.began.Store(kernel.MonoNow())
-	p.header, err = newHeader(k, pl)
-	return p, nil, err
+	return nil
 }
 
 // blame finds the optional hook that cannot be loaded, where the rest can.
