@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -82,6 +83,11 @@ func ends(t testing.TB, cmd *exec.Cmd) int {
 // attached.
 func TestInterruptWhileAttaching(t *testing.T) {
 	privileged(t)
+	// A shell ignores SIGINT for what it runs in the background, and so would the
+	// programs that are started here, up to the moment at which they ask for it.
+	heeded := make(chan os.Signal, 1)
+	signal.Notify(heeded, os.Interrupt)
+	defer signal.Stop(heeded)
 	for _, after := range []time.Duration{0, 3, 10, 30, 60, 100, 200, 400} {
 		cmd, stdout, stderr := start(t)
 		go io.Copy(io.Discard, stdout)
