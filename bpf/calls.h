@@ -43,7 +43,8 @@ static __always_inline int enter_close(void *ctx, const struct sock *sk, u64 tim
 	struct call *call;
 
 	if (has_locked_close) {
-		if (held_by_task(sk))
+		/* A note that no close takes up would stay for the next of this task. */
+		if (held_by_task(sk) && wanted(sk, true))
 			enter_call(sk);
 		return 0;
 	}
@@ -324,11 +325,18 @@ static __always_inline int on_done(void *ctx, u64 caller, const struct sock *sk)
 	return done(ctx, caller, sk, state);
 }
 
-/* tcp_fin: the peer's FIN was taken, in order. The state is still the old one. */
+/*
+ * tcp_fin: the peer's FIN was taken, in order. The state is still the old one.
+ * One that comes after this side's own FIN asks nothing of this side any more,
+ * and is told only to who wants them all.
+ */
 static __always_inline int on_peer_fin(void *ctx, const struct sock *sk)
 {
 	struct fact fact = { .kind = EVENT_PEER_FIN };
+	u8 state = state_of(sk);
 
+	if (!want_peer_fins && state != TCP_ESTABLISHED && state != TCP_SYN_RECV)
+		return 0;
 	return alone(ctx, sk, &fact);
 }
 

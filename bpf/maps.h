@@ -11,6 +11,7 @@ const volatile u8 has_locked_close = 0;	  /* programs sit on __tcp_close */
 const volatile u8 has_task_storage = 0;	  /* map `calls` is task storage */
 const volatile u8 by_tracepoints = 0;	  /* none of these: tracepoint mode */
 const volatile u8 want_stacks = 0;	  /* send struct call_stack */
+const volatile u8 want_peer_fins = 0;	  /* send all FINs received */
 const volatile u32 wakeup_bytes = 0;	  /* wake the reader from this fill on */
 
 /* The filter, likewise. */

@@ -268,4 +268,7 @@ type Header struct {
 	// AuditNetns is the network namespace whose counters the run was compared
 	// with, where it was.
 	AuditNetns uint32 `json:"audit_netns,omitempty"`
+	// CloseWaitNS is how long a FIN received may stay unanswered until that is an
+	// ending to tell of; 0: each is, at once. Nanoseconds.
+	CloseWaitNS uint64 `json:"close_wait_ns,omitempty"`
 }

@@ -260,6 +260,7 @@ const (
 	bpfVarStuckSocketType           = "stuck_socket_type"
 	bpfVarTraceResetReason          = "trace_reset_reason"
 	bpfVarWakeupBytes               = "wakeup_bytes"
+	bpfVarWantPeerFins              = "want_peer_fins"
 	bpfVarWantSince                 = "want_since"
 	bpfVarWantStacks                = "want_stacks"
 )
@@ -399,6 +400,7 @@ type bpfVariableSpecs struct {
 	StuckSocketType  *ebpf.VariableSpec `ebpf:"stuck_socket_type"`
 	TraceResetReason *ebpf.VariableSpec `ebpf:"trace_reset_reason"`
 	WakeupBytes      *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
+	WantPeerFins     *ebpf.VariableSpec `ebpf:"want_peer_fins"`
 	WantSince        *ebpf.VariableSpec `ebpf:"want_since"`
 	WantStacks       *ebpf.VariableSpec `ebpf:"want_stacks"`
 }
@@ -472,6 +474,7 @@ type bpfVariables struct {
 	StuckSocketType  *ebpf.Variable `ebpf:"stuck_socket_type"`
 	TraceResetReason *ebpf.Variable `ebpf:"trace_reset_reason"`
 	WakeupBytes      *ebpf.Variable `ebpf:"wakeup_bytes"`
+	WantPeerFins     *ebpf.Variable `ebpf:"want_peer_fins"`
 	WantSince        *ebpf.Variable `ebpf:"want_since"`
 	WantStacks       *ebpf.Variable `ebpf:"want_stacks"`
 }

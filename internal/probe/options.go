@@ -3,6 +3,7 @@ package probe
 import (
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -46,9 +47,12 @@ type Options struct {
 	SharedCloses bool
 	// Stacks: also where a task's call came from.
 	Stacks bool
-	Log    *slog.Logger // why a mode or a hook was not taken; never nil
-	Shared *Shared      // between calls of [Open]; may be nil
-	Fault  Fault        // for tests
+	// CloseWait is [events.Header.CloseWaitNS]. If 0, all FINs received are reported,
+	// else those alone that this side has yet to answer.
+	CloseWait time.Duration
+	Log       *slog.Logger // why a mode or a hook was not taken; never nil
+	Shared    *Shared      // between calls of [Open]; may be nil
+	Fault     Fault        // for tests
 }
 
 // Shared is what takes most of the time and memory of attaching, and needs to be

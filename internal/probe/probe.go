@@ -188,7 +188,7 @@ func open(ctx context.Context, k *kernel.Kernel, pl plan, o Options) (p *Probe, 
 			return p, &pl.hooks[i], err
 		}
 	}
-	p.header, err = newHeader(k, pl)
+	p.header, err = newHeader(k, pl, o)
 	return p, nil, err
 }
 
@@ -227,12 +227,12 @@ func blame(k *kernel.Kernel, pl plan, o Options) *hook {
 	return nil
 }
 
-func newHeader(k *kernel.Kernel, pl plan) (events.Header, error) {
+func newHeader(k *kernel.Kernel, pl plan, o Options) (events.Header, error) {
 	hz, err := kernel.HZ()
 	return events.Header{
 		Schema: events.SchemaVersion, Kernel: k.Release, Attach: string(pl.mode),
 		Hooks: symbols(pl.hooks), Missing: symbols(pl.missing),
-		HZ: hz, WallOffsetNS: kernel.WallOffset(),
+		HZ: hz, WallOffsetNS: kernel.WallOffset(), CloseWaitNS: uint64(o.CloseWait),
 	}, err
 }
 
