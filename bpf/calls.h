@@ -327,15 +327,14 @@ static __always_inline int on_done(void *ctx, u64 caller, const struct sock *sk)
 
 /*
  * tcp_fin: the peer's FIN was taken, in order. The state is still the old one.
- * One that comes after this side's own FIN asks nothing of this side any more,
+ * One that ends the connection after this side's own asks nothing of anybody,
  * and is told only to who wants them all.
  */
 static __always_inline int on_peer_fin(void *ctx, const struct sock *sk)
 {
 	struct fact fact = { .kind = EVENT_PEER_FIN };
-	u8 state = state_of(sk);
 
-	if (!want_peer_fins && state != TCP_ESTABLISHED && state != TCP_SYN_RECV)
+	if (!want_peer_fins && state_of(sk) == TCP_FIN_WAIT2)
 		return 0;
 	return alone(ctx, sk, &fact);
 }

@@ -44,6 +44,7 @@ type runFlags struct {
 	shown   filter.Endings
 	output  format
 	color   colorWhen
+	wait    time.Duration // in CLOSE_WAIT
 	stacks  bool
 	names   bool
 	attach  probe.Mode
@@ -52,7 +53,7 @@ type runFlags struct {
 }
 
 func newRun(e *env) *cobra.Command {
-	r := &runFlags{output: formatTable, color: colorAuto, attach: probe.Auto, buffer: probe.DefaultBufferSize}
+	r := &runFlags{output: formatTable, color: colorAuto, wait: defaultCloseWait, attach: probe.Auto, buffer: probe.DefaultBufferSize}
 	cmd := &cobra.Command{
 		Use:   "run [flags] -- COMMAND [ARGUMENT...]",
 		Short: "Trace a command and all that it starts; fail if it ends connections badly",
@@ -71,6 +72,7 @@ func newRun(e *env) *cobra.Command {
 	g.flags.Var(patterns{&r.failOn}, "fail-on", "exit with 124 if one of these endings occurs: patterns as for --only")
 	g.flags.VarP(outputChoice(&r.output), "output", "o", "table; wide: with all evidence; json: an object per line")
 	colorFlag(g.flags, &r.color)
+	closeWaitFlag(g, &r.wait)
 	g.flags.BoolVar(&r.stacks, "stack", false, "where each call came from, in the program and in the kernel")
 	namesFlag(g, &r.names)
 	g.flags.Var(attachChoice(&r.attach), "attach", "how: auto takes the first that works of fentry, kprobe, tracepoint")
@@ -90,11 +92,16 @@ func (r *runFlags) run(cmd *cobra.Command, e *env, argv []string) error {
 	if len(argv) == 0 {
 		return &exitStatus{&usageError{"no command to run", seeHelp(cmd)}, exitUntraced}
 	}
+	if err := checkCloseWait(r.wait); err != nil {
+		return &exitStatus{err, exitUntraced}
+	}
 	child, err := newChild(e, argv)
 	if err != nil {
 		return err
 	}
-	src, err := e.open(cmd.Context(), probe.Options{Attach: r.attach, BufferSize: r.buffer, Stacks: r.stacks, Log: logger(e, r.verbose)})
+	src, err := e.open(cmd.Context(), probe.Options{
+		Attach: r.attach, BufferSize: r.buffer, Stacks: r.stacks, CloseWait: r.wait, Log: logger(e, r.verbose),
+	})
 	if err != nil {
 		return &exitStatus{err, exitUntraced}
 	}

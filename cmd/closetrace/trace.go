@@ -39,6 +39,7 @@ type traceFlags struct {
 	count    uint64
 	duration time.Duration
 	record   string
+	wait     time.Duration // in CLOSE_WAIT
 	attach   probe.Mode
 	shared   bool
 	stacks   bool
@@ -48,7 +49,7 @@ type traceFlags struct {
 }
 
 func newTraceFlags() traceFlags {
-	return traceFlags{output: formatTable, color: colorAuto, attach: probe.Auto, buffer: probe.DefaultBufferSize}
+	return traceFlags{output: formatTable, color: colorAuto, wait: defaultCloseWait, attach: probe.Auto, buffer: probe.DefaultBufferSize}
 }
 
 func newTrace(e *env) *cobra.Command {
@@ -103,6 +104,7 @@ func (t *traceFlags) outputFlags() flagGroup {
 	colorFlag(g.flags, &t.color)
 	g.flags.Uint64Var(&t.count, "count", 0, "stop after `N` endings")
 	t.durationFlag(g)
+	closeWaitFlag(g, &t.wait)
 	g.flags.BoolVar(&t.stacks, "stack", false, "where each call came from, in the program and in the kernel")
 	namesFlag(g, &t.names)
 	g.flags.StringVarP(&t.record, "write", "w", "", "record what is traced to `FILE`, shown or not; FILE.zst is compressed; closetrace replay tells it again")
@@ -112,6 +114,13 @@ func (t *traceFlags) outputFlags() flagGroup {
 
 func namesFlag(g flagGroup, names *bool) {
 	g.flags.BoolVar(names, "container-names", false, "know containers by name, too: ask their runtimes for it, at the sockets of their APIs")
+}
+
+// defaultCloseWait is longer than a server takes that has something left to do.
+const defaultCloseWait = 10 * time.Second
+
+func closeWaitFlag(g flagGroup, wait *time.Duration) {
+	g.flags.DurationVar(wait, "close-wait", *wait, "tell of a FIN received once this side has not answered it for `TIME`; 0s: of each FIN received, at once")
 }
 
 func (t *traceFlags) durationFlag(g flagGroup) {
@@ -136,6 +145,9 @@ func (t *traceFlags) check(e *env) error {
 	if t.duration < 0 {
 		return &usageError{fmt.Sprintf("--duration: %q is not possible", t.duration), "a time lies ahead, as 10s or 5m"}
 	}
+	if err := checkCloseWait(t.wait); err != nil {
+		return err
+	}
 	for _, pid := range t.filter.PIDs {
 		if err := f.process(pid); err != nil {
 			return err
@@ -145,6 +157,13 @@ func (t *traceFlags) check(e *env) error {
 		f.runtimes = e.runtimes
 	}
 	return t.filter.find(f)
+}
+
+func checkCloseWait(wait time.Duration) error {
+	if wait < 0 {
+		return &usageError{fmt.Sprintf("--close-wait: %q is not possible", wait), "it is how long a FIN may stay unanswered, as 10s; 0s tells of each at once"}
+	}
+	return nil
 }
 
 func (t *traceFlags) run(ctx context.Context, e *env) error {
@@ -173,7 +192,7 @@ func (t *traceFlags) begin(ctx context.Context, e *env, out endings) (*stream, *
 	log := logger(e, t.verbose)
 	look := e.lookUps(log, t.names)
 	src, err := e.open(ctx, probe.Options{
-		Attach: t.attach, Filter: t.filter.Filter, BufferSize: t.buffer, SharedCloses: t.shared, Stacks: t.stacks, Log: log,
+		Attach: t.attach, Filter: t.filter.Filter, BufferSize: t.buffer, SharedCloses: t.shared, Stacks: t.stacks, CloseWait: t.wait, Log: log,
 	})
 	if err != nil {
 		return nil, nil, err

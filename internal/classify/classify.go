@@ -30,9 +30,10 @@ const (
 
 // Classifier turns a stream of events into endings. Not for concurrent use.
 type Classifier struct {
-	header events.Header
-	held   waiting
-	story  story
+	header    events.Header
+	held      waiting
+	story     story
+	closeWait closeWait
 	// Unexplained counts events that no rule of this version covers.
 	Unexplained uint64
 
@@ -45,13 +46,17 @@ type Classifier struct {
 
 // New makes a classifier for the events under a header.
 func New(h events.Header) *Classifier {
-	return &Classifier{header: h, held: newWaiting(), story: newStory(), made: newRepeated()}
+	return &Classifier{
+		header: h, held: newWaiting(), story: newStory(), made: newRepeated(),
+		closeWait: closeWait{fins: newWaiting(), patience: h.CloseWaitNS},
+	}
 }
 
 // Push takes the next event and emits the endings it completes. The ending is
 // overwritten by the next one; what it points to stays.
 func (c *Classifier) Push(ev *events.Event, emit func(*events.Ending)) {
 	c.Advance(ev.MonoNS, emit)
+	c.answered(ev)
 	switch ev.Kind {
 	case events.KindShared:
 		if c.fact(ev).bySyscall() == events.TriggerExecve {
@@ -70,7 +75,7 @@ func (c *Classifier) Push(ev *events.Event, emit func(*events.Ending)) {
 		if d := c.find(ev, events.KindDone); d != nil {
 			// The segment ended the socket and is now answered: one ending.
 			ev.Before, ev.SockErr = d.event.Before, d.event.SockErr
-			ev.Owner, ev.Inode = d.event.Owner, d.event.Inode
+			ev.Owner, ev.Inode, ev.PeerFINAgoNS = d.event.Owner, d.event.Inode, d.event.PeerFINAgoNS
 			c.held.drop(d)
 		}
 		c.conclude(ev, emit)
@@ -82,6 +87,10 @@ func (c *Classifier) Push(ev *events.Event, emit func(*events.Ending)) {
 		}
 		if ev.Kind == events.KindClose && c.mayGrow(ev) {
 			c.hold(ev, c.patience(ev), emit)
+			return
+		}
+		if ev.Kind == events.KindPeerFIN {
+			c.peerFIN(ev, emit)
 			return
 		}
 		c.conclude(ev, emit)
@@ -137,11 +146,13 @@ func (c *Classifier) hold(ev *events.Event, patience time.Duration, emit func(*e
 // a verdict does not wait for the next event.
 func (c *Classifier) Advance(monoNS uint64, emit func(*events.Ending)) {
 	c.release(c.held.due(monoNS), emit)
+	c.lateAnswers(monoNS, emit)
 }
 
 // Flush emits all that is held: the stream is over.
 func (c *Classifier) Flush(emit func(*events.Ending)) {
 	c.release(c.held.all(func(*held) bool { return true }), emit)
+	c.flushCloseWait(emit)
 }
 
 // release concludes what was held. What a RST did to the other end is told after
@@ -368,6 +379,8 @@ func (c *Classifier) doubt(f *fact, r *rule) string {
 		return "the evidence was read before the socket lock was taken"
 	case f.byState:
 		return "the kernel's stack could not be read, which takes CAP_SYSLOG; concluded from the state of the socket"
+	case f.Kind == events.KindPeerFIN && f.PeerFINAgoNS > 0 && f.sent(events.LingerOn):
+		return "a close(2) that waits under SO_LINGER is seen when it returns"
 	case f.afterItsEnd(r.path) && f.past != nil:
 		return f.past.doubt
 	}
@@ -382,7 +395,8 @@ func (f *fact) evidence() events.Evidence {
 		LingerOn:  f.sent(events.LingerOn), Linger: f.duration(f.LingerJiffies), Linger2: f.linger2(),
 		Waited:  f.lingerWait(),
 		SockErr: int(f.SockErr), Errno: int(max(0, -f.Result)), PeerFIN: f.sent(events.PeerFIN),
-		Children: f.Children, ChildrenReset: f.ChildrenReset, PendingRequests: f.PendingRequests,
+		PeerFINAgo: time.Duration(f.PeerFINAgoNS),
+		Children:   f.Children, ChildrenReset: f.ChildrenReset, PendingRequests: f.PendingRequests,
 		SegmentBytes: f.SegmentBytes, UserTimeout: time.Duration(f.UserTimeoutMS) * time.Millisecond,
 		Probes: uint32(f.Probes), Retransmits: uint32(f.Retransmits),
 		References: f.References, OtherHolders: f.OtherHolders,

@@ -1,6 +1,10 @@
 package classify
 
-import "github.com/closetrace/closetrace/internal/events"
+import (
+	"time"
+
+	"github.com/closetrace/closetrace/internal/events"
+)
 
 // closeRules follow __tcp_close (net/ipv4/tcp.c) from top to bottom: listener,
 // already closed, repair, unread data, SO_LINGER 0, state table, and last what
@@ -147,7 +151,11 @@ var closeRules = []rule{
 		path: CloseFINPassive, title: "close → FIN",
 		when: func(f *fact) bool { return f.sent(events.SentFIN) && f.Before == events.CloseWait },
 		why: func(p phrase, f *fact) phrase {
-			return p.text("peer closed first; passive close, ").states(f.Before, events.LastAck).pending(f.Event)
+			p = p.text("peer closed first")
+			if waited := time.Duration(f.PeerFINAgoNS); waited >= time.Second {
+				p = p.text(", ").took(waited).text(" before")
+			}
+			return p.text("; passive close, ").states(f.Before, events.LastAck).pending(f.Event)
 		},
 	},
 	{

@@ -3,6 +3,7 @@ package classify
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
 )
@@ -438,7 +439,11 @@ var peerFINRules = []rule{
 		path: RecvFIN, title: "FIN received", by: events.TriggerSegment, when: always,
 		why: func(p phrase, f *fact) phrase {
 			p = p.states(f.Before, f.After)
-			if f.After == events.CloseWait {
+			switch {
+			case f.After != events.CloseWait:
+			case f.PeerFINAgoNS > 0:
+				p = p.text("; this side has not closed for ").took(time.Duration(f.PeerFINAgoNS))
+			default:
 				p = p.text("; now it is for this side to close")
 			}
 			if f.UnreadBytes > 0 {

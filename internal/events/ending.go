@@ -106,9 +106,11 @@ type Evidence struct {
 	Linger2 time.Duration
 	Waited  time.Duration // how long close(2) was blocked by SO_LINGER
 
-	SockErr         int    // errno pending on the socket before the call
-	Errno           int    // what the call returned, a positive errno
-	PeerFIN         bool   // the peer had sent its FIN
+	SockErr int  // errno pending on the socket before the call
+	Errno   int  // what the call returned, a positive errno
+	PeerFIN bool // the peer had sent its FIN
+	// PeerFINAgo is how long before that FIN had come, where that was seen.
+	PeerFINAgo      time.Duration
 	Children        uint32 // connections waiting in the listener's accept queue
 	ChildrenReset   uint32
 	PendingRequests uint32 // handshakes in progress on the listener

@@ -229,6 +229,9 @@ type Event struct {
 	OtherHolders uint32 `json:"other_holders,omitempty"`
 
 	Signal int32 `json:"signal,omitempty"` // KindWaitOver: the signal that interrupted it
+	// PeerFINAgoNS is how long before this answer to it the peer's FIN had come, 0
+	// if unseen. Classification joins it in.
+	PeerFINAgoNS uint64 `json:"-"`
 
 	Children        uint32 `json:"children,omitempty"`         // listener: sk_ack_backlog before the call
 	ChildrenReset   uint32 `json:"children_reset,omitempty"`   // of these, sent a RST

@@ -152,6 +152,7 @@ func (v *Evidence) appendJSON(b []byte) []byte {
 	if v.PeerFIN {
 		b = append(b, `,"peer_fin":true`...)
 	}
+	b = appendNonZero(b, `,"peer_fin_ago_ns":`, uint64(v.PeerFINAgo))
 	b = appendNonZero(b, `,"children":`, uint64(v.Children))
 	b = appendNonZero(b, `,"children_reset":`, uint64(v.ChildrenReset))
 	b = appendNonZero(b, `,"pending_requests":`, uint64(v.PendingRequests))

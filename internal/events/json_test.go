@@ -26,7 +26,7 @@ func sample() Ending {
 		Evidence: Evidence{
 			UnreadBytes: 148, UnsentBytes: 1, UnackedBytes: 2, BytesSent: 5678, BytesReceived: 1234, FINUnsent: true,
 			LingerOn: true, Linger: 5 * time.Second, Linger2: -time.Second, Waited: time.Second, SockErr: 104, Errno: 107,
-			PeerFIN: true, Children: 1, ChildrenReset: 2, PendingRequests: 3, SegmentBytes: 4, UserTimeout: time.Second,
+			PeerFIN: true, PeerFINAgo: time.Minute, Children: 1, ChildrenReset: 2, PendingRequests: 3, SegmentBytes: 4, UserTimeout: time.Second,
 			Probes: 5, Retransmits: 6, References: 2, OtherHolders: 1, SIGPIPE: true, MPTCP: true,
 		},
 	}

@@ -47,8 +47,8 @@ type Options struct {
 	SharedCloses bool
 	// Stacks: also where a task's call came from.
 	Stacks bool
-	// CloseWait is [events.Header.CloseWaitNS]. If 0, all FINs received are reported,
-	// else those alone that this side has yet to answer.
+	// CloseWait is [events.Header.CloseWaitNS]. Unless it is 0, a FIN received in
+	// FIN_WAIT2, which is the orderly end, is not reported.
 	CloseWait time.Duration
 	Log       *slog.Logger // why a mode or a hook was not taken; never nil
 	Shared    *Shared      // between calls of [Open]; may be nil

@@ -142,10 +142,10 @@ func cgroupFilter(t testing.TB) {
 	file := filepath.Join(t.TempDir(), "all.jsonl")
 	filters := [][]string{{"--cgroup", m.Path(container)}, {"--cgroup", container}, {"--container", containerID[:12]}}
 	inNetns(t, func(uint32) {
-		all := launch(t, "-w", file)
+		all := launch(t, "-w", file, "--close-wait", "0s")
 		var sessions []*session
 		for _, f := range filters {
-			sessions = append(sessions, launch(t, append(slices.Clone(f), "-o", "json")...))
+			sessions = append(sessions, launch(t, append(slices.Clone(f), "-o", "json", "--close-wait", "0s")...))
 		}
 		act(t, "visit", container, inside, other).leave(t)
 		for i, r := range append(sessions, all) {

@@ -1,0 +1,147 @@
+package classify
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/closetrace/closetrace/internal/events"
+)
+
+// patientHeader gives this side ten seconds to answer a FIN.
+func patientHeader() events.Header {
+	h := testHeader
+	h.CloseWaitNS = uint64(10 * time.Second)
+	return h
+}
+
+// finTo is a FIN received by here, from there.
+func finTo(at time.Duration) events.Event {
+	return events.Event{Kind: events.KindPeerFIN, MonoNS: uint64(at), Sock: 1, Local: here, Remote: there, Netns: 7,
+		Before: events.Established, After: events.CloseWait, Flags: events.PeerFIN}
+}
+
+// answer is what here does to the same socket.
+func answer(kind events.Kind, at time.Duration, flags events.Flags) events.Event {
+	return events.Event{Kind: kind, MonoNS: uint64(at), Sock: 1, Local: here, Remote: there, Netns: 7, Task: closer,
+		Before: events.CloseWait, After: events.LastAck, Flags: events.PeerFIN | flags}
+}
+
+// untilTold lets events happen, and the time go on, before the stream ends.
+func untilTold(h events.Header, now time.Duration, evs ...events.Event) (before, atEnd []events.Ending) {
+	c := New(h)
+	keep := func(e *events.Ending) { before = append(before, *e) }
+	for i := range evs {
+		c.Push(&evs[i], keep)
+	}
+	c.Advance(uint64(now), keep)
+	c.Flush(func(e *events.Ending) { atEnd = append(atEnd, *e) })
+	return before, atEnd
+}
+
+// A FIN that is answered in time is part of the answer; one that is not is told.
+func TestCloseWait(t *testing.T) {
+	const sec = time.Second
+	closing := answer(events.KindClose, 3*sec, inTask|events.SentFIN)
+	reset := answer(events.KindDone, 3*sec, 0)
+	reset.After, reset.SockErr = events.Close, epipe
+	deaf := answer(events.KindShutdown, 3*sec, inTask|events.ReachedTCP)
+	deaf.After, deaf.How = events.CloseWait, 1
+	deafLater := deaf
+	deafLater.MonoNS = uint64(30 * sec)
+	half := answer(events.KindShutdown, 3*sec, inTask|events.ReachedTCP|events.SentFIN)
+	half.How = 2
+	another := closing
+	another.Local = netip.AddrPortFrom(here.Addr(), 444)
+
+	for name, tt := range map[string]struct {
+		then []events.Event
+		now  time.Duration
+		want string // paths, those told at the end after a bar
+		ago  time.Duration
+	}{
+		"closed in time":                      {[]events.Event{closing}, 60 * sec, "close.fin.passive|", 3 * sec},
+		"write side shut down":                {[]events.Event{half}, 60 * sec, "shutdown.wr|", 3 * sec},
+		"reset by the peer":                   {[]events.Event{reset}, 60 * sec, "recv.rst|", 3 * sec},
+		"not yet":                             {nil, 10 * sec, "|recv.fin", 0},
+		"too late":                            {nil, 10*sec + 1, "recv.fin|", 10 * sec},
+		"told once":                           {[]events.Event{deafLater}, 60 * sec, "recv.fin shutdown.rd|", 10 * sec},
+		"a shutdown that answers nothing":     {[]events.Event{deaf}, 60 * sec, "shutdown.rd recv.fin|", 10 * sec},
+		"closed after it was told":            {[]events.Event{answer(events.KindClose, 75*sec, inTask|events.SentFIN)}, 80 * sec, "recv.fin close.fin.passive|", 75 * sec},
+		"another socket at that address":      {[]events.Event{another}, 60 * sec, "close.fin.passive|", 0},
+		"a FIN of another at that address":    {[]events.Event{finTo(4 * sec), closing}, 60 * sec, "close.fin.passive|", 0},
+		"a close that began before it came":   {[]events.Event{answer(events.KindClose, 0, inTask|events.SentFIN)}, 60 * sec, "close.fin.passive|", 0},
+		"closed after it was told, with data": {[]events.Event{answer(events.KindClose, 75*sec, inTask|events.SentRST)}, 80 * sec, "recv.fin close.rst.unread|", 75 * sec},
+	} {
+		first := finTo(0)
+		if strings.Contains(name, "began before") {
+			first = finTo(sec)
+		}
+		before, atEnd := untilTold(patientHeader(), tt.now, append([]events.Event{first}, tt.then...)...)
+		if got := pathsOf(before) + "|" + pathsOf(atEnd); got != tt.want {
+			t.Errorf("%s: %s, want %s", name, got, tt.want)
+			continue
+		}
+		if all := append(before, atEnd...); all[len(all)-1].Evidence.PeerFINAgo != tt.ago && all[0].Evidence.PeerFINAgo != tt.ago {
+			t.Errorf("%s: FIN %s and %s before, want %s", name, all[0].Evidence.PeerFINAgo, all[len(all)-1].Evidence.PeerFINAgo, tt.ago)
+		}
+	}
+}
+
+func pathsOf(endings []events.Ending) string {
+	var all []string
+	for i := range endings {
+		all = append(all, string(endings[i].Path))
+	}
+	return strings.Join(all, " ")
+}
+
+// How long it has been is said where it is worth a word.
+func TestCloseWaitWords(t *testing.T) {
+	lingering := finTo(0)
+	lingering.Flags |= events.LingerOn
+	for name, tt := range map[string]struct {
+		h          events.Header
+		evs        []events.Event
+		now        time.Duration
+		cause      string
+		confidence string
+	}{
+		"at once": {testHeader, []events.Event{finTo(0)}, 0, "ESTABLISHED → CLOSE_WAIT; now it is for this side to close", "observed"},
+		"in the end": {patientHeader(), []events.Event{finTo(0)}, 0,
+			"ESTABLISHED → CLOSE_WAIT; now it is for this side to close", "observed"},
+		"late": {patientHeader(), []events.Event{finTo(0)}, time.Minute,
+			"ESTABLISHED → CLOSE_WAIT; this side has not closed for 10.0 s", "observed"},
+		"a close may be waiting": {patientHeader(), []events.Event{lingering}, time.Minute,
+			"ESTABLISHED → CLOSE_WAIT; this side has not closed for 10.0 s", "inferred"},
+		"soon closed": {testHeader, []events.Event{finTo(0), answer(events.KindClose, time.Millisecond, inTask|events.SentFIN)}, 0,
+			"peer closed first; passive close, CLOSE_WAIT → LAST_ACK", "observed"},
+		"closed at last": {testHeader, []events.Event{finTo(0), answer(events.KindClose, 75*time.Second, inTask|events.SentFIN)}, 0,
+			"peer closed first, 75.0 s before; passive close, CLOSE_WAIT → LAST_ACK", "observed"},
+	} {
+		before, atEnd := untilTold(tt.h, tt.now, tt.evs...)
+		all := append(before, atEnd...)
+		if e := all[len(all)-1]; e.Cause != tt.cause || e.Confidence() != tt.confidence {
+			t.Errorf("%s: %q, %s", name, e.Cause, e.Confidence())
+		}
+	}
+}
+
+// What waits is bounded: the first to have come is told before its time.
+func TestCloseWaitIsBounded(t *testing.T) {
+	c, told := New(patientHeader()), 0
+	for i := range maxUnanswered + 10 {
+		fin := finTo(time.Duration(i))
+		fin.Sock = uint64(i + 1)
+		c.Push(&fin, func(e *events.Ending) {
+			if e.MonoNS != uint64(told) || e.Evidence.PeerFINAgo != 0 {
+				t.Errorf("told the FIN of %d after %s", e.MonoNS, e.Evidence.PeerFINAgo)
+			}
+			told++
+		})
+	}
+	if told != 10 || c.closeWait.fins.len() != maxUnanswered {
+		t.Errorf("%d told, %d wait", told, c.closeWait.fins.len())
+	}
+}
