@@ -126,8 +126,15 @@ type Evidence struct {
 
 // Family returns "ipv4" or "ipv6" by what is on the wire: a v4-mapped IPv6
 // socket speaks IPv4.
-func (e *Ending) Family() string {
-	if e.Local.Addr().Unmap().Is4() {
+func (e *Ending) Family() string { return family(e.isIPv4()) }
+
+func (e *Ending) isIPv4() bool {
+	ip := e.Local.Addr()
+	return ip.Is4() || ip.Is4In6()
+}
+
+func family(ipv4 bool) string {
+	if ipv4 {
 		return "ipv4"
 	}
 	return "ipv6"

@@ -60,17 +60,17 @@ func (v verdict) appendJSON(b []byte) []byte {
 	b = appendText(b, `,"trigger":`, string(v.trigger))
 	b = appendText(b, `,"syscall":`, v.syscall)
 	b = appendNonZero(b, `,"signal":`, uint64(v.signal))
-	if v.hasActor {
-		b = appendTask(b, `,"actor":`, &v.actor)
+	if v.actor != nil {
+		b = appendTask(b, `,"actor":`, v.actor)
 	}
-	if v.hasOwner {
-		b = appendTask(b, `,"owner":`, &v.owner)
+	if v.owner != nil {
+		b = appendTask(b, `,"owner":`, v.owner)
 	}
 	return b
 }
 
 func (p place) appendJSON(b []byte) []byte {
-	b = appendText(b, `,"family":`, p.family)
+	b = appendText(b, `,"family":`, family(p.ipv4))
 	b = appendUint(b, `,"netns":`, uint64(p.netns))
 	b = appendNonZero(b, `,"cgroup_id":`, p.cgroupID)
 	b = p.appendCgroup(b)
@@ -126,15 +126,11 @@ func (p place) appendStates(b []byte) []byte {
 }
 
 func (v *Evidence) appendJSON(b []byte) []byte {
-	b = appendUint(b, `,"evidence":{"unread_bytes":`, uint64(v.UnreadBytes))
-	b = appendUint(b, `,"unsent_bytes":`, uint64(v.UnsentBytes))
-	b = appendUint(b, `,"unacked_bytes":`, uint64(v.UnackedBytes))
+	b = v.appendQueues(append(b, `,"evidence":{`...))
 	b = appendUint(b, `,"bytes_sent":`, v.BytesSent)
 	b = appendUint(b, `,"bytes_received":`, v.BytesReceived)
-	rest := *v
-	rest.UnreadBytes, rest.UnsentBytes, rest.UnackedBytes, rest.BytesSent, rest.BytesReceived = 0, 0, 0, 0, 0
-	if rest == (Evidence{}) {
-		return append(b, '}') // as most
+	if v.common() {
+		return append(v.appendPeerFIN(b), '}')
 	}
 	if v.FINUnsent {
 		b = append(b, `,"fin_unsent":true`...)
@@ -149,10 +145,7 @@ func (v *Evidence) appendJSON(b []byte) []byte {
 	b = appendNonZero(b, `,"waited_ns":`, uint64(v.Waited))
 	b = appendNonZero(b, `,"sk_err":`, uint64(v.SockErr))
 	b = appendNonZero(b, `,"errno":`, uint64(v.Errno))
-	if v.PeerFIN {
-		b = append(b, `,"peer_fin":true`...)
-	}
-	b = appendNonZero(b, `,"peer_fin_ago_ns":`, uint64(v.PeerFINAgo))
+	b = v.appendPeerFIN(b)
 	b = appendNonZero(b, `,"children":`, uint64(v.Children))
 	b = appendNonZero(b, `,"children_reset":`, uint64(v.ChildrenReset))
 	b = appendNonZero(b, `,"pending_requests":`, uint64(v.PendingRequests))
@@ -169,6 +162,30 @@ func (v *Evidence) appendJSON(b []byte) []byte {
 		b = append(b, `,"mptcp":true`...)
 	}
 	return append(b, '}')
+}
+
+func (v *Evidence) appendPeerFIN(b []byte) []byte {
+	if v.PeerFIN {
+		b = append(b, `,"peer_fin":true`...)
+	}
+	return appendNonZero(b, `,"peer_fin_ago_ns":`, uint64(v.PeerFINAgo))
+}
+
+// common: there is nothing in it beside bytes and the peer's FIN.
+func (v *Evidence) common() bool {
+	return !v.FINUnsent && !v.LingerOn && v.Linger2|v.Waited|v.UserTimeout == 0 && v.SockErr|v.Errno == 0 &&
+		v.Children|v.ChildrenReset|v.PendingRequests|v.SegmentBytes == 0 &&
+		v.Probes|v.Retransmits|v.References|v.OtherHolders == 0 && !v.SIGPIPE && !v.MPTCP
+}
+
+// appendQueues says what had not been read, sent and acknowledged: mostly nothing.
+func (v *Evidence) appendQueues(b []byte) []byte {
+	if v.UnreadBytes|v.UnsentBytes|v.UnackedBytes == 0 {
+		return append(b, `"unread_bytes":0,"unsent_bytes":0,"unacked_bytes":0`...)
+	}
+	b = appendUint(b, `"unread_bytes":`, uint64(v.UnreadBytes))
+	b = appendUint(b, `,"unsent_bytes":`, uint64(v.UnsentBytes))
+	return appendUint(b, `,"unacked_bytes":`, uint64(v.UnackedBytes))
 }
 
 func appendTask(b []byte, key string, t *Task) []byte {
@@ -215,7 +232,15 @@ func appendStrings(b []byte, all []string) []byte {
 // Keys are written with all that stands before the value.
 
 func appendUint(b []byte, key string, v uint64) []byte {
-	return strconv.AppendUint(append(b, key...), v, 10)
+	return appendNumber(append(b, key...), v)
+}
+
+// appendNumber spares strconv what is most common.
+func appendNumber(b []byte, v uint64) []byte {
+	if v < 10 {
+		return append(b, '0'+byte(v))
+	}
+	return strconv.AppendUint(b, v, 10)
 }
 
 func appendNonZero(b []byte, key string, v uint64) []byte {
@@ -244,8 +269,7 @@ func (c *Encoder) appendAddr(b []byte, key string, a netip.AddrPort) []byte {
 	if !a.Addr().Is4() {
 		return append(a.AppendTo(b), '"') // in brackets
 	}
-	ip := address{a.Addr()}
-	b = append(c.addresses.append(b, ip.hash(), &ip), ':')
+	b = append(c.appendIPv4(b, a.Addr()), ':')
 	return append(strconv.AppendUint(b, uint64(a.Port()), 10), '"')
 }
 

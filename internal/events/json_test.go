@@ -69,6 +69,26 @@ func TestJSON(t *testing.T) {
 	}
 }
 
+// What is common is written without a look at what is rare.
+func TestJSONOfRareEvidence(t *testing.T) {
+	whole := reflect.ValueOf(sample().Evidence)
+	seen := map[string]bool{}
+	for i := range whole.NumField() {
+		name := whole.Type().Field(i).Name
+		var e Ending
+		v := reflect.ValueOf(&e.Evidence).Elem()
+		v.Field(i).Set(whole.Field(i))
+		if name == "Linger" {
+			continue // is told with LingerOn
+		}
+		text := string(e.AppendJSON(nil))
+		if !json.Valid([]byte(text)) || seen[text] || text == string(new(Ending).AppendJSON(nil)) {
+			t.Errorf("%s does not show: %s", name, text)
+		}
+		seen[text] = true
+	}
+}
+
 func TestJSONLeavesOut(t *testing.T) {
 	text := string((&Ending{Path: "reply.nosocket", Trigger: TriggerSegment, RST: true}).AppendJSON(nil))
 	if !json.Valid([]byte(text)) {
