@@ -173,8 +173,11 @@ func (c *Classifier) release(due []*held, emit func(*events.Ending)) {
 // mayGrow: the record was made at the first change of state, and the call goes
 // on.
 func (c *Classifier) mayGrow(ev *events.Event) bool {
+	if !ev.Flags.Has(events.ReturnUnseen) {
+		return false
+	}
 	f := c.fact(ev)
-	return ev.Flags.Has(events.ReturnUnseen) && !f.sent(events.SentRST) &&
+	return !f.sent(events.SentRST) &&
 		(f.sent(events.SentFIN) || f.afterShutdown()) && ev.After != events.Close
 }
 
@@ -292,15 +295,16 @@ func (c *Classifier) remember(f *fact) {
 func (c *Classifier) endingOf(f *fact, r *rule) *events.Ending {
 	c.words = r.why(c.words[:0], f)
 	e := &c.ending
-	*e = events.Ending{
-		Time: time.Unix(0, int64(f.MonoNS)+c.header.WallOffsetNS), MonoNS: f.MonoNS,
-		Path: r.path, Title: r.title, Cause: c.made.text(c.words), Doubt: c.doubt(f, r),
-		Local: f.Local, Remote: f.Remote, Netns: f.Netns, CgroupID: f.CgroupID,
-		Before: f.Before, After: f.After, Owner: f.Owner,
-		FIN: f.sent(events.SentFIN), RST: f.sent(events.SentRST), KernelReason: f.KernelReason,
-		Evidence: f.evidence(), DurationNS: f.DurationNS,
-		Earlier: f.past.explains(f.Event), Peer: f.peer.explains(f.Event), Harmless: f.harmless(),
-	}
+	// Field by field: a literal would be made elsewhere first, and copied.
+	*e = events.Ending{}
+	e.Time, e.MonoNS = time.Unix(0, int64(f.MonoNS)+c.header.WallOffsetNS), f.MonoNS
+	e.Path, e.Title, e.Cause, e.Doubt = r.path, r.title, c.made.text(c.words), c.doubt(f, r)
+	e.Local, e.Remote, e.Netns, e.CgroupID = f.Local, f.Remote, f.Netns, f.CgroupID
+	e.Before, e.After, e.Owner = f.Before, f.After, f.Owner
+	e.FIN, e.RST, e.KernelReason = f.sent(events.SentFIN), f.sent(events.SentRST), f.KernelReason
+	f.prove(&e.Evidence)
+	e.DurationNS = f.DurationNS
+	e.Earlier, e.Peer, e.Harmless = f.past.explains(f.Event), f.peer.explains(f.Event), f.harmless()
 	if f.Kind == events.KindClose && f.Remote.Port() == 0 && f.past != nil {
 		// tcp_disconnect wiped the addresses; this is what they were.
 		e.Local, e.Remote = f.past.local, f.past.remote
@@ -387,22 +391,21 @@ func (c *Classifier) doubt(f *fact, r *rule) string {
 	return ""
 }
 
-func (f *fact) evidence() events.Evidence {
-	return events.Evidence{
-		UnreadBytes: f.UnreadBytes, UnsentBytes: f.UnsentBytes, UnackedBytes: f.UnackedBytes,
-		BytesSent: f.BytesSent, BytesReceived: f.BytesReceived,
-		FINUnsent: f.sent(events.SentFIN) && f.UnsentLeft > 0,
-		LingerOn:  f.sent(events.LingerOn), Linger: f.duration(f.LingerJiffies), Linger2: f.linger2(),
-		Waited:  f.lingerWait(),
-		SockErr: int(f.SockErr), Errno: int(max(0, -f.Result)), PeerFIN: f.sent(events.PeerFIN),
-		PeerFINAgo: time.Duration(f.PeerFINAgoNS),
-		Children:   f.Children, ChildrenReset: f.ChildrenReset, PendingRequests: f.PendingRequests,
-		SegmentBytes: f.SegmentBytes, UserTimeout: time.Duration(f.UserTimeoutMS) * time.Millisecond,
-		Probes: uint32(f.Probes), Retransmits: uint32(f.Retransmits),
-		References: f.References, OtherHolders: f.OtherHolders,
-		SIGPIPE: f.Kind == events.KindEPIPE && f.How != 0,
-		MPTCP:   f.sent(events.MPTCP),
-	}
+// prove sets the evidence, which was zero.
+func (f *fact) prove(v *events.Evidence) {
+	v.UnreadBytes, v.UnsentBytes, v.UnackedBytes = f.UnreadBytes, f.UnsentBytes, f.UnackedBytes
+	v.BytesSent, v.BytesReceived = f.BytesSent, f.BytesReceived
+	v.FINUnsent = f.UnsentLeft > 0 && f.sent(events.SentFIN)
+	v.LingerOn, v.Linger, v.Linger2 = f.sent(events.LingerOn), f.duration(f.LingerJiffies), f.linger2()
+	v.Waited = f.lingerWait()
+	v.SockErr, v.Errno, v.PeerFIN = int(f.SockErr), int(max(0, -f.Result)), f.sent(events.PeerFIN)
+	v.PeerFINAgo = time.Duration(f.PeerFINAgoNS)
+	v.Children, v.ChildrenReset, v.PendingRequests = f.Children, f.ChildrenReset, f.PendingRequests
+	v.SegmentBytes, v.UserTimeout = f.SegmentBytes, time.Duration(f.UserTimeoutMS)*time.Millisecond
+	v.Probes, v.Retransmits = uint32(f.Probes), uint32(f.Retransmits)
+	v.References, v.OtherHolders = f.References, f.OtherHolders
+	v.SIGPIPE = f.Kind == events.KindEPIPE && f.How != 0
+	v.MPTCP = f.sent(events.MPTCP)
 }
 
 // lingerWait is how long SO_LINGER blocked the close.

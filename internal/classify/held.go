@@ -77,6 +77,9 @@ func (w *waiting) oldest() *held {
 
 // due drops and returns what waited until before a time, in order of arrival. It is valid until the next add.
 func (w *waiting) due(monoNS uint64) []*held {
+	if w.len() == 0 || w.soonest[0].until >= monoNS {
+		return nil
+	}
 	w.chosen = w.chosen[:0]
 	for w.len() > 0 && w.soonest[0].until < monoNS {
 		h := w.soonest[0]
@@ -89,6 +92,9 @@ func (w *waiting) due(monoNS uint64) []*held {
 
 // ofSocket and all drop and return likewise what fits.
 func (w *waiting) ofSocket(sock uint64) []*held {
+	if w.len() == 0 {
+		return nil
+	}
 	return w.take(append(w.chosen[:0], w.of[sock]...))
 }
 

@@ -167,7 +167,7 @@ func (f *fact) unacknowledged() bool {
 }
 
 func (f *fact) duration(jiffies uint64) time.Duration {
-	if f.hz == 0 {
+	if jiffies == 0 || f.hz == 0 {
 		return 0
 	}
 	return time.Duration(min(jiffies, 1<<53/f.hz) * uint64(time.Second) / f.hz)

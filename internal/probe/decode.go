@@ -29,19 +29,26 @@ type names struct {
 	syscall     func(number int32, compat bool) string
 	stack       func(id uint32, caller uint64) []string // kernel functions, innermost first; may be nil
 	comms       map[[16]uint8]string                    // those of late, so that each need not be made anew
+	lastComm    [16]uint8                               // the last of them
+	last        string
 }
 
 const maxComms = 4096
 
-func (n *names) comm(b [16]uint8) string {
-	if s, ok := n.comms[b]; ok {
-		return s
+func (n *names) comm(b *[16]uint8) string {
+	if n.lastComm == *b {
+		return n.last
 	}
-	if n.comms == nil || len(n.comms) == maxComms {
-		n.comms = map[[16]uint8]string{}
+	s, ok := n.comms[*b]
+	if !ok {
+		if n.comms == nil || len(n.comms) == maxComms {
+			n.comms = map[[16]uint8]string{}
+		}
+		s = comm(*b)
+		n.comms[*b] = s
 	}
-	n.comms[b] = comm(b)
-	return n.comms[b]
+	n.lastComm, n.last = *b, s
+	return s
 }
 
 const (
@@ -56,36 +63,36 @@ func (n *names) decode(raw []byte, ev *events.Event) error {
 	if len(raw) < recordSize {
 		return &decodeError{fmt.Sprintf("%d bytes, need %d", len(raw), recordSize)}
 	}
-	var w bpfEvent
 	// The twin that bpf2go generates has the layout of the C struct and holds
 	// no pointers; its size was checked above.
-	copy(unsafe.Slice((*byte)(unsafe.Pointer(&w)), recordSize), raw)
+	w := (*bpfEvent)(unsafe.Pointer(unsafe.SliceData(raw)))
 	kind := events.Kind(w.Kind)
 	if !kind.Valid() {
 		return &decodeError{fmt.Sprintf("kind %d is unknown", w.Kind)}
 	}
-	*ev = events.Event{
-		Kind: kind, MonoNS: w.TimeNs, DurationNS: w.DurationNs, Flags: events.Flags(w.Flags),
-		Sock: w.Sock, Listener: w.Listener, Netns: w.Netns,
-		CgroupID: w.CgroupId, SocketCgroupID: w.SocketCgroupId,
-		Local:     address(w.Family, w.Local, w.LocalPort),
-		Remote:    address(w.Family, w.Remote, w.RemotePort),
-		TaskFlags: w.TaskFlags, ExitCode: w.ExitCode,
-		Before: events.State(w.Before), After: events.State(w.After), AtReturn: events.State(w.AtReturn), AtRST: events.State(w.AtRst),
-		How: w.How, Result: w.Result, SockErr: w.SkErr, ShutdownMask: w.ShutdownMask,
-		BytesSent: w.BytesSent, OutputLeft: w.OutputLeft, UnsentLeft: w.UnsentLeft,
-		LingerJiffies: w.LingerJiffies, TimeoutJiffies: w.TimeoutJiffies, WaitedJiffies: uint64(w.WaitedJiffies),
-		Linger2Jiffies: w.Linger2,
-		Children:       w.Children, ChildrenReset: w.ChildrenReset, ChildrenDropped: w.ChildrenDropped,
-		PendingRequests: w.Requests,
-		UserTimeoutMS:   w.UserTimeout, Probes: w.Probes, Retransmits: w.Retransmits,
-		SegmentBytes: w.Segment, SegmentFlags: w.SegmentFlags, Inode: w.Inode, SocketUID: w.SocketUid,
-	}
+	// Field by field: a literal would be made elsewhere first, and copied.
+	*ev = events.Event{}
+	ev.Kind, ev.MonoNS, ev.DurationNS, ev.Flags = kind, w.TimeNs, w.DurationNs, events.Flags(w.Flags)
+	ev.Sock, ev.Listener, ev.Netns = w.Sock, w.Listener, w.Netns
+	ev.CgroupID, ev.SocketCgroupID = w.CgroupId, w.SocketCgroupId
+	ev.Local, ev.Remote = address(w.Family, &w.Local, w.LocalPort), address(w.Family, &w.Remote, w.RemotePort)
+	ev.TaskFlags, ev.ExitCode = w.TaskFlags, w.ExitCode
+	ev.Before, ev.After = events.State(w.Before), events.State(w.After)
+	ev.AtReturn, ev.AtRST = events.State(w.AtReturn), events.State(w.AtRst)
+	ev.How, ev.Result, ev.SockErr, ev.ShutdownMask = w.How, w.Result, w.SkErr, w.ShutdownMask
+	ev.BytesSent, ev.OutputLeft, ev.UnsentLeft = w.BytesSent, w.OutputLeft, w.UnsentLeft
+	ev.LingerJiffies, ev.TimeoutJiffies, ev.WaitedJiffies = w.LingerJiffies, w.TimeoutJiffies, uint64(w.WaitedJiffies)
+	ev.Linger2Jiffies = w.Linger2
+	ev.Children, ev.ChildrenReset, ev.ChildrenDropped = w.Children, w.ChildrenReset, w.ChildrenDropped
+	ev.PendingRequests = w.Requests
+	ev.UserTimeoutMS, ev.Probes, ev.Retransmits = w.UserTimeout, w.Probes, w.Retransmits
+	ev.SegmentBytes, ev.SegmentFlags = w.Segment, w.SegmentFlags
+	ev.Inode, ev.SocketUID = w.Inode, w.SocketUid
 	if w.Stack >= 0 && n.stack != nil && takesStack(kind) {
 		ev.Stack = n.stack(uint32(w.Stack), w.Caller)
 	}
 	if ev.Flags.Has(events.TaskContext) {
-		ev.Task = events.Task{PID: w.Pid, TID: w.Tid, UID: w.Uid, Comm: n.comm(w.Comm)}
+		ev.Task = events.Task{PID: w.Pid, TID: w.Tid, UID: w.Uid, Comm: n.comm(&w.Comm)}
 		ev.Syscall = n.syscall(w.Syscall, ev.Flags.Has(events.CompatSyscall))
 	}
 	if ev.Flags.Has(events.SentRST) && n.resetReason != nil {
@@ -107,7 +114,7 @@ func (n *names) decode(raw []byte, ev *events.Event) error {
 	case events.KindShared:
 		ev.References, ev.Result = uint32(max(0, w.Result)), 0
 	}
-	payload(ev, &w)
+	payload(ev, w)
 	return nil
 }
 
@@ -169,12 +176,12 @@ func lessOne(n uint32) uint32 {
 }
 
 // address keeps a v4-mapped address as the socket has it.
-func address(family uint16, addr [16]uint8, port uint16) netip.AddrPort {
+func address(family uint16, addr *[16]uint8, port uint16) netip.AddrPort {
 	switch family {
 	case 2: // AF_INET, the same on every Linux
 		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(addr[:4])), port)
 	case 10: // AF_INET6
-		return netip.AddrPortFrom(netip.AddrFrom16(addr), port)
+		return netip.AddrPortFrom(netip.AddrFrom16(*addr), port)
 	}
 	return netip.AddrPort{}
 }

@@ -165,8 +165,8 @@ func (it *Iterators) socket(r *bpfStuckSocket) stuck.Socket {
 	jiffies := func(n uint32) time.Duration { return time.Duration(n) * it.tick }
 	return stuck.Socket{
 		Netns:        r.Netns,
-		Local:        onTheWire(address(r.Family, r.Local, r.LocalPort)),
-		Remote:       onTheWire(address(r.Family, r.Remote, r.RemotePort)),
+		Local:        onTheWire(address(r.Family, &r.Local, r.LocalPort)),
+		Remote:       onTheWire(address(r.Family, &r.Remote, r.RemotePort)),
 		State:        events.State(r.State),
 		Inode:        r.Inode,
 		UID:          r.Uid,

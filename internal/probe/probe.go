@@ -245,19 +245,18 @@ func (p *Probe) Header() events.Header { return p.header }
 // which reading goes on. Not for concurrent use.
 func (p *Probe) Read(ev *events.Event) error {
 	for {
-		err := p.reader.ReadInto(&p.record)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			p.idle = p.nextIdle
-			p.comeByAgain()
-			return ErrIdle
-		}
-		if err != nil {
+		if err := p.reader.ReadInto(&p.record); err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				p.idle = p.nextIdle
+				p.comeByAgain()
+				return ErrIdle
+			}
 			return err
 		}
 		if p.stacks != nil && p.stacks.keep(p.record.RawSample) {
 			continue
 		}
-		err = p.names.decode(p.record.RawSample, ev)
+		err := p.names.decode(p.record.RawSample, ev)
 		if err == nil && p.stacks != nil {
 			p.stacks.take(ev)
 		}
