@@ -148,15 +148,26 @@ func (f *stuckFlags) list(e *env, from *stuckSource, out *stuckOutput) error {
 	if err := outputError(out.print(found)); err != nil {
 		return err
 	}
+	if len(seen.found) == 0 && f.watch == 0 {
+		fmt.Fprintln(e.stderr, "closetrace: no socket waits for its end"+f.elsewhere())
+	}
 	seen.notes(e.stderr, f.minAge, left)
 	if hidden += seen.closed; hidden > 0 && f.allNetns {
 		return &kernel.Error{
 			Kind: kernel.ErrPrivilege,
 			What: fmt.Sprintf("the network namespaces of %s could not be looked at", plural(hidden, "process", "processes")),
-			Next: "run as root: sudo closetrace stuck --all-netns",
+			Next: "run as root, outside of containers and of what a security module confines: sudo closetrace stuck --all-netns",
 		}
 	}
 	return nil
+}
+
+// elsewhere says where else there may be some.
+func (f *stuckFlags) elsewhere() string {
+	if f.allNetns {
+		return ""
+	}
+	return " in this network namespace; --all-netns looks at all"
 }
 
 // places are the network namespaces to look at: their paths by inode number, "" for

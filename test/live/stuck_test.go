@@ -152,6 +152,7 @@ func TestStuck(t *testing.T) {
 	t.Run("in-a-thread", stuckInAThread)
 	t.Run("elsewhere", stuckElsewhere)
 	t.Run("by-nobody", stuckByNobody)
+	t.Run("none", nothingStuck)
 	t.Run("many", stuckMany)
 	t.Run("in-all-netns", stuckInAllNetns)
 	t.Run("lab", stuckInTheLab)
@@ -382,6 +383,19 @@ func leakMany(args []string) error {
 	}
 	ready()
 	return nil
+}
+
+// That there is none is said, and where that holds.
+func nothingStuck(t *testing.T) {
+	inNetns(t, func(uint32) {
+		path, err := program()
+		must(t, err)
+		out, err := exec.Command(path, "stuck").CombinedOutput()
+		want := "closetrace: no socket waits for its end in this network namespace; --all-netns looks at all\n"
+		if err != nil || !strings.HasPrefix(string(out), "COUNT ") || !strings.HasSuffix(string(out), want) {
+			t.Errorf("%v\n%s", err, out)
+		}
+	})
 }
 
 // All of very many are listed.
