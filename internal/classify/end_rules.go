@@ -442,7 +442,7 @@ var peerFINRules = []rule{
 			switch {
 			case f.After != events.CloseWait:
 			case f.PeerFINAgoNS > 0:
-				p = p.text("; this side has not closed for ").took(time.Duration(f.PeerFINAgoNS))
+				p = p.text("; no close by this side seen for ").took(time.Duration(f.PeerFINAgoNS))
 			default:
 				p = p.text("; now it is for this side to close")
 			}
