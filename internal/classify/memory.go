@@ -1,11 +1,15 @@
 package classify
 
-import "hash/maphash"
+import (
+	"math/bits"
+	"math/rand/v2"
+)
 
 // memory forgets the oldest of what it holds. It is on the way of every event, so that it grows without copying what
 // it has, and leaves nothing to be collected.
 type memory[K comparable] struct {
-	seed   maphash.Seed
+	hash   func(K, seed) uint64
+	seed   seed
 	chains []int32 // by hash: the place of the newest, from 1; 0: none
 	ring   [][]memorized[K]
 	next   int // place in the ring to be written, the oldest once all are
@@ -13,10 +17,11 @@ type memory[K comparable] struct {
 	known  int
 }
 
-// memorized is in the chain of its key, unless it has been renewed since at another place, or forgotten.
+// memorized is in its chain, unless it has been renewed since at another place, or forgotten.
 type memorized[K comparable] struct {
 	key     K
 	past    past
+	chain   uint32
 	chained bool
 	older   int32 // in the chain, as in chains
 }
@@ -24,25 +29,30 @@ type memorized[K comparable] struct {
 // piece is how many places a memory takes at once.
 const piece = 256
 
-func newMemory[K comparable](most int) memory[K] {
-	return memory[K]{seed: maphash.MakeSeed(), chains: make([]int32, most), most: most}
+func newMemory[K comparable](most int, hash func(K, seed) uint64) memory[K] {
+	return memory[K]{hash: hash, seed: newSeed(), chains: make([]int32, most), most: most}
 }
 
-// put remembers a copy.
-func (m *memory[K]) put(k K, p *past) {
+// put renews a key. What is known by it is for the caller to set.
+func (m *memory[K]) put(k K) *past {
 	if m.next/piece == len(m.ring) {
 		m.ring = append(m.ring, make([]memorized[K], min(piece, m.most-m.next)))
 	}
-	written := m.at(int32(m.next + 1))
+	place := int32(m.next + 1)
+	written := m.at(place)
 	if written.chained {
-		m.forget(written.key)
+		m.unlink(m.link(&m.chains[written.chain], place))
 	}
-	m.forget(k)
-	head := m.chain(k)
-	*written = memorized[K]{key: k, past: *p, chained: true, older: *head}
-	*head = int32(m.next + 1)
+	chain := m.chain(k)
+	head := &m.chains[chain]
+	m.unlink(m.find(head, k))
+	written.key, written.chain, written.chained, written.older = k, chain, true, *head
+	*head = place
 	m.known++
-	m.next = (m.next + 1) % m.most
+	if m.next++; m.next == m.most {
+		m.next = 0
+	}
+	return &written.past
 }
 
 // get returns nil for what is not, or no longer, known. What it returns is valid
@@ -51,17 +61,20 @@ func (m *memory[K]) get(k K) *past {
 	if m.known == 0 {
 		return nil
 	}
-	if place := *m.find(k); place != 0 {
+	if place := *m.find(&m.chains[m.chain(k)], k); place != 0 {
 		return &m.at(place).past
 	}
 	return nil
 }
 
 func (m *memory[K]) forget(k K) {
-	if m.known == 0 {
-		return
+	if m.known > 0 {
+		m.unlink(m.find(&m.chains[m.chain(k)], k))
 	}
-	link := m.find(k)
+}
+
+// unlink takes what a link leads to out of its chain, if there is anything.
+func (m *memory[K]) unlink(link *int32) {
 	if *link == 0 {
 		return
 	}
@@ -70,9 +83,8 @@ func (m *memory[K]) forget(k K) {
 	m.known--
 }
 
-// find is the link to what is known by a key, or the one that ends its chain.
-func (m *memory[K]) find(k K) *int32 {
-	link := m.chain(k)
+// find is the link to what is known by a key, or the one that ends the chain.
+func (m *memory[K]) find(link *int32, k K) *int32 {
 	for *link != 0 {
 		at := m.at(*link)
 		if at.key == k {
@@ -83,11 +95,28 @@ func (m *memory[K]) find(k K) *int32 {
 	return link
 }
 
-func (m *memory[K]) chain(k K) *int32 {
-	return &m.chains[maphash.Comparable(m.seed, k)%uint64(len(m.chains))]
+// link is that to a place in the chain.
+func (m *memory[K]) link(link *int32, place int32) *int32 {
+	for *link != place {
+		link = &m.at(*link).older
+	}
+	return link
 }
 
+func (m *memory[K]) chain(k K) uint32 { return uint32(m.hash(k, m.seed) % uint64(len(m.chains))) }
+
 func (m *memory[K]) at(place int32) *memorized[K] {
-	i := int(place - 1)
+	i := uint(place - 1)
 	return &m.ring[i/piece][i%piece]
+}
+
+// seed keeps those who choose ports and addresses from choosing keys of one chain.
+type seed [2]uint64
+
+func newSeed() seed { return seed{rand.Uint64(), rand.Uint64()} }
+
+// mix makes one number of two, each bit of which depends on all of theirs, as wyhash does.
+func (s seed) mix(a, b uint64) uint64 {
+	high, low := bits.Mul64(a^s[0], b^s[1])
+	return high ^ low
 }

@@ -1,6 +1,7 @@
 package classify
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"time"
 
@@ -23,6 +24,8 @@ type socket struct {
 	netns uint32
 	port  uint16
 }
+
+func (s socket) hash(by seed) uint64 { return by.mix(s.addr, uint64(s.netns)<<16|uint64(s.port)) }
 
 func socketOf(ev *events.Event) socket { return socket{ev.Sock, ev.Netns, ev.Local.Port()} }
 
@@ -65,6 +68,13 @@ type connection struct {
 	netns                 uint32
 }
 
+func (c connection) hash(by seed) uint64 {
+	of := binary.NativeEndian
+	h := by.mix(of.Uint64(c.local[:]), of.Uint64(c.local[8:]))
+	h = by.mix(h^of.Uint64(c.remote[:]), of.Uint64(c.remote[8:]))
+	return by.mix(h, uint64(c.netns)<<32|uint64(c.localPort)<<16|uint64(c.remotePort))
+}
+
 func connectionOf(local, remote netip.AddrPort, netns uint32) connection {
 	c := connection{
 		local: local.Addr().As16(), localPort: local.Port(),
@@ -91,7 +101,10 @@ type story struct {
 }
 
 func newStory() story {
-	return story{newMemory[connection](maxPast), newMemory[socket](maxPast), newMemory[connection](maxAnswers), newMemory[socket](maxPast)}
+	return story{
+		connections: newMemory(maxPast, connection.hash), sockets: newMemory(maxPast, socket.hash),
+		answers: newMemory(maxAnswers, connection.hash), shared: newMemory(maxPast, socket.hash),
+	}
 }
 
 // tell remembers an ending.
@@ -104,22 +117,22 @@ func (s *story) tell(f *fact, e *events.Ending) {
 		before: f.Before, fin: e.FIN, rst: e.RST, doubt: e.Doubt,
 	}
 	if f.Kind == events.KindShared {
-		s.shared.put(socketOf(f.Event), &p)
+		*s.shared.put(socketOf(f.Event)) = p
 		return
 	}
 	switch end := connectionOf(e.Local, e.Remote, e.Netns); f.Kind {
 	case events.KindReply:
-		s.answers.put(end, &p) // and what they answer stays to explain the next
+		*s.answers.put(end) = p // and what they answer stays to explain the next
 	case events.KindPeerFIN: // not this side's doing
 	default:
-		s.connections.put(end, &p)
+		*s.connections.put(end) = p
 	}
 	switch {
 	case f.Kind == events.KindClose:
 		s.sockets.forget(socketOf(f.Event))
 		s.shared.forget(socketOf(f.Event))
 	case !f.sent(events.Orphan) && f.Sock != 0 && f.Kind != events.KindPeerFIN:
-		s.sockets.put(socketOf(f.Event), &p)
+		*s.sockets.put(socketOf(f.Event)) = p
 	}
 }
 

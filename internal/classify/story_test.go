@@ -257,18 +257,23 @@ func TestClosedAfterEnd(t *testing.T) {
 	}
 }
 
+// number is a key of which many share a chain.
+type number int
+
+func (n number) hash(by seed) uint64 { return by.mix(uint64(n/3), 0) }
+
 // A memory forgets the oldest, and never what was renewed since.
 func TestMemoryIsBounded(t *testing.T) {
-	m := newMemory[int](3)
-	for _, k := range []int{1, 2, 1, 3} { // the first 1 makes way for 3
-		m.put(k, &past{at: uint64(k)})
+	m := newMemory(3, number.hash)
+	for _, k := range []number{1, 2, 1, 3} { // the first 1 makes way for 3
+		*m.put(k) = past{at: uint64(k)}
 	}
-	for k, want := range map[int]bool{1: true, 2: true, 3: true} {
+	for k, want := range map[number]bool{1: true, 2: true, 3: true} {
 		if (m.get(k) != nil) != want {
 			t.Errorf("%d known: %v", k, !want)
 		}
 	}
-	m.put(4, &past{})
+	*m.put(4) = past{}
 	if m.get(2) != nil || m.get(1) == nil {
 		t.Error("not the oldest was forgotten")
 	}
@@ -281,9 +286,9 @@ func TestMemoryIsBounded(t *testing.T) {
 // A memory of several pieces knows at any moment what a plain list of the last puts does.
 func TestMemoryKnowsTheLast(t *testing.T) {
 	const most = 2*piece + 50
-	m, random := newMemory[int](most), rand.New(rand.NewPCG(1, 2))
-	var puts []int // keys; -1: renewed since, or forgotten
-	drop := func(k int) {
+	m, random := newMemory(most, number.hash), rand.New(rand.NewPCG(1, 2))
+	var puts []number // keys; -1: renewed since, or forgotten
+	drop := func(k number) {
 		for i := range puts {
 			if puts[i] == k {
 				puts[i] = -1
@@ -291,16 +296,16 @@ func TestMemoryKnowsTheLast(t *testing.T) {
 		}
 	}
 	for step := range 20 * most {
-		k := random.IntN(2 * most)
+		k := number(random.IntN(2 * most))
 		drop(k)
 		if random.IntN(10) == 0 {
 			m.forget(k)
 		} else {
-			m.put(k, &past{at: uint64(k)})
+			*m.put(k) = past{at: uint64(k)}
 			puts = append(puts[max(0, len(puts)+1-most):], k)
 		}
 		for range 5 {
-			k := random.IntN(2 * most)
+			k := number(random.IntN(2 * most))
 			if p := m.get(k); (p != nil) != slices.Contains(puts, k) || p != nil && p.at != uint64(k) {
 				t.Fatalf("step %d: %d is %+v", step, k, p)
 			}
