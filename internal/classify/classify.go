@@ -252,8 +252,16 @@ func (c *Classifier) conclude(ev *events.Event, emit func(*events.Ending)) {
 // rulesFor gives the rules for the kind of an event. In tracepoint mode one
 // change of state stands for several calls, which the system call tells apart.
 func (c *Classifier) rulesFor(f *fact) []rule {
-	if f.Kind == events.KindClose && f.Before == events.Close {
-		return closedRules
+	if f.Kind == events.KindClose {
+		switch {
+		case f.Before == events.Close:
+			return closedRules
+		case f.Before == events.Listen:
+			return closeListenRules
+		case f.sent(events.SentRST):
+			return closeResetRules
+		}
+		return closeRules
 	}
 	if f.Kind == events.KindDisconnect && f.Syscall == "shutdown" {
 		return shutdownRules // of a listener or while connecting; inet_shutdown is missing
@@ -434,6 +442,8 @@ func Paths() []PathInfo {
 			}
 		}
 	}
+	add(closeListenRules)
+	add(closeResetRules)
 	add(closeRules)
 	add(closedRules)
 	for kind := events.KindShutdown; kind.Valid(); kind++ {

@@ -6,14 +6,16 @@ import (
 	"github.com/closetrace/closetrace/internal/events"
 )
 
-// closeRules follow __tcp_close (net/ipv4/tcp.c) from top to bottom: listener,
-// already closed, repair, unread data, SO_LINGER 0, state table, and last what
-// only the end of the call can tell. What was observed to be sent goes before
-// what the state at entry makes one expect.
-var closeRules = []rule{
+// The rules for a close follow __tcp_close (net/ipv4/tcp.c) from top to bottom:
+// listener, already closed (closedRules), repair, unread data, SO_LINGER 0, state
+// table, and last what only the end of the call can tell. What was observed to be
+// sent goes before what the state at entry makes one expect.
+
+// closeListenRules are for a listener.
+var closeListenRules = []rule{
 	{
 		path: CloseListenMigrated, title: "close, listener",
-		when: func(f *fact) bool { return f.Before == events.Listen && f.moved() > 0 && f.childrenSeen() },
+		when: func(f *fact) bool { return f.moved() > 0 && f.childrenSeen() },
 		why: func(p phrase, f *fact) phrase {
 			p = p.text("stops listening; ").count(uint64(f.moved()), "connection")
 			return listenerGone(p.text(" not yet accepted moved to another listener of the SO_REUSEPORT group"), f)
@@ -21,34 +23,29 @@ var closeRules = []rule{
 	},
 	{
 		path: CloseListenSynRecv, title: "close, listener",
-		when: func(f *fact) bool { return f.Before == events.Listen && f.PendingRequests > 0 },
+		when: func(f *fact) bool { return f.PendingRequests > 0 },
 		why: func(p phrase, f *fact) phrase {
 			p = p.text("stops listening; ").count(uint64(f.PendingRequests), "handshake")
 			return listenerGone(p.text(" in progress dropped, reset when the ACK comes"), f)
 		},
 	},
 	{
-		path: CloseListen, title: "close, listener", when: func(f *fact) bool { return f.Before == events.Listen },
+		path: CloseListen, title: "close, listener", when: always,
 		why: func(p phrase, f *fact) phrase { return listenerGone(p.text("stops listening"), f) },
 	},
-	{
-		path: CloseSilentRepair, title: "close, silent", when: func(f *fact) bool { return f.sent(events.Repair) && f.quiet() },
-		why: func(p phrase, f *fact) phrase {
-			return p.text("TCP_REPAIR is on: the peer is not told").lost(f.Event)
-		},
-	},
+}
+
+// closeResetRules are for a close that sent a RST.
+var closeResetRules = []rule{
 	{
 		path: CloseRSTLinger0Unsent, title: "close → RST",
-		when: func(f *fact) bool {
-			return disconnectedByLinger0(f) && f.sent(events.SentRST) && f.before(events.Closing, events.LastAck)
-		},
+		when: func(f *fact) bool { return disconnectedByLinger0(f) && f.before(events.Closing, events.LastAck) },
 		why: func(p phrase, f *fact) phrase {
 			return p.text("SO_LINGER {1,0} in ").text(f.Before.String()).text(" with output unsent").lost(f.Event)
 		},
 	},
 	{
-		path: CloseRSTLinger0, title: "close → RST",
-		when: func(f *fact) bool { return disconnectedByLinger0(f) && f.sent(events.SentRST) },
+		path: CloseRSTLinger0, title: "close → RST", when: disconnectedByLinger0,
 		why: func(p phrase, f *fact) phrase {
 			return p.text("SO_LINGER {1,0}: abort asked for in ").text(f.Before.String()).lost(f.Event)
 		},
@@ -62,16 +59,12 @@ var closeRules = []rule{
 	},
 	{
 		path: CloseRSTLinger2, title: "close → RST",
-		when: func(f *fact) bool {
-			return f.sent(events.SentRST) && f.Linger2Jiffies < 0 && f.AtRST == events.FinWait2
-		},
-		why: forbidsFinWait2,
+		when: func(f *fact) bool { return f.Linger2Jiffies < 0 && f.AtRST == events.FinWait2 },
+		why:  forbidsFinWait2,
 	},
 	{
 		path: CloseRSTOOM, title: "close → RST",
-		when: func(f *fact) bool {
-			return f.sent(events.SentRST) && (f.sent(events.SentFIN) || f.afterShutdown())
-		},
+		when: func(f *fact) bool { return f.sent(events.SentFIN) || f.afterShutdown() },
 		why: func(p phrase, f *fact) phrase {
 			p = outOfMemory(p)
 			if f.sent(events.SentFIN) {
@@ -86,6 +79,16 @@ var closeRules = []rule{
 			return p.text("the kernel found data in the receive queue, though every byte counts as read").lost(f.Event)
 		},
 		doubt: "no unread bytes in the evidence; some kernels count a segment that was read and not freed yet",
+	},
+}
+
+// closeRules are for one that did not.
+var closeRules = []rule{
+	{
+		path: CloseSilentRepair, title: "close, silent", when: func(f *fact) bool { return f.sent(events.Repair) && f.quiet() },
+		why: func(p phrase, f *fact) phrase {
+			return p.text("TCP_REPAIR is on: the peer is not told").lost(f.Event)
+		},
 	},
 	{
 		path: CloseSilentSynSent, title: "close, silent", when: func(f *fact) bool { return f.Before == events.SynSent },
@@ -220,6 +223,4 @@ func disconnectedByLinger0(f *fact) bool {
 
 // resetBeforeFIN: of the four resets inside a close, those two that come
 // instead of a FIN.
-func resetBeforeFIN(f *fact) bool {
-	return f.sent(events.SentRST) && !f.sent(events.SentFIN)
-}
+func resetBeforeFIN(f *fact) bool { return !f.sent(events.SentFIN) }
