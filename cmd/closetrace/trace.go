@@ -211,7 +211,10 @@ func (t *traceFlags) begin(ctx context.Context, e *env, out endings) (*stream, *
 	audit.mark()
 	fmt.Fprintf(e.stderr, "closetrace: tracing on %s by %s; end with Ctrl-C\n", oneLine(h.Kernel), h.Attach)
 	s := newStream(e, audited{src, audit}, out, t.count)
-	s.look, s.wanted = look, t.shown.Wants
+	s.look = look
+	if !t.shown.Empty() {
+		s.wanted = t.shown.Wants
+	}
 	s.record = rec
 	return s, audit, nil
 }

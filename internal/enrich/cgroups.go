@@ -96,6 +96,10 @@ type Cgroups struct {
 	at    *os.File // the folder
 	paths map[uint64]string
 	open  func(id uint64) string
+	last  struct {
+		id   uint64
+		path string
+	}
 }
 
 // NewCgroups knows those that there are now, so that they can be named also after
@@ -129,6 +133,9 @@ func (c *Cgroups) path(id uint64) string {
 	if id == 0 {
 		return ""
 	}
+	if c.last.id == id {
+		return c.last.path
+	}
 	path, known := c.paths[id]
 	if !known {
 		if len(c.paths) >= maxCgroups {
@@ -137,6 +144,7 @@ func (c *Cgroups) path(id uint64) string {
 		path = c.open(id)
 		c.paths[id] = path
 	}
+	c.last.id, c.last.path = id, path
 	return path
 }
 

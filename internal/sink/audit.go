@@ -96,6 +96,9 @@ func (a *Audit) Add(e *events.Ending) {
 	if a.explained == nil {
 		a.explained = Counters{}
 	}
+	if !e.RST && e.After != events.Close {
+		return // in good order so far, as most: it moves none of them
+	}
 	a.replies = a.replies || e.Path == "reply.nosocket"
 	for i := range audited {
 		if c := &audited[i]; c.moves(e) {

@@ -37,6 +37,7 @@ type Summary struct {
 	Audit *Audit
 
 	paths map[events.Path]*pathCount
+	late  [32]*pathCount // some of the last, by length of the path
 	total uint64
 	left  uint64 // out by filters
 }
@@ -50,14 +51,11 @@ type pathCount struct {
 
 // Add counts e.
 func (s *Summary) Add(e *events.Ending) {
-	c := s.paths[e.Path]
-	if c == nil {
-		if s.paths == nil {
-			s.paths = make(map[events.Path]*pathCount)
-		}
-		c = &pathCount{path: e.Path, title: e.Title}
-		s.paths[e.Path] = c
+	late := &s.late[len(e.Path)%len(s.late)]
+	if *late == nil || (*late).path != e.Path {
+		*late = s.countOf(e)
 	}
+	c := *late
 	s.total++
 	c.endings++
 	if e.FIN {
@@ -66,6 +64,18 @@ func (s *Summary) Add(e *events.Ending) {
 	if e.RST {
 		c.resets++
 	}
+}
+
+func (s *Summary) countOf(e *events.Ending) *pathCount {
+	c := s.paths[e.Path]
+	if c == nil {
+		if s.paths == nil {
+			s.paths = make(map[events.Path]*pathCount)
+		}
+		c = &pathCount{path: e.Path, title: e.Title}
+		s.paths[e.Path] = c
+	}
+	return c
 }
 
 // LeaveOut counts an ending that a filter did not let through.
