@@ -43,7 +43,7 @@ func (c *Encoder) appendTime(b []byte, t time.Time) []byte {
 	b = append(b, c.untilSecond...)
 	if ns := t.Nanosecond(); ns != 0 {
 		point := len(b)
-		b = strconv.AppendUint(b, uint64(1e9+ns), 10) // all nine digits, and one for the point
+		b = appendNumber(b, uint64(1e9+ns)) // all nine digits, and one for the point
 		b[point] = '.'
 		for b[len(b)-1] == '0' {
 			b = b[:len(b)-1]
@@ -235,14 +235,6 @@ func appendUint(b []byte, key string, v uint64) []byte {
 	return appendNumber(append(b, key...), v)
 }
 
-// appendNumber spares strconv what is most common.
-func appendNumber(b []byte, v uint64) []byte {
-	if v < 10 {
-		return append(b, '0'+byte(v))
-	}
-	return strconv.AppendUint(b, v, 10)
-}
-
 func appendNonZero(b []byte, key string, v uint64) []byte {
 	if v == 0 {
 		return b
@@ -270,7 +262,7 @@ func (c *Encoder) appendAddr(b []byte, key string, a netip.AddrPort) []byte {
 		return append(a.AppendTo(b), '"') // in brackets
 	}
 	b = append(c.appendIPv4(b, a.Addr()), ':')
-	return append(strconv.AppendUint(b, uint64(a.Port()), 10), '"')
+	return append(appendNumber(b, uint64(a.Port())), '"')
 }
 
 const hex = "0123456789abcdef"

@@ -8,7 +8,7 @@ import (
 
 // syscalls names the system calls in which the last reference to a socket may
 // go, on every architecture; syscalls_ARCH.go adds those that only some have.
-var syscalls = map[int32]string{
+var syscalls = byNumber{
 	unix.SYS_ACCEPT:         "accept",
 	unix.SYS_ACCEPT4:        "accept4",
 	unix.SYS_CLOSE:          "close",
@@ -40,6 +40,16 @@ var syscalls = map[int32]string{
 	unix.SYS_WRITEV:         "writev",
 }
 
+// byNumber is a table of names, with "" for holes.
+type byNumber []string
+
+func (b byNumber) name(number int32) string {
+	if number < 0 || int(number) >= len(b) {
+		return ""
+	}
+	return b[number]
+}
+
 // SyscallName names the system call with this number on this architecture, by
 // the table of 32-bit programs if compat. "" for -1, which is none; a number
 // where there is no name.
@@ -51,10 +61,11 @@ func SyscallName(number int32, compat bool) string {
 	if compat {
 		table = compatSyscalls
 	}
-	if name, ok := table[number]; ok {
-		return name
+	name := table.name(number)
+	if name == "" && !compat {
+		name = archSyscalls.name(number)
 	}
-	if name, ok := archSyscalls[number]; ok && !compat {
+	if name != "" {
 		return name
 	}
 	return fmt.Sprintf("syscall-%d", number)

@@ -2,7 +2,7 @@ package kernel
 
 import "golang.org/x/sys/unix"
 
-var archSyscalls = map[int32]string{
+var archSyscalls = byNumber{
 	unix.SYS_DUP2:       "dup2",
 	unix.SYS_EPOLL_WAIT: "epoll_wait",
 	unix.SYS_POLL:       "poll",
@@ -10,7 +10,7 @@ var archSyscalls = map[int32]string{
 }
 
 // compatSyscalls is the i386 table: arch/x86/entry/syscalls/syscall_32.tbl.
-var compatSyscalls = map[int32]string{
+var compatSyscalls = byNumber{
 	1: "exit", 3: "read", 4: "write", 6: "close", 11: "execve", 63: "dup2",
 	102: "socketcall", 252: "exit_group", 330: "dup3", 358: "execveat",
 	362: "connect", 371: "recvfrom", 372: "recvmsg", 373: "shutdown",

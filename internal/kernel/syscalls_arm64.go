@@ -1,9 +1,9 @@
 package kernel
 
-var archSyscalls = map[int32]string{}
+var archSyscalls = byNumber{}
 
 // compatSyscalls is the 32-bit ARM table: arch/arm/tools/syscall.tbl.
-var compatSyscalls = map[int32]string{
+var compatSyscalls = byNumber{
 	1: "exit", 3: "read", 4: "write", 6: "close", 11: "execve", 63: "dup2",
 	248: "exit_group", 283: "connect", 292: "recvfrom", 293: "shutdown",
 	297: "recvmsg", 358: "dup3", 387: "execveat", 426: "io_uring_enter",
