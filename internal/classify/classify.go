@@ -123,7 +123,7 @@ func (c *Classifier) done(ev *events.Event, emit func(*events.Ending)) {
 
 // find returns what is held of a kind for the socket of an event, or nil.
 func (c *Classifier) find(ev *events.Event, kind events.Kind) *held {
-	for _, h := range c.held.of[ev.Sock] {
+	for h := range c.held.of(ev.Sock) {
 		if h.event.Kind == kind && sameSocket(&h.event, ev) {
 			return h
 		}
@@ -193,7 +193,7 @@ func (c *Classifier) patience(ev *events.Event) time.Duration {
 // waitOver ends the wait of a close under SO_LINGER: the FIN was acknowledged,
 // or a signal came.
 func (c *Classifier) waitOver(ev *events.Event) {
-	for _, h := range c.held.of[ev.Sock] {
+	for h := range c.held.of(ev.Sock) {
 		if !h.event.Flags.Has(events.LingerOn) {
 			continue
 		}
@@ -208,7 +208,7 @@ func (c *Classifier) waitOver(ev *events.Event) {
 
 // afterthought joins a RST to the close that sent a FIN before it.
 func (c *Classifier) afterthought(ev *events.Event, emit func(*events.Ending)) {
-	for _, h := range c.held.of[ev.Sock] {
+	for h := range c.held.of(ev.Sock) {
 		if grown := &h.event; grown.Task.TID == ev.Task.TID {
 			grown.Flags |= events.SentRST
 			grown.KernelReason, grown.AtRST, grown.After = ev.KernelReason, ev.AtRST, events.Close

@@ -3,6 +3,7 @@ package classify
 import (
 	"cmp"
 	"container/heap"
+	"iter"
 	"slices"
 
 	"github.com/closetrace/closetrace/internal/events"
@@ -14,20 +15,41 @@ type held struct {
 	until   uint64
 	arrived uint64 // the how many-th it is
 	place   int    // in soonest
+	next    *held  // in its chain
 }
 
 // waiting is all that is held. Tracepoint mode holds each close that sent a FIN, some thousand at a time, so that what
 // is due and what belongs to a socket is found without looking at the others.
 type waiting struct {
 	soonest soonest
-	of      map[uint64][]*held // by address of the socket, in order of arrival
+	chains  []*held // by hash of the socket's address, each in order of arrival
 	arrived uint64
-	free    []*held   // to be used again
-	emptied [][]*held // likewise, of the map
-	chosen  []*held   // by whoever releases
+	free    []*held // to be used again
+	chosen  []*held // by whoever releases
 }
 
-func newWaiting() waiting { return waiting{of: map[uint64][]*held{}} }
+// chainBits make half as many chains as may be held.
+const chainBits = 12
+
+func newWaiting() waiting { return waiting{chains: make([]*held, 1<<chainBits)} }
+
+// chain is where that of a socket begins. Fibonacci's hash spreads what is at regular distances, as sockets are.
+func (w *waiting) chain(sock uint64) **held {
+	return &w.chains[sock*0x9e3779b97f4a7c15>>(64-chainBits)]
+}
+
+// of yields what is held of a socket, in order of arrival. What it yields may be dropped.
+func (w *waiting) of(sock uint64) iter.Seq[*held] {
+	return func(yield func(*held) bool) {
+		for h := *w.chain(sock); h != nil; {
+			next := h.next
+			if h.event.Sock == sock && !yield(h) {
+				return
+			}
+			h = next
+		}
+	}
+}
 
 func (w *waiting) len() int { return len(w.soonest) }
 
@@ -42,25 +64,21 @@ func (w *waiting) add(ev *events.Event, until uint64) {
 	w.arrived++
 	h.event, h.until, h.arrived = *ev, until, w.arrived
 	heap.Push(&w.soonest, h)
-	list, ok := w.of[ev.Sock]
-	if n := len(w.emptied); !ok && n > 0 {
-		list, w.emptied = w.emptied[n-1], w.emptied[:n-1]
+	end := w.chain(ev.Sock)
+	for *end != nil {
+		end = &(*end).next
 	}
-	w.of[ev.Sock] = append(list, h)
+	*end = h
 }
 
 // drop forgets what is held; its event stays readable until the next add.
 func (w *waiting) drop(h *held) {
 	heap.Remove(&w.soonest, h.place)
-	list := w.of[h.event.Sock]
-	i := slices.Index(list, h)
-	list = slices.Delete(list, i, i+1)
-	if len(list) == 0 {
-		delete(w.of, h.event.Sock)
-		w.emptied = append(w.emptied, list)
-	} else {
-		w.of[h.event.Sock] = list
+	link := w.chain(h.event.Sock)
+	for *link != h {
+		link = &(*link).next
 	}
+	*link, h.next = h.next, nil
 	w.free = append(w.free, h)
 }
 
@@ -95,7 +113,12 @@ func (w *waiting) ofSocket(sock uint64) []*held {
 	if w.len() == 0 {
 		return nil
 	}
-	return w.take(append(w.chosen[:0], w.of[sock]...))
+	w.chosen = w.chosen[:0]
+	for h := range w.of(sock) {
+		w.drop(h)
+		w.chosen = append(w.chosen, h)
+	}
+	return w.chosen
 }
 
 func (w *waiting) all(fits func(*held) bool) []*held {

@@ -118,11 +118,12 @@ func asks(ev *events.Event) bool {
 // the first thread of its process has none any more.
 func (o *Owners) Of(inode uint64, uid uint32) (task *events.Task, others int) {
 	o.collect(0)
-	h, ok := o.known(inode)
-	if !ok && o.scanning == nil && !o.now().Before(o.notUntil) {
+	now := o.now()
+	h, ok := o.known(inode, now)
+	if !ok && o.scanning == nil && !now.Before(o.notUntil) {
 		o.scan(inode)
 		o.collect(o.patience)
-		h, ok = o.known(inode)
+		h, ok = o.known(inode, o.now())
 	}
 	if !ok {
 		return nil, 0
@@ -135,8 +136,8 @@ func (o *Owners) Of(inode uint64, uid uint32) (task *events.Task, others int) {
 	return task, int(h.others)
 }
 
-func (o *Owners) known(inode uint64) (holder, bool) {
-	if o.now().Sub(o.scanned) > validity {
+func (o *Owners) known(inode uint64, now time.Time) (holder, bool) {
+	if now.Sub(o.scanned) > validity {
 		return holder{}, false
 	}
 	h, ok := o.holders[inode]
