@@ -137,6 +137,9 @@ func atLeast(a, b probe.Losses) probe.Losses {
 func (s *stream) live(ctx context.Context) error {
 	for ctx.Err() == nil && !s.full() && s.sinkErr == nil {
 		err := s.next()
+		if err == nil {
+			continue
+		}
 		if errors.Is(err, probe.ErrIdle) {
 			err = s.idle()
 		}
