@@ -63,11 +63,12 @@ static __always_inline int on_descriptor_closed(void *ctx, const struct file *fi
 	e = new_event(EVENT_SHARED, now);
 	if (!e)
 		return 0;
-	e->flags = TASK_CONTEXT;
+	e->course.flags = TASK_CONTEXT;
 	capture_task(e);
 	capture_socket(e, sk);
+	capture_decision(e, sk);
 	capture_owner(e, sk);
-	e->result = left;
+	e->course.result = left;
 	send(e);
 	return 0;
 }

@@ -24,9 +24,10 @@ static __always_inline bool call_is_on(const struct call *call, const struct soc
  */
 static __always_inline bool child_of(const struct call *call, const struct sock *sk)
 {
-	return call && call->event.before == TCP_LISTEN && call->sk != (u64)sk &&
+	return call && call->event.course.before == TCP_LISTEN && call->sk != (u64)sk &&
 	       !READ(sk, sk_socket) &&
-	       call->event.local_port == bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport));
+	       call->event.course.local_port ==
+		       bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport));
 }
 
 /* has_sent_fin: or has ended without one. */
@@ -34,6 +35,14 @@ static __always_inline bool has_sent_fin(u8 state)
 {
 	return state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT && state != TCP_SYN_SENT &&
 	       state != TCP_SYN_RECV && state != TCP_LISTEN;
+}
+
+/* may_wait: a close waits for so long at most, in jiffies. */
+static __always_inline void may_wait(struct call *call, u64 timeout)
+{
+	call->event.course.timeout_jiffies = timeout;
+	if (timeout)
+		call->began_jiffies = bpf_jiffies64();
 }
 
 /* tcp_close, before it takes the socket lock: when the wait for it began, if a task
@@ -48,9 +57,9 @@ static __always_inline int enter_close(void *ctx, const struct sock *sk, u64 tim
 			enter_call(sk);
 		return 0;
 	}
-	call = begin_captured(ctx, sk, EVENT_CLOSE);
+	call = begin_remembered(ctx, sk, EVENT_CLOSE);
 	if (call)
-		call->event.timeout_jiffies = timeout;
+		may_wait(call, timeout);
 	return 0;
 }
 
@@ -65,8 +74,10 @@ static __always_inline int enter_locked_close(void *ctx, const struct sock *sk, 
 	call = begin_captured(ctx, sk, EVENT_CLOSE);
 	if (!call)
 		return 0;
-	call->event.timeout_jiffies = timeout;
-	call->event.flags |= UNDER_LOCK;
+	may_wait(call, timeout);
+	call->event.course.flags |= UNDER_LOCK;
+	if (!has_disconnect)
+		remember(call, sk);
 	return 0;
 }
 
@@ -75,7 +86,7 @@ static __always_inline int leave_locked_close(void)
 {
 	struct call *call = open_call();
 
-	if (!call || call->event.kind != EVENT_CLOSE)
+	if (!call || call->event.course.kind != EVENT_CLOSE)
 		return 0;
 	capture_after(&call->event, sock_at(call->sk));
 	end_call(call, bpf_ktime_get_ns());
@@ -87,7 +98,7 @@ static __always_inline int leave_close(void)
 {
 	struct call *call = open_call();
 
-	if (!call || call->event.kind != EVENT_CLOSE)
+	if (!call || call->event.course.kind != EVENT_CLOSE)
 		return 0;
 	end_call(call, bpf_ktime_get_ns());
 	return 0;
@@ -102,9 +113,9 @@ static __always_inline int enter_shutdown(void *ctx, const struct socket *socket
 
 	if (!sk || !is_tcp(sk))
 		return 0;
-	call = begin_captured(ctx, sk, EVENT_SHUTDOWN);
+	call = begin_remembered(ctx, sk, EVENT_SHUTDOWN);
 	if (call)
-		call->event.how = how + 1;
+		call->event.course.how = how + 1;
 	return 0;
 }
 
@@ -115,19 +126,20 @@ static __always_inline int enter_tcp_shutdown(void *ctx, const struct sock *sk, 
 	struct call *call = open_call();
 
 	if (call_is_on(call, sk)) {
-		u8 mask = call->event.shutdown_mask;
+		u8 mask = call->event.course.shutdown_mask;
 
 		capture_decision(&call->event, sk);
-		call->event.shutdown_mask = mask; /* inet_shutdown has set its own bits by now */
+		call->event.course.shutdown_mask =
+			mask; /* inet_shutdown has set its own bits by now */
 	} else {
 		if (has_inet_shutdown || !held_by_task(sk))
 			return 0;
-		call = begin_captured(ctx, sk, EVENT_SHUTDOWN);
+		call = begin_remembered(ctx, sk, EVENT_SHUTDOWN);
 		if (!call)
 			return 0;
-		call->event.how = how;
+		call->event.course.how = how;
 	}
-	call->event.flags |= UNDER_LOCK | REACHED_TCP;
+	call->event.course.flags |= UNDER_LOCK | REACHED_TCP;
 	return 0;
 }
 
@@ -136,9 +148,9 @@ static __always_inline int leave_shutdown(s32 result)
 {
 	struct call *call = open_call();
 
-	if (!call || call->event.kind != EVENT_SHUTDOWN)
+	if (!call || call->event.course.kind != EVENT_SHUTDOWN)
 		return 0;
-	call->event.result = result;
+	call->event.course.result = result;
 	capture_after(&call->event, sock_at(call->sk));
 	end_call(call, bpf_ktime_get_ns());
 	return 0;
@@ -174,19 +186,20 @@ static __noinline int alone(void *ctx, const struct sock *sk, const struct fact 
 	e = new_event(fact->kind, now);
 	if (!e)
 		return 0;
-	e->flags = fact->flags | (by_task ? TASK_CONTEXT : 0);
-	e->listener = fact->listener;
-	e->kernel_reason = fact->reason;
+	e->course.flags = fact->flags | (by_task ? TASK_CONTEXT : 0);
+	e->parties.listener = fact->listener;
+	e->course.kernel_reason = fact->reason;
 	if (fact->with_stack)
 		capture_kernel_stack(e, ctx, fact->caller);
 	if (by_task)
 		capture_task(e);
 	capture_socket(e, sk);
+	capture_decision(e, sk);
 	capture_owner(e, sk);
-	e->at_rst = fact->at_rst;
-	e->segment = fact->segment;
-	e->segment_flags = fact->segment_flags;
-	e->how = fact->sigpipe;
+	e->course.at_rst = fact->at_rst;
+	e->parties.segment = fact->segment;
+	e->course.segment_flags = fact->segment_flags;
+	e->course.how = fact->sigpipe;
 	send(e);
 	return 0;
 }
@@ -204,8 +217,8 @@ static __always_inline int on_fin(void *ctx, const struct sock *sk)
 
 	if (!call_is_on(call, sk))
 		return fin_alone(ctx, sk);
-	call->event.flags |= SENT_FIN;
-	call->event.after = state_of(sk);
+	call->event.course.flags |= SENT_FIN;
+	call->event.course.after = state_of(sk);
 	return 0;
 }
 
@@ -219,17 +232,19 @@ static __always_inline int enter_disconnect(void *ctx, const struct sock *sk)
 	struct call *call = open_call();
 
 	if (call_is_on(call, sk)) {
-		call->event.flags |= DISCONNECTED;
+		if (!call->remembered)
+			remember(call, sk);
+		call->event.course.flags |= DISCONNECTED;
 	} else if (child_of(call, sk)) {
-		call->event.children_dropped++;
+		call->event.course.children_dropped++;
 		call->child_before = state_of(sk);
 	} else {
 		if (state_of(sk) == TCP_CLOSE || !held_by_task(sk))
 			return 0;
-		call = begin_captured(ctx, sk, EVENT_DISCONNECT);
+		call = begin_remembered(ctx, sk, EVENT_DISCONNECT);
 		if (!call)
 			return 0;
-		call->event.flags |= UNDER_LOCK | DISCONNECTED;
+		call->event.course.flags |= UNDER_LOCK | DISCONNECTED;
 	}
 	call->disconnects++;
 	return 0;
@@ -242,9 +257,9 @@ static __always_inline int leave_disconnect(s32 result)
 
 	if (!call || !call->disconnects)
 		return 0;
-	if (--call->disconnects || call->event.kind != EVENT_DISCONNECT)
+	if (--call->disconnects || call->event.course.kind != EVENT_DISCONNECT)
 		return 0;
-	call->event.result = result;
+	call->event.course.result = result;
 	capture_after(&call->event, sock_at(call->sk));
 	end_call(call, bpf_ktime_get_ns());
 	return 0;
@@ -266,11 +281,11 @@ static __always_inline int enter_abort(void *ctx, const struct sock *sk, s32 err
 
 	if (!is_full(sk) || !is_tcp(sk))
 		return 0;
-	call = begin_captured(ctx, sk, EVENT_ABORT);
+	call = begin_remembered(ctx, sk, EVENT_ABORT);
 	if (!call)
 		return 0;
 	capture_owner(&call->event, sk);
-	call->event.sk_err = error;
+	call->event.course.sk_err = error;
 	return 0;
 }
 
@@ -278,9 +293,9 @@ static __always_inline int leave_abort(s32 result)
 {
 	struct call *call = open_call();
 
-	if (!call || call->event.kind != EVENT_ABORT)
+	if (!call || call->event.course.kind != EVENT_ABORT)
 		return 0;
-	call->event.result = result;
+	call->event.course.result = result;
 	capture_after(&call->event, sock_at(call->sk));
 	end_call(call, bpf_ktime_get_ns());
 	return 0;
@@ -346,24 +361,25 @@ static __always_inline void reset_in_call(struct call *call, const struct sock *
 	struct event *e = &call->event;
 	const struct tcp_sock *tp = (const void *)sk;
 
-	e->after = state_of(sk);
-	if (e->kind == EVENT_ABORT) {
-		e->before = e->after; /* at entry it was read without the lock */
-		e->after = TCP_CLOSE; /* tcp_done follows */
+	e->course.after = state_of(sk);
+	if (e->course.kind == EVENT_ABORT) {
+		e->course.before = e->course.after; /* at entry it was read without the lock */
+		e->course.after = TCP_CLOSE;	    /* tcp_done follows */
 	}
-	if (!(e->flags & SENT_FIN)) {
-		e->receive_queue = READ(tp, rcv_nxt) - READ(tp, copied_seq);
+	if (!(e->course.flags & SENT_FIN)) {
+		e->course.receive_queue = READ(tp, rcv_nxt) - READ(tp, copied_seq);
 		capture_flags(e, sk);
 	}
-	e->flags |= SENT_RST;
-	e->kernel_reason = reason;
-	e->output_left = READ(tp, write_seq) - READ(tp, snd_una);
-	e->at_rst = e->before;
-	if (e->flags & SENT_FIN)
-		e->at_rst = e->before == TCP_CLOSE_WAIT ? TCP_LAST_ACK : TCP_FIN_WAIT1;
+	e->course.flags |= SENT_RST;
+	e->course.kernel_reason = reason;
+	e->course.output_left = READ(tp, write_seq) - READ(tp, snd_una);
+	e->course.at_rst = e->course.before;
+	if (e->course.flags & SENT_FIN)
+		e->course.at_rst =
+			e->course.before == TCP_CLOSE_WAIT ? TCP_LAST_ACK : TCP_FIN_WAIT1;
 	/* FIN_WAIT2: our FIN is acknowledged, which may have happened meanwhile. */
-	if (e->at_rst == TCP_FIN_WAIT1 && !e->output_left)
-		e->at_rst = TCP_FIN_WAIT2;
+	if (e->course.at_rst == TCP_FIN_WAIT1 && !e->course.output_left)
+		e->course.at_rst = TCP_FIN_WAIT2;
 }
 
 /* on_active_reset; ctx is the program's, caller what a stack taken there lacks. */
@@ -376,7 +392,7 @@ static __always_inline int on_active_reset(void *ctx, u64 caller, const struct s
 
 	if (call_is_on(call, sk) && !call->reported) {
 		reset_in_call(call, sk, reason);
-		if (by_tracepoints && call->event.kind == EVENT_DISCONNECT)
+		if (by_tracepoints && call->event.course.kind == EVENT_DISCONNECT)
 			end_call(call, 0); /* nothing of it comes after */
 		return 0;
 	}
@@ -384,7 +400,7 @@ static __always_inline int on_active_reset(void *ctx, u64 caller, const struct s
 		fact.flags |= IN_REPORTED_CALL;
 		fact.at_rst = call->last_state;
 	} else if (child_of(call, sk)) {
-		call->event.children_reset++;
+		call->event.course.children_reset++;
 		fact.listener = call->sk;
 		fact.at_rst = call->child_before;
 	} else {

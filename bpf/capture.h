@@ -55,24 +55,24 @@ static __always_inline void capture_flags(struct event *e, const struct sock *sk
 	flags |= is_mptcp_subflow(sk) ? IS_MPTCP : 0;
 	flags |= READ((const struct inet_connection_sock *)sk, icsk_ulp_ops) ? HAS_ULP : 0;
 	flags |= file_is_closing(sk) ? FILE_CLOSING : 0;
-	flags |= netns_is_gone(READ(sk, __sk_common.skc_net.net)) ? NETNS_GONE : 0;
-	e->flags |= flags;
+	/* Other sockets hold a reference to their namespace. */
+	if (flags & KERNEL_SOCKET && netns_is_gone(READ(sk, __sk_common.skc_net.net)))
+		flags |= NETNS_GONE;
+	e->course.flags |= flags;
 }
 
 static __always_inline void capture_addresses(struct event *e, const struct sock *sk)
 {
-	e->family = READ(sk, __sk_common.skc_family);
-	/* skc_num is 0 once the port is given back; inet_sport stays. */
-	e->local_port = bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport));
-	e->remote_port = bpf_ntohs(READ(sk, __sk_common.skc_dport));
-	if (e->family == AF_INET6) {
-		BPF_CORE_READ_INTO(&e->local, sk, __sk_common.skc_v6_rcv_saddr);
-		BPF_CORE_READ_INTO(&e->remote, sk, __sk_common.skc_v6_daddr);
+	e->parties.family = READ(sk, __sk_common.skc_family);
+	e->parties.remote_port = bpf_ntohs(READ(sk, __sk_common.skc_dport));
+	if (e->parties.family == AF_INET6) {
+		BPF_CORE_READ_INTO(&e->parties.local, sk, __sk_common.skc_v6_rcv_saddr);
+		BPF_CORE_READ_INTO(&e->parties.remote, sk, __sk_common.skc_v6_daddr);
 	} else {
-		*(u32 *)e->local = READ(sk, __sk_common.skc_rcv_saddr);
-		*(u32 *)e->remote = READ(sk, __sk_common.skc_daddr);
+		*(u32 *)e->parties.local = READ(sk, __sk_common.skc_rcv_saddr);
+		*(u32 *)e->parties.remote = READ(sk, __sk_common.skc_daddr);
 	}
-	e->netns = READ(sk, __sk_common.skc_net.net, ns.inum);
+	e->parties.netns = READ(sk, __sk_common.skc_net.net, ns.inum);
 }
 
 /* capture_decision: what __tcp_close decides on, and what a disconnect zeroes. */
@@ -82,22 +82,25 @@ static __always_inline void capture_decision(struct event *e, const struct sock 
 	u32 write_seq = READ(tp, write_seq);
 	u32 snd_nxt = READ(tp, snd_nxt);
 
-	e->before = state_of(sk);
-	e->after = e->before;
-	e->receive_queue = READ(tp, rcv_nxt) - READ(tp, copied_seq);
-	e->unsent = write_seq - snd_nxt;
-	e->unacked = snd_nxt - READ(tp, snd_una);
-	e->bytes_sent = READ(tp, bytes_sent);
-	e->bytes_received = READ(tp, bytes_received);
-	e->linger_jiffies = READ(sk, sk_lingertime);
-	e->linger2 = READ(tp, linger2);
-	e->sk_err = READ(sk, sk_err);
-	e->shutdown_mask = READ(sk, sk_shutdown);
+	/* skc_num is 0 once the port is given back; inet_sport stays. */
+	e->course.local_port = bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport));
+	e->course.before = state_of(sk);
+	e->course.after = e->course.before;
+	e->course.receive_queue = READ(tp, rcv_nxt) - READ(tp, copied_seq);
+	e->course.unsent = write_seq - snd_nxt;
+	e->course.unacked = snd_nxt - READ(tp, snd_una);
+	e->course.bytes_sent = READ(tp, bytes_sent);
+	e->course.bytes_received = READ(tp, bytes_received);
+	e->course.linger_jiffies = READ(sk, sk_lingertime);
+	e->course.linger2 = READ(tp, linger2);
+	e->course.sk_err = READ(sk, sk_err);
+	e->course.shutdown_mask = READ(sk, sk_shutdown);
 	capture_flags(e, sk);
-	if (e->before != TCP_LISTEN)
+	if (e->course.before != TCP_LISTEN)
 		return;
-	e->children = READ(sk, sk_ack_backlog);
-	e->requests = READ((const struct inet_connection_sock *)sk, icsk_accept_queue.qlen.counter);
+	e->course.children = READ(sk, sk_ack_backlog);
+	e->course.requests =
+		READ((const struct inet_connection_sock *)sk, icsk_accept_queue.qlen.counter);
 }
 
 /* capture_owner: what finds the process that holds the socket, and what timers
@@ -108,11 +111,11 @@ static __always_inline void capture_owner(struct event *e, const struct sock *sk
 	const struct socket *socket = READ(sk, sk_socket);
 
 	if (socket)
-		e->inode = READ(socket, file, f_inode, i_ino);
-	e->socket_uid = READ(sk, sk_uid.val);
-	e->user_timeout = READ(icsk, icsk_user_timeout);
-	e->probes = READ(icsk, icsk_probes_out);
-	e->retransmits = READ(icsk, icsk_retransmits);
+		e->parties.inode = READ(socket, file, f_inode, i_ino);
+	e->parties.socket_uid = READ(sk, sk_uid.val);
+	e->parties.user_timeout = READ(icsk, icsk_user_timeout);
+	e->course.probes = READ(icsk, icsk_probes_out);
+	e->course.retransmits = READ(icsk, icsk_retransmits);
 }
 
 static __always_inline u64 socket_cgroup_id(const struct sock *sk)
@@ -124,10 +127,9 @@ static __always_inline u64 socket_cgroup_id(const struct sock *sk)
 
 static __always_inline void capture_socket(struct event *e, const struct sock *sk)
 {
-	e->sock = (u64)sk;
-	e->socket_cgroup_id = socket_cgroup_id(sk);
+	e->parties.sock = (u64)sk;
+	e->parties.socket_cgroup_id = socket_cgroup_id(sk);
 	capture_addresses(e, sk);
-	capture_decision(e, sk);
 }
 
 /* capture_after: what is left to do for the kernel when the call is over. A
@@ -137,21 +139,21 @@ static __always_inline void capture_after(struct event *e, const struct sock *sk
 	const struct tcp_sock *tp = (const void *)sk;
 	u32 write_seq = READ(tp, write_seq);
 
-	e->at_return = state_of(sk);
-	if (!(e->flags & (SENT_FIN | SENT_RST)))
-		e->after = e->at_return;
-	if (e->flags & DISCONNECTED)
+	e->course.at_return = state_of(sk);
+	if (!(e->course.flags & (SENT_FIN | SENT_RST)))
+		e->course.after = e->course.at_return;
+	if (e->course.flags & DISCONNECTED)
 		return;
-	e->output_left = write_seq - READ(tp, snd_una);
-	e->unsent_left = write_seq - READ(tp, snd_nxt);
+	e->course.output_left = write_seq - READ(tp, snd_una);
+	e->course.unsent_left = write_seq - READ(tp, snd_nxt);
 }
 
 /* copy_comm: two loads instead of a helper that looks for the end. */
 static __always_inline void copy_comm(struct event *e, const struct task_struct *task)
 {
-	_Static_assert(sizeof(e->comm) == 2 * sizeof(u64), "TASK_COMM_LEN");
-	((u64 *)e->comm)[0] = ((const u64 *)task->comm)[0];
-	((u64 *)e->comm)[1] = ((const u64 *)task->comm)[1];
+	_Static_assert(sizeof(e->parties.comm) == 2 * sizeof(u64), "TASK_COMM_LEN");
+	((u64 *)e->parties.comm)[0] = ((const u64 *)task->comm)[0];
+	((u64 *)e->parties.comm)[1] = ((const u64 *)task->comm)[1];
 }
 
 /* capture_task: who. Only where it is the task's own call: see held_by_task. */
@@ -160,22 +162,22 @@ static __always_inline void capture_task(struct event *e)
 	const struct task_struct *task = plain_loads ? (const void *)bpf_get_current_task_btf()
 						     : (const void *)bpf_get_current_task();
 
-	e->pid = READ(task, tgid);
-	e->tid = READ(task, pid);
-	e->uid = READ(task, cred, uid.val);
-	e->cgroup_id = READ(task, cgroups, dfl_cgrp, kn, id);
-	e->task_flags = READ(task, flags);
-	e->exit_code = READ(task, exit_code);
+	e->parties.pid = READ(task, tgid);
+	e->parties.tid = READ(task, pid);
+	e->parties.uid = READ(task, cred, uid.val);
+	e->parties.cgroup_id = READ(task, cgroups, dfl_cgrp, kn, id);
+	e->parties.task_flags = READ(task, flags);
+	e->parties.exit_code = READ(task, exit_code);
 	if (plain_loads)
 		copy_comm(e, task);
 	else
-		bpf_get_current_comm(e->comm, sizeof(e->comm));
-	e->syscall = -1;
-	if (!(e->task_flags & PF_KTHREAD)) {
+		bpf_get_current_comm(e->parties.comm, sizeof(e->parties.comm));
+	e->parties.syscall = -1;
+	if (!(e->parties.task_flags & PF_KTHREAD)) {
 		struct user_call call = current_user_call();
 
-		e->syscall = call.number;
-		e->flags |= call.compat ? COMPAT_SYSCALL : 0;
+		e->parties.syscall = call.number;
+		e->course.flags |= call.compat ? COMPAT_SYSCALL : 0;
 	}
 }
 
@@ -189,11 +191,37 @@ static __always_inline u64 wakeup(void)
 	return BPF_RB_NO_WAKEUP;
 }
 
-/* submit sends a copy of a record that was put together in a call. */
-static __always_inline void submit(struct event *e)
+/* remember fills in whose call it is, and between whom, while it can be read: for
+ * where a disconnect, or the end of the socket, comes before the end of the call. */
+static __noinline int remember(struct call *call, const struct sock *sk)
 {
-	if (bpf_ringbuf_output(&ring, e, sizeof(*e), wakeup()))
+	__builtin_memset(&call->event.parties, 0, sizeof(call->event.parties));
+	capture_task(&call->event);
+	capture_socket(&call->event, sk);
+	call->remembered = 1;
+	return 0;
+}
+
+/* submit sends the record of a call: put together in the ring itself, as far as it
+ * was not remembered. */
+static __noinline int submit(struct call *call)
+{
+	struct event *e = bpf_ringbuf_reserve(&ring, sizeof(*e), 0);
+
+	if (!e) {
 		count(COUNT_LOST);
+		return 0;
+	}
+	e->course = call->event.course;
+	if (call->remembered) {
+		e->parties = call->event.parties;
+	} else {
+		__builtin_memset(&e->parties, 0, sizeof(e->parties));
+		capture_task(e);
+		capture_socket(e, sock_at(call->sk));
+	}
+	bpf_ringbuf_submit(e, wakeup());
+	return 0;
 }
 
 /* new_event makes a record in the ring itself, because two of them on the
@@ -208,10 +236,10 @@ static __always_inline struct event *new_event(u8 kind, u64 time_ns)
 		return NULL;
 	}
 	__builtin_memset(e, 0, sizeof(*e));
-	e->time_ns = time_ns;
-	e->kind = kind;
-	e->stack = -1;
-	e->syscall = -1;
+	e->course.time_ns = time_ns;
+	e->course.kind = kind;
+	e->parties.stack = -1;
+	e->parties.syscall = -1;
 	return e;
 }
 
@@ -224,8 +252,8 @@ static __always_inline void send(struct event *e)
  * taken there lacks. */
 static __always_inline void capture_kernel_stack(struct event *e, void *ctx, u64 caller)
 {
-	e->stack = bpf_get_stackid(ctx, &stacks, BPF_F_REUSE_STACKID);
-	e->caller = caller;
+	e->parties.stack = bpf_get_stackid(ctx, &stacks, BPF_F_REUSE_STACKID);
+	e->parties.caller = caller;
 }
 
 /* send_stack: where the call that a task begins now came from; ctx is the
@@ -255,12 +283,14 @@ static __always_inline void end_call(struct call *call, u64 now)
 	if (!by_tracepoints)
 		count(COUNT_ENDED);
 	if (now) {
-		u64 waited = bpf_jiffies64() - call->began_jiffies;
+		call->event.course.duration_ns = now - call->event.course.time_ns;
+		if (call->began_jiffies) {
+			u64 waited = bpf_jiffies64() - call->began_jiffies;
 
-		call->event.duration_ns = now - call->event.time_ns;
-		call->event.waited_jiffies = waited > (u32)-1 ? (u32)-1 : waited;
+			call->event.course.waited_jiffies = waited > (u32)-1 ? (u32)-1 : waited;
+		}
 	}
-	submit(&call->event);
+	submit(call);
 	call->sk = 0;
 }
 
@@ -273,8 +303,8 @@ static __always_inline u32 take_scm_drop(u64 sk)
 	return SCM_RIGHTS_DROPPED;
 }
 
-/* begin_captured: begin_call, with who and what; ctx is the program's. NULL: filtered, or no memory.
- * Not inlined, like alone(): a dozen programs share them. */
+/* begin_captured: begin_call, with what it decides on; ctx is the program's. NULL:
+ * filtered, or no memory. Not inlined, like alone(): a dozen programs share them. */
 static __noinline struct call *begin_captured(void *ctx, const struct sock *sk, u8 kind)
 {
 	struct call *call;
@@ -285,11 +315,20 @@ static __noinline struct call *begin_captured(void *ctx, const struct sock *sk, 
 	if (!call)
 		return NULL;
 	if (want_stacks)
-		send_stack(ctx, sk, call->event.time_ns);
-	capture_task(&call->event);
-	capture_socket(&call->event, sk);
+		send_stack(ctx, sk, call->event.course.time_ns);
+	capture_decision(&call->event, sk);
 	if (kind == EVENT_CLOSE && scm_drops)
-		call->event.flags |= take_scm_drop((u64)sk);
+		call->event.course.flags |= take_scm_drop((u64)sk);
+	return call;
+}
+
+/* begin_remembered: begin_captured, with whose call it is. */
+static __always_inline struct call *begin_remembered(void *ctx, const struct sock *sk, u8 kind)
+{
+	struct call *call = begin_captured(ctx, sk, kind);
+
+	if (call)
+		remember(call, sk);
 	return call;
 }
 

@@ -52,32 +52,19 @@ enum event_flag {
 };
 
 /*
- * Wide to narrow, no holes, never packed. Origin "call": taken when the call
- * began; "now": when the event was made; "rst": when the RST was decided.
+ * What went on with a socket: can only be read at its moment, so that a call keeps
+ * it until it is over. Wide to narrow, no holes, never packed. Origin "call": taken
+ * when the call began; "now": when the event was made; "rst": when the RST was decided.
  */
-struct event {
-	u64 time_ns;	      /* CLOCK_MONOTONIC when the call began */
-	u64 duration_ns;      /* entry to return; 0: no return seen */
-	u64 sock;	      /* address of struct sock */
-	u64 listener;	      /* the listener being closed whose child this is */
-	u64 cgroup_id;	      /* task: bpf_get_current_cgroup_id */
-	u64 socket_cgroup_id; /* call: of sock.sk_cgrp_data; 0: unknown */
-	u64 bytes_sent;	      /* call: tcp_sock.bytes_sent, payload */
-	u64 bytes_received;   /* call: tcp_sock.bytes_received, a FIN counts one */
-	u64 linger_jiffies;   /* call: sock.sk_lingertime */
-	u64 timeout_jiffies;  /* call: second argument of tcp_close */
-	u64 inode;	      /* of the socket's file; 0: none */
-	u64 caller;	      /* where `stack` lacks it (ENTRY_CALLER of kernel.h), else 0 */
+struct course {
+	u64 time_ns;	     /* CLOCK_MONOTONIC when the call began */
+	u64 duration_ns;     /* entry to return; 0: no return seen */
+	u64 bytes_sent;	     /* call: tcp_sock.bytes_sent, payload */
+	u64 bytes_received;  /* call: tcp_sock.bytes_received, a FIN counts one */
+	u64 linger_jiffies;  /* call: sock.sk_lingertime */
+	u64 timeout_jiffies; /* call: second argument of tcp_close */
 
-	u32 netns;	/* inode of the network namespace */
-	u32 flags;	/* enum event_flag */
-	u32 pid;	/* task: thread group id, initial pid namespace */
-	u32 tid;	/* task: thread id, likewise */
-	u32 uid;	/* task */
-	u32 task_flags; /* task_struct.flags, PF_* */
-	s32 exit_code;	/* task_struct.exit_code */
-	s32 syscall;	/* task: number of the system call; -1 unknown */
-
+	u32 flags;	    /* enum event_flag */
 	u32 receive_queue;  /* call, or rst: rcv_nxt - copied_seq */
 	u32 unsent;	    /* call: write_seq - snd_nxt */
 	u32 unacked;	    /* call: snd_nxt - snd_una */
@@ -86,23 +73,16 @@ struct event {
 	s32 linger2;	    /* call: tcp_sock.linger2, jiffies */
 	s32 sk_err;	    /* call: sock.sk_err */
 	s32 result;	    /* shutdown(2): return value; shared: references left;
-			    * wait over: the signal that interrupted it */
+			     * wait over: the signal that interrupted it */
 	u32 kernel_reason;  /* enum sk_rst_reason, 0: none */
-	u32 waited_jiffies; /* entry to return, in jiffies; its maximum: or more */
-
-	u32 segment;	  /* reply: payload of the segment that is answered */
-	u32 user_timeout; /* call: TCP_USER_TIMEOUT, ms */
-	s32 stack;	  /* id of the kernel stack; negative: none taken */
-	u32 socket_uid;	  /* sock.sk_uid: who made the socket */
+	u32 waited_jiffies; /* how long a close that may wait took; its maximum: or more */
 
 	u32 children;	      /* call, listener: sk_ack_backlog */
 	u32 children_reset;   /* now, listener: children sent a RST */
 	u32 children_dropped; /* now, listener: children torn down */
 	u32 requests;	      /* call, listener: handshakes in progress */
 
-	u16 family;	  /* AF_INET, AF_INET6 */
 	u16 local_port;	  /* host order: inet_sport */
-	u16 remote_port;  /* host order: skc_dport */
 	u8 kind;	  /* enum event_kind */
 	u8 before;	  /* call: sk_state */
 	u8 after;	  /* the state that the decision led to */
@@ -113,10 +93,41 @@ struct event {
 	u8 probes;	  /* icsk_probes_out: keepalive or window probes unanswered */
 	u8 retransmits;	  /* icsk_retransmits: timeouts in a row */
 	u8 segment_flags; /* reply: th_flags of the segment */
+};
+
+/* Between whom, and whose call: as good to read when the call is over, as long as
+ * the socket is there and nothing has disconnected it. */
+struct parties {
+	u64 sock;	      /* address of struct sock */
+	u64 listener;	      /* the listener being closed whose child this is */
+	u64 cgroup_id;	      /* task: bpf_get_current_cgroup_id */
+	u64 socket_cgroup_id; /* of sock.sk_cgrp_data; 0: unknown */
+	u64 inode;	      /* of the socket's file; 0: none */
+	u64 caller;	      /* where `stack` lacks it (ENTRY_CALLER of kernel.h), else 0 */
+
+	u32 netns;	  /* inode of the network namespace */
+	u32 pid;	  /* task: thread group id, initial pid namespace */
+	u32 tid;	  /* task: thread id, likewise */
+	u32 uid;	  /* task */
+	u32 task_flags;	  /* task_struct.flags, PF_* */
+	s32 exit_code;	  /* task_struct.exit_code */
+	s32 syscall;	  /* task: number of the system call; -1 unknown */
+	u32 segment;	  /* reply: payload of the segment that is answered */
+	u32 user_timeout; /* TCP_USER_TIMEOUT, ms */
+	s32 stack;	  /* id of the kernel stack; negative: none taken */
+	u32 socket_uid;	  /* sock.sk_uid: who made the socket */
+
+	u16 family;	 /* AF_INET, AF_INET6 */
+	u16 remote_port; /* host order: skc_dport */
 
 	u8 local[16]; /* network order; IPv4 in the first four */
 	u8 remote[16];
 	u8 comm[COMM_LEN];
+};
+
+struct event {
+	struct course course;
+	struct parties parties;
 };
 
 /*

@@ -8,6 +8,7 @@ const volatile u8 reset_reason_arg = 0;	  /* tcp_send_active_reset: 2, 3; 0 none
 const volatile u8 trace_reset_reason = 0; /* tcp:tcp_send_reset has a third argument */
 const volatile u8 has_inet_shutdown = 0;  /* programs sit on inet_shutdown */
 const volatile u8 has_locked_close = 0;	  /* programs sit on __tcp_close */
+const volatile u8 has_disconnect = 0;	  /* a program sits on tcp_disconnect */
 const volatile u8 has_task_storage = 0;	  /* map `calls` is task storage */
 const volatile u8 by_tracepoints = 0;	  /* none of these: tracepoint mode */
 const volatile u8 want_stacks = 0;	  /* send struct call_stack */
@@ -83,13 +84,14 @@ struct call {
 	u64 sk;		/* whose call is open; 0: none */
 	u64 entered_sk; /* whose tcp_close has been entered, and when */
 	u64 entered_ns;
-	u64 began_jiffies;
-	u8 reported;	 /* the event has gone out already (tracepoint mode) */
-	u8 last_state;	 /* newest state seen (tracepoint mode) */
-	u8 child_before; /* state of the child that is being torn down */
-	u8 waiting;	 /* may be blocked by SO_LINGER (tracepoint mode) */
-	u8 disconnects;	 /* tcp_disconnect calls open inside */
-	u8 pad[3];
+	u64 began_jiffies; /* of a close that may wait; else 0 */
+	u8 reported;	   /* the event has gone out already (tracepoint mode) */
+	u8 last_state;	   /* newest state seen (tracepoint mode) */
+	u8 child_before;   /* state of the child that is being torn down */
+	u8 waiting;	   /* may be blocked by SO_LINGER (tracepoint mode) */
+	u8 disconnects;	   /* tcp_disconnect calls open inside */
+	u8 remembered;	   /* event.parties is filled: see remember() */
+	u8 pad[2];
 };
 
 /* One a task, made at its first close, freed by the kernel when it ends. Before
@@ -200,12 +202,12 @@ static __always_inline struct call *begin_call(const struct sock *sk, u8 kind)
 		count(COUNT_BEGUN);
 	now = kind == EVENT_CLOSE && call->entered_sk == (u64)sk ? call->entered_ns
 								 : bpf_ktime_get_ns();
-	__builtin_memset(call, 0, sizeof(*call));
+	__builtin_memset(&call->event.course, 0, sizeof(call->event.course));
+	__builtin_memset(&call->sk, 0, sizeof(*call) - __builtin_offsetof(struct call, sk));
 	call->sk = (u64)sk;
-	call->began_jiffies = bpf_jiffies64();
-	call->event.time_ns = now;
-	call->event.kind = kind;
-	call->event.flags = TASK_CONTEXT;
+	call->event.course.time_ns = now;
+	call->event.course.kind = kind;
+	call->event.course.flags = TASK_CONTEXT;
 	return call;
 }
 

@@ -101,23 +101,23 @@ static __noinline int reply_without_socket(void *ctx, u64 sk, const struct segme
 
 	if (!e)
 		return 0;
-	e->flags = fact->flags;
-	e->kernel_reason = fact->reason;
-	e->sock = sk;
+	e->course.flags = fact->flags;
+	e->course.kernel_reason = fact->reason;
+	e->parties.sock = sk;
 	if (fact->with_stack)
 		capture_kernel_stack(e, ctx, fact->caller);
-	e->before = state;
-	e->after = state;
+	e->course.before = state;
+	e->course.after = state;
 	if (state == TCP_LISTEN)
-		e->socket_cgroup_id = socket_cgroup_id(sock_at(sk));
-	e->family = seg->family;
-	e->local_port = seg->local_port;
-	e->remote_port = seg->remote_port;
-	e->netns = seg->netns;
-	e->segment = seg->payload;
-	e->segment_flags = seg->flags;
-	__builtin_memcpy(e->local, seg->local, 16);
-	__builtin_memcpy(e->remote, seg->remote, 16);
+		e->parties.socket_cgroup_id = socket_cgroup_id(sock_at(sk));
+	e->parties.family = seg->family;
+	e->course.local_port = seg->local_port;
+	e->parties.remote_port = seg->remote_port;
+	e->parties.netns = seg->netns;
+	e->parties.segment = seg->payload;
+	e->course.segment_flags = seg->flags;
+	__builtin_memcpy(e->parties.local, seg->local, 16);
+	__builtin_memcpy(e->parties.remote, seg->remote, 16);
 	send(e);
 	return 0;
 }

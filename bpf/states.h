@@ -58,10 +58,10 @@ static __always_inline void report_wait_over(const struct sock *sk, u8 new, s32 
 
 	if (!e)
 		return;
-	e->sock = (u64)sk;
-	e->result = signal;
-	e->after = new;
-	e->output_left = READ(tp, write_seq) - READ(tp, snd_una);
+	e->parties.sock = (u64)sk;
+	e->course.result = signal;
+	e->course.after = new;
+	e->course.output_left = READ(tp, write_seq) - READ(tp, snd_una);
 	send(e);
 }
 
@@ -69,7 +69,7 @@ static __always_inline void report_wait_over(const struct sock *sk, u8 new, s32 
  * later, and remembers it for what may come. */
 static __always_inline void report_open(struct call *call)
 {
-	submit(&call->event);
+	submit(call);
 	call->reported = 1;
 }
 
@@ -82,18 +82,19 @@ static __always_inline int state_in_close(void *ctx, const struct sock *sk, u8 o
 	if (!call)
 		return 0;
 	e = &call->event;
-	e->flags |= UNDER_LOCK | RETURN_UNSEEN;
-	e->after = new;
+	e->course.flags |= UNDER_LOCK | RETURN_UNSEEN;
+	e->course.after = new;
 	call->last_state = new;
 	if (moves_to_fin(old, new)) {
-		e->flags |= SENT_FIN;
-		e->unsent_left = unsent_after_fin(sk);
+		e->course.flags |= SENT_FIN;
+		e->course.unsent_left = unsent_after_fin(sk);
 	}
-	call->waiting = awaits_fin_ack(new) && (e->flags & LINGER_ON) && e->linger_jiffies;
+	call->waiting =
+		awaits_fin_ack(new) && (e->course.flags & LINGER_ON) && e->course.linger_jiffies;
 	/* To CLOSE: a RST may follow, tcp_destroy_sock will. FIN_WAIT2 with a
 	 * negative linger2: RST and tcp_destroy_sock will. */
-	if (new == TCP_CLOSE || (new == TCP_FIN_WAIT2 && e->linger2 < 0))
-		return 0;
+	if (new == TCP_CLOSE || (new == TCP_FIN_WAIT2 && e->course.linger2 < 0))
+		return remember(call, sk);
 	report_open(call);
 	return 0;
 }
@@ -101,10 +102,10 @@ static __always_inline int state_in_close(void *ctx, const struct sock *sk, u8 o
 /* resets_on_disconnect: tcp_disconnect sends a RST from this state. */
 static __always_inline bool resets_on_disconnect(const struct event *e, u8 old)
 {
-	if (e->flags & REPAIR)
+	if (e->course.flags & REPAIR)
 		return false;
 	if (old == TCP_CLOSING || old == TCP_LAST_ACK)
-		return e->unsent;
+		return e->course.unsent;
 	return old != TCP_SYN_SENT;
 }
 
@@ -115,11 +116,12 @@ static __always_inline int disconnect_by_task(void *ctx, const struct sock *sk, 
 
 	if (!call)
 		return 0;
-	call->event.flags |= UNDER_LOCK | RETURN_UNSEEN | DISCONNECTED;
-	call->event.after = TCP_CLOSE;
+	call->event.course.flags |= UNDER_LOCK | RETURN_UNSEEN | DISCONNECTED;
+	call->event.course.after = TCP_CLOSE;
 	call->last_state = TCP_CLOSE;
-	if (!resets_on_disconnect(&call->event, old))
-		report_open(call);
+	if (resets_on_disconnect(&call->event, old))
+		return remember(call, sk);
+	report_open(call);
 	return 0;
 }
 
@@ -131,13 +133,13 @@ static __always_inline int shutdown_by_task(void *ctx, const struct sock *sk, u8
 
 	if (!call)
 		return 0;
-	call->event.flags |= UNDER_LOCK | RETURN_UNSEEN | flags;
-	call->event.after = new;
-	call->event.how = (current_user_call().arg2 & 3) + 1;
+	call->event.course.flags |= UNDER_LOCK | RETURN_UNSEEN | flags;
+	call->event.course.after = new;
+	call->event.course.how = (current_user_call().arg2 & 3) + 1;
 	if (flags & SENT_FIN)
-		call->event.unsent_left = unsent_after_fin(sk);
+		call->event.course.unsent_left = unsent_after_fin(sk);
 	report_open(call);
-	if (call->event.before != TCP_LISTEN)
+	if (call->event.course.before != TCP_LISTEN)
 		call->sk = 0; /* a listener's children are reset next */
 	return 0;
 }
@@ -178,10 +180,10 @@ static __always_inline bool took_peer_fin(const struct sock *sk, u8 old, u8 new)
 static __always_inline bool continues(const struct call *call, const struct sock *sk, u8 old,
 				      u8 new)
 {
-	if (!call_is_on(call, sk) || call->event.kind != EVENT_CLOSE)
+	if (!call_is_on(call, sk) || call->event.course.kind != EVENT_CLOSE)
 		return false;
 	if (sock_flag(READ(sk, __sk_common.skc_flags), SOCK_DEAD))
-		return call->event.local_port ==
+		return call->event.course.local_port ==
 		       bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport));
 	return old == call->last_state && old != new;
 }
@@ -194,8 +196,8 @@ static __always_inline void state_in_call(struct call *call, const struct sock *
 		report_wait_over(sk, new, 0);
 	}
 	if (!call->reported)
-		call->event.after = new;
-	call->event.at_rst = old;
+		call->event.course.after = new;
+	call->event.course.at_rst = old;
 	call->last_state = new == TCP_CLOSE ? old : new;
 }
 
@@ -204,7 +206,7 @@ static __always_inline int state_by_softirq(void *ctx, struct call *call, const 
 					    u8 old, u8 new)
 {
 	if (child_of(call, sk)) {
-		call->event.children_dropped++;
+		call->event.course.children_dropped++;
 		call->child_before = old;
 		return 0;
 	}
@@ -270,8 +272,8 @@ static __always_inline int on_destroy(void *ctx, const struct sock *sk)
 	call = open_call();
 	port = bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport));
 	if (call_is_on(call, sk) && call->reported &&
-	    (!call->event.kind ||
-	     (call->event.kind == EVENT_CLOSE && call->event.local_port == port))) {
+	    (!call->event.course.kind ||
+	     (call->event.course.kind == EVENT_CLOSE && call->event.course.local_port == port))) {
 		call->sk = 0;
 		return 0;
 	}
@@ -281,9 +283,9 @@ static __always_inline int on_destroy(void *ctx, const struct sock *sk)
 		call = begin_captured(ctx, sk, EVENT_CLOSE); /* it was in CLOSE before */
 		if (!call)
 			return 0;
-		call->event.flags |= RETURN_UNSEEN;
+		call->event.course.flags |= RETURN_UNSEEN;
 	}
-	call->event.after = TCP_CLOSE;
+	call->event.course.after = TCP_CLOSE;
 	end_call(call, 0);
 	return 0;
 }

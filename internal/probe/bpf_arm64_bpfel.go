@@ -25,7 +25,8 @@ type bpfCall struct {
 	ChildBefore  uint8
 	Waiting      uint8
 	Disconnects  uint8
-	Pad          [3]uint8
+	Remembered   uint8
+	Pad          [2]uint8
 }
 
 type bpfCallStack struct {
@@ -48,28 +49,15 @@ const (
 	bpfCounterCOUNTERS         bpfCounter = 5
 )
 
-type bpfEvent struct {
+type bpfCourse struct {
 	_               structs.HostLayout
 	TimeNs          uint64
 	DurationNs      uint64
-	Sock            uint64
-	Listener        uint64
-	CgroupId        uint64
-	SocketCgroupId  uint64
 	BytesSent       uint64
 	BytesReceived   uint64
 	LingerJiffies   uint64
 	TimeoutJiffies  uint64
-	Inode           uint64
-	Caller          uint64
-	Netns           uint32
 	Flags           uint32
-	Pid             uint32
-	Tid             uint32
-	Uid             uint32
-	TaskFlags       uint32
-	ExitCode        int32
-	Syscall         int32
 	ReceiveQueue    uint32
 	Unsent          uint32
 	Unacked         uint32
@@ -80,17 +68,11 @@ type bpfEvent struct {
 	Result          int32
 	KernelReason    uint32
 	WaitedJiffies   uint32
-	Segment         uint32
-	UserTimeout     uint32
-	Stack           int32
-	SocketUid       uint32
 	Children        uint32
 	ChildrenReset   uint32
 	ChildrenDropped uint32
 	Requests        uint32
-	Family          uint16
 	LocalPort       uint16
-	RemotePort      uint16
 	Kind            uint8
 	Before          uint8
 	After           uint8
@@ -101,9 +83,12 @@ type bpfEvent struct {
 	Probes          uint8
 	Retransmits     uint8
 	SegmentFlags    uint8
-	Local           [16]uint8
-	Remote          [16]uint8
-	Comm            [16]uint8
+}
+
+type bpfEvent struct {
+	_       structs.HostLayout
+	Course  bpfCourse
+	Parties bpfParties
 }
 
 type bpfFilterField uint32
@@ -120,6 +105,32 @@ type bpfFilterKey struct {
 	_     structs.HostLayout
 	Field bpfFilterField
 	Value uint32
+}
+
+type bpfParties struct {
+	_              structs.HostLayout
+	Sock           uint64
+	Listener       uint64
+	CgroupId       uint64
+	SocketCgroupId uint64
+	Inode          uint64
+	Caller         uint64
+	Netns          uint32
+	Pid            uint32
+	Tid            uint32
+	Uid            uint32
+	TaskFlags      uint32
+	ExitCode       int32
+	Syscall        int32
+	Segment        uint32
+	UserTimeout    uint32
+	Stack          int32
+	SocketUid      uint32
+	Family         uint16
+	RemotePort     uint16
+	Local          [16]uint8
+	Remote         [16]uint8
+	Comm           [16]uint8
 }
 
 type bpfReplyRate struct {
@@ -249,6 +260,7 @@ const (
 	bpfVarFilterNetns               = "filter_netns"
 	bpfVarFilterValueOf             = "filter_value_of"
 	bpfVarFilterValuesOf            = "filter_values_of"
+	bpfVarHasDisconnect             = "has_disconnect"
 	bpfVarHasInetShutdown           = "has_inet_shutdown"
 	bpfVarHasLockedClose            = "has_locked_close"
 	bpfVarHasTaskStorage            = "has_task_storage"
@@ -389,6 +401,7 @@ type bpfVariableSpecs struct {
 	FilterNetns      *ebpf.VariableSpec `ebpf:"filter_netns"`
 	FilterValueOf    *ebpf.VariableSpec `ebpf:"filter_value_of"`
 	FilterValuesOf   *ebpf.VariableSpec `ebpf:"filter_values_of"`
+	HasDisconnect    *ebpf.VariableSpec `ebpf:"has_disconnect"`
 	HasInetShutdown  *ebpf.VariableSpec `ebpf:"has_inet_shutdown"`
 	HasLockedClose   *ebpf.VariableSpec `ebpf:"has_locked_close"`
 	HasTaskStorage   *ebpf.VariableSpec `ebpf:"has_task_storage"`
@@ -463,6 +476,7 @@ type bpfVariables struct {
 	FilterNetns      *ebpf.Variable `ebpf:"filter_netns"`
 	FilterValueOf    *ebpf.Variable `ebpf:"filter_value_of"`
 	FilterValuesOf   *ebpf.Variable `ebpf:"filter_values_of"`
+	HasDisconnect    *ebpf.Variable `ebpf:"has_disconnect"`
 	HasInetShutdown  *ebpf.Variable `ebpf:"has_inet_shutdown"`
 	HasLockedClose   *ebpf.Variable `ebpf:"has_locked_close"`
 	HasTaskStorage   *ebpf.Variable `ebpf:"has_task_storage"`

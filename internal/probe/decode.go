@@ -53,7 +53,7 @@ func (n *names) comm(b *[16]uint8) string {
 
 const (
 	recordSize = int(unsafe.Sizeof(bpfEvent{}))
-	kindOffset = int(unsafe.Offsetof(bpfEvent{}.Kind))
+	kindOffset = int(unsafe.Offsetof(bpfEvent{}.Course) + unsafe.Offsetof(bpfCourse{}.Kind))
 )
 
 // decode turns a record of the ring buffer (struct event of bpf/event.h) into
@@ -66,37 +66,38 @@ func (n *names) decode(raw []byte, ev *events.Event) error {
 	// The twin that bpf2go generates has the layout of the C struct and holds
 	// no pointers; its size was checked above.
 	w := (*bpfEvent)(unsafe.Pointer(unsafe.SliceData(raw)))
-	kind := events.Kind(w.Kind)
+	c, p := &w.Course, &w.Parties
+	kind := events.Kind(c.Kind)
 	if !kind.Valid() {
-		return &decodeError{fmt.Sprintf("kind %d is unknown", w.Kind)}
+		return &decodeError{fmt.Sprintf("kind %d is unknown", c.Kind)}
 	}
 	// Field by field: a literal would be made elsewhere first, and copied.
 	*ev = events.Event{}
-	ev.Kind, ev.MonoNS, ev.DurationNS, ev.Flags = kind, w.TimeNs, w.DurationNs, events.Flags(w.Flags)
-	ev.Sock, ev.Listener, ev.Netns = w.Sock, w.Listener, w.Netns
-	ev.CgroupID, ev.SocketCgroupID = w.CgroupId, w.SocketCgroupId
-	ev.Local, ev.Remote = address(w.Family, &w.Local, w.LocalPort), address(w.Family, &w.Remote, w.RemotePort)
-	ev.TaskFlags, ev.ExitCode = w.TaskFlags, w.ExitCode
-	ev.Before, ev.After = events.State(w.Before), events.State(w.After)
-	ev.AtReturn, ev.AtRST = events.State(w.AtReturn), events.State(w.AtRst)
-	ev.How, ev.Result, ev.SockErr, ev.ShutdownMask = w.How, w.Result, w.SkErr, w.ShutdownMask
-	ev.BytesSent, ev.OutputLeft, ev.UnsentLeft = w.BytesSent, w.OutputLeft, w.UnsentLeft
-	ev.LingerJiffies, ev.TimeoutJiffies, ev.WaitedJiffies = w.LingerJiffies, w.TimeoutJiffies, uint64(w.WaitedJiffies)
-	ev.Linger2Jiffies = w.Linger2
-	ev.Children, ev.ChildrenReset, ev.ChildrenDropped = w.Children, w.ChildrenReset, w.ChildrenDropped
-	ev.PendingRequests = w.Requests
-	ev.UserTimeoutMS, ev.Probes, ev.Retransmits = w.UserTimeout, w.Probes, w.Retransmits
-	ev.SegmentBytes, ev.SegmentFlags = w.Segment, w.SegmentFlags
-	ev.Inode, ev.SocketUID = w.Inode, w.SocketUid
-	if w.Stack >= 0 && n.stack != nil && takesStack(kind) {
-		ev.Stack = n.stack(uint32(w.Stack), w.Caller)
+	ev.Kind, ev.MonoNS, ev.DurationNS, ev.Flags = kind, c.TimeNs, c.DurationNs, events.Flags(c.Flags)
+	ev.Sock, ev.Listener, ev.Netns = p.Sock, p.Listener, p.Netns
+	ev.CgroupID, ev.SocketCgroupID = p.CgroupId, p.SocketCgroupId
+	ev.Local, ev.Remote = address(p.Family, &p.Local, c.LocalPort), address(p.Family, &p.Remote, p.RemotePort)
+	ev.TaskFlags, ev.ExitCode = p.TaskFlags, p.ExitCode
+	ev.Before, ev.After = events.State(c.Before), events.State(c.After)
+	ev.AtReturn, ev.AtRST = events.State(c.AtReturn), events.State(c.AtRst)
+	ev.How, ev.Result, ev.SockErr, ev.ShutdownMask = c.How, c.Result, c.SkErr, c.ShutdownMask
+	ev.BytesSent, ev.OutputLeft, ev.UnsentLeft = c.BytesSent, c.OutputLeft, c.UnsentLeft
+	ev.LingerJiffies, ev.TimeoutJiffies, ev.WaitedJiffies = c.LingerJiffies, c.TimeoutJiffies, uint64(c.WaitedJiffies)
+	ev.Linger2Jiffies = c.Linger2
+	ev.Children, ev.ChildrenReset, ev.ChildrenDropped = c.Children, c.ChildrenReset, c.ChildrenDropped
+	ev.PendingRequests = c.Requests
+	ev.UserTimeoutMS, ev.Probes, ev.Retransmits = p.UserTimeout, c.Probes, c.Retransmits
+	ev.SegmentBytes, ev.SegmentFlags = p.Segment, c.SegmentFlags
+	ev.Inode, ev.SocketUID = p.Inode, p.SocketUid
+	if p.Stack >= 0 && n.stack != nil && takesStack(kind) {
+		ev.Stack = n.stack(uint32(p.Stack), p.Caller)
 	}
 	if ev.Flags.Has(events.TaskContext) {
-		ev.Task = events.Task{PID: w.Pid, TID: w.Tid, UID: w.Uid, Comm: n.comm(&w.Comm)}
-		ev.Syscall = n.syscall(w.Syscall, ev.Flags.Has(events.CompatSyscall))
+		ev.Task = events.Task{PID: p.Pid, TID: p.Tid, UID: p.Uid, Comm: n.comm(&p.Comm)}
+		ev.Syscall = n.syscall(p.Syscall, ev.Flags.Has(events.CompatSyscall))
 	}
 	if ev.Flags.Has(events.SentRST) && n.resetReason != nil {
-		ev.KernelReason = n.resetReason[w.KernelReason]
+		ev.KernelReason = n.resetReason[c.KernelReason]
 	}
 	if ev.AtRST != events.StateUnknown && kind == events.KindReset {
 		ev.Before = ev.AtRST // the socket was in CLOSE when its RST went out
@@ -110,11 +111,11 @@ func (n *names) decode(raw []byte, ev *events.Event) error {
 	case events.KindDone:
 		ev.After = events.Close
 	case events.KindWaitOver:
-		ev.Signal, ev.Result = w.Result, 0
+		ev.Signal, ev.Result = c.Result, 0
 	case events.KindShared:
-		ev.References, ev.Result = uint32(max(0, w.Result)), 0
+		ev.References, ev.Result = uint32(max(0, c.Result)), 0
 	}
-	payload(ev, w)
+	payload(ev, c)
 	return nil
 }
 
@@ -143,19 +144,19 @@ var afterPeerFIN = [1 << 8]events.State{
 
 // payload turns differences of sequence numbers into bytes of payload: a SYN
 // and a FIN take one number each.
-func payload(ev *events.Event, w *bpfEvent) {
+func payload(ev *events.Event, c *bpfCourse) {
 	switch ev.Before {
 	case events.SynSent, events.Listen, events.Close, events.StateUnknown:
 		return // nothing can be queued, and the numbers are of the handshake
 	}
-	ev.UnreadBytes, ev.BytesReceived = w.ReceiveQueue, w.BytesReceived
+	ev.UnreadBytes, ev.BytesReceived = c.ReceiveQueue, c.BytesReceived
 	if ev.Flags.Has(events.PeerFIN) {
 		ev.UnreadBytes = lessOne(ev.UnreadBytes)
 		if ev.BytesReceived > 0 {
 			ev.BytesReceived--
 		}
 	}
-	ev.UnsentBytes, ev.UnackedBytes = w.Unsent, w.Unacked
+	ev.UnsentBytes, ev.UnackedBytes = c.Unsent, c.Unacked
 	switch ev.Before {
 	case events.FinWait1, events.Closing, events.LastAck: // our FIN is the last of it
 		if ev.UnsentBytes > 0 {

@@ -40,10 +40,14 @@ func raw(t testing.TB, w bpfEvent) []byte {
 
 func TestDecode(t *testing.T) {
 	w := bpfEvent{
-		TimeNs: 7, Flags: uint32(events.SentRST | events.TaskContext), Pid: 10, Tid: 11, Uid: 12, Syscall: 3,
-		KernelReason: 11, ReceiveQueue: 148, BytesReceived: 200, Family: 2, LocalPort: 443, RemotePort: 51234,
-		Kind: uint8(events.KindClose), Before: uint8(events.Established), After: uint8(events.Close),
-		Local: [16]uint8{10, 0, 0, 5}, Remote: [16]uint8{10, 0, 0, 9}, Comm: [16]uint8{'n', 'g', 'i', 'n', 'x'},
+		Course: bpfCourse{
+			TimeNs: 7, Flags: uint32(events.SentRST | events.TaskContext), KernelReason: 11, ReceiveQueue: 148, BytesReceived: 200,
+			LocalPort: 443, Kind: uint8(events.KindClose), Before: uint8(events.Established), After: uint8(events.Close),
+		},
+		Parties: bpfParties{
+			Pid: 10, Tid: 11, Uid: 12, Syscall: 3, Family: 2, RemotePort: 51234,
+			Local: [16]uint8{10, 0, 0, 5}, Remote: [16]uint8{10, 0, 0, 9}, Comm: [16]uint8{'n', 'g', 'i', 'n', 'x'},
+		},
 	}
 	var ev events.Event
 	if err := testNames.decode(raw(t, w), &ev); err != nil {
@@ -85,10 +89,10 @@ func TestDecodePayload(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var ev events.Event
-			err := testNames.decode(raw(t, bpfEvent{
+			err := testNames.decode(raw(t, bpfEvent{Course: bpfCourse{
 				Kind: uint8(events.KindClose), Before: uint8(tt.state), Flags: uint32(tt.flags),
 				ReceiveQueue: tt.queue, Unsent: tt.unsent, Unacked: tt.unacked, BytesReceived: tt.received,
-			}), &ev)
+			}}), &ev)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -102,7 +106,10 @@ func TestDecodePayload(t *testing.T) {
 // Softirq runs on top of whichever task it interrupted.
 func TestDecodeBlamesNobodyInSoftirq(t *testing.T) {
 	var ev events.Event
-	err := testNames.decode(raw(t, bpfEvent{Kind: uint8(events.KindFIN), Pid: 10, Tid: 11, Syscall: 3, Comm: [16]uint8{'x'}}), &ev)
+	err := testNames.decode(raw(t, bpfEvent{
+		Course:  bpfCourse{Kind: uint8(events.KindFIN)},
+		Parties: bpfParties{Pid: 10, Tid: 11, Syscall: 3, Comm: [16]uint8{'x'}},
+	}), &ev)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +124,7 @@ func TestDecodeTakesNoStackOfAnother(t *testing.T) {
 	for kind := events.KindClose; kind.Valid(); kind++ {
 		want := kind == events.KindReset || kind == events.KindReply || kind == events.KindDone
 		var ev events.Event
-		if err := of.decode(raw(t, bpfEvent{Kind: uint8(kind)}), &ev); err != nil {
+		if err := of.decode(raw(t, bpfEvent{Course: bpfCourse{Kind: uint8(kind)}}), &ev); err != nil {
 			t.Fatal(err)
 		}
 		if got := len(ev.Stack) > 0; got != want {
@@ -132,7 +139,7 @@ func TestDecodeResult(t *testing.T) {
 		events.KindShutdown: {Result: 9}, events.KindShared: {References: 9}, events.KindWaitOver: {Signal: 9},
 	} {
 		var ev events.Event
-		if err := testNames.decode(raw(t, bpfEvent{Kind: uint8(kind), Result: 9}), &ev); err != nil {
+		if err := testNames.decode(raw(t, bpfEvent{Course: bpfCourse{Kind: uint8(kind), Result: 9}}), &ev); err != nil {
 			t.Fatal(err)
 		}
 		if got := (events.Event{Result: ev.Result, References: ev.References, Signal: ev.Signal}); !reflect.DeepEqual(got, want) {
@@ -142,8 +149,8 @@ func TestDecodeResult(t *testing.T) {
 }
 
 func TestDecodeRejects(t *testing.T) {
-	whole := raw(t, bpfEvent{Kind: uint8(events.KindClose)})
-	unknown := raw(t, bpfEvent{Kind: 99})
+	whole := raw(t, bpfEvent{Course: bpfCourse{Kind: uint8(events.KindClose)}})
+	unknown := raw(t, bpfEvent{Course: bpfCourse{Kind: 99}})
 	for name, bad := range map[string][]byte{"empty": nil, "one byte short": whole[:len(whole)-1], "unknown kind": unknown, "kind 0": raw(t, bpfEvent{})} {
 		var ev events.Event
 		err := testNames.decode(bad, &ev)
@@ -163,8 +170,8 @@ func FuzzDecode(f *testing.F) {
 		resetReason: testNames.resetReason, syscall: kernel.SyscallName,
 		stack: func(id uint32, _ uint64) []string { return []string{strconv.Itoa(int(id))} },
 	}
-	f.Add(raw(f, bpfEvent{Kind: uint8(events.KindClose), Family: 2}))
-	f.Add(raw(f, bpfEvent{Kind: uint8(events.KindReset), Family: 10, AtRst: 255, Before: 255}))
+	f.Add(raw(f, bpfEvent{Course: bpfCourse{Kind: uint8(events.KindClose)}, Parties: bpfParties{Family: 2}}))
+	f.Add(raw(f, bpfEvent{Course: bpfCourse{Kind: uint8(events.KindReset), AtRst: 255, Before: 255}, Parties: bpfParties{Family: 10}}))
 	f.Add([]byte{1, 2, 3})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var ev events.Event
@@ -221,8 +228,10 @@ func TestEnumsAgreeWithC(t *testing.T) {
 func BenchmarkDecode(b *testing.B) {
 	names := names{syscall: kernel.SyscallName}
 	record := raw(b, bpfEvent{
-		Kind: uint8(events.KindClose), Flags: uint32(events.TaskContext | events.SentFIN), Syscall: 3, Stack: -1, Family: 2,
-		Before: uint8(events.Established), Comm: [16]uint8{'n', 'g', 'i', 'n', 'x'},
+		Course: bpfCourse{
+			Kind: uint8(events.KindClose), Flags: uint32(events.TaskContext | events.SentFIN), Before: uint8(events.Established),
+		},
+		Parties: bpfParties{Syscall: 3, Family: 2, Comm: [16]uint8{'n', 'g', 'i', 'n', 'x'}},
 	})
 	var ev events.Event
 	b.ReportAllocs()

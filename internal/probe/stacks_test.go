@@ -29,7 +29,7 @@ func TestStacksFindTheirEvents(t *testing.T) {
 		return all
 	}
 	s := newStacks(names)
-	if s.keep(raw(t, bpfEvent{Kind: uint8(events.KindClose)})) {
+	if s.keep(raw(t, bpfEvent{Course: bpfCourse{Kind: uint8(events.KindClose)}})) {
 		t.Error("an event was taken for a stack")
 	}
 	if !s.keep(rawStack(t, 7, 100)) || !s.keep(rawStack(t, 7, 200)) {
