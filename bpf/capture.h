@@ -148,19 +148,32 @@ static __always_inline void capture_after(struct event *e, const struct sock *sk
 	e->course.unsent_left = write_seq - READ(tp, snd_nxt);
 }
 
-/* copy_comm: two loads instead of a helper that looks for the end. */
+/* current_task: a pointer that the verifier knows, where that saves anything. */
+static __always_inline const struct task_struct *current_task(void)
+{
+#ifdef PLAIN_LOADS
+	return (const void *)bpf_get_current_task_btf();
+#else
+	return (const void *)bpf_get_current_task();
+#endif
+}
+
 static __always_inline void copy_comm(struct event *e, const struct task_struct *task)
 {
+#ifdef PLAIN_LOADS
+	/* Instead of a helper that looks for the end. */
 	_Static_assert(sizeof(e->parties.comm) == 2 * sizeof(u64), "TASK_COMM_LEN");
 	((u64 *)e->parties.comm)[0] = ((const u64 *)task->comm)[0];
 	((u64 *)e->parties.comm)[1] = ((const u64 *)task->comm)[1];
+#else
+	bpf_get_current_comm(e->parties.comm, sizeof(e->parties.comm));
+#endif
 }
 
 /* capture_task: who. Only where it is the task's own call: see held_by_task. */
 static __always_inline void capture_task(struct event *e)
 {
-	const struct task_struct *task = plain_loads ? (const void *)bpf_get_current_task_btf()
-						     : (const void *)bpf_get_current_task();
+	const struct task_struct *task = current_task();
 
 	e->parties.pid = READ(task, tgid);
 	e->parties.tid = READ(task, pid);
@@ -168,10 +181,7 @@ static __always_inline void capture_task(struct event *e)
 	e->parties.cgroup_id = READ(task, cgroups, dfl_cgrp, kn, id);
 	e->parties.task_flags = READ(task, flags);
 	e->parties.exit_code = READ(task, exit_code);
-	if (plain_loads)
-		copy_comm(e, task);
-	else
-		bpf_get_current_comm(e->parties.comm, sizeof(e->parties.comm));
+	copy_comm(e, task);
 	e->parties.syscall = -1;
 	if (!(e->parties.task_flags & PF_KTHREAD)) {
 		struct user_call call = current_user_call();

@@ -265,7 +265,6 @@ const (
 	bpfVarHasLockedClose            = "has_locked_close"
 	bpfVarHasTaskStorage            = "has_task_storage"
 	bpfVarNoCall                    = "no_call"
-	bpfVarPlainLoads                = "plain_loads"
 	bpfVarResetReasonArg            = "reset_reason_arg"
 	bpfVarScmDrops                  = "scm_drops"
 	bpfVarStuckHolderType           = "stuck_holder_type"
@@ -406,7 +405,6 @@ type bpfVariableSpecs struct {
 	HasLockedClose   *ebpf.VariableSpec `ebpf:"has_locked_close"`
 	HasTaskStorage   *ebpf.VariableSpec `ebpf:"has_task_storage"`
 	NoCall           *ebpf.VariableSpec `ebpf:"no_call"`
-	PlainLoads       *ebpf.VariableSpec `ebpf:"plain_loads"`
 	ResetReasonArg   *ebpf.VariableSpec `ebpf:"reset_reason_arg"`
 	ScmDrops         *ebpf.VariableSpec `ebpf:"scm_drops"`
 	StuckHolderType  *ebpf.VariableSpec `ebpf:"stuck_holder_type"`
@@ -481,7 +479,6 @@ type bpfVariables struct {
 	HasLockedClose   *ebpf.Variable `ebpf:"has_locked_close"`
 	HasTaskStorage   *ebpf.Variable `ebpf:"has_task_storage"`
 	NoCall           *ebpf.Variable `ebpf:"no_call"`
-	PlainLoads       *ebpf.Variable `ebpf:"plain_loads"`
 	ResetReasonArg   *ebpf.Variable `ebpf:"reset_reason_arg"`
 	ScmDrops         *ebpf.Variable `ebpf:"scm_drops"`
 	StuckHolderType  *ebpf.Variable `ebpf:"stuck_holder_type"`

@@ -10,13 +10,22 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// Every program of the object is attached by some plan, and every plan finds
-// its programs in the object.
+// Every program of both objects is attached by some plan, and every plan finds
+// its programs in them.
 func TestHooksAndObjectAgree(t *testing.T) {
-	spec, err := loadBpf()
-	if err != nil {
-		t.Fatal(err)
+	for name, object := range map[string]func() (*ebpf.CollectionSpec, error){"probed": loadBpf, "plain": loadBpfPlain} {
+		t.Run(name, func(t *testing.T) {
+			spec, err := object()
+			if err != nil {
+				t.Fatal(err)
+			}
+			agree(t, spec)
+		})
 	}
+}
+
+func agree(t *testing.T, spec *ebpf.CollectionSpec) {
+	t.Helper()
 	used := map[string]bool{}
 	collect := func(h hook) {
 		if h.fires == "" {

@@ -15,7 +15,6 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
@@ -61,9 +60,9 @@ func OpenIterators(trace bool, log *slog.Logger) (*Iterators, error) {
 		return nil, err
 	}
 	it.tick = time.Second / time.Duration(hz)
-	err = it.load(k, o.Shared.types, trace)
+	err = it.load(k, o.Shared, trace)
 	if untraced := err; trace && err != nil {
-		if err = it.load(k, o.Shared.types, false); err == nil {
+		if err = it.load(k, o.Shared, false); err == nil {
 			log.Warn("no change of state is traced: every age is the least that is certain", "because", untraced)
 		}
 	}
@@ -77,15 +76,13 @@ func OpenIterators(trace bool, log *slog.Logger) (*Iterators, error) {
 	return it, nil
 }
 
-func (it *Iterators) load(k *kernel.Kernel, types *btf.Cache, trace bool) error {
-	spec, err := loadBpf()
+func (it *Iterators) load(k *kernel.Kernel, shared *Shared, trace bool) error {
+	object, err := shared.object(k)
 	if err != nil {
 		return fmt.Errorf("reading the BPF object: %w", err)
 	}
-	if err := errors.Join(
-		spec.Variables[bpfVarPlainLoads].Set(plainLoads(k)),
-		spec.Variables[bpfVarWantSince].Set(flag(trace)),
-	); err != nil {
+	spec := object.Copy()
+	if err := spec.Variables[bpfVarWantSince].Set(flag(trace)); err != nil {
 		return err
 	}
 	var programs tracingPrograms
@@ -95,7 +92,7 @@ func (it *Iterators) load(k *kernel.Kernel, types *btf.Cache, trace bool) error 
 	} else {
 		spec.Maps[bpfMapSinceSmall].MaxEntries = 1 // which nobody fills
 	}
-	err = spec.LoadAndAssign(wanted, &ebpf.CollectionOptions{Cache: types})
+	err = spec.LoadAndAssign(wanted, &ebpf.CollectionOptions{Cache: shared.types})
 	if err != nil {
 		return fmt.Errorf("loading: %w", brief(err))
 	}

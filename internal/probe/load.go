@@ -54,7 +54,7 @@ func possible(mode Mode) error {
 
 // load puts the programs of some hooks of a plan, and the maps, into the kernel.
 func (p *Probe) load(k *kernel.Kernel, pl plan, only []hook, o Options) error {
-	object, err := o.Shared.object()
+	object, err := o.Shared.object(k)
 	if err != nil {
 		return fmt.Errorf("reading the BPF object: %w", err)
 	}
@@ -150,7 +150,6 @@ func configure(spec *ebpf.CollectionSpec, k *kernel.Kernel, pl plan, o Options, 
 	}
 	many, first := firstValues(f)
 	settings := map[string]any{
-		bpfVarPlainLoads:       plainLoads(k),
 		bpfVarResetReasonArg:   uint8(reasonArg),
 		bpfVarTraceResetReason: flag(replyReason(k)),
 		bpfVarHasInetShutdown:  flag(pl.has("fentry_inet_shutdown") || pl.has("kprobe_inet_shutdown")),
@@ -174,9 +173,6 @@ func configure(spec *ebpf.CollectionSpec, k *kernel.Kernel, pl plan, o Options, 
 	}
 	return nil
 }
-
-// plainLoads: programs may read by bpf_rdonly_cast (6.2).
-func plainLoads(k *kernel.Kernel) uint8 { return flag(k.HasFunc("bpf_rdonly_cast") && kernel.HasJIT()) }
 
 func flag(on bool) uint8 {
 	if on {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
+
+	"github.com/closetrace/closetrace/internal/kernel"
 )
 
 // Mode is a way to attach to the kernel's functions.
@@ -58,12 +60,23 @@ type Options struct {
 // Shared is what takes most of the time and memory of attaching, and needs to be
 // read once: the kernel's types, and what bpf/ was compiled to.
 type Shared struct {
-	types  *btf.Cache
-	object func() (*ebpf.CollectionSpec, error)
+	types         *btf.Cache
+	probed, plain func() (*ebpf.CollectionSpec, error) // the two ways of bpf/read.h
 }
 
 // NewShared reads nothing yet.
-func NewShared() *Shared { return &Shared{btf.NewCache(), sync.OnceValues(loadBpf)} }
+func NewShared() *Shared {
+	return &Shared{btf.NewCache(), sync.OnceValues(loadBpf), sync.OnceValues(loadBpfPlain)}
+}
+
+// object is what bpf/ was compiled to for this kernel: programs may read by
+// bpf_rdonly_cast (6.2), or not.
+func (s *Shared) object(k *kernel.Kernel) (*ebpf.CollectionSpec, error) {
+	if k.HasFunc("bpf_rdonly_cast") && kernel.HasJIT() {
+		return s.plain()
+	}
+	return s.probed()
+}
 
 // share has these read once.
 func (o *Options) share() {
