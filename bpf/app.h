@@ -68,6 +68,7 @@ static __always_inline int on_descriptor_closed(void *ctx, const struct file *fi
 	capture_socket(e, sk);
 	capture_decision(e, sk);
 	capture_owner(e, sk);
+	capture_timers(e, sk);
 	e->course.result = left;
 	send(e);
 	return 0;

@@ -194,8 +194,13 @@ static __noinline int alone(void *ctx, const struct sock *sk, const struct fact 
 	if (by_task)
 		capture_task(e);
 	capture_socket(e, sk);
-	capture_decision(e, sk);
 	capture_owner(e, sk);
+	if (fact->kind == EVENT_PEER_FIN) {
+		capture_peer_fin(e, sk);
+	} else {
+		capture_decision(e, sk);
+		capture_timers(e, sk);
+	}
 	e->course.at_rst = fact->at_rst;
 	e->parties.segment = fact->segment;
 	e->course.segment_flags = fact->segment_flags;
@@ -285,6 +290,7 @@ static __always_inline int enter_abort(void *ctx, const struct sock *sk, s32 err
 	if (!call)
 		return 0;
 	capture_owner(&call->event, sk);
+	capture_timers(&call->event, sk);
 	call->event.course.sk_err = error;
 	return 0;
 }

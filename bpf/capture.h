@@ -69,14 +69,16 @@ static __always_inline void capture_addresses(struct event *e, const struct sock
 		BPF_CORE_READ_INTO(&e->parties.local, sk, __sk_common.skc_v6_rcv_saddr);
 		BPF_CORE_READ_INTO(&e->parties.remote, sk, __sk_common.skc_v6_daddr);
 	} else {
-		*(u32 *)e->parties.local = READ(sk, __sk_common.skc_rcv_saddr);
-		*(u32 *)e->parties.remote = READ(sk, __sk_common.skc_daddr);
+		u64 pair = READ(sk, __sk_common.skc_addrpair);
+
+		*(u32 *)e->parties.remote = (u32)pair;
+		*(u32 *)e->parties.local = pair >> 32;
 	}
 	e->parties.netns = READ(sk, __sk_common.skc_net.net, ns.inum);
 }
 
-/* capture_decision: what __tcp_close decides on, and what a disconnect zeroes. */
-static __always_inline void capture_decision(struct event *e, const struct sock *sk)
+/* capture_traffic: how far the connection has come; a disconnect zeroes it. */
+static __always_inline void capture_traffic(struct event *e, const struct sock *sk)
 {
 	const struct tcp_sock *tp = (const void *)sk;
 	u32 write_seq = READ(tp, write_seq);
@@ -91,6 +93,14 @@ static __always_inline void capture_decision(struct event *e, const struct sock 
 	e->course.unacked = snd_nxt - READ(tp, snd_una);
 	e->course.bytes_sent = READ(tp, bytes_sent);
 	e->course.bytes_received = READ(tp, bytes_received);
+}
+
+/* capture_decision: what __tcp_close decides on. */
+static __always_inline void capture_decision(struct event *e, const struct sock *sk)
+{
+	const struct tcp_sock *tp = (const void *)sk;
+
+	capture_traffic(e, sk);
 	e->course.linger_jiffies = READ(sk, sk_lingertime);
 	e->course.linger2 = READ(tp, linger2);
 	e->course.sk_err = READ(sk, sk_err);
@@ -103,16 +113,33 @@ static __always_inline void capture_decision(struct event *e, const struct sock 
 		READ((const struct inet_connection_sock *)sk, icsk_accept_queue.qlen.counter);
 }
 
-/* capture_owner: what finds the process that holds the socket, and what timers
- * decide on. For endings that are not the owner's call. */
+/* capture_owner: what finds the process that holds the socket, for endings that are
+ * not its call. */
 static __always_inline void capture_owner(struct event *e, const struct sock *sk)
 {
-	const struct inet_connection_sock *icsk = (const void *)sk;
 	const struct socket *socket = READ(sk, sk_socket);
 
 	if (socket)
 		e->parties.inode = READ(socket, file, f_inode, i_ino);
 	e->parties.socket_uid = READ(sk, sk_uid.val);
+}
+
+/* capture_peer_fin: nothing is decided where a FIN is received, so that this is all. */
+static __always_inline void capture_peer_fin(struct event *e, const struct sock *sk)
+{
+	unsigned long bits = READ(sk, __sk_common.skc_flags);
+
+	capture_traffic(e, sk);
+	e->course.shutdown_mask = READ(sk, sk_shutdown);
+	e->course.flags |= sock_flag(bits, SOCK_DEAD) ? ORPHAN : 0;
+	e->course.flags |= is_mptcp_subflow(sk) ? IS_MPTCP : 0;
+}
+
+/* capture_timers: what they decide on. */
+static __always_inline void capture_timers(struct event *e, const struct sock *sk)
+{
+	const struct inet_connection_sock *icsk = (const void *)sk;
+
 	e->parties.user_timeout = READ(icsk, icsk_user_timeout);
 	e->course.probes = READ(icsk, icsk_probes_out);
 	e->course.retransmits = READ(icsk, icsk_retransmits);

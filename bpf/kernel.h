@@ -143,6 +143,7 @@ typedef struct {
 } __kernel_type possible_net_t;
 
 struct sock_common {
+	u64 skc_addrpair; /* daddr and rcv_saddr: the next two */
 	__be32 skc_daddr;
 	__be32 skc_rcv_saddr;
 	__be16 skc_dport;
