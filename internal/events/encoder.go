@@ -1,10 +1,5 @@
 package events
 
-import (
-	"encoding/binary"
-	"net/netip"
-)
-
 // Encoder writes endings as JSON, one after the other. Most of a line is like that of an ending before: what repeats is
 // kept as it was written, and copied. Tasks and names that endings point to must not change while it is in use. Not for
 // concurrent use.
@@ -13,12 +8,12 @@ type Encoder struct {
 	untilSecond []byte // as written
 	verdicts    *written[verdict]
 	places      *written[place]
-	addresses   *[kept]ipv4
+	addresses   *Addresses
 }
 
 // NewEncoder makes one that remembers: at most about 300 KB. The zero value writes the same, and remembers nothing.
 func NewEncoder() *Encoder {
-	return &Encoder{verdicts: new(written[verdict]), places: new(written[place]), addresses: new([kept]ipv4)}
+	return &Encoder{verdicts: new(written[verdict]), places: new(written[place]), addresses: new(Addresses)}
 }
 
 // verdict is what of an ending says which path it took, why, and whose doing it was.
@@ -74,7 +69,10 @@ func (p *place) hash() uint {
 }
 
 // kept is how many parts of a kind are: under each hash the last.
-const kept = 256
+const (
+	keptBits = 8
+	kept     = 1 << keptBits
+)
 
 // written keeps parts of a kind with what was written of them.
 type written[P part] [kept]struct {
@@ -96,24 +94,4 @@ func (w *written[P]) append(b []byte, hash uint, p *P) []byte {
 		at.part, at.text = *p, (*p).appendJSON(at.text[:0])
 	}
 	return append(b, at.text...)
-}
-
-// ipv4 is such an address as it was written.
-type ipv4 struct {
-	address [4]byte
-	text    [len("255.255.255.255")]byte
-	length  uint8 // 0: none
-}
-
-// appendIPv4 writes an address without its port.
-func (c *Encoder) appendIPv4(b []byte, a netip.Addr) []byte {
-	if c.addresses == nil {
-		return a.AppendTo(b)
-	}
-	address := a.As4()
-	at := &c.addresses[uint(binary.BigEndian.Uint32(address[:]))*0x9e3779b1>>8%kept]
-	if at.length == 0 || at.address != address {
-		at.address, at.length = address, uint8(len(a.AppendTo(at.text[:0])))
-	}
-	return append(b, at.text[:at.length]...)
 }

@@ -43,7 +43,7 @@ func (c *Encoder) appendTime(b []byte, t time.Time) []byte {
 	b = append(b, c.untilSecond...)
 	if ns := t.Nanosecond(); ns != 0 {
 		point := len(b)
-		b = appendNumber(b, uint64(1e9+ns)) // all nine digits, and one for the point
+		b = AppendNumber(b, uint64(1e9+ns)) // all nine digits, and one for the point
 		b[point] = '.'
 		for b[len(b)-1] == '0' {
 			b = b[:len(b)-1]
@@ -232,7 +232,7 @@ func appendStrings(b []byte, all []string) []byte {
 // Keys are written with all that stands before the value.
 
 func appendUint(b []byte, key string, v uint64) []byte {
-	return appendNumber(append(b, key...), v)
+	return AppendNumber(append(b, key...), v)
 }
 
 func appendNonZero(b []byte, key string, v uint64) []byte {
@@ -261,8 +261,8 @@ func (c *Encoder) appendAddr(b []byte, key string, a netip.AddrPort) []byte {
 	if !a.Addr().Is4() {
 		return append(a.AppendTo(b), '"') // in brackets
 	}
-	b = append(c.appendIPv4(b, a.Addr()), ':')
-	return append(appendNumber(b, uint64(a.Port())), '"')
+	b = append(c.addresses.Append(b, a.Addr()), ':')
+	return append(AppendNumber(b, uint64(a.Port())), '"')
 }
 
 const hex = "0123456789abcdef"

@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// appendNumber does what strconv.AppendUint does in base 10, where it belongs at once: a line has half a dozen numbers,
+// AppendNumber does what strconv.AppendUint does in base 10, where it belongs at once: a line has half a dozen numbers,
 // and half as many instructions go into each.
-func appendNumber(b []byte, n uint64) []byte {
+func AppendNumber(b []byte, n uint64) []byte {
 	if n < 10 {
 		return append(b, '0'+byte(n))
 	}

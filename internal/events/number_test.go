@@ -10,7 +10,7 @@ import (
 func TestAppendNumber(t *testing.T) {
 	check := func(n uint64) {
 		t.Helper()
-		if got, want := string(appendNumber([]byte("n="), n)), "n="+strconv.FormatUint(n, 10); got != want {
+		if got, want := string(AppendNumber([]byte("n="), n)), "n="+strconv.FormatUint(n, 10); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}

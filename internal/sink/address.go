@@ -2,7 +2,8 @@ package sink
 
 import (
 	"net/netip"
-	"strconv"
+
+	"github.com/closetrace/closetrace/internal/events"
 )
 
 // portOnly is the width up to which a column shows an address by its port: as
@@ -12,7 +13,7 @@ const portOnly = 6
 // appendAddress formats a; where a column is no wider than portOnly cells, its
 // port. An address is never cut, and may take more than width; 0 is without
 // limit. One that speaks IPv4 is shown as IPv4, port 0 as *.
-func appendAddress(b []byte, a netip.AddrPort, width int) []byte {
+func appendAddress(b []byte, a netip.AddrPort, width int, known *events.Addresses) []byte {
 	if !a.IsValid() {
 		return append(b, absent...)
 	}
@@ -20,7 +21,7 @@ func appendAddress(b []byte, a netip.AddrPort, width int) []byte {
 	switch {
 	case width > 0 && width <= portOnly:
 	case ip.Is4():
-		b = ip.AppendTo(b)
+		b = known.Append(b, ip)
 	default:
 		b = append(ip.AppendTo(append(b, '[')), ']')
 	}
@@ -28,5 +29,5 @@ func appendAddress(b []byte, a netip.AddrPort, width int) []byte {
 	if a.Port() == 0 {
 		return append(b, '*')
 	}
-	return strconv.AppendUint(b, uint64(a.Port()), 10)
+	return events.AppendNumber(b, uint64(a.Port()))
 }

@@ -30,14 +30,18 @@ func foreign(s string) string { return cmp.Or(printable(s), absent) }
 func number(n uint64) string { return strconv.FormatUint(n, 10) }
 
 // narrowColumns are those of every table, without the last, WHY.
-func narrowColumns() []column {
+func narrowColumns(k *known) []column {
 	return []column{
-		{"TIME", 12, 12, func(b []byte, e *events.Ending, _ int) []byte { return e.Time.Local().AppendFormat(b, "15:04:05.000") }},
+		{"TIME", 12, 12, func(b []byte, e *events.Ending, _ int) []byte { return k.appendTime(b, e.Time) }},
 		{"PID", 7, 7, func(b []byte, e *events.Ending, _ int) []byte { return appendPID(b, e) }},
-		text("COMM", 15, 8, comm),
-		{"LOCAL", 21, 6, func(b []byte, e *events.Ending, width int) []byte { return appendAddress(b, e.Local, width) }},
-		{"REMOTE", 21, 17, func(b []byte, e *events.Ending, width int) []byte { return appendAddress(b, e.Remote, width) }},
-		words(pathHead, 20, 15, title),
+		text("COMM", 15, 8, k.comm),
+		{"LOCAL", 21, 6, func(b []byte, e *events.Ending, width int) []byte {
+			return appendAddress(b, e.Local, width, &k.addresses)
+		}},
+		{"REMOTE", 21, 17, func(b []byte, e *events.Ending, width int) []byte {
+			return appendAddress(b, e.Remote, width, &k.addresses)
+		}},
+		words(pathHead, 20, 15, k.title),
 	}
 }
 
@@ -74,11 +78,9 @@ func wideColumns() []column {
 }
 
 // whyColumn is the last one of every table.
-func whyColumn() column {
-	return words("WHY", 0, 0, func(e *events.Ending) string { return foreign(e.Cause) })
+func whyColumn(k *known) column {
+	return words("WHY", 0, 0, func(e *events.Ending) string { return k.foreign(e.Cause) })
 }
-
-func title(e *events.Ending) string { return foreign(cmp.Or(e.Title, string(e.Path))) }
 
 // who is the process that PID and COMM show: whose call it was or, where it is
 // nobody's call, whose socket it is. A wide table tells them apart by OWNER.
@@ -91,17 +93,9 @@ func who(e *events.Ending) *events.Task {
 
 func appendPID(b []byte, e *events.Ending) []byte {
 	if t := who(e); t != nil {
-		return strconv.AppendUint(b, uint64(t.PID), 10)
+		return events.AppendNumber(b, uint64(t.PID))
 	}
 	return append(b, absent...)
-}
-
-// comm is the kernel's where it acted and nobody is known to hold the socket.
-func comm(e *events.Ending) string {
-	if t := who(e); t != nil {
-		return foreign(t.Comm)
-	}
-	return "kernel"
 }
 
 // owner is the process that holds the socket, where it was not its call.

@@ -1,8 +1,10 @@
 package sink
 
 import (
+	"encoding/binary"
 	"io"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/olekukonko/tablewriter"
 	"github.com/olekukonko/tablewriter/pkg/twwarp"
@@ -43,11 +45,12 @@ type TableOptions struct {
 
 // NewTable returns a table that writes to w, its header with the first batch.
 func NewTable(w io.Writer, o TableOptions) (*Table, error) {
-	t := &Table{batch: batch{w: w}, columns: narrowColumns(), color: o.Color}
+	k := new(known)
+	t := &Table{batch: batch{w: w}, columns: narrowColumns(k), color: o.Color}
 	if o.Wide {
 		t.columns = append(t.columns, wideColumns()...)
 	}
-	t.columns = append(t.columns, whyColumn())
+	t.columns = append(t.columns, whyColumn(k))
 	t.layout = unlimited(t.columns)
 	if o.Width > 0 && !o.Wide {
 		t.layout = fitted(t.columns, o.Width)
@@ -179,8 +182,8 @@ func newPlain(to *batch, l layout, path int) *plain {
 // widthOf is how many cells of a terminal some text takes. Most of it is ASCII;
 // of the rest, most has come before.
 func (p *plain) widthOf(text []byte) int {
-	if !slices.ContainsFunc(text, func(c byte) bool { return c < ' ' || c > '~' }) {
-		return len(text)
+	if ascii(text) {
+		return len(text) // there are no control characters in it
 	}
 	width, known := p.known[string(text)]
 	if !known {
@@ -192,6 +195,21 @@ func (p *plain) widthOf(text []byte) int {
 		p.known[string(text)] = width
 	}
 	return width
+}
+
+// ascii looks at eight bytes at once, as it does so for each cell of each row.
+func ascii(text []byte) bool {
+	for ; len(text) >= 8; text = text[8:] {
+		if binary.NativeEndian.Uint64(text)&0x8080808080808080 != 0 {
+			return false
+		}
+	}
+	for _, c := range text {
+		if c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 // Row renders one row of the stream.
@@ -247,12 +265,17 @@ func (p *plain) last(cell []byte, start int) {
 	}
 }
 
+const blanks = "                                "
+
 // put writes a cell so that it begins at start.
 func (p *plain) put(cell []byte, start, width int) {
-	for ; p.at < start; p.at++ {
-		p.to.buf = append(p.to.buf, ' ')
+	buf := p.to.buf
+	for p.at < start {
+		n := min(start-p.at, len(blanks))
+		buf = append(buf, blanks[:n]...)
+		p.at += n
 	}
-	p.to.buf = append(p.to.buf, cell...)
+	p.to.buf = append(buf, cell...)
 	p.at += width
 }
 

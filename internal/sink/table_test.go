@@ -160,12 +160,12 @@ func TestAddress(t *testing.T) {
 		{"[2001:db8:1:2:3:4:5:6]:51234", 6, ":51234"},
 	}
 	for _, tt := range tests {
-		got := string(appendAddress(nil, addr(tt.in), tt.width))
+		got := string(appendAddress(nil, addr(tt.in), tt.width, nil))
 		if got != tt.want {
 			t.Errorf("%s in %d: got %s, want %s", tt.in, tt.width, got, tt.want)
 		}
 	}
-	if got := string(appendAddress(nil, netip.AddrPort{}, 0)); got != "-" {
+	if got := string(appendAddress(nil, netip.AddrPort{}, 0, nil)); got != "-" {
 		t.Errorf("no address: got %s", got)
 	}
 }
