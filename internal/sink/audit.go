@@ -29,13 +29,13 @@ type Audit struct {
 	// there is no socket.
 	ByTracepoint bool
 
-	explained Counters
+	explained [len(audited)]uint64
 	replies   bool   // such a RST was seen all the same
 	elsewhere uint64 // endings of other namespaces
 }
 
 // audited are the counters that tell of resets, and which endings move them.
-var audited = []struct {
+var audited = [...]struct {
 	counter string
 	name    string // in the line
 	moves   func(*events.Ending) bool
@@ -93,16 +93,13 @@ func (a *Audit) Add(e *events.Ending) {
 		a.elsewhere++
 		return
 	}
-	if a.explained == nil {
-		a.explained = Counters{}
-	}
 	if !e.RST && e.After != events.Close {
 		return // in good order so far, as most: it moves none of them
 	}
 	a.replies = a.replies || e.Path == "reply.nosocket"
 	for i := range audited {
-		if c := &audited[i]; c.moves(e) {
-			a.explained[c.counter]++
+		if audited[i].moves(e) {
+			a.explained[i]++
 		}
 	}
 }
@@ -110,8 +107,8 @@ func (a *Audit) Add(e *events.Ending) {
 // Explained returns how far the endings should have moved each counter.
 func (a *Audit) Explained() Counters {
 	all := Counters{}
-	for _, c := range audited {
-		all[c.counter] = a.explained[c.counter]
+	for i, c := range audited {
+		all[c.counter] = a.explained[i]
 	}
 	return all
 }
@@ -123,7 +120,7 @@ func (a *Audit) line(s *Summary) string {
 	}
 	var said []string
 	for i, c := range audited {
-		moved, explained := a.Moved[c.counter], a.explained[c.counter]
+		moved, explained := a.Moved[c.counter], a.explained[i]
 		if i > 1 && moved == 0 && explained == 0 {
 			continue // the first two are what it is about
 		}
@@ -144,8 +141,8 @@ func (a *Audit) line(s *Summary) string {
 // difference says where the difference may come from, if there is one.
 func (a *Audit) difference(s *Summary) string {
 	var edges, short, surplus bool
-	for _, c := range audited {
-		moved, explained := a.Moved[c.counter], a.explained[c.counter]
+	for i, c := range audited {
+		moved, explained := a.Moved[c.counter], a.explained[i]
 		switch {
 		case moved > explained+a.Edges[c.counter]:
 			short = true
