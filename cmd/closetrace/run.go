@@ -153,7 +153,7 @@ func (r *runFlags) trace(ctx context.Context, e *env, src source, child *exec.Cm
 	h := src.Header()
 	fmt.Fprintf(e.stderr, "closetrace: tracing %s on %s by %s\n", oneLine(child.Args[0]), oneLine(h.Kernel), h.Attach)
 	g := &guard{runFlags: r, out: out, failed: map[events.Path]int{}}
-	look := e.lookUps(logger(e, r.verbose), r.names)
+	look := e.lookUps(logger(e, r.verbose), r.stacks, r.names)
 	s := newStream(e, src, newClaim(group, g.tell), 0)
 	s.look, s.unread = look, func() bool { return false }
 	group.Join(child.SysProcAttr)

@@ -190,7 +190,7 @@ func (t *traceFlags) begin(ctx context.Context, e *env, out endings) (*stream, *
 	audit := t.newAudit(e)
 	audit.mark()
 	log := logger(e, t.verbose)
-	look := e.lookUps(log, t.names)
+	look := e.lookUps(log, t.stacks, t.names)
 	src, err := e.open(ctx, probe.Options{
 		Attach: t.attach, Filter: t.filter.Filter, BufferSize: t.buffer, SharedCloses: t.shared, Stacks: t.stacks, CloseWait: t.wait, Log: log,
 	})
@@ -227,11 +227,14 @@ func (t *traceFlags) limited(ctx context.Context) (context.Context, context.Canc
 	return context.WithCancel(ctx)
 }
 
-// lookUps find what the kernel side does not say: what the functions of a stack, and
-// cgroups, are called, who holds a socket, and with names, what containers are called.
-func (e *env) lookUps(log *slog.Logger, names bool) []func(*events.Event) {
-	// Stacks first: a process may end any moment.
-	all := []func(*events.Event){enrich.NewStacks(e.finder.proc).Fill, enrich.NewOwners(e.finder.proc).Fill}
+// lookUps find what the kernel side does not say: with stacks, what their functions are called, who holds a socket, what
+// cgroups are called, and with names, what containers are.
+func (e *env) lookUps(log *slog.Logger, stacks, names bool) []func(*events.Event) {
+	var all []func(*events.Event)
+	if stacks {
+		all = append(all, enrich.NewStacks(e.finder.proc).Fill) // first: a process may end any moment
+	}
+	all = append(all, enrich.NewOwners(e.finder.proc).Fill)
 	name, err := e.cgroups()
 	if err != nil {
 		log.Info("no cgroup is named", "because", err)

@@ -17,7 +17,7 @@ var appRules = []rule{
 	{
 		path: AppWriteAfterReset, title: "EPIPE", by: events.TriggerWrite,
 		when: func(f *fact) bool {
-			return f.endedAs(RecvRST, ShutdownData, AbortDiag) || f.endedBy("abort.") || f.pending(epipe)
+			return f.endedAs(RecvRST, ShutdownData, AbortDiag) || f.endedBy("abort") || f.pending(epipe)
 		},
 		why: func(p phrase, f *fact) phrase {
 			return written(p.text("write after the connection was reset"), f)

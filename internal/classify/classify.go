@@ -312,7 +312,7 @@ func (c *Classifier) endingOf(f *fact, r *rule) *events.Ending {
 	e.FIN, e.RST, e.KernelReason = f.sent(events.SentFIN), f.sent(events.SentRST), f.KernelReason
 	f.prove(&e.Evidence)
 	e.DurationNS = f.DurationNS
-	e.Earlier, e.Peer, e.Harmless = f.past.explains(f.Event), f.peer.explains(f.Event), f.harmless()
+	e.Earlier, e.Peer, e.Harmless = c.made.past(f.past, f.Event), c.made.past(f.peer, f.Event), f.harmless()
 	if f.Kind == events.KindClose && f.Remote.Port() == 0 && f.past != nil {
 		// tcp_disconnect wiped the addresses; this is what they were.
 		e.Local, e.Remote = f.past.local, f.past.remote

@@ -18,7 +18,7 @@ var closedRules = []rule{
 	},
 	{
 		path: ClosedDisconnected, title: "close, silent", when: func(f *fact) bool {
-			return f.endedBy("disconnect.") || f.endedAs(ShutdownSynSent, ShutdownListen)
+			return f.endedBy("disconnect") || f.endedAs(ShutdownSynSent, ShutdownListen)
 		},
 		why: func(p phrase, f *fact) phrase { return ended(p.text("disconnected before"), f) },
 	},
@@ -31,7 +31,7 @@ var closedRules = []rule{
 		why: func(p phrase, f *fact) phrase { return ended(p.text("killed before"), f) },
 	},
 	{
-		path: ClosedTimeout, title: "close, silent", when: func(f *fact) bool { return f.endedBy("abort.") },
+		path: ClosedTimeout, title: "close, silent", when: func(f *fact) bool { return f.endedBy("abort") },
 		why: func(p phrase, f *fact) phrase { return ended(p.text("given up by a timer before"), f) },
 	},
 	{
@@ -81,7 +81,7 @@ var closedRules = []rule{
 }
 
 func (f *fact) endedBy(family string) bool {
-	return f.past != nil && f.past.path.Family()+"." == family
+	return f.past != nil && f.past.path.Family() == family
 }
 
 func (f *fact) endedAs(paths ...events.Path) bool {

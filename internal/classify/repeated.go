@@ -9,6 +9,7 @@ type repeated struct {
 	late  [16]string // some of the last texts, by length
 	tasks map[events.Task]*events.Task
 	last  *events.Task
+	pasts []events.Past // to be used: made many at once
 }
 
 const maxRepeated = 4096
@@ -53,4 +54,18 @@ func (r *repeated) task(t *events.Task) *events.Task {
 	}
 	r.last = known
 	return known
+}
+
+// past is the form that goes into a later ending.
+func (r *repeated) past(p *past, ev *events.Event) *events.Past {
+	if p == nil {
+		return nil
+	}
+	if len(r.pasts) == 0 {
+		r.pasts = make([]events.Past, 64)
+	}
+	made := &r.pasts[0]
+	r.pasts = r.pasts[1:]
+	made.Path, made.AgoNS, made.Actor = p.path, uint64(p.ago(ev)), p.actor
+	return made
 }

@@ -50,14 +50,6 @@ func (p *past) ago(ev *events.Event) time.Duration {
 	return time.Duration(ev.MonoNS - p.at)
 }
 
-// explains makes the form that goes into a later ending.
-func (p *past) explains(ev *events.Event) *events.Past {
-	if p == nil {
-		return nil
-	}
-	return &events.Past{Path: p.path, AgoNS: uint64(p.ago(ev)), Actor: p.actor}
-}
-
 // connection identifies one end of a connection. Loopback addresses mean
 // something else in each network namespace; others are taken to be unique on
 // this host, so that the two ends of a veth pair find each other. An IPv4 address

@@ -26,8 +26,8 @@ func (c *Encoder) Append(b []byte, e *Ending) []byte {
 	p := placeOf(e)
 	b = c.places.append(b, p.hash(), &p)
 	b = e.Evidence.appendJSON(b)
-	b = appendPast(b, `,"earlier":{"path":`, e.Earlier)
-	b = appendPast(b, `,"peer":{"path":`, e.Peer)
+	b = appendPast(b, `,"earlier":{"path":"`, e.Earlier)
+	b = appendPast(b, `,"peer":{"path":"`, e.Peer)
 	b = appendNonZero(b, `,"duration_ns":`, e.DurationNS)
 	b = appendStack(b, e.Stack)
 	return append(b, '}')
@@ -200,8 +200,8 @@ func appendPast(b []byte, key string, p *Past) []byte {
 	if p == nil {
 		return b
 	}
-	b = appendString(append(b, key...), string(p.Path))
-	b = appendUint(b, `,"ago_ns":`, p.AgoNS)
+	b = append(append(b, key...), p.Path...) // which is ours, and plain
+	b = appendUint(b, `","ago_ns":`, p.AgoNS)
 	if p.Actor != nil {
 		b = appendTask(b, `,"actor":`, p.Actor)
 	}
