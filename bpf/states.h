@@ -201,15 +201,27 @@ static __always_inline void state_in_call(struct call *call, const struct sock *
 	call->last_state = new == TCP_CLOSE ? old : new;
 }
 
-/* state_by_softirq: a segment or a timer, no task's doing. */
-static __always_inline int state_by_softirq(void *ctx, struct call *call, const struct sock *sk,
-					    u8 old, u8 new)
+/* dropped_child: a listener's close disconnects sk, which makes it an orphan only
+ * after that: what is one already, as most, need not be looked up. */
+static __always_inline bool dropped_child(const struct sock *sk, u8 old, u8 new)
 {
-	if (child_of(call, sk)) {
-		call->event.course.children_dropped++;
-		call->child_before = old;
+	struct call *call;
+
+	if (new != TCP_CLOSE || sock_flag(READ(sk, __sk_common.skc_flags), SOCK_DEAD))
+		return false;
+	call = open_call();
+	if (!child_of(call, sk))
+		return false;
+	call->event.course.children_dropped++;
+	call->child_before = old;
+	return true;
+}
+
+/* state_by_softirq: a segment or a timer, no task's doing. */
+static __always_inline int state_by_softirq(void *ctx, const struct sock *sk, u8 old, u8 new)
+{
+	if (dropped_child(sk, old, new))
 		return 0;
-	}
 	if (linger_wait_over(sk, old, new))
 		report_wait_over(sk, new, 0);
 	if (moves_to_fin(old, new))
@@ -230,7 +242,7 @@ static __always_inline int on_softirq_state(void *ctx, const struct sock *sk, u8
 		return 0;
 	if (took_peer_fin(sk, old, new))
 		on_peer_fin(ctx, sk);
-	return state_by_softirq(ctx, open_call(), sk, old, new);
+	return state_by_softirq(ctx, sk, old, new);
 }
 
 static __always_inline int on_task_state(void *ctx, const struct sock *sk, u8 old, u8 new)
@@ -239,7 +251,8 @@ static __always_inline int on_task_state(void *ctx, const struct sock *sk, u8 ol
 
 	if (begins(new) || !held_by_task(sk) || !is_tcp(sk))
 		return 0;
-	call = open_call();
+	/* With its FIN a call begins: there is none that goes on. */
+	call = moves_to_fin(old, new) ? NULL : open_call();
 	if (took_peer_fin(sk, old, new))
 		on_peer_fin(ctx, sk); /* from the backlog */
 	if (continues(call, sk, old, new)) {
