@@ -64,7 +64,8 @@ func (n *names) decode(raw []byte, ev *events.Event) error {
 		return &decodeError{fmt.Sprintf("%d bytes, need %d", len(raw), recordSize)}
 	}
 	// The twin that bpf2go generates has the layout of the C struct and holds
-	// no pointers; its size was checked above.
+	// no pointers; its size was checked above. Both architectures read words at any
+	// address.
 	w := (*bpfEvent)(unsafe.Pointer(unsafe.SliceData(raw)))
 	c, p := &w.Course, &w.Parties
 	kind := events.Kind(c.Kind)
