@@ -26,4 +26,4 @@
 package closetrace
 
 //go:generate go tool bpf2go -output-dir internal/probe -go-package probe -cc clang-14 -strip llvm-strip-14 -target amd64,arm64 -type event -type course -type parties -type counter -type filter_field -type call_stack -type stuck_socket -type stuck_holder bpf bpf/closetrace.bpf.c -- -Ibpf -Wall -Wextra -Wno-unused-parameter -Wpadded -Werror
-//go:generate go tool bpf2go -output-dir internal/probe -go-package probe -cc clang-14 -strip llvm-strip-14 -target amd64,arm64 -no-global-types -output-stem bpf_plain bpfPlain bpf/closetrace.bpf.c -- -DPLAIN_LOADS -Ibpf -Wall -Wextra -Wno-unused-parameter -Wpadded -Werror
+//go:generate go tool bpf2go -output-dir internal/probe -go-package probe -cc clang-14 -strip llvm-strip-14 -target amd64,arm64 -no-global-types -output-stem bpf_plain bpfPlain bpf/closetrace.bpf.c -- -DPLAIN_LOADS -mcpu=v3 -Ibpf -Wall -Wextra -Wno-unused-parameter -Wpadded -Werror

@@ -328,7 +328,7 @@ static __always_inline void end_call(struct call *call, u64 now)
 		}
 	}
 	submit(call);
-	call->sk = 0;
+	close_call(call);
 }
 
 /* take_scm_drop tells once that a descriptor in flight was the last of sk. */

@@ -140,7 +140,7 @@ static __always_inline int shutdown_by_task(void *ctx, const struct sock *sk, u8
 		call->event.course.unsent_left = unsent_after_fin(sk);
 	report_open(call);
 	if (call->event.course.before != TCP_LISTEN)
-		call->sk = 0; /* a listener's children are reset next */
+		close_call(call); /* a listener's children are reset next */
 	return 0;
 }
 
@@ -287,7 +287,7 @@ static __always_inline int on_destroy(void *ctx, const struct sock *sk)
 	if (call_is_on(call, sk) && call->reported &&
 	    (!call->event.course.kind ||
 	     (call->event.course.kind == EVENT_CLOSE && call->event.course.local_port == port))) {
-		call->sk = 0;
+		close_call(call);
 		return 0;
 	}
 	if (!call_is_on(call, sk) || call->reported) {

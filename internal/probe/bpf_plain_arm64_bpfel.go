@@ -16,6 +16,7 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	bpfPlainMapCallSlots                 = "call_slots"
 	bpfPlainMapCalls                     = "calls"
 	bpfPlainMapCounters                  = "counters"
 	bpfPlainMapFilterCgroups             = "filter_cgroups"
@@ -93,6 +94,7 @@ const (
 	bpfPlainVarNoCall                    = "no_call"
 	bpfPlainVarResetReasonArg            = "reset_reason_arg"
 	bpfPlainVarScmDrops                  = "scm_drops"
+	bpfPlainVarSlotsFoundTaken           = "slots_found_taken"
 	bpfPlainVarStuckHolderType           = "stuck_holder_type"
 	bpfPlainVarStuckSocketType           = "stuck_socket_type"
 	bpfPlainVarTraceResetReason          = "trace_reset_reason"
@@ -203,6 +205,7 @@ type bpfPlainProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfPlainMapSpecs struct {
+	CallSlots     *ebpf.MapSpec `ebpf:"call_slots"`
 	Calls         *ebpf.MapSpec `ebpf:"calls"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	FilterCgroups *ebpf.MapSpec `ebpf:"filter_cgroups"`
@@ -233,6 +236,7 @@ type bpfPlainVariableSpecs struct {
 	NoCall           *ebpf.VariableSpec `ebpf:"no_call"`
 	ResetReasonArg   *ebpf.VariableSpec `ebpf:"reset_reason_arg"`
 	ScmDrops         *ebpf.VariableSpec `ebpf:"scm_drops"`
+	SlotsFoundTaken  *ebpf.VariableSpec `ebpf:"slots_found_taken"`
 	StuckHolderType  *ebpf.VariableSpec `ebpf:"stuck_holder_type"`
 	StuckSocketType  *ebpf.VariableSpec `ebpf:"stuck_socket_type"`
 	TraceResetReason *ebpf.VariableSpec `ebpf:"trace_reset_reason"`
@@ -262,6 +266,7 @@ func (o *bpfPlainObjects) Close() error {
 //
 // It can be passed to loadBpfPlainObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPlainMaps struct {
+	CallSlots     *ebpf.Map `ebpf:"call_slots"`
 	Calls         *ebpf.Map `ebpf:"calls"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	FilterCgroups *ebpf.Map `ebpf:"filter_cgroups"`
@@ -276,6 +281,7 @@ type bpfPlainMaps struct {
 
 func (m *bpfPlainMaps) Close() error {
 	return _BpfPlainClose(
+		m.CallSlots,
 		m.Calls,
 		m.Counters,
 		m.FilterCgroups,
@@ -307,6 +313,7 @@ type bpfPlainVariables struct {
 	NoCall           *ebpf.Variable `ebpf:"no_call"`
 	ResetReasonArg   *ebpf.Variable `ebpf:"reset_reason_arg"`
 	ScmDrops         *ebpf.Variable `ebpf:"scm_drops"`
+	SlotsFoundTaken  *ebpf.Variable `ebpf:"slots_found_taken"`
 	StuckHolderType  *ebpf.Variable `ebpf:"stuck_holder_type"`
 	StuckSocketType  *ebpf.Variable `ebpf:"stuck_socket_type"`
 	TraceResetReason *ebpf.Variable `ebpf:"trace_reset_reason"`

@@ -16,6 +16,7 @@ import (
 type bpfCall struct {
 	_            structs.HostLayout
 	Event        bpfEvent
+	Tid          uint64
 	Sk           uint64
 	EnteredSk    uint64
 	EnteredNs    uint64
