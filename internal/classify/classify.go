@@ -260,6 +260,8 @@ func (c *Classifier) rulesFor(f *fact) []rule {
 			return closeListenRules
 		case f.sent(events.SentRST):
 			return closeResetRules
+		case f.lingered():
+			return closeLingerRules
 		}
 		return closeRules
 	}
@@ -444,6 +446,7 @@ func Paths() []PathInfo {
 	}
 	add(closeListenRules)
 	add(closeResetRules)
+	add(closeLingerRules)
 	add(closeRules)
 	add(closedRules)
 	for kind := events.KindShutdown; kind.Valid(); kind++ {

@@ -1,6 +1,7 @@
 package classify
 
 import (
+	"slices"
 	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
@@ -82,8 +83,8 @@ var closeResetRules = []rule{
 	},
 }
 
-// closeRules are for one that did not.
-var closeRules = []rule{
+// closeSilentRules come first for one that did not.
+var closeSilentRules = []rule{
 	{
 		path: CloseSilentRepair, title: "close, silent", when: func(f *fact) bool { return f.sent(events.Repair) && f.quiet() },
 		why: func(p phrase, f *fact) phrase {
@@ -110,11 +111,13 @@ var closeRules = []rule{
 			return p.text("the network namespace is being torn down")
 		},
 	},
+}
+
+// closeLingerRules are for a close that waited for the ACK of its FIN.
+var closeLingerRules = slices.Concat(closeSilentRules, []rule{
 	{
 		path: CloseLingerSignal, title: "close → FIN, waited",
-		when: func(f *fact) bool {
-			return f.lingered() && f.unacknowledged() && (f.Signal != 0 || f.WaitedJiffies < f.timeout())
-		},
+		when: func(f *fact) bool { return f.unacknowledged() && (f.Signal != 0 || f.WaitedJiffies < f.timeout()) },
 		why: func(p phrase, f *fact) phrase {
 			p = p.text("SO_LINGER: close(2) waited ").took(f.waited()).text(" of ").took(f.duration(f.timeout()))
 			p = p.text(" for the FIN's ACK, then a signal came")
@@ -123,7 +126,7 @@ var closeRules = []rule{
 	},
 	{
 		path: CloseLingerTimeout, title: "close → FIN, waited",
-		when: func(f *fact) bool { return f.lingered() && f.unacknowledged() },
+		when: (*fact).unacknowledged,
 		why: func(p phrase, f *fact) phrase {
 			p = p.text("SO_LINGER: close(2) waited ").took(f.waited())
 			return p.text(" for the FIN's ACK in vain and returned 0 all the same").pending(f.Event)
@@ -131,18 +134,22 @@ var closeRules = []rule{
 	},
 	{
 		path: CloseLingerAborted, title: "close → FIN, waited",
-		when: func(f *fact) bool { return f.lingered() && f.AtReturn == events.Close && f.OutputLeft > 0 },
+		when: func(f *fact) bool { return f.AtReturn == events.Close && f.OutputLeft > 0 },
 		why: func(p phrase, f *fact) phrase {
 			p = p.text("SO_LINGER: close(2) waited ").took(f.waited())
 			return p.text(" for the FIN's ACK, then the connection was reset or given up; returned 0 all the same")
 		},
 	},
 	{
-		path: CloseLingerDone, title: "close → FIN, waited", when: (*fact).lingered,
+		path: CloseLingerDone, title: "close → FIN, waited", when: always,
 		why: func(p phrase, f *fact) phrase {
 			return p.text("SO_LINGER: close(2) waited ").took(f.waited()).text(" until the FIN was acknowledged")
 		},
 	},
+})
+
+// closeRules are for the others.
+var closeRules = slices.Concat(closeSilentRules, []rule{
 	{
 		path: CloseFINActive, title: "close → FIN",
 		when: func(f *fact) bool { return f.sent(events.SentFIN) && f.Before == events.Established },
@@ -199,7 +206,7 @@ var closeRules = []rule{
 		why:   func(p phrase, f *fact) phrase { return p.text("active close") },
 		doubt: notSeen,
 	},
-}
+})
 
 func forbidsFinWait2(p phrase, _ *fact) phrase {
 	return p.text("TCP_LINGER2 < 0 forbids FIN_WAIT2 without an owner: the kernel resets")
