@@ -155,7 +155,8 @@ func (r *runFlags) trace(ctx context.Context, e *env, src source, child *exec.Cm
 	g := &guard{runFlags: r, out: out, failed: map[events.Path]int{}}
 	look := e.lookUps(logger(e, r.verbose), r.stacks, r.names)
 	s := newStream(e, src, newClaim(group, g.tell), 0)
-	s.look, s.unread = look, func() bool { return false }
+	s.lookUp(look, false)
+	s.unread = func() bool { return false }
 	group.Join(child.SysProcAttr)
 	signals := forwarded()
 	if err := ctx.Err(); err != nil {

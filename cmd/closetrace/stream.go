@@ -77,6 +77,22 @@ func newStream(e *env, src source, out endings, limit uint64) *stream {
 	}
 }
 
+// lookUp completes each fact. A FIN received has its owner looked up once it is told,
+// as most are not, and the search of /proc would be in vain; unless a record is to
+// have all, so that a replay tells the same.
+func (s *stream) lookUp(l lookUps, recorded bool) {
+	if recorded {
+		s.look = append(l.rest, l.owner)
+		return
+	}
+	s.classifier.Complete = l.owner
+	s.look = append(l.rest, func(ev *events.Event) {
+		if ev.Kind != events.KindPeerFIN {
+			l.owner(ev)
+		}
+	})
+}
+
 // flow lets facts flow until ctx ends, the limit is reached or something fails;
 // then it detaches, drains what the kernel side had reported by then and
 // closes the sink.

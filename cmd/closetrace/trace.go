@@ -211,7 +211,7 @@ func (t *traceFlags) begin(ctx context.Context, e *env, out endings) (*stream, *
 	audit.mark()
 	fmt.Fprintf(e.stderr, "closetrace: tracing on %s by %s; end with Ctrl-C\n", oneLine(h.Kernel), h.Attach)
 	s := newStream(e, audited{src, audit}, out, t.count)
-	s.look = look
+	s.lookUp(look, t.record != "")
 	if !t.shown.Empty() {
 		s.wanted = t.shown.Wants
 	}
@@ -227,24 +227,27 @@ func (t *traceFlags) limited(ctx context.Context) (context.Context, context.Canc
 	return context.WithCancel(ctx)
 }
 
-// lookUps find what the kernel side does not say: with stacks, what their functions are called, who holds a socket, what
-// cgroups are called, and with names, what containers are.
-func (e *env) lookUps(log *slog.Logger, stacks, names bool) []func(*events.Event) {
-	var all []func(*events.Event)
+// lookUps find what the kernel side does not say.
+type lookUps struct {
+	owner func(*events.Event)   // who holds a socket: may search /proc
+	rest  []func(*events.Event) // what cgroups are called and, where asked for, the functions of a stack, and containers
+}
+
+func (e *env) lookUps(log *slog.Logger, stacks, names bool) lookUps {
+	l := lookUps{owner: enrich.NewOwners(e.finder.proc).Fill}
 	if stacks {
-		all = append(all, enrich.NewStacks(e.finder.proc).Fill) // first: a process may end any moment
+		l.rest = append(l.rest, enrich.NewStacks(e.finder.proc).Fill)
 	}
-	all = append(all, enrich.NewOwners(e.finder.proc).Fill)
 	name, err := e.cgroups()
 	if err != nil {
 		log.Info("no cgroup is named", "because", err)
-		return all
+		return l
 	}
-	all = append(all, name)
+	l.rest = append(l.rest, name)
 	if names {
-		all = append(all, runtimes.New(e.runtimes, e.answerIn, log).Fill)
+		l.rest = append(l.rest, runtimes.New(e.runtimes, e.answerIn, log).Fill)
 	}
-	return all
+	return l
 }
 
 // general are privileges that any run makes use of.

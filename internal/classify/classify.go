@@ -36,6 +36,10 @@ type Classifier struct {
 	closeWait closeWait
 	// Unexplained counts events that no rule of this version covers.
 	Unexplained uint64
+	// Complete, if set, is called with a FIN received before it is told. Most FINs
+	// never are, so that a look-up which takes its time is spared for them. It may
+	// set what describes the event, and nothing that the verdict rests on.
+	Complete func(*events.Event)
 
 	// What is used again for each event, so that none needs an allocation.
 	current fact

@@ -24,7 +24,7 @@ type closeWait struct {
 func (c *Classifier) peerFIN(ev *events.Event, emit func(*events.Ending)) {
 	w := &c.closeWait
 	if ev.After != events.CloseWait {
-		c.conclude(ev, emit) // nobody waits for an answer
+		c.tellFIN(ev, emit) // nobody waits for an answer
 		return
 	}
 	w.fins.ofSocket(ev.Sock) // of a socket that had this address and has gone unseen
@@ -38,6 +38,14 @@ func (c *Classifier) peerFIN(ev *events.Event, emit func(*events.Ending)) {
 		return
 	}
 	w.fins.add(ev, told)
+	c.tellFIN(ev, emit)
+}
+
+// tellFIN tells of a FIN that is not answered.
+func (c *Classifier) tellFIN(ev *events.Event, emit func(*events.Ending)) {
+	if c.Complete != nil {
+		c.Complete(ev)
+	}
 	c.conclude(ev, emit)
 }
 
@@ -74,7 +82,7 @@ func (c *Classifier) lateAnswers(monoNS uint64, emit func(*events.Ending)) {
 		h := (*soonest)[0]
 		h.event.PeerFINAgoNS = c.closeWait.patience
 		c.closeWait.fins.wait(h, told)
-		c.conclude(&h.event, emit)
+		c.tellFIN(&h.event, emit)
 	}
 }
 
@@ -88,6 +96,6 @@ func (c *Classifier) flushCloseWait(emit func(*events.Ending)) {
 // tellUnanswered tells before its time of a FIN that waits no longer.
 func (c *Classifier) tellUnanswered(h *held, emit func(*events.Ending)) {
 	if h.until != told {
-		c.conclude(&h.event, emit)
+		c.tellFIN(&h.event, emit)
 	}
 }

@@ -145,3 +145,37 @@ func TestCloseWaitIsBounded(t *testing.T) {
 		t.Errorf("%d told, %d wait", told, c.closeWait.fins.len())
 	}
 }
+
+// What takes its time is looked up for a FIN that is told, and for no other.
+func TestCloseWaitIsCompletedLate(t *testing.T) {
+	for name, tt := range map[string]struct {
+		h    events.Header
+		then []events.Event
+		now  time.Duration
+		want int
+	}{
+		"answered":   {patientHeader(), []events.Event{answer(events.KindClose, time.Second, inTask|events.SentFIN)}, time.Minute, 0},
+		"told late":  {patientHeader(), nil, time.Minute, 1},
+		"in the end": {patientHeader(), nil, 0, 1},
+		"at once":    {testHeader, nil, 0, 1},
+	} {
+		c, asked, owned := New(tt.h), 0, 0
+		c.Complete = func(ev *events.Event) {
+			asked++
+			ev.Owner = &closer
+		}
+		count := func(e *events.Ending) {
+			if e.Path == RecvFIN && e.Owner == &closer {
+				owned++
+			}
+		}
+		for _, ev := range append([]events.Event{finTo(0)}, tt.then...) {
+			c.Push(&ev, count)
+		}
+		c.Advance(uint64(tt.now), count)
+		c.Flush(count)
+		if asked != tt.want || owned != tt.want {
+			t.Errorf("%s: asked %d times, %d told with an owner; want %d", name, asked, owned, tt.want)
+		}
+	}
+}
