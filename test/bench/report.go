@@ -195,14 +195,23 @@ func (r *results) budgets() []budget {
 		if len(m.Runs) == 0 {
 			continue
 		}
-		c, rejected := r.cost(m), r.cost(r.find(mode+", filter rejects", mixFIN))
+		c := r.cost(m)
 		list = append(list,
 			budget{mode + ": inline, against untraced", bounds[mode][0], c.inlineRatio, ratio, false},
 			budget{mode + ": all with -o json, against untraced", bounds[mode][1], c.wholeRatio, ratio, false},
-			budget{mode + ": a connection that the filter rejects, against one reported", 0.5, rejected.sum() / c.sum(), ratio, true},
 			budget{mode + ": records lost, of all mixes", 0, float64(r.lost(m.Tracer)), grouped, false},
 			budget{mode + ": resident memory, MB", 40, float64(m.ResidentKB) / 1024, grouped, true},
 		)
+		for _, peer := range r.of(mixFIN) {
+			if peer.Kind == kindPeer && peer.Mechanism == mode {
+				list = append(list, budget{mode + ": inline, against " + peer.Tracer, 1, c.inline / r.cost(peer).inline, ratio, true})
+			}
+		}
+		if rejects := r.find(mode+", filter rejects", mixFIN); len(rejects.Runs) > 0 {
+			list = append(list, budget{
+				mode + ": a connection that the filter rejects, against one reported", 0.5, r.cost(rejects).sum() / c.sum(), ratio, true,
+			})
+		}
 	}
 	if lightest := r.lightestPeer(); lightest.Tracer != "" {
 		ours := r.cost(r.find("fentry, json", mixFIN))

@@ -19,7 +19,7 @@ func sample() *results {
 		}
 	}
 	rejects := of("fentry, filter rejects", kindOurs, "fentry", 1040, 0)
-	peer := of("tcplife", kindPeer, "tracepoint", 1100, 300)
+	peer := of("tcplife", kindPeer, "fentry", 1100, 300)
 	return &results{Kernel: "6.12", Measurements: []measurement{
 		of(untraced, kindNone, "", 1000, 0),
 		of("fentry, json", kindOurs, "fentry", 1050, 30), rejects,
@@ -49,6 +49,7 @@ func TestCosts(t *testing.T) {
 		"fentry: all with -o json, against untraced":                         "met",    // 1.08
 		"fentry: a connection that the filter rejects, against one reported": "missed", // 0.5
 		"fentry: what it adds, against tcplife":                              "met",    // 0.2
+		"fentry: inline, against tcplife":                                    "met",    // 0.5
 	} {
 		if verdicts[what] != want {
 			t.Errorf("%s: %q, want %s", what, verdicts[what], want)
