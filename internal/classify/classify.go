@@ -397,8 +397,6 @@ func (c *Classifier) doubt(f *fact, r *rule) string {
 		return "the evidence was read before the socket lock was taken"
 	case f.byState:
 		return "the kernel's stack could not be read, which takes CAP_SYSLOG; concluded from the state of the socket"
-	case f.Kind == events.KindPeerFIN && f.PeerFINAgoNS > 0 && f.sent(events.LingerOn):
-		return "a close(2) that waits under SO_LINGER is seen when it returns"
 	case f.afterItsEnd(r.path) && f.past != nil:
 		return f.past.doubt
 	}
