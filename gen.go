@@ -1,29 +1,52 @@
-// Package closetrace is the root of the house; it holds no code, only this map.
+// Package closetrace is the root of the module; it holds no code, only this map.
 //
-// closetrace answers one question for every TCP connection on a Linux machine:
-// which path did its ending take in the kernel, why, and whose call was it?
+// closetrace shows how and why each TCP connection on a Linux machine ended: the
+// path the kernel took, the evidence, and the process that caused it.
 //
 //	live (needs the kernel, privileges)       pure (any machine, replayable)
 //	probe ──> events ──┬──────────────────────────> classify ──> sink
-//	                   └──> record file ──(replay)──────^
+//	                   └──> recording ──(replay)────────^
 //
-// The rooms:
+// The packages, each below those it imports:
 //
-//	bpf/               what the kernel reports: C only
-//	internal/events    the vocabulary: Event (a fact), Ending (a conclusion)
-//	internal/probe     the only room that knows C: load, attach, decode
-//	internal/kernel    facts about the running kernel
-//	internal/classify  which path, and why: one rule table
-//	internal/record    a stream of events as a file, both directions
-//	internal/filter    what somebody wants to see of it
-//	internal/sink      where endings go: table, JSON lines, summary
-//	internal/explain   each path in plain words
-//	internal/lab       provokes every path with real sockets
-//	cmd/closetrace     the commands; wires the rooms
-//	test/              live tests and real kernels in microVMs
+//	bpf/                 reports facts from the kernel: C only
+//	internal/events      Event (a fact), Ending (a conclusion), the table of paths
+//	internal/terminal    hides the type of the terminal until main
+//	internal/hint        errors with a hint, and their exit codes
+//	internal/kernel      facts about the running kernel
+//	internal/netns       network namespaces: find, enter, read counters
+//	internal/sockets     open sockets, who holds them and how old they are
+//	internal/probe       loads the BPF programs, attaches them, decodes records
+//	internal/symbols     names functions of untrusted files, in a process without privileges
+//	internal/enrich      looks up cgroups and the holders of a socket
+//	internal/runtimes    asks container runtimes for names
+//	internal/record      writes and reads recordings of events
+//	internal/classify    concludes endings from events: one table of rules
+//	internal/filter      selects endings
+//	internal/plan        decides what the kernel side only counts
+//	internal/stuck       diagnoses sockets that do not close
+//	internal/sink/table  lays out tables that are complete
+//	internal/sink        prints endings: table, JSON lines, summary, audit
+//	internal/message     prints errors and log records
+//	internal/ladder      draws what both ends of a connection did
+//	internal/top         counts endings in groups
+//	internal/top/screen  shows the groups on a full screen
+//	internal/explain     describes each path in English and Chinese
+//	internal/logline     finds the ends of a connection in a line of a log
+//	internal/why         finds the endings of one connection and says why it ended
+//	internal/version     says which build this is
+//	internal/schema      has the JSON Schema of an ending
+//	internal/pipeline    runs events from a source to the sinks
+//	internal/stdio       says what the standard streams are connected to
+//	internal/flagvalue   parses the values of flags
+//	internal/command     runs a command in a cgroup and finds its endings
+//	internal/lab         provokes every path with real sockets
+//	internal/labrun      traces the lab and judges what was reported
+//	cmd/closetrace       the commands: one file each, flags to options
+//	test/                live tests, and real kernels in microVMs
 //
-// docs/architecture.md tells why it is built so.
+// docs/architecture.md explains the design.
 package closetrace
 
-//go:generate go tool bpf2go -output-dir internal/probe -go-package probe -cc clang-14 -strip llvm-strip-14 -target amd64,arm64 -type event -type course -type parties -type counter -type filter_field -type call_stack -type stuck_socket -type stuck_holder bpf bpf/closetrace.bpf.c -- -Ibpf -Wall -Wextra -Wno-unused-parameter -Wpadded -Werror
+//go:generate go tool bpf2go -output-dir internal/probe -go-package probe -cc clang-14 -strip llvm-strip-14 -target amd64,arm64 -type event -type progress -type endpoints -type counter -type filter_field -type call_stack -type note -type open_fin -type cpu_counts -type stuck_socket -type stuck_holder bpf bpf/closetrace.bpf.c -- -Ibpf -Wall -Wextra -Wno-unused-parameter -Wpadded -Werror
 //go:generate go tool bpf2go -output-dir internal/probe -go-package probe -cc clang-14 -strip llvm-strip-14 -target amd64,arm64 -no-global-types -output-stem bpf_plain bpfPlain bpf/closetrace.bpf.c -- -DPLAIN_LOADS -mcpu=v3 -Ibpf -Wall -Wextra -Wno-unused-parameter -Wpadded -Werror

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
-/* What applications get wrong around an ending. */
+/* Mistakes of applications: failed writes, and close(2) on shared descriptors. */
 #ifndef APP_H
 #define APP_H
 
@@ -7,9 +7,9 @@
 #define MSG_NOSIGNAL 0x4000 /* include/linux/socket.h */
 
 /*
- * sk_stream_error: a write failed, with the socket lock held. A pending error
- * is given out before EPIPE, so only without one, or with EPIPE pending, does
- * the application get EPIPE, and SIGPIPE unless it asked for none.
+ * on_stream_error handles sk_stream_error: a write failed, with the socket lock held. The
+ * kernel returns a pending error before EPIPE. So the application gets EPIPE only if there is
+ * no other error, and SIGPIPE unless it passed MSG_NOSIGNAL.
  */
 static __always_inline int on_stream_error(void *ctx, const struct sock *sk, u32 flags, s32 error)
 {
@@ -18,11 +18,11 @@ static __always_inline int on_stream_error(void *ctx, const struct sock *sk, u32
 
 	if (error != -EPIPE || (pending && pending != EPIPE) || !is_tcp(sk))
 		return 0;
-	fact.sigpipe = !(flags & MSG_NOSIGNAL);
-	return alone(ctx, sk, &fact);
+	fact.how = !(flags & MSG_NOSIGNAL);
+	return report_standalone(ctx, sk, &fact);
 }
 
-/* tcp_socket_of: the TCP socket that a file stands for, or NULL. */
+/* tcp_socket_of returns the TCP socket of a file, or NULL. */
 static __always_inline const struct sock *tcp_socket_of(const struct file *file)
 {
 	const struct socket *socket;
@@ -39,8 +39,8 @@ static __always_inline const struct sock *tcp_socket_of(const struct file *file)
 	return family == AF_INET || family == AF_INET6 ? sk : NULL;
 }
 
-/* on_descriptor_closed: a task lets go of a descriptor, and the file has other
- * references: no tcp_close comes of it. A process that ends lets go of all. */
+/* on_descriptor_closed reports that a task closed a descriptor of a socket that has other
+ * references, so that no tcp_close follows. A process that exits closes all of them. */
 static __always_inline int on_descriptor_closed(void *ctx, const struct file *file)
 {
 	const struct task_struct *task = (const void *)bpf_get_current_task();
@@ -63,18 +63,18 @@ static __always_inline int on_descriptor_closed(void *ctx, const struct file *fi
 	e = new_event(EVENT_SHARED, now);
 	if (!e)
 		return 0;
-	e->course.flags = TASK_CONTEXT;
+	e->progress.flags = TASK_CONTEXT;
 	capture_task(e);
 	capture_socket(e, sk);
 	capture_decision(e, sk);
 	capture_owner(e, sk);
 	capture_timers(e, sk);
-	e->course.result = left;
+	e->progress.result = left;
 	send(e);
 	return 0;
 }
 
-/* on_sys_enter: close(2) is about to take a descriptor out of the table. */
+/* on_sys_enter handles the entry of close(2), which has not removed the descriptor yet. */
 static __always_inline int on_sys_enter(void *ctx, u64 number)
 {
 	const struct task_struct *task;
@@ -96,11 +96,11 @@ static __always_inline int on_sys_enter(void *ctx, u64 number)
 	return file ? on_descriptor_closed(ctx, file) : 0;
 }
 
-/* How many of the descriptors in a message are looked at; it holds 253 at most. */
-#define SCM_LOOKED_AT 32
+/* Number of descriptors of a message that are checked; a message holds at most 253. */
+#define SCM_CHECKED 32
 
-/* on_scm_destroy: a message with descriptors goes away. Where a descriptor is
- * the last one, tcp_close comes of it. */
+/* on_scm_destroy notes the sockets whose last descriptor is in a message that the kernel
+ * drops: tcp_close follows. */
 static __always_inline int on_scm_destroy(const struct scm_cookie *scm)
 {
 	const struct scm_fp_list *list = BPF_CORE_READ(scm, fp);
@@ -108,7 +108,7 @@ static __always_inline int on_scm_destroy(const struct scm_cookie *scm)
 
 	if (!list)
 		return 0;
-	for (int i = 0; i < SCM_LOOKED_AT && i < BPF_CORE_READ(list, count); i++) {
+	for (int i = 0; i < SCM_CHECKED && i < BPF_CORE_READ(list, count); i++) {
 		const struct file *file = NULL;
 		u64 sk;
 

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /*
- * The handlers of fentry and kprobe mode: a close or a shutdown is followed
- * from entry to return, what happens to its socket meanwhile is joined into
- * it, and what happens outside leaves a record of its own.
+ * Handlers of fentry and kprobe mode. They follow a close or a shutdown from entry to return
+ * and add what happens to its socket meanwhile. What happens outside of a call is a record of
+ * its own.
  */
 #ifndef CALLS_H
 #define CALLS_H
 
 /*
- * call_is_on: what happens to sk now is part of this call. The task may have
- * been interrupted by a segment or a timer of the same socket, before the call
- * took the lock, while it sleeps, or, in tracepoint mode, after it: that is
- * nobody's call, and then no task holds the lock.
+ * call_is_on reports whether what happens to sk now is part of this call. A segment or a timer
+ * of the same socket may have interrupted the task: before the call took the lock, while it
+ * sleeps or, in tracepoint mode, after it. That is not part of the call, and then no task holds
+ * the lock.
  */
 static __always_inline bool call_is_on(const struct call *call, const struct sock *sk)
 {
@@ -19,93 +19,120 @@ static __always_inline bool call_is_on(const struct call *call, const struct soc
 }
 
 /*
- * child_of: sk waits in the accept queue of the listener that the open call
- * tears down: inet_csk_listen_stop disconnects it without calling tcp_close.
+ * child_of reports whether sk is in the accept queue of the listener that the open call
+ * closes: inet_csk_listen_stop disconnects it without calling tcp_close.
  */
 static __always_inline bool child_of(const struct call *call, const struct sock *sk)
 {
-	return call && call->event.course.before == TCP_LISTEN && call->sk != (u64)sk &&
+	return call && call->event.progress.before == TCP_LISTEN && call->sk != (u64)sk &&
 	       !READ(sk, sk_socket) &&
-	       call->event.course.local_port ==
+	       call->event.progress.local_port ==
 		       bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport));
 }
 
-/* has_sent_fin: or has ended without one. */
+/* has_sent_fin reports whether a socket in this state has sent a FIN, or is closed. */
 static __always_inline bool has_sent_fin(u8 state)
 {
 	return state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT && state != TCP_SYN_SENT &&
 	       state != TCP_SYN_RECV && state != TCP_LISTEN;
 }
 
-/* may_wait: a close waits for so long at most, in jiffies. */
-static __always_inline void may_wait(struct call *call, u64 timeout)
+/* set_timeout sets how long a close may wait, in jiffies. */
+static __always_inline void set_timeout(struct call *call, u64 timeout)
 {
-	call->event.course.timeout_jiffies = timeout;
+	call->event.progress.timeout_jiffies = timeout;
 	if (timeout)
 		call->began_jiffies = bpf_jiffies64();
 }
 
-/* tcp_close, before it takes the socket lock: when the wait for it began, if a task
- * holds it, and, on kernels without __tcp_close, what there is to read. */
+/* enter_close handles the entry of tcp_close, before it takes the socket lock. If a task holds
+ * the lock, it notes when the wait for it began. On kernels without __tcp_close it reads the
+ * evidence. */
 static __always_inline int enter_close(void *ctx, const struct sock *sk, u64 timeout)
 {
 	struct call *call;
 
 	if (has_locked_close) {
-		/* A note that no close takes up would stay for the next of this task. */
+		/* Without this check, a note that no close uses would remain for the
+		 * next close of this task. */
 		if (held_by_task(sk) && wanted(sk, true))
 			enter_call(sk);
 		return 0;
 	}
-	call = begin_remembered(ctx, sk, EVENT_CLOSE);
+	call = begin_with_endpoints(ctx, sk, EVENT_CLOSE);
 	if (call)
-		may_wait(call, timeout);
+		set_timeout(call, timeout);
 	return 0;
 }
 
-/* __tcp_close, under the lock: the moment of decision. MPTCP subflows come
- * here without tcp_close. */
+/* enter_locked_close handles the entry of __tcp_close, under the lock, where the kernel decides.
+ * MPTCP subflows arrive here without tcp_close. */
 static __always_inline int enter_locked_close(void *ctx, const struct sock *sk, u64 timeout)
 {
 	struct call *call;
 
+	if ((count_active || count_passive) && !timeout && note_close(sk))
+		return 0;
 	if (is_mptcp_subflow(sk) && has_sent_fin(state_of(sk)))
-		return 0; /* taken down when it had ended: not the application's close */
+		return 0; /* removed after its end: not the application's close */
 	call = begin_captured(ctx, sk, EVENT_CLOSE);
 	if (!call)
 		return 0;
-	may_wait(call, timeout);
-	call->event.course.flags |= UNDER_LOCK;
+	set_timeout(call, timeout);
+	call->event.progress.flags |= UNDER_LOCK;
 	if (!has_disconnect)
-		remember(call, sk);
+		capture_endpoints(call, sk);
 	return 0;
 }
 
-/* __tcp_close returns: still locked and referenced. */
+/*
+ * infer_fin adds the FIN that a call has sent, if no program sits on tcp_send_fin. Under the lock,
+ * tcp_close_state sends it in these states, unless the call resets or disconnects.
+ */
+static __always_inline void infer_fin(struct call *call)
+{
+	struct progress *p = &call->event.progress;
+
+	if (!infer_fins || p->flags & (SENT_FIN | SENT_RST | DISCONNECTED))
+		return;
+	if (p->before != TCP_ESTABLISHED && p->before != TCP_SYN_RECV &&
+	    p->before != TCP_CLOSE_WAIT)
+		return;
+	p->flags |= SENT_FIN;
+	p->after = fin_state(p->before);
+}
+
+/* leave_locked_close handles the return of __tcp_close: sk is still locked and referenced. */
 static __always_inline int leave_locked_close(void)
 {
 	struct call *call = open_call();
 
-	if (!call || call->event.course.kind != EVENT_CLOSE)
+	if (!call || call->event.progress.kind != EVENT_CLOSE)
 		return 0;
+	if (call->noted) {
+		close_call(call);
+		return 0;
+	}
+	infer_fin(call);
 	capture_after(&call->event, sock_at(call->sk));
 	end_call(call, bpf_ktime_get_ns());
 	return 0;
 }
 
-/* tcp_close returns, on kernels without __tcp_close: sk may be freed by now. */
+/* leave_close handles the return of tcp_close on kernels without __tcp_close: sk may already be
+ * freed. */
 static __always_inline int leave_close(void)
 {
 	struct call *call = open_call();
 
-	if (!call || call->event.course.kind != EVENT_CLOSE)
+	if (!call || call->event.progress.kind != EVENT_CLOSE)
 		return 0;
 	end_call(call, bpf_ktime_get_ns());
 	return 0;
 }
 
-/* inet_shutdown, before the lock. how: 0 read, 1 write, 2 both. UDP and MPTCP
- * sockets come this way, too. */
+/* enter_shutdown handles the entry of inet_shutdown, before the lock. how: 0 read, 1 write, 2
+ * both. UDP and MPTCP sockets also pass here. */
 static __always_inline int enter_shutdown(void *ctx, const struct socket *socket, u32 how)
 {
 	const struct sock *sk = sock_at(BPF_CORE_READ(socket, sk));
@@ -113,107 +140,62 @@ static __always_inline int enter_shutdown(void *ctx, const struct socket *socket
 
 	if (!sk || !is_tcp(sk))
 		return 0;
-	call = begin_remembered(ctx, sk, EVENT_SHUTDOWN);
+	call = begin_with_endpoints(ctx, sk, EVENT_SHUTDOWN);
 	if (call)
-		call->event.course.how = how + 1;
+		call->event.progress.how = how + 1;
 	return 0;
 }
 
-/* tcp_shutdown, under the lock. how: a mask. Softirq comes here to send a FIN
- * that had to wait for the handshake: tcp_send_fin tells of that one. */
-static __always_inline int enter_tcp_shutdown(void *ctx, const struct sock *sk, u32 how)
-{
-	struct call *call = open_call();
-
-	if (call_is_on(call, sk)) {
-		u8 mask = call->event.course.shutdown_mask;
-
-		capture_decision(&call->event, sk);
-		call->event.course.shutdown_mask =
-			mask; /* inet_shutdown has set its own bits by now */
-	} else {
-		if (has_inet_shutdown || !held_by_task(sk))
-			return 0;
-		call = begin_remembered(ctx, sk, EVENT_SHUTDOWN);
-		if (!call)
-			return 0;
-		call->event.course.how = how;
-	}
-	call->event.course.flags |= UNDER_LOCK | REACHED_TCP;
-	return 0;
-}
-
-/* inet_shutdown (or tcp_shutdown) returns: the file is still referenced. */
+/* leave_shutdown handles the return of inet_shutdown or tcp_shutdown: the file is still
+ * referenced. */
 static __always_inline int leave_shutdown(s32 result)
 {
 	struct call *call = open_call();
 
-	if (!call || call->event.course.kind != EVENT_SHUTDOWN)
+	if (!call || call->event.progress.kind != EVENT_SHUTDOWN)
 		return 0;
-	call->event.course.result = result;
+	call->event.progress.result = result;
+	/* In SYN_RECV the FIN may be deferred (6.9). */
+	if (call->event.progress.flags & REACHED_TCP && call->event.progress.how & 2 &&
+	    has_sent_fin(state_of(sock_at(call->sk))))
+		infer_fin(call);
 	capture_after(&call->event, sock_at(call->sk));
 	end_call(call, bpf_ktime_get_ns());
 	return 0;
 }
 
-/* What is known of a fact that stands alone, besides its socket. */
-struct fact {
-	u64 listener; /* all as in struct event */
-	u64 caller;
-	u32 flags;
-	u32 reason;
-	u32 segment;
-	u8 kind;
-	u8 at_rst;
-	u8 segment_flags;
-	u8 sigpipe;
-	u8 with_stack; /* of the kernel, taken once the filter lets the fact pass */
-	u8 pad[7];
-};
-
-/* alone: a fact about sk outside of any call on it; ctx is the program's. */
-static __noinline int alone(void *ctx, const struct sock *sk, const struct fact *fact)
+/* fin_follows reports whether this tcp_shutdown sends a FIN that no other program reports. */
+static __always_inline bool fin_follows(const struct sock *sk, u32 how)
 {
-	bool by_task = held_by_task(sk) || fact->listener;
-	struct event *e;
-	u64 now;
+	u8 state = state_of(sk);
 
-	if (!wanted(sk, by_task))
-		return 0;
-	now = bpf_ktime_get_ns();
-	if (want_stacks && by_task)
-		send_stack(ctx, sk, now);
-	e = new_event(fact->kind, now);
-	if (!e)
-		return 0;
-	e->course.flags = fact->flags | (by_task ? TASK_CONTEXT : 0);
-	e->parties.listener = fact->listener;
-	e->course.kernel_reason = fact->reason;
-	if (fact->with_stack)
-		capture_kernel_stack(e, ctx, fact->caller);
-	if (by_task)
-		capture_task(e);
-	capture_socket(e, sk);
-	capture_owner(e, sk);
-	if (fact->kind == EVENT_PEER_FIN) {
-		capture_peer_fin(e, sk);
-	} else {
-		capture_decision(e, sk);
-		capture_timers(e, sk);
-	}
-	e->course.at_rst = fact->at_rst;
-	e->parties.segment = fact->segment;
-	e->course.segment_flags = fact->segment_flags;
-	e->course.how = fact->sigpipe;
-	send(e);
-	return 0;
+	return infer_fins && how & SEND_SHUTDOWN &&
+	       (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT);
 }
 
-static __always_inline int fin_alone(void *ctx, const struct sock *sk)
+/* enter_tcp_shutdown handles the entry of tcp_shutdown, under the lock. how: a mask. Softirq
+ * calls it to send a FIN that had to wait for the handshake, and MPTCP for its subflows: tcp_send_fin
+ * reports that one. */
+static __always_inline int enter_tcp_shutdown(void *ctx, const struct sock *sk, u32 how)
 {
-	struct fact fact = { .kind = EVENT_FIN, .flags = SENT_FIN };
+	struct call *call = open_call();
 
-	return alone(ctx, sk, &fact);
+	if (call_is_on(call, sk)) {
+		u8 mask = call->event.progress.shutdown_mask;
+
+		capture_decision(&call->event, sk);
+		call->event.progress.shutdown_mask =
+			mask; /* inet_shutdown has already set its bits */
+	} else {
+		if (has_inet_shutdown || !held_by_task(sk))
+			return fin_follows(sk, how) ? report_standalone_fin(ctx, sk) : 0;
+		call = begin_with_endpoints(ctx, sk, EVENT_SHUTDOWN);
+		if (!call)
+			return 0;
+		call->event.progress.how = how;
+	}
+	call->event.progress.flags |= UNDER_LOCK | REACHED_TCP;
+	return 0;
 }
 
 static __always_inline int on_fin(void *ctx, const struct sock *sk)
@@ -221,57 +203,57 @@ static __always_inline int on_fin(void *ctx, const struct sock *sk)
 	struct call *call = open_call();
 
 	if (!call_is_on(call, sk))
-		return fin_alone(ctx, sk);
-	call->event.course.flags |= SENT_FIN;
-	call->event.course.after = state_of(sk);
+		return report_standalone_fin(ctx, sk);
+	call->event.progress.flags |= SENT_FIN;
+	call->event.progress.after = state_of(sk);
 	return 0;
 }
 
 /*
- * tcp_disconnect, under the lock: zeroes the counters, resets if the state asks
- * for it. Part of a close or a shutdown, of the end of a child, or a call of
- * its own. A connect(2) that failed also comes here, in CLOSE: nothing to tell.
+ * enter_disconnect handles the entry of tcp_disconnect, under the lock: it zeroes the counters,
+ * and sends a RST in some states. It is part of a close or a shutdown, of the end of a child, or
+ * a call of its own. A failed connect(2) also calls it, in CLOSE: that is not reported.
  */
 static __always_inline int enter_disconnect(void *ctx, const struct sock *sk)
 {
 	struct call *call = open_call();
 
 	if (call_is_on(call, sk)) {
-		if (!call->remembered)
-			remember(call, sk);
-		call->event.course.flags |= DISCONNECTED;
+		if (!call->has_endpoints)
+			capture_endpoints(call, sk);
+		call->event.progress.flags |= DISCONNECTED;
 	} else if (child_of(call, sk)) {
-		call->event.course.children_dropped++;
+		call->event.progress.children_dropped++;
 		call->child_before = state_of(sk);
 	} else {
 		if (state_of(sk) == TCP_CLOSE || !held_by_task(sk))
 			return 0;
-		call = begin_remembered(ctx, sk, EVENT_DISCONNECT);
+		call = begin_with_endpoints(ctx, sk, EVENT_DISCONNECT);
 		if (!call)
 			return 0;
-		call->event.course.flags |= UNDER_LOCK | DISCONNECTED;
+		call->event.progress.flags |= UNDER_LOCK | DISCONNECTED;
 	}
 	call->disconnects++;
 	return 0;
 }
 
-/* tcp_disconnect returns: of a child, of the socket of a call, or its own. */
+/* leave_disconnect handles the return of tcp_disconnect in all these cases. */
 static __always_inline int leave_disconnect(s32 result)
 {
 	struct call *call = open_call();
 
 	if (!call || !call->disconnects)
 		return 0;
-	if (--call->disconnects || call->event.course.kind != EVENT_DISCONNECT)
+	if (--call->disconnects || call->event.progress.kind != EVENT_DISCONNECT)
 		return 0;
-	call->event.course.result = result;
+	call->event.progress.result = result;
 	capture_after(&call->event, sock_at(call->sk));
 	end_call(call, bpf_ktime_get_ns());
 	return 0;
 }
 
-/* is_full: not one of the small sockets that stand in for a handshake or for
- * TIME_WAIT, of which only struct sock_common is there. */
+/* is_full reports whether sk is a full socket, not a request or TIME_WAIT socket, which has only
+ * struct sock_common. */
 static __always_inline bool is_full(const struct sock *sk)
 {
 	u8 state = state_of(sk);
@@ -279,19 +261,20 @@ static __always_inline bool is_full(const struct sock *sk)
 	return state != TCP_TIME_WAIT && state != TCP_NEW_SYN_RECV;
 }
 
-/* tcp_abort, before it takes the lock: SOCK_DESTROY (ss -K), bpf_sock_destroy. */
+/* enter_abort handles the entry of tcp_abort, before it takes the lock: SOCK_DESTROY (ss -K),
+ * bpf_sock_destroy. */
 static __always_inline int enter_abort(void *ctx, const struct sock *sk, s32 error)
 {
 	struct call *call;
 
 	if (!is_full(sk) || !is_tcp(sk))
 		return 0;
-	call = begin_remembered(ctx, sk, EVENT_ABORT);
+	call = begin_with_endpoints(ctx, sk, EVENT_ABORT);
 	if (!call)
 		return 0;
 	capture_owner(&call->event, sk);
 	capture_timers(&call->event, sk);
-	call->event.course.sk_err = error;
+	call->event.progress.sk_err = error;
 	return 0;
 }
 
@@ -299,15 +282,15 @@ static __always_inline int leave_abort(s32 result)
 {
 	struct call *call = open_call();
 
-	if (!call || call->event.course.kind != EVENT_ABORT)
+	if (!call || call->event.progress.kind != EVENT_ABORT)
 		return 0;
-	call->event.course.result = result;
+	call->event.progress.result = result;
 	capture_after(&call->event, sock_at(call->sk));
 	end_call(call, bpf_ktime_get_ns());
 	return 0;
 }
 
-/* ended_in_error: an end that is not the orderly exchange of FINs. */
+/* ended_in_error reports whether the connection ended without the orderly exchange of FINs. */
 static __always_inline bool ended_in_error(u8 before, s32 error)
 {
 	return error || before == TCP_ESTABLISHED || before == TCP_SYN_SENT ||
@@ -315,41 +298,59 @@ static __always_inline bool ended_in_error(u8 before, s32 error)
 }
 
 /*
- * done: a segment or a timer ends sk; sk_err is set before. In a handshake a
- * RST and an ICMP error give the same errno, and the application may have taken
- * the error away by now: then only the stack tells. ctx is the program's, caller
- * what a stack taken there lacks.
+ * report_done reports that a segment or a timer ended sk. sk_err was set before. During a
+ * handshake a RST and an ICMP error cause the same errno, and the application may have cleared
+ * the error: then only the stack distinguishes them. ctx is the program's, caller is the frame
+ * that a stack taken there lacks.
  */
-static __always_inline int done(void *ctx, u64 caller, const struct sock *sk, u8 before)
+static __always_inline int report_done(void *ctx, u64 caller, const struct sock *sk, u8 before,
+				       u32 flags)
 {
-	struct fact fact = { .kind = EVENT_DONE, .caller = caller };
+	struct fact fact = { .kind = EVENT_DONE, .caller = caller, .flags = flags };
 	s32 error = READ(sk, sk_err);
 
 	if (!ended_in_error(before, error))
 		return 0;
 	if (!error || before == TCP_SYN_SENT || before == TCP_SYN_RECV)
 		fact.with_stack = 1;
-	return alone(ctx, sk, &fact);
+	return report_standalone(ctx, sk, &fact);
 }
 
-/* tcp_done: what happens inside a call is told by the call. */
+/*
+ * ended_in_call reports whether a segment that arrived while a close or a shutdown held the lock
+ * ended the socket: tcp_reset sets the error, and these calls do not. The call continues, and
+ * its record does not mention that.
+ */
+static __always_inline bool ended_in_call(const struct call *call, s32 error)
+{
+	u8 kind = call->event.progress.kind;
+
+	return (kind == EVENT_CLOSE || kind == EVENT_SHUTDOWN) && error &&
+	       error != call->event.progress.sk_err;
+}
+
+/* on_done handles tcp_done. What a call does itself is in its own record. */
 static __always_inline int on_done(void *ctx, u64 caller, const struct sock *sk)
 {
 	u8 state = state_of(sk);
 	struct call *call;
 
 	if (state == TCP_CLOSE || !ended_in_error(state, READ(sk, sk_err)))
-		return 0; /* the common case, before anything is looked up */
+		return 0; /* the common case, before any look-up */
 	call = open_call();
-	if (call_is_on(call, sk) || child_of(call, sk))
+	if (child_of(call, sk))
 		return 0;
-	return done(ctx, caller, sk, state);
+	if (call_is_on(call, sk))
+		return ended_in_call(call, READ(sk, sk_err))
+			       ? report_done(ctx, caller, sk, state, ENDED_IN_CALL)
+			       : 0;
+	return report_done(ctx, caller, sk, state, 0);
 }
 
 /*
- * tcp_fin: the peer's FIN was taken, in order. The state is still the old one.
- * One that ends the connection after this side's own asks nothing of anybody,
- * and is told only to who wants them all.
+ * on_peer_fin handles tcp_fin: the FIN of the peer was received in order. The state has not
+ * changed yet. A FIN that ends the connection after this side's FIN needs no action, so it is
+ * reported only with --close-wait 0s.
  */
 static __always_inline int on_peer_fin(void *ctx, const struct sock *sk)
 {
@@ -357,38 +358,44 @@ static __always_inline int on_peer_fin(void *ctx, const struct sock *sk)
 
 	if (!want_peer_fins && state_of(sk) == TCP_FIN_WAIT2)
 		return 0;
-	return alone(ctx, sk, &fact);
+	if (note_fin(sk))
+		return 0;
+	return report_standalone(ctx, sk, &fact);
 }
 
-/* reset_in_call: a segment may have come between entry and decision, so what
- * counts is what is unread now. */
+/* reset_in_call adds a RST to a call. A segment may have arrived between entry and decision, so
+ * it reads again what is unread. */
 static __always_inline void reset_in_call(struct call *call, const struct sock *sk, u32 reason)
 {
 	struct event *e = &call->event;
 	const struct tcp_sock *tp = (const void *)sk;
 
-	e->course.after = state_of(sk);
-	if (e->course.kind == EVENT_ABORT) {
-		e->course.before = e->course.after; /* at entry it was read without the lock */
-		e->course.after = TCP_CLOSE;	    /* tcp_done follows */
+	/* After the FIN the socket becomes an orphan; a close that resets at once does so before. */
+	if (infer_fins && e->progress.kind == EVENT_CLOSE && !(e->progress.flags & ORPHAN) &&
+	    sock_flag(READ(sk, __sk_common.skc_flags), SOCK_DEAD))
+		infer_fin(call);
+	e->progress.after = state_of(sk);
+	if (e->progress.kind == EVENT_ABORT) {
+		e->progress.before = e->progress.after; /* read without the lock at entry */
+		e->progress.after = TCP_CLOSE;		/* tcp_done follows */
 	}
-	if (!(e->course.flags & SENT_FIN)) {
-		e->course.receive_queue = READ(tp, rcv_nxt) - READ(tp, copied_seq);
+	if (!(e->progress.flags & SENT_FIN)) {
+		e->progress.receive_queue = READ(tp, rcv_nxt) - READ(tp, copied_seq);
 		capture_flags(e, sk);
 	}
-	e->course.flags |= SENT_RST;
-	e->course.kernel_reason = reason;
-	e->course.output_left = READ(tp, write_seq) - READ(tp, snd_una);
-	e->course.at_rst = e->course.before;
-	if (e->course.flags & SENT_FIN)
-		e->course.at_rst =
-			e->course.before == TCP_CLOSE_WAIT ? TCP_LAST_ACK : TCP_FIN_WAIT1;
-	/* FIN_WAIT2: our FIN is acknowledged, which may have happened meanwhile. */
-	if (e->course.at_rst == TCP_FIN_WAIT1 && !e->course.output_left)
-		e->course.at_rst = TCP_FIN_WAIT2;
+	e->progress.flags |= SENT_RST;
+	e->progress.kernel_reason = reason;
+	e->progress.output_left = READ(tp, write_seq) - READ(tp, snd_una);
+	e->progress.at_rst = e->progress.before;
+	if (e->progress.flags & SENT_FIN)
+		e->progress.at_rst =
+			e->progress.before == TCP_CLOSE_WAIT ? TCP_LAST_ACK : TCP_FIN_WAIT1;
+	/* FIN_WAIT2: this side's FIN may have been acknowledged meanwhile. */
+	if (e->progress.at_rst == TCP_FIN_WAIT1 && !e->progress.output_left)
+		e->progress.at_rst = TCP_FIN_WAIT2;
 }
 
-/* on_active_reset; ctx is the program's, caller what a stack taken there lacks. */
+/* on_active_reset handles tcp_send_active_reset. ctx and caller are as in report_done. */
 static __always_inline int on_active_reset(void *ctx, u64 caller, const struct sock *sk, u32 reason)
 {
 	struct fact fact = {
@@ -396,24 +403,26 @@ static __always_inline int on_active_reset(void *ctx, u64 caller, const struct s
 	};
 	struct call *call = open_call();
 
+	if (call_is_on(call, sk) && call->noted)
+		unnote_close(call);
 	if (call_is_on(call, sk) && !call->reported) {
 		reset_in_call(call, sk, reason);
-		if (by_tracepoints && call->event.course.kind == EVENT_DISCONNECT)
-			end_call(call, 0); /* nothing of it comes after */
+		if (by_tracepoints && call->event.progress.kind == EVENT_DISCONNECT)
+			end_call(call, 0); /* nothing follows */
 		return 0;
 	}
 	if (call_is_on(call, sk)) {
 		fact.flags |= IN_REPORTED_CALL;
 		fact.at_rst = call->last_state;
 	} else if (child_of(call, sk)) {
-		call->event.course.children_reset++;
+		call->event.progress.children_reset++;
 		fact.listener = call->sk;
 		fact.at_rst = call->child_before;
 	} else {
-		/* Nobody's call: who called tcp_send_active_reset is the cause. */
+		/* No call did it: the caller of tcp_send_active_reset is the cause. */
 		fact.with_stack = 1;
 	}
-	return alone(ctx, sk, &fact);
+	return report_standalone(ctx, sk, &fact);
 }
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
-/* From a socket and a task to a record; the only place that submits one. */
+/* Reads a socket and a task into a record. Records are submitted only here. */
 #ifndef CAPTURE_H
 #define CAPTURE_H
 
@@ -14,16 +14,16 @@ static __always_inline bool is_tcp(const struct sock *sk)
 }
 
 /*
- * held_by_task: a task holds the socket lock (lock_sock), so what runs now is
- * its call or work it took over from softirq. Softirq itself takes only the
- * spinlock and never touches a socket that is so held.
+ * held_by_task reports whether a task holds the socket lock (lock_sock): then what runs now is
+ * its call, or work that softirq left to it. Softirq itself takes only the spinlock, and does
+ * not touch a socket whose lock is held.
  */
 static __always_inline bool held_by_task(const struct sock *sk)
 {
 	return READ(sk, sk_lock.owned);
 }
 
-/* file_is_closing: the last reference to the socket's file is gone, or the
+/* file_is_closing reports whether the last reference to the socket's file was released, or the
  * kernel closes a socket of its own that never had a file. */
 static __always_inline bool file_is_closing(const struct sock *sk)
 {
@@ -54,95 +54,186 @@ static __always_inline void capture_flags(struct event *e, const struct sock *sk
 	flags |= READ_BIT(sk, sk_kern_sock) ? KERNEL_SOCKET : 0;
 	flags |= is_mptcp_subflow(sk) ? IS_MPTCP : 0;
 	flags |= READ((const struct inet_connection_sock *)sk, icsk_ulp_ops) ? HAS_ULP : 0;
+	/* The end of the handshake clears it. */
+	if (e->progress.before != TCP_ESTABLISHED && e->progress.before != TCP_CLOSE_WAIT)
+		flags |= READ(tp, fastopen_rsk) ? FASTOPEN_CHILD : 0;
 	flags |= file_is_closing(sk) ? FILE_CLOSING : 0;
-	/* Other sockets hold a reference to their namespace. */
+	/* Only kernel sockets do not hold a reference to their namespace. */
 	if (flags & KERNEL_SOCKET && netns_is_gone(READ(sk, __sk_common.skc_net.net)))
 		flags |= NETNS_GONE;
-	e->course.flags |= flags;
+	e->progress.flags |= flags;
 }
 
 static __always_inline void capture_addresses(struct event *e, const struct sock *sk)
 {
-	e->parties.family = READ(sk, __sk_common.skc_family);
-	e->parties.remote_port = bpf_ntohs(READ(sk, __sk_common.skc_dport));
-	if (e->parties.family == AF_INET6) {
-		BPF_CORE_READ_INTO(&e->parties.local, sk, __sk_common.skc_v6_rcv_saddr);
-		BPF_CORE_READ_INTO(&e->parties.remote, sk, __sk_common.skc_v6_daddr);
+	e->endpoints.family = READ(sk, __sk_common.skc_family);
+	e->endpoints.remote_port = bpf_ntohs(READ(sk, __sk_common.skc_dport));
+	if (e->endpoints.family == AF_INET6) {
+		BPF_CORE_READ_INTO(&e->endpoints.local, sk, __sk_common.skc_v6_rcv_saddr);
+		BPF_CORE_READ_INTO(&e->endpoints.remote, sk, __sk_common.skc_v6_daddr);
 	} else {
 		u64 pair = READ(sk, __sk_common.skc_addrpair);
 
-		*(u32 *)e->parties.remote = (u32)pair;
-		*(u32 *)e->parties.local = pair >> 32;
+		*(u32 *)e->endpoints.remote = (u32)pair;
+		*(u32 *)e->endpoints.local = pair >> 32;
 	}
-	e->parties.netns = READ(sk, __sk_common.skc_net.net, ns.inum);
+	e->endpoints.netns = READ(sk, __sk_common.skc_net.net, ns.inum);
 }
 
-/* capture_traffic: how far the connection has come; a disconnect zeroes it. */
+/* is_accepted reports whether a listener made this socket: the kernel then keeps the interface that the SYN arrived on
+ * where multicast has its own, which nobody sets for TCP (tcp_v4_syn_recv_sock, tcp_v6_syn_recv_sock). */
+static __always_inline bool is_accepted(const struct sock *sk)
+{
+	const struct inet_sock *inet = (const void *)sk;
+	const struct ipv6_pinfo *v6;
+
+	if (READ(inet, mc_index))
+		return true;
+	if (READ(sk, __sk_common.skc_family) != AF_INET6)
+		return false;
+	v6 = READ(inet, pinet6);
+	return v6 && READ(v6, mcast_oif);
+}
+
+/* capture_traffic reads sequence numbers and byte counts; a disconnect zeroes them. */
 static __always_inline void capture_traffic(struct event *e, const struct sock *sk)
 {
 	const struct tcp_sock *tp = (const void *)sk;
 	u32 write_seq = READ(tp, write_seq);
 	u32 snd_nxt = READ(tp, snd_nxt);
+	u32 snd_una = READ(tp, snd_una);
+	u32 rcv_nxt = READ(tp, rcv_nxt);
+	u64 received = READ(tp, bytes_received);
 
-	/* skc_num is 0 once the port is given back; inet_sport stays. */
-	e->course.local_port = bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport));
-	e->course.before = state_of(sk);
-	e->course.after = e->course.before;
-	e->course.receive_queue = READ(tp, rcv_nxt) - READ(tp, copied_seq);
-	e->course.unsent = write_seq - snd_nxt;
-	e->course.unacked = snd_nxt - READ(tp, snd_una);
-	e->course.bytes_sent = READ(tp, bytes_sent);
-	e->course.bytes_received = READ(tp, bytes_received);
+	/* skc_num is 0 once the port is released; inet_sport remains. */
+	e->progress.local_port = bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport));
+	e->progress.before = state_of(sk);
+	e->progress.after = e->progress.before;
+	e->progress.receive_queue = rcv_nxt - READ(tp, copied_seq);
+	e->progress.unsent = write_seq - snd_nxt;
+	e->progress.unacked = snd_nxt - snd_una;
+	e->progress.snd_nxt = snd_nxt;
+	e->progress.bytes_sent = READ(tp, bytes_sent);
+	e->progress.bytes_received = received;
+	e->progress.first_received = rcv_nxt - (u32)received;
+	e->progress.first_sent = snd_una - (u32)READ(tp, bytes_acked);
+	e->progress.flags |= is_accepted(sk) ? ACCEPTED : CONNECTED;
+	e->progress.srtt_us = READ(tp, srtt_us) >> 3; /* the kernel keeps eighths */
+	e->progress.retransmitted = READ(tp, total_retrans);
 }
 
-/* capture_decision: what __tcp_close decides on. */
+/* capture_idle reads how long ago data was received and sent, or the handshake was completed. */
+static __always_inline void capture_idle(struct event *e, const struct sock *sk)
+{
+	u32 received = READ((const struct inet_connection_sock *)sk, icsk_ack.lrcvtime);
+	u32 sent = READ((const struct tcp_sock *)sk, lsndtime);
+	u32 now = bpf_jiffies64();
+
+	e->progress.idle_received = received ? now - received : 0;
+	e->progress.idle_sent = sent ? now - sent : 0;
+}
+
+/* capture_accept_queue reads the queues of a listener. */
+static __always_inline void capture_accept_queue(struct event *e, const struct sock *sk)
+{
+	const struct inet_connection_sock *icsk = (const void *)sk;
+
+	e->progress.children = READ(sk, sk_ack_backlog);
+	e->progress.backlog_limit = READ(sk, sk_max_ack_backlog);
+	e->progress.requests = READ(icsk, icsk_accept_queue.qlen.counter);
+}
+
+/* capture_queued_error reads an ICMP error from the error queue (ip_icmp_error). The application
+ * may read it or see it in poll(2), and the kernel keeps connecting. */
+static __noinline int capture_queued_error(struct event *e, const struct sock *sk)
+{
+	const struct sk_buff *skb = BPF_CORE_READ(sk, sk_error_queue.next);
+	const struct sock_exterr_skb *control;
+
+	if (!skb || skb == (const void *)sk + bpf_core_field_offset(sk->sk_error_queue))
+		return 0;
+	control = (const void *)skb + bpf_core_field_offset(skb->cb);
+	e->progress.icmp_errno = BPF_CORE_READ(control, ee.ee_errno);
+	e->progress.icmp = BPF_CORE_READ(control, ee.ee_origin) << 16 |
+			   BPF_CORE_READ(control, ee.ee_type) << 8 |
+			   BPF_CORE_READ(control, ee.ee_code);
+	return 0;
+}
+
+/* capture_retransmission reads how often and since when the kernel retransmits. */
+static __always_inline void capture_retransmission(struct event *e, const struct sock *sk)
+{
+	const struct inet_connection_sock *icsk = (const void *)sk;
+	const struct tcp_sock *tp = (const void *)sk;
+	u32 stamp = READ(tp, retrans_stamp);
+
+	e->progress.retransmits = READ(icsk, icsk_retransmits);
+	e->progress.retransmitting = stamp ? ms_since(sk, stamp) : 0;
+}
+
+/* capture_decision reads what __tcp_close decides on. */
 static __always_inline void capture_decision(struct event *e, const struct sock *sk)
 {
 	const struct tcp_sock *tp = (const void *)sk;
 
 	capture_traffic(e, sk);
-	e->course.linger_jiffies = READ(sk, sk_lingertime);
-	e->course.linger2 = READ(tp, linger2);
-	e->course.sk_err = READ(sk, sk_err);
-	e->course.shutdown_mask = READ(sk, sk_shutdown);
+	capture_idle(e, sk);
+	e->progress.linger2 = READ(tp, linger2);
+	e->progress.sk_err = READ(sk, sk_err);
+	e->progress.shutdown_mask = READ(sk, sk_shutdown);
 	capture_flags(e, sk);
-	if (e->course.before != TCP_LISTEN)
-		return;
-	e->course.children = READ(sk, sk_ack_backlog);
-	e->course.requests =
-		READ((const struct inet_connection_sock *)sk, icsk_accept_queue.qlen.counter);
+	e->progress.linger_jiffies = e->progress.flags & LINGER_ON ? READ(sk, sk_lingertime) : 0;
+	if (e->progress.before == TCP_SYN_SENT) {
+		capture_retransmission(e, sk);
+		capture_queued_error(e, sk);
+	}
+	if (e->progress.before == TCP_LISTEN)
+		capture_accept_queue(e, sk);
 }
 
-/* capture_owner: what finds the process that holds the socket, for endings that are
- * not its call. */
+/* capture_owner reads what user space needs to find the process that holds the socket, for
+ * endings that another process or the kernel caused. */
 static __always_inline void capture_owner(struct event *e, const struct sock *sk)
 {
 	const struct socket *socket = READ(sk, sk_socket);
 
 	if (socket)
-		e->parties.inode = READ(socket, file, f_inode, i_ino);
-	e->parties.socket_uid = READ(sk, sk_uid.val);
+		e->endpoints.inode = READ(socket, file, f_inode, i_ino);
+	e->endpoints.socket_uid = READ(sk, sk_uid.val);
 }
 
-/* capture_peer_fin: nothing is decided where a FIN is received, so that this is all. */
+/* capture_peer_fin reads what is needed of a received FIN: the kernel decides nothing there. */
 static __always_inline void capture_peer_fin(struct event *e, const struct sock *sk)
 {
 	unsigned long bits = READ(sk, __sk_common.skc_flags);
 
 	capture_traffic(e, sk);
-	e->course.shutdown_mask = READ(sk, sk_shutdown);
-	e->course.flags |= sock_flag(bits, SOCK_DEAD) ? ORPHAN : 0;
-	e->course.flags |= is_mptcp_subflow(sk) ? IS_MPTCP : 0;
+	capture_idle(e, sk);
+	e->progress.shutdown_mask = READ(sk, sk_shutdown);
+	e->progress.flags |= sock_flag(bits, SOCK_DEAD) ? ORPHAN : 0;
+	e->progress.flags |= is_mptcp_subflow(sk) ? IS_MPTCP : 0;
 }
 
-/* capture_timers: what they decide on. */
+/* window_is_open reports whether the peer's window has room for more than was sent. */
+static __always_inline bool window_is_open(const struct sock *sk)
+{
+	const struct tcp_sock *tp = (const void *)sk;
+
+	return (s32)(READ(tp, snd_una) + READ(tp, snd_wnd) - READ(tp, snd_nxt)) > 0;
+}
+
+/* capture_timers reads what the timers decide on. */
 static __always_inline void capture_timers(struct event *e, const struct sock *sk)
 {
 	const struct inet_connection_sock *icsk = (const void *)sk;
+	u32 since = probing_since(sk);
 
-	e->parties.user_timeout = READ(icsk, icsk_user_timeout);
-	e->course.probes = READ(icsk, icsk_probes_out);
-	e->course.retransmits = READ(icsk, icsk_retransmits);
+	e->progress.flags |= window_is_open(sk) ? WINDOW_OPEN : 0;
+
+	e->endpoints.user_timeout = READ(icsk, icsk_user_timeout);
+	e->progress.probes = READ(icsk, icsk_probes_out);
+	e->progress.probing = since ? (u32)bpf_jiffies64() - since : 0;
+	capture_retransmission(e, sk);
 }
 
 static __always_inline u64 socket_cgroup_id(const struct sock *sk)
@@ -154,28 +245,28 @@ static __always_inline u64 socket_cgroup_id(const struct sock *sk)
 
 static __always_inline void capture_socket(struct event *e, const struct sock *sk)
 {
-	e->parties.sock = (u64)sk;
-	e->parties.socket_cgroup_id = socket_cgroup_id(sk);
+	e->endpoints.sock = (u64)sk;
+	e->endpoints.socket_cgroup_id = socket_cgroup_id(sk);
 	capture_addresses(e, sk);
 }
 
-/* capture_after: what is left to do for the kernel when the call is over. A
- * disconnect has begun the sequence numbers anew, so that nothing is. */
+/* capture_after reads what the kernel still has to send after the call. After a disconnect that
+ * is nothing: it starts the sequence numbers again. */
 static __always_inline void capture_after(struct event *e, const struct sock *sk)
 {
 	const struct tcp_sock *tp = (const void *)sk;
 	u32 write_seq = READ(tp, write_seq);
 
-	e->course.at_return = state_of(sk);
-	if (!(e->course.flags & (SENT_FIN | SENT_RST)))
-		e->course.after = e->course.at_return;
-	if (e->course.flags & DISCONNECTED)
+	e->progress.at_return = state_of(sk);
+	if (!(e->progress.flags & (SENT_FIN | SENT_RST)))
+		e->progress.after = e->progress.at_return;
+	if (e->progress.flags & DISCONNECTED)
 		return;
-	e->course.output_left = write_seq - READ(tp, snd_una);
-	e->course.unsent_left = write_seq - READ(tp, snd_nxt);
+	e->progress.output_left = write_seq - READ(tp, snd_una);
+	e->progress.unsent_left = write_seq - READ(tp, snd_nxt);
 }
 
-/* current_task: a pointer that the verifier knows, where that saves anything. */
+/* current_task returns the current task, as a trusted pointer if plain loads can use it. */
 static __always_inline const struct task_struct *current_task(void)
 {
 #ifdef PLAIN_LOADS
@@ -185,42 +276,69 @@ static __always_inline const struct task_struct *current_task(void)
 #endif
 }
 
-static __always_inline void copy_comm(struct event *e, const struct task_struct *task)
+static __always_inline void copy_comm(u8 *comm, const struct task_struct *task)
 {
 #ifdef PLAIN_LOADS
-	/* Instead of a helper that looks for the end. */
-	_Static_assert(sizeof(e->parties.comm) == 2 * sizeof(u64), "TASK_COMM_LEN");
-	((u64 *)e->parties.comm)[0] = ((const u64 *)task->comm)[0];
-	((u64 *)e->parties.comm)[1] = ((const u64 *)task->comm)[1];
+	/* Cheaper than a helper that searches for the end. */
+	_Static_assert(COMM_LEN == 2 * sizeof(u64), "TASK_COMM_LEN");
+	((u64 *)comm)[0] = ((const u64 *)task->comm)[0];
+	((u64 *)comm)[1] = ((const u64 *)task->comm)[1];
 #else
-	bpf_get_current_comm(e->parties.comm, sizeof(e->parties.comm));
+	bpf_probe_read_kernel(comm, COMM_LEN, task->comm);
 #endif
 }
 
-/* capture_task: who. Only where it is the task's own call: see held_by_task. */
+/* capture_old_name reads the name of the program that the current task ran before execve(2). */
+static __always_inline void capture_old_name(struct event *e)
+{
+	u32 tid = e->endpoints.tid;
+	const struct old_name *old = bpf_map_lookup_elem(&old_names, &tid);
+
+	if (old)
+		__builtin_memcpy(e->endpoints.process, old->comm, COMM_LEN);
+}
+
+/* on_rename runs at task:task_rename, before the task has its new name. */
+static __always_inline int on_rename(const struct task_struct *task)
+{
+	u32 tid = BPF_CORE_READ(task, pid);
+	struct old_name old = {};
+
+	bpf_probe_read_kernel(old.comm, COMM_LEN, task->comm);
+	bpf_map_update_elem(&old_names, &tid, &old, BPF_ANY);
+	return 0;
+}
+
+/* capture_task reads the current task. Only for calls of that task: see held_by_task. */
 static __always_inline void capture_task(struct event *e)
 {
 	const struct task_struct *task = current_task();
 
-	e->parties.pid = READ(task, tgid);
-	e->parties.tid = READ(task, pid);
-	e->parties.uid = READ(task, cred, uid.val);
-	e->parties.cgroup_id = READ(task, cgroups, dfl_cgrp, kn, id);
-	e->parties.task_flags = READ(task, flags);
-	e->parties.exit_code = READ(task, exit_code);
-	copy_comm(e, task);
-	e->parties.syscall = -1;
-	if (!(e->parties.task_flags & PF_KTHREAD)) {
+	e->endpoints.pid = READ(task, tgid);
+	e->endpoints.tid = READ(task, pid);
+	e->endpoints.uid = READ(task, cred, uid.val);
+	e->endpoints.cgroup_id = READ(task, cgroups, dfl_cgrp, kn, id);
+	e->endpoints.task_flags = READ(task, flags);
+	e->endpoints.exit_code = READ(task, exit_code);
+	copy_comm(e->endpoints.comm, task);
+	if (e->endpoints.tid != e->endpoints.pid)
+		copy_comm(e->endpoints.process, READ(task, group_leader));
+	if (e->endpoints.task_flags & PF_EXITING && READ(task, signal, oom_mm))
+		e->progress.flags |= OOM_VICTIM;
+	e->endpoints.syscall = -1;
+	if (!(e->endpoints.task_flags & PF_KTHREAD)) {
 		struct user_call call = current_user_call();
 
-		e->parties.syscall = call.number;
-		e->course.flags |= call.compat ? COMPAT_SYSCALL : 0;
+		e->endpoints.syscall = call.number;
+		e->progress.flags |= call.compat ? COMPAT_SYSCALL : 0;
+		if (has_rename && is_execve(call))
+			capture_old_name(e);
 	}
 }
 
-/* wakeup: records go out without waking the reader, who comes by on a timer: a
- * wake-up costs forty times the rest. Only a ring that fills up rings; and where
- * stacks are wanted each does, as they are named while the process is there. */
+/* wakeup: submit without waking the reader, which polls every 50 ms: a wake-up costs forty times
+ * the rest. Force a wake-up only when the ring is 1/4 full, or with stacks, because user space
+ * must resolve them while the process exists. */
 static __always_inline u64 wakeup(void)
 {
 	if (want_stacks || bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= wakeup_bytes)
@@ -228,19 +346,19 @@ static __always_inline u64 wakeup(void)
 	return BPF_RB_NO_WAKEUP;
 }
 
-/* remember fills in whose call it is, and between whom, while it can be read: for
- * where a disconnect, or the end of the socket, comes before the end of the call. */
-static __noinline int remember(struct call *call, const struct sock *sk)
+/* capture_endpoints reads the endpoints and the actor at the begin of a call, because a
+ * disconnect or the end of the socket may come before the end of the call. */
+static __noinline int capture_endpoints(struct call *call, const struct sock *sk)
 {
-	__builtin_memset(&call->event.parties, 0, sizeof(call->event.parties));
+	__builtin_memset(&call->event.endpoints, 0, sizeof(call->event.endpoints));
 	capture_task(&call->event);
 	capture_socket(&call->event, sk);
-	call->remembered = 1;
+	call->has_endpoints = 1;
 	return 0;
 }
 
-/* submit sends the record of a call: put together in the ring itself, as far as it
- * was not remembered. */
+/* submit sends the record of a call. It reads endpoints and actor directly into the ring if they
+ * were not read before. */
 static __noinline int submit(struct call *call)
 {
 	struct event *e = bpf_ringbuf_reserve(&ring, sizeof(*e), 0);
@@ -249,11 +367,11 @@ static __noinline int submit(struct call *call)
 		count(COUNT_LOST);
 		return 0;
 	}
-	e->course = call->event.course;
-	if (call->remembered) {
-		e->parties = call->event.parties;
+	e->progress = call->event.progress;
+	if (call->has_endpoints) {
+		e->endpoints = call->event.endpoints;
 	} else {
-		__builtin_memset(&e->parties, 0, sizeof(e->parties));
+		__builtin_memset(&e->endpoints, 0, sizeof(e->endpoints));
 		capture_task(e);
 		capture_socket(e, sock_at(call->sk));
 	}
@@ -261,9 +379,9 @@ static __noinline int submit(struct call *call)
 	return 0;
 }
 
-/* new_event makes a record in the ring itself, because two of them on the
- * stacks of a program and its subprogram are more than a kernel before 6.13
- * allows. NULL: the ring is full. Every one has to be sent. */
+/* new_event reserves a record in the ring, because two records on the stacks of a program and
+ * its subprogram exceed the limit of kernels before 6.13. It returns NULL if the ring is full.
+ * Every record must be sent. */
 static __always_inline struct event *new_event(u8 kind, u64 time_ns)
 {
 	struct event *e = bpf_ringbuf_reserve(&ring, sizeof(*e), 0);
@@ -273,10 +391,10 @@ static __always_inline struct event *new_event(u8 kind, u64 time_ns)
 		return NULL;
 	}
 	__builtin_memset(e, 0, sizeof(*e));
-	e->course.time_ns = time_ns;
-	e->course.kind = kind;
-	e->parties.stack = -1;
-	e->parties.syscall = -1;
+	e->progress.time_ns = time_ns;
+	e->progress.kind = kind;
+	e->endpoints.stack = -1;
+	e->endpoints.syscall = -1;
 	return e;
 }
 
@@ -285,16 +403,15 @@ static __always_inline void send(struct event *e)
 	bpf_ringbuf_submit(e, wakeup());
 }
 
-/* capture_kernel_stack: who called; ctx is the program's, caller what a stack
- * taken there lacks. */
+/* capture_kernel_stack takes a kernel stack. ctx is the program's, caller is the frame that a
+ * stack taken there lacks. */
 static __always_inline void capture_kernel_stack(struct event *e, void *ctx, u64 caller)
 {
-	e->parties.stack = bpf_get_stackid(ctx, &stacks, BPF_F_REUSE_STACKID);
-	e->parties.caller = caller;
+	e->endpoints.stack = bpf_get_stackid(ctx, &stacks, BPF_F_REUSE_STACKID);
+	e->endpoints.caller = caller;
 }
 
-/* send_stack: where the call that a task begins now came from; ctx is the
- * program's. */
+/* send_stack sends the stacks of the call that the current task begins. ctx is the program's. */
 static __noinline int send_stack(void *ctx, const struct sock *sk, u64 time_ns)
 {
 	struct call_stack *stack = bpf_ringbuf_reserve(&ring, sizeof(*stack), 0);
@@ -307,31 +424,31 @@ static __noinline int send_stack(void *ctx, const struct sock *sk, u64 time_ns)
 	stack->time_ns = time_ns;
 	stack->sock = (u64)sk;
 	stack->start_stack = BPF_CORE_READ(task, mm, start_stack);
-	/* They clear what they do not fill, also where there is nothing. */
+	/* The helpers clear what they do not fill, also on errors. */
 	bpf_get_stack(ctx, stack->user, sizeof(stack->user), BPF_F_USER_STACK);
 	bpf_get_stack(ctx, stack->kernel, sizeof(stack->kernel), 0);
 	bpf_ringbuf_submit(stack, wakeup());
 	return 0;
 }
 
-/* end_call: the call is over; now: the time of its return, 0 if not seen. */
+/* end_call reports a call that has ended. now is the time of its return, 0 if not seen. */
 static __always_inline void end_call(struct call *call, u64 now)
 {
 	if (!by_tracepoints)
 		count(COUNT_ENDED);
 	if (now) {
-		call->event.course.duration_ns = now - call->event.course.time_ns;
+		call->event.progress.duration_ns = now - call->event.progress.time_ns;
 		if (call->began_jiffies) {
 			u64 waited = bpf_jiffies64() - call->began_jiffies;
 
-			call->event.course.waited_jiffies = waited > (u32)-1 ? (u32)-1 : waited;
+			call->event.progress.waited_jiffies = waited > (u32)-1 ? (u32)-1 : waited;
 		}
 	}
 	submit(call);
 	close_call(call);
 }
 
-/* take_scm_drop tells once that a descriptor in flight was the last of sk. */
+/* take_scm_drop returns SCM_RIGHTS_DROPPED once if the last descriptor of sk was in a message. */
 static __always_inline u32 take_scm_drop(u64 sk)
 {
 	if (bpf_map_delete_elem(&scm_dropped, &sk))
@@ -340,8 +457,9 @@ static __always_inline u32 take_scm_drop(u64 sk)
 	return SCM_RIGHTS_DROPPED;
 }
 
-/* begin_captured: begin_call, with what it decides on; ctx is the program's. NULL:
- * filtered, or no memory. Not inlined, like alone(): a dozen programs share them. */
+/* begin_captured begins a call and reads what it decides on. ctx is the program's. It returns
+ * NULL if the filter rejects the socket or memory is lacking. It is not inlined, because a dozen
+ * programs share it. */
 static __noinline struct call *begin_captured(void *ctx, const struct sock *sk, u8 kind)
 {
 	struct call *call;
@@ -352,20 +470,20 @@ static __noinline struct call *begin_captured(void *ctx, const struct sock *sk, 
 	if (!call)
 		return NULL;
 	if (want_stacks)
-		send_stack(ctx, sk, call->event.course.time_ns);
+		send_stack(ctx, sk, call->event.progress.time_ns);
 	capture_decision(&call->event, sk);
 	if (kind == EVENT_CLOSE && scm_drops)
-		call->event.course.flags |= take_scm_drop((u64)sk);
+		call->event.progress.flags |= take_scm_drop((u64)sk);
 	return call;
 }
 
-/* begin_remembered: begin_captured, with whose call it is. */
-static __always_inline struct call *begin_remembered(void *ctx, const struct sock *sk, u8 kind)
+/* begin_with_endpoints is begin_captured with endpoints and actor. */
+static __always_inline struct call *begin_with_endpoints(void *ctx, const struct sock *sk, u8 kind)
 {
 	struct call *call = begin_captured(ctx, sk, kind);
 
 	if (call)
-		remember(call, sk);
+		capture_endpoints(call, sk);
 	return call;
 }
 

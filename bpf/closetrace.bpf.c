@@ -1,9 +1,8 @@
 //go:build ignore
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /*
- * Where closetrace sits in the kernel. Programs only, grouped by path: the
- * fentry, the kprobe and the tracepoint of one hook stand together and call the
- * same handler. Which of them are loaded is the choice of internal/probe.
+ * The programs, grouped by hook: fentry, kprobe and tracepoint of one hook call the same
+ * handler. internal/probe chooses which of them are loaded.
  */
 #include "kernel.h"
 #include "event.h"
@@ -15,6 +14,8 @@
 #include "maps.h"
 #include "filter.h"
 #include "capture.h"
+#include "notes.h"
+#include "facts.h"
 #include "calls.h"
 #include "replies.h"
 #include "app.h"
@@ -73,7 +74,7 @@ int kretprobe_tcp_close_locked(struct pt_regs *ctx)
 	return leave_locked_close();
 }
 
-/* shutdown(2): inet_shutdown sees every call, tcp_shutdown those that get to TCP. */
+/* shutdown(2): inet_shutdown sees every call, tcp_shutdown those that reach TCP. */
 
 SEC("fentry/inet_shutdown")
 int fentry_inet_shutdown(u64 *ctx)
@@ -123,7 +124,7 @@ int kretprobe_tcp_shutdown(struct pt_regs *ctx)
 	return leave_shutdown(0);
 }
 
-/* What goes on the wire, and the disconnect that may send it. */
+/* FINs, and tcp_disconnect, which may send a RST. */
 
 SEC("fentry/tcp_send_fin")
 int fentry_tcp_send_fin(u64 *ctx)
@@ -161,7 +162,7 @@ int kretprobe_tcp_disconnect(struct pt_regs *ctx)
 	return leave_disconnect(RESULT(ctx));
 }
 
-/* SOCK_DESTROY, as by ss -K. */
+/* SOCK_DESTROY, for example ss -K. */
 
 SEC("fentry/tcp_abort")
 int fentry_tcp_abort(u64 *ctx)
@@ -187,7 +188,7 @@ int kretprobe_tcp_abort(struct pt_regs *ctx)
 	return leave_abort(RESULT(ctx));
 }
 
-/* Ended by a segment or a timer. */
+/* Endings by a segment or a timer. */
 
 SEC("fentry/tcp_done")
 int fentry_tcp_done(u64 *ctx)
@@ -199,6 +200,20 @@ SEC("kprobe/tcp_done")
 int kprobe_tcp_done(struct pt_regs *ctx)
 {
 	return on_done(ctx, ENTRY_CALLER(ctx), sock_at(ARG1(ctx)));
+}
+
+/* The second argument exists from 5.12 on. */
+
+SEC("fentry/tcp_reset")
+int fentry_tcp_reset(u64 *ctx)
+{
+	return on_reset(sock_at(ctx[0]), (const struct sk_buff *)ctx[1]);
+}
+
+SEC("kprobe/tcp_reset")
+int kprobe_tcp_reset(struct pt_regs *ctx)
+{
+	return on_reset(sock_at(ARG1(ctx)), (const struct sk_buff *)ARG2(ctx));
 }
 
 SEC("fentry/tcp_fin")
@@ -213,7 +228,7 @@ int kprobe_tcp_fin(struct pt_regs *ctx)
 	return on_peer_fin(ctx, sock_at(ARG1(ctx)));
 }
 
-/* A write after the end. */
+/* Writes that fail. */
 
 SEC("fentry/sk_stream_error")
 int fentry_sk_stream_error(u64 *ctx)
@@ -227,8 +242,8 @@ int kprobe_sk_stream_error(struct pt_regs *ctx)
 	return on_stream_error(ctx, sock_at(ARG1(ctx)), ARG2(ctx), ARG3(ctx));
 }
 
-/* A close(2) that closes nothing, where asked for. From 6.6 on close(2) calls
- * filp_flush and not filp_close. Tracepoint mode looks at the system call. */
+/* close(2) on a shared descriptor, if requested. From 6.6 on close(2) calls filp_flush instead of
+ * filp_close. Tracepoint mode uses the system call. */
 
 SEC("fentry/filp_flush")
 int fentry_filp_flush(u64 *ctx)
@@ -260,7 +275,7 @@ int tracepoint_sys_enter(u64 *ctx)
 	return on_sys_enter(ctx, ctx[1]);
 }
 
-/* A message with descriptors (SCM_RIGHTS) goes away. */
+/* A message with descriptors (SCM_RIGHTS) is dropped. */
 
 SEC("fentry/__scm_destroy")
 int fentry_scm_destroy(u64 *ctx)
@@ -274,7 +289,7 @@ int kprobe_scm_destroy(struct pt_regs *ctx)
 	return on_scm_destroy((const struct scm_cookie *)ARG1(ctx));
 }
 
-/* Before 6.10 the tracepoint below leaves out replies to nobody's socket. */
+/* Before 6.10 the tracepoint below does not fire for RSTs without a socket. */
 
 SEC("fentry/tcp_v4_send_reset")
 int fentry_tcp_v4_send_reset(u64 *ctx)
@@ -300,6 +315,32 @@ int kprobe_tcp_v6_send_reset(struct pt_regs *ctx)
 {
 	return on_send_reset(ctx, ENTRY_CALLER(ctx), sock_at(ARG1(ctx)),
 			     (const struct sk_buff *)ARG2(ctx));
+}
+
+/* netfilter's REJECT with a RST: (net, sk, skb, hook), without sk on old kernels. */
+
+SEC("fentry/nf_send_reset")
+int fentry_nf_send_reset(u64 *ctx)
+{
+	return on_reject(ctx, (const struct net *)ctx[0], (const struct sk_buff *)ctx[2], ctx[3]);
+}
+
+SEC("kprobe/nf_send_reset")
+int kprobe_nf_send_reset(struct pt_regs *ctx)
+{
+	return on_reject_args(ctx, (const struct net *)ARG1(ctx), ARG2(ctx), ARG3(ctx), ARG4(ctx));
+}
+
+SEC("fentry/nf_send_reset6")
+int fentry_nf_send_reset6(u64 *ctx)
+{
+	return on_reject(ctx, (const struct net *)ctx[0], (const struct sk_buff *)ctx[2], ctx[3]);
+}
+
+SEC("kprobe/nf_send_reset6")
+int kprobe_nf_send_reset6(struct pt_regs *ctx)
+{
+	return on_reject_args(ctx, (const struct net *)ARG1(ctx), ARG2(ctx), ARG3(ctx), ARG4(ctx));
 }
 
 /* The reason is the third argument from 6.10 on, the second from 7.2 on. The
@@ -346,8 +387,8 @@ int tracepoint_tcp_send_reset(u64 *ctx)
 	return by_tracepoints ? on_active_reset(ctx, 0, sock_at(ctx[0]), reason) : 0;
 }
 
-/* Tracepoint mode only. Two programs on one tracepoint: the kernel does not run
- * a program inside itself, and softirq may come in the middle of a task's. */
+/* Tracepoint mode only. Two programs on one tracepoint, because softirq may interrupt the program
+ * of a task, and the kernel does not run a program inside itself. */
 
 SEC("raw_tp/inet_sock_set_state")
 int tracepoint_task_state(u64 *ctx)
@@ -373,8 +414,13 @@ int tracepoint_signal_deliver(u64 *ctx)
 	return on_signal(ctx[0]);
 }
 
-/* What there is now, for those who read it; and, while they do so again and
- * again, since when. */
+SEC("raw_tp/task_rename")
+int tracepoint_task_rename(u64 *ctx)
+{
+	return on_rename((const struct task_struct *)ctx[0]);
+}
+
+/* Iterators over sockets and descriptors, and the change of state that gives exact ages. */
 
 SEC("tp_btf/inet_sock_set_state")
 int trace_state_change(u64 *ctx)

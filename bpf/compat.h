@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /*
- * What differs between kernels: for each difference the change, the flavour of
- * the type, one accessor. No version is tested anywhere: distributions port
- * changes back, so the running kernel's BTF decides.
+ * Differences between kernels: for each the change, the flavour of the type, and one accessor.
+ * No code tests a version, because distributions backport changes: the running kernel's BTF
+ * decides.
  */
 #ifndef COMPAT_H
 #define COMPAT_H
@@ -24,27 +24,27 @@ struct file___f_ref {
 	file_ref_t f_ref;
 } __kernel_type;
 
-/* file_is_dying: the last reference is gone and __fput is under way. */
+/* file_is_dying reports whether the last reference was released and __fput is running. */
 static __always_inline bool file_is_dying(const struct file *file)
 {
-	const struct file___f_count *old = (const void *)file;
-	const struct file___f_ref *new = (const void *)file;
+	const struct file___f_count *counted = (const void *)file;
+	const struct file___f_ref *referenced = (const void *)file;
 
-	if (bpf_core_field_exists(new->f_ref))
-		return (s64)READ(new, f_ref.refcnt.counter) < 0;
-	return READ(old, f_count.counter) == 0;
+	if (bpf_core_field_exists(referenced->f_ref))
+		return (s64)READ(referenced, f_ref.refcnt.counter) < 0;
+	return READ(counted, f_count.counter) == 0;
 }
 
-/* file_references: descriptors, and calls in progress that hold the file.
- * file_ref_t counts from 0 for one. */
+/* file_references returns the number of descriptors and running calls that hold the file.
+ * file_ref_t is 0 for one reference. */
 static __always_inline s64 file_references(const struct file *file)
 {
-	const struct file___f_count *old = (const void *)file;
-	const struct file___f_ref *new = (const void *)file;
+	const struct file___f_count *counted = (const void *)file;
+	const struct file___f_ref *referenced = (const void *)file;
 
-	if (bpf_core_field_exists(new->f_ref))
-		return (s64)BPF_CORE_READ(new, f_ref.refcnt.counter) + 1;
-	return BPF_CORE_READ(old, f_count.counter);
+	if (bpf_core_field_exists(referenced->f_ref))
+		return (s64)BPF_CORE_READ(referenced, f_ref.refcnt.counter) + 1;
+	return BPF_CORE_READ(counted, f_count.counter);
 }
 
 /* The reference count of a namespace: net.count until 5.10, ns_common.count
@@ -61,18 +61,18 @@ struct ns_common___ref {
 	refcount_t __ns_ref;
 } __kernel_type;
 
-/* netns_is_gone: check_net() of include/net/net_namespace.h is false. */
+/* netns_is_gone reports whether check_net() of include/net/net_namespace.h is false. */
 static __always_inline bool netns_is_gone(const struct net *net)
 {
 	const struct ns_common___ref *ref = (const void *)&net->ns;
 	const struct ns_common___count *count = (const void *)&net->ns;
-	const struct net___count *old = (const void *)net;
+	const struct net___count *counted = (const void *)net;
 
 	if (bpf_core_field_exists(ref->__ns_ref))
 		return READ(ref, __ns_ref.refs.counter) == 0;
 	if (bpf_core_field_exists(count->count))
 		return READ(count, count.refs.counter) == 0;
-	return READ(old, count.refs.counter) == 0;
+	return READ(counted, count.refs.counter) == 0;
 }
 
 /* tcp_sock.is_mptcp exists if the kernel was built with MPTCP (5.6). */
@@ -87,9 +87,102 @@ static __always_inline bool is_mptcp_subflow(const struct sock *sk)
 	return bpf_core_field_exists(tp->is_mptcp) && READ(tp, is_mptcp);
 }
 
+/* The connection that an MPTCP subflow belongs to, and its receive queues: until 6.14 its own
+ * queue before that of the socket. The types exist as tcp_sock.is_mptcp does. */
+struct mptcp_subflow_context {
+	struct sock *conn;
+} __kernel_type;
+
+struct mptcp_sock___queue {
+	struct sk_buff_head receive_queue;
+} __kernel_type;
+
+struct mptcp_skb_cb {
+	u64 end_seq;
+	u32 offset;
+} __kernel_type;
+
+static __always_inline const struct mptcp_skb_cb *mptcp_control(const struct sk_buff *skb)
+{
+	return (const void *)skb + bpf_core_field_offset(skb->cb);
+}
+
+/*
+ * mptcp_unread returns how many bytes the connection of an MPTCP subflow has received that were
+ * not read, if it is closed and its owner holds its lock; 0 otherwise, because data remains for
+ * other subflows or the queue may change. What was read of the first buffer is in its offset.
+ */
+static __noinline u32 mptcp_unread(const struct sock *sk)
+{
+	const struct inet_connection_sock *icsk = (const void *)sk;
+	const struct mptcp_subflow_context *subflow = BPF_CORE_READ(icsk, icsk_ulp_data);
+	const struct mptcp_sock___queue *msk;
+	const struct sk_buff *first, *last;
+	const struct sock *conn;
+	const void *queue;
+
+	if (!bpf_core_field_exists(subflow->conn) ||
+	    !bpf_core_field_exists(((struct mptcp_skb_cb *)0)->end_seq))
+		return 0;
+	conn = BPF_CORE_READ(subflow, conn);
+	if (!conn || BPF_CORE_READ(conn, __sk_common.skc_state) != TCP_CLOSE ||
+	    !BPF_CORE_READ(conn, sk_lock.owned))
+		return 0;
+	queue = (const void *)conn + bpf_core_field_offset(conn->sk_receive_queue);
+	first = BPF_CORE_READ(conn, sk_receive_queue.next);
+	last = BPF_CORE_READ(conn, sk_receive_queue.prev);
+	msk = (const void *)conn;
+	if (bpf_core_field_exists(msk->receive_queue)) {
+		const void *before = (const void *)msk + bpf_core_field_offset(msk->receive_queue);
+		const struct sk_buff *head = BPF_CORE_READ(msk, receive_queue.next);
+
+		if (head != before) {
+			first = head;
+			if (last == queue)
+				last = BPF_CORE_READ(msk, receive_queue.prev);
+		}
+	}
+	if (!first || !last || first == queue)
+		return 0;
+	return (u32)BPF_CORE_READ(mptcp_control(last), end_seq) -
+	       (u32)BPF_CORE_READ(mptcp_control(first), end_seq) + BPF_CORE_READ(first, len) -
+	       BPF_CORE_READ(mptcp_control(first), offset);
+}
+
+/* tcp_sock.retrans_stamp counts milliseconds of CLOCK_MONOTONIC or, with
+ * tcp_usec_ts (6.7), microseconds. */
+struct tcp_sock___usec {
+	u8 tcp_usec_ts : 1;
+} __kernel_type;
+
+/* ms_since returns the milliseconds since a retrans_stamp of this socket. */
+static __always_inline u32 ms_since(const struct sock *sk, u32 stamp)
+{
+	const struct tcp_sock___usec *tp = (const void *)sk;
+	u64 now_us = bpf_ktime_get_ns() / 1000;
+
+	if (bpf_core_field_exists(tp->tcp_usec_ts) && READ_BIT(tp, tcp_usec_ts))
+		return ((u32)now_us - stamp) / 1000;
+	return (u32)(now_us / 1000) - stamp;
+}
+
+/* inet_connection_sock.icsk_probes_tstamp: 5.11, and 5.10.10 of the stable series. */
+struct inet_connection_sock___probes {
+	u32 icsk_probes_tstamp;
+} __kernel_type;
+
+/* probing_since returns the time of the first unanswered window probe in jiffies; 0: none, or
+ * this kernel does not store it. */
+static __always_inline u32 probing_since(const struct sock *sk)
+{
+	const struct inet_connection_sock___probes *icsk = (const void *)sk;
+
+	return bpf_core_field_exists(icsk->icsk_probes_tstamp) ? READ(icsk, icsk_probes_tstamp) : 0;
+}
+
 /* sock.sk_cgrp_data has the cgroup in a field of its own from 5.15 on; before,
- * in one word with what net_cls and net_prio say, told by its two lowest bits.
- * It is there if the kernel was built with CONFIG_SOCK_CGROUP_DATA. */
+ * in one word with the data of net_cls and net_prio, distinguished by the two lowest bits. It
+ * exists if the kernel was built with CONFIG_SOCK_CGROUP_DATA. */
 struct sock_cgroup_data___own {
 	struct cgroup *cgroup;
 } __kernel_type;
@@ -106,7 +199,7 @@ struct sock___shared {
 	struct sock_cgroup_data___shared sk_cgrp_data;
 } __kernel_type;
 
-/* socket_cgroup: where the task was that made the socket; of an accepted one,
+/* socket_cgroup returns the cgroup of the task that created the socket or, if it was accepted,
  * its listener. NULL: unknown. */
 static __always_inline const struct cgroup *socket_cgroup(const struct sock *sk)
 {
@@ -122,9 +215,9 @@ static __always_inline const struct cgroup *socket_cgroup(const struct sock *sk)
 	return word & 3 ? NULL : (const void *)word;
 }
 
-/* The registers that user mode had, from which the system call is read:
- * bpf_task_pt_regs is in 5.15. Before, they are looked up where it finds them,
- * at the top of the kernel stack: task_pt_regs() of asm/processor.h. */
+/* The registers of user mode contain the system call. bpf_task_pt_regs exists from 5.15 on.
+ * Before, read them where it finds them, at the top of the kernel stack: task_pt_regs() of
+ * asm/processor.h. */
 enum bpf_func_id___pt_regs {
 	BPF_FUNC_task_pt_regs___pt_regs = 175,
 };
@@ -161,10 +254,10 @@ static __always_inline const struct pt_regs___user *user_registers(void)
 
 #if defined(__TARGET_ARCH_arm64)
 /*
- * before_main: the task has just got the registers of a new program, by
- * start_thread() of asm/processor.h: they are 0, but for the stack, the first
- * instruction, and the return value of execve(2). What was close-on-exec is let
- * go after that, and by then the system call is forgotten; x86-64 keeps it.
+ * before_main reports whether start_thread() of asm/processor.h has just set the registers for
+ * another program: they are 0 except for the stack, the first instruction and the return value
+ * of execve(2). The kernel closes close-on-exec descriptors after that, and by then the number
+ * of the system call is lost; x86-64 keeps it.
  */
 static __always_inline bool before_main(const struct pt_regs___user *regs, bool compat)
 {
@@ -182,7 +275,7 @@ struct user_call {
 	u32 arg1, arg2;
 };
 
-/* current_user_call: the system call that the current task is in. */
+/* current_user_call returns the system call of the current task. */
 static __always_inline struct user_call current_user_call(void)
 {
 	struct user_call call = { .number = -1 };
@@ -197,14 +290,14 @@ static __always_inline struct user_call current_user_call(void)
 	call.number = READ(regs, syscallno);
 	call.compat = READ(regs, pstate) & MODE32_BIT;
 	if (call.number == NO_SYSCALL && before_main(regs, call.compat))
-		call.number = call.compat ? 11 : 221; /* execve; execveat is not told from it */
+		call.number = call.compat ? 11 : 221; /* execve or execveat */
 	call.arg1 = (u32)READ(regs, regs[0]);
 	call.arg2 = (u32)READ(regs, regs[1]);
 #endif
 	return call;
 }
 
-/* is_close: the number is that of close(2) in one of the two tables. */
+/* is_close reports whether the number is that of close(2) in the table of the architecture. */
 static __always_inline bool is_close(u64 number, bool compat)
 {
 #if defined(__TARGET_ARCH_x86)
@@ -214,7 +307,19 @@ static __always_inline bool is_close(u64 number, bool compat)
 #endif
 }
 
-/* in_connect: the current task is in connect(2). */
+/* is_execve reports whether a system call is execve(2) or execveat(2). */
+static __always_inline bool is_execve(struct user_call call)
+{
+#if defined(__TARGET_ARCH_x86)
+	return call.compat ? call.number == 11 || call.number == 358
+			   : call.number == 59 || call.number == 322;
+#else
+	return call.compat ? call.number == 11 || call.number == 387
+			   : call.number == 221 || call.number == 281;
+#endif
+}
+
+/* in_connect reports whether the current task is in connect(2). */
 static __always_inline bool in_connect(void)
 {
 	struct user_call call = current_user_call();

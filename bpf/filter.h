@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
-/* Cheap yes or no, before anything else is read. */
+/* Filters, checked before anything else is read. */
 #ifndef FILTER_H
 #define FILTER_H
 
-/* listed: a filter has this value. Most have one value, which needs no map. */
+/* listed reports whether a filter has this value. Most have one value, which needs no map. */
 static __always_inline bool listed(enum filter_field field, u32 value)
 {
 	struct filter_key key = { .field = field, .value = value };
@@ -18,7 +18,7 @@ static __always_inline bool filters(enum filter_field field)
 	return filter_values_of[field];
 }
 
-/* ports_listed: a connection between these ports, host order, passes. */
+/* ports_listed reports whether a connection between these ports (host order) passes. */
 static __always_inline bool ports_listed(u16 local, u16 remote)
 {
 	if (filters(FILTER_PORT) && !listed(FILTER_PORT, local) && !listed(FILTER_PORT, remote))
@@ -28,7 +28,7 @@ static __always_inline bool ports_listed(u16 local, u16 remote)
 	return !filters(FILTER_REMOTE_PORT) || listed(FILTER_REMOTE_PORT, remote);
 }
 
-/* wire_family: AF_INET also for a v4-mapped IPv6 socket. */
+/* wire_family returns the family on the wire: AF_INET also for a v4-mapped IPv6 socket. */
 static __always_inline u16 wire_family(const struct sock *sk)
 {
 	u16 family = READ(sk, __sk_common.skc_family);
@@ -43,10 +43,10 @@ static __always_inline u16 wire_family(const struct sock *sk)
 	return family;
 }
 
-/* How many cgroups above one are looked at. */
+/* Number of ancestors of a cgroup that are checked. */
 #define CGROUP_DEPTH 32
 
-/* in_wanted_cgroup: the cgroup, or one above it, is of the filter. */
+/* in_wanted_cgroup reports whether the filter has the cgroup or one of its ancestors. */
 static __noinline bool in_wanted_cgroup(const struct cgroup *cgroup)
 {
 	for (int i = 0; i < CGROUP_DEPTH && cgroup; i++) {
@@ -59,7 +59,8 @@ static __noinline bool in_wanted_cgroup(const struct cgroup *cgroup)
 	return false;
 }
 
-/* cgroup_wanted: what is nobody's call has the socket's cgroup alone. */
+/* cgroup_wanted reports whether the filter by cgroup passes. Without a task, only the cgroup of
+ * the socket counts. */
 static __always_inline bool cgroup_wanted(const struct sock *sk, bool by_task)
 {
 	const struct task_struct *task;
@@ -73,15 +74,15 @@ static __always_inline bool cgroup_wanted(const struct sock *sk, bool by_task)
 }
 
 /*
- * wanted: whether an event about this socket is to be reported. by_task: the
- * current task is the actor; a filter by pid rejects what is nobody's call.
+ * wanted reports whether an event about this socket passes the filters. by_task: the current
+ * task is the actor.
  */
 static __always_inline bool wanted(const struct sock *sk, bool by_task)
 {
-	if (filters(FILTER_PID) &&
-	    (!by_task || !listed(FILTER_PID, (u32)(bpf_get_current_pid_tgid() >> 32))))
-		return false;
-	if (filter_netns && filter_netns != READ(sk, __sk_common.skc_net.net, ns.inum))
+	if (!has_filter)
+		return true;
+	if (filters(FILTER_NETNS) &&
+	    !listed(FILTER_NETNS, READ(sk, __sk_common.skc_net.net, ns.inum)))
 		return false;
 	if (filter_family && filter_family != wire_family(sk))
 		return false;

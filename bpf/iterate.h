@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /*
- * The sockets that have not ended, and who holds them: what BPF iterators tell
- * of the present. They are loaded for `closetrace stuck` alone. Read by
- * internal/probe/iterate.go.
+ * BPF iterators over sockets that do not close and their holders, only for `closetrace stuck`.
+ * internal/probe/iterate.go reads their records.
  */
 #ifndef ITERATE_H
 #define ITERATE_H
@@ -13,10 +12,9 @@
 const volatile u8 want_since = 0;
 
 /*
- * When a socket came into the state in which it waits for its end, if that was
- * seen: CLOCK_MONOTONIC << SINCE_STATE_BITS | state, in one word, so that both
- * are of one change. The kernel keeps it with the socket itself (5.11), so that it
- * is never taken for that of another one.
+ * When a socket entered its state, if that was traced: CLOCK_MONOTONIC << SINCE_STATE_BITS |
+ * state, in one word, so that both are of the same change. The kernel stores it with the socket
+ * (5.11), so that it cannot be mistaken for that of another socket.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -28,7 +26,7 @@ struct {
 #define SINCE_STATE_BITS 4
 #define SINCE_STATE ((1 << SINCE_STATE_BITS) - 1)
 
-/* A connection in FIN_WAIT2 of which a small record is all that is left. */
+/* A connection in FIN_WAIT2 whose socket was freed: a TIME_WAIT entry remains. */
 struct small_key {
 	u32 netns;
 	u16 local_port;
@@ -37,8 +35,8 @@ struct small_key {
 	u8 remote[16];
 };
 
-/* The time of `since`, of those: small records have no storage. Whatever becomes
- * one passes by here, so that it overwrites what was of these addresses before. */
+/* The word of `since` for those, because TIME_WAIT entries have no storage. Every one passes
+ * keep_for_small, which overwrites what an earlier connection with these addresses left. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
@@ -46,11 +44,10 @@ struct {
 	__type(value, u64);
 } since_small SEC(".maps");
 
-/* A listener, or a socket that waits for its end. Of one that the kernel keeps a
- * small record only, the numbers are 0. */
+/* A listener, or a socket that does not close. The numbers of a TIME_WAIT entry are 0. */
 struct stuck_socket {
 	u64 inode;	   /* of the socket's file; 0: none */
-	u64 expires;	   /* small record: jiffies until it goes */
+	u64 expires;	   /* TIME_WAIT entry: jiffies until the kernel removes it */
 	u64 age_ns;	   /* in this state; 0: the change was not traced */
 	u32 netns;	   /* inode of the network namespace */
 	u32 uid;	   /* sock.sk_uid */
@@ -62,8 +59,8 @@ struct stuck_socket {
 	u16 family;	   /* AF_INET, AF_INET6 */
 	u16 local_port;	   /* host order */
 	u16 remote_port;   /* host order */
-	u8 state;	   /* sk_state; small record: tw_substate */
-	u8 small;	   /* a small record */
+	u8 state;	   /* sk_state; TIME_WAIT entry: tw_substate */
+	u8 small;	   /* a TIME_WAIT entry */
 	u8 backoff;	   /* icsk_backoff */
 	u8 retransmits;	   /* icsk_retransmits: timeouts in a row */
 	u8 pad[2];
@@ -71,26 +68,25 @@ struct stuck_socket {
 	u8 remote[16];
 };
 
-/* A descriptor that leads to such a socket. Ids are those of the pid namespace of
- * the task that reads, as in its /proc. */
+/* A descriptor of such a socket. Ids are those of the reader's pid namespace, as in its /proc. */
 struct stuck_holder {
 	u64 inode; /* of the socket's file */
 	u64 began; /* start of the process, nanoseconds after boot */
-	u64 table; /* address of the table of descriptors, which threads may share */
+	u64 table; /* address of the descriptor table, which threads may share */
 	u32 fd;
 	u32 pid;    /* process */
-	u32 tid;    /* thread whose table it is, where it is not the process's: else pid */
+	u32 tid;    /* thread, if it has a table of its own; else pid */
 	u32 parent; /* process; 0: not in this pid namespace */
 	u32 uid;
 	u8 comm[COMM_LEN]; /* of the process */
 	u8 pad[4];
 };
 
-/* So that their Go twins are generated. */
+/* Keep the types, for bpf2go. */
 const struct stuck_socket *stuck_socket_type __attribute__((unused));
 const struct stuck_holder *stuck_holder_type __attribute__((unused));
 
-/* waits_for_end: the connection has begun to end, and has not. */
+/* waits_for_end reports whether the connection is closing but not closed. */
 static __always_inline bool waits_for_end(u8 state)
 {
 	return state == TCP_CLOSE_WAIT || state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2 ||
@@ -123,14 +119,14 @@ static __always_inline struct small_key small_key_of(const struct stuck_socket *
 	return key;
 }
 
-/* keep_for_small: sk leaves FIN_WAIT2 for good; the word is that of `since`. */
+/* keep_for_small stores the word of `since` for a socket that leaves FIN_WAIT2. */
 static __always_inline void keep_for_small(const struct sock *sk, u64 word)
 {
 	struct stuck_socket s = {};
 	struct small_key key;
 
 	stuck_addresses(&s, sk);
-	/* skc_num is 0 by now. */
+	/* skc_num is already 0. */
 	s.local_port = bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport));
 	key = small_key_of(&s);
 	if ((word & SINCE_STATE) == TCP_FIN_WAIT2)
@@ -139,23 +135,23 @@ static __always_inline void keep_for_small(const struct sock *sk, u64 word)
 		bpf_map_delete_elem(&since_small, &key);
 }
 
-/* on_state_change: before the new state is stored. */
-static __always_inline int on_state_change(struct sock *sk, u8 old, u8 new)
+/* on_state_change runs before the state after the change is stored. */
+static __always_inline int on_state_change(struct sock *sk, u8 before, u8 after)
 {
 	u64 *at;
 
-	if (old == new || READ(sk, sk_protocol) != IPPROTO_TCP)
+	if (before == after || READ(sk, sk_protocol) != IPPROTO_TCP)
 		return 0;
 	at = bpf_sk_storage_get(&since, sk, NULL,
-				waits_for_end(new) ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
-	if (old == TCP_FIN_WAIT2)
+				waits_for_end(after) ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+	if (before == TCP_FIN_WAIT2)
 		keep_for_small(sock_at(sk), at ? *at : 0);
 	if (at)
-		*at = bpf_ktime_get_ns() << SINCE_STATE_BITS | new;
+		*at = bpf_ktime_get_ns() << SINCE_STATE_BITS | after;
 	return 0;
 }
 
-/* age_in: for how long a socket has been in a state; 0: unknown. */
+/* age_in returns for how long a socket has been in its state; 0: unknown. */
 static __always_inline u64 age_in(const struct stuck_socket *s, struct sock_common *sk)
 {
 	struct small_key key = small_key_of(s);
@@ -168,8 +164,8 @@ static __always_inline u64 age_in(const struct stuck_socket *s, struct sock_comm
 	return bpf_ktime_get_ns() - (word >> SINCE_STATE_BITS);
 }
 
-/* stuck_queues has the kernel's numbers as sock_diag gives them out. From 5.15
- * on an iterator holds the socket lock, and they are of one moment. */
+/* stuck_queues reads the numbers that sock_diag returns. From 5.15 on an iterator holds the
+ * socket lock, so that they are of the same moment. */
 static __always_inline void stuck_queues(struct stuck_socket *s, const struct sock *sk)
 {
 	const struct inet_connection_sock *icsk = (const void *)sk;
@@ -196,7 +192,7 @@ static __always_inline void stuck_queues(struct stuck_socket *s, const struct so
 	s->retransmits = READ(icsk, icsk_retransmits);
 }
 
-/* on_tcp_socket: a full socket, or a small one, of the reader's network namespace. */
+/* on_tcp_socket writes a record of a socket in the reader's network namespace. */
 static __always_inline int on_tcp_socket(struct seq_file *seq, struct sock_common *common)
 {
 	const struct sock *sk = sock_at(common);
@@ -216,11 +212,11 @@ static __always_inline int on_tcp_socket(struct seq_file *seq, struct sock_commo
 	}
 	stuck_addresses(&s, sk);
 	s.age_ns = want_since ? age_in(&s, common) : 0;
-	bpf_seq_write(seq, &s, sizeof(s)); /* whole; or not, and the kernel comes here again */
+	bpf_seq_write(seq, &s, sizeof(s)); /* all of it, or the kernel calls again */
 	return 0;
 }
 
-/* id_at: a process or thread id as in the pid namespace of a level; 0: it has none. */
+/* id_at returns a process or thread id in the pid namespace of a level; 0: none. */
 static __always_inline u32 id_at(const struct pid *pid, u32 level)
 {
 	u32 nr = 0;
@@ -234,8 +230,8 @@ static __always_inline u32 id_at(const struct pid *pid, u32 level)
 	return nr;
 }
 
-/* may_be_stuck: what the file leads to is a TCP socket that listens, or has begun
- * to end. The state of an MPTCP socket says little of those below it. */
+/* may_be_stuck reports whether the file is a TCP socket that listens or is closing. The state of
+ * an MPTCP socket does not show those of its subflows. */
 static __always_inline bool may_be_stuck(const struct file *file)
 {
 	const struct socket *socket;
@@ -255,7 +251,8 @@ static __always_inline bool may_be_stuck(const struct file *file)
 	       state != TCP_SYN_SENT && state != TCP_SYN_RECV;
 }
 
-/* on_descriptor: one of a process, or of a thread that has a table of its own. */
+/* on_descriptor writes a record of a descriptor of a process, or of a thread that has a table of
+ * its own. */
 static __always_inline int on_descriptor(struct seq_file *seq, const struct task_struct *task,
 					 u32 fd, const struct file *file)
 {
@@ -271,7 +268,7 @@ static __always_inline int on_descriptor(struct seq_file *seq, const struct task
 	h.inode = BPF_CORE_READ(file, f_inode, i_ino);
 	h.table = (u64)BPF_CORE_READ(task, files);
 	h.pid = id_at(BPF_CORE_READ(process, thread_pid), level);
-	/* Where the first thread has ended, the others' table is the process's. */
+	/* If the first thread has ended, the table of the others is that of the process. */
 	h.tid = BPF_CORE_READ(process, files) ? id_at(BPF_CORE_READ(task, thread_pid), level)
 					      : h.pid;
 	h.parent = id_at(BPF_CORE_READ(process, real_parent, group_leader, thread_pid), level);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /*
- * The kernel's types, by hand: only the fields that are read, only by name.
- * CO-RE finds their places in the running kernel's BTF, so neither order nor
- * completeness matters, and no generated vmlinux.h is needed.
+ * The types of the kernel, with only the fields that are read. CO-RE finds their offsets in the
+ * BTF of the running kernel, so neither order nor completeness matters, and no generated
+ * vmlinux.h is needed.
  */
 #ifndef KERNEL_H
 #define KERNEL_H
@@ -43,6 +43,7 @@ typedef u32 __wsum;
 #define BPF_NOEXIST 1
 #define BPF_F_NO_PREALLOC 1
 #define BPF_F_REUSE_STACKID (1 << 10)
+#define BPF_F_MMAPABLE (1 << 10)
 #define BPF_F_USER_STACK (1 << 8)
 #define BPF_LOCAL_STORAGE_GET_F_CREATE 1
 #define BPF_RB_NO_WAKEUP 1
@@ -78,10 +79,10 @@ enum {
 #define S_IFSOCK 0140000
 
 /*
- * Registers at a kprobe: the layout is the context of the program and is not
- * relocated. ENTRY_CALLER is what a stack lacks that is taken at the entry of a
- * function: arm64 goes from its address on to the frame of x29, which is still
- * that of the caller's caller. arch/x86/include/asm/ptrace.h, arch/arm64/include/uapi/asm/ptrace.h
+ * Registers at a kprobe. The layout is that of the program's context and is not relocated.
+ * ENTRY_CALLER is the frame that a stack taken at the entry of a function lacks: arm64 continues
+ * with the frame of x29, which is still that of the caller's caller.
+ * arch/x86/include/asm/ptrace.h, arch/arm64/include/uapi/asm/ptrace.h
  */
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
@@ -91,6 +92,7 @@ struct pt_regs {
 #define ARG1(ctx) ((ctx)->di)
 #define ARG2(ctx) ((ctx)->si)
 #define ARG3(ctx) ((ctx)->dx)
+#define ARG4(ctx) ((ctx)->cx)
 #define RESULT(ctx) ((ctx)->ax)
 #define ENTRY_CALLER(ctx) 0
 #elif defined(__TARGET_ARCH_arm64)
@@ -101,6 +103,7 @@ struct pt_regs {
 #define ARG1(ctx) ((ctx)->regs[0])
 #define ARG2(ctx) ((ctx)->regs[1])
 #define ARG3(ctx) ((ctx)->regs[2])
+#define ARG4(ctx) ((ctx)->regs[3])
 #define RESULT(ctx) ((ctx)->regs[0])
 #define ENTRY_CALLER(ctx) ((ctx)->regs[30])
 #else
@@ -109,7 +112,7 @@ struct pt_regs {
 
 #define __kernel_type __attribute__((preserve_access_index))
 
-/* Holes between the few fields we name are not the kernel's. */
+/* Holes between the fields that are declared here do not exist in the kernel. */
 #pragma clang diagnostic push
 #pragma clang diagnostic ignored "-Wpadded"
 
@@ -147,6 +150,7 @@ struct sock_common {
 	u64 skc_addrpair; /* daddr and rcv_saddr: the next two */
 	__be32 skc_daddr;
 	__be32 skc_rcv_saddr;
+	u32 skc_portpair; /* the next two */
 	__be16 skc_dport;
 	u16 skc_num;
 	u16 skc_family;
@@ -203,11 +207,20 @@ struct socket_alloc {
 	struct inode vfs_inode;
 } __kernel_type;
 
+struct sk_buff;
+
+struct sk_buff_head {
+	struct sk_buff *next;
+	struct sk_buff *prev;
+} __kernel_type;
+
 struct sock {
 	struct sock_common __sk_common;
 	socket_lock_t sk_lock;
 	struct socket *sk_socket;
 	int sk_err;
+	struct sk_buff_head sk_error_queue;
+	struct sk_buff_head sk_receive_queue;
 	u32 sk_ack_backlog;
 	u32 sk_max_ack_backlog;
 	u16 sk_protocol;
@@ -227,8 +240,14 @@ enum sock_flags {
 	SOCK_LINGER,
 };
 
+struct ipv6_pinfo {
+	int mcast_oif;
+} __kernel_type;
+
 struct inet_sock {
 	__be16 inet_sport;
+	int mc_index;
+	struct ipv6_pinfo *pinet6;
 } __kernel_type;
 
 struct request_sock_queue {
@@ -240,12 +259,18 @@ struct tcp_ulp_ops;
 struct inet_connection_sock {
 	struct request_sock_queue icsk_accept_queue;
 	const struct tcp_ulp_ops *icsk_ulp_ops;
+	void *icsk_ulp_data;
+	struct {
+		u32 lrcvtime;
+	} icsk_ack;
 	u32 icsk_user_timeout;
 	u32 icsk_rto;
 	u8 icsk_backoff;
 	u8 icsk_probes_out;
 	u8 icsk_retransmits;
 } __kernel_type;
+
+struct request_sock;
 
 struct tcp_sock {
 	u32 rcv_nxt;
@@ -255,6 +280,11 @@ struct tcp_sock {
 	u32 snd_una;
 	u32 snd_wnd;
 	u32 rcv_tstamp;
+	u32 lsndtime;
+	u32 retrans_stamp;
+	u32 srtt_us;
+	u32 total_retrans;
+	struct request_sock *fastopen_rsk;
 	u32 mss_cache;
 	u32 packets_out;
 	u32 sacked_out;
@@ -263,6 +293,7 @@ struct tcp_sock {
 	u32 snd_cwnd;
 	u64 bytes_sent;
 	u64 bytes_received;
+	u64 bytes_acked;
 	int linger2;
 	u8 repair : 1;
 } __kernel_type;
@@ -309,6 +340,10 @@ struct pid {
 	struct upid numbers[1];
 } __kernel_type;
 
+struct signal_struct {
+	struct mm_struct *oom_mm;
+} __kernel_type;
+
 struct cred {
 	kuid_t uid;
 } __kernel_type;
@@ -324,6 +359,7 @@ struct task_struct {
 	int exit_code;
 	struct files_struct *files;
 	struct task_struct *group_leader;
+	struct signal_struct *signal;
 	struct task_struct *real_parent;
 	struct pid *thread_pid;
 	const struct cred *real_cred;
@@ -357,6 +393,20 @@ struct sk_buff {
 	unsigned char *head;
 	u16 transport_header;
 	u16 network_header;
+	u32 len;
+	char cb[48];
+} __kernel_type;
+
+struct sock_extended_err {
+	u32 ee_errno;
+	u8 ee_origin;
+	u8 ee_type;
+	u8 ee_code;
+} __kernel_type;
+
+/* In the control block of a buffer in sk_error_queue. */
+struct sock_exterr_skb {
+	struct sock_extended_err ee;
 } __kernel_type;
 
 #pragma clang diagnostic pop

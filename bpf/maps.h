@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
-/* State and settings: what each map holds, who writes and who deletes. */
+/* Settings and maps. */
 #ifndef MAPS_H
 #define MAPS_H
 
@@ -9,29 +9,41 @@ const volatile u8 trace_reset_reason = 0; /* tcp:tcp_send_reset has a third argu
 const volatile u8 has_inet_shutdown = 0;  /* programs sit on inet_shutdown */
 const volatile u8 has_locked_close = 0;	  /* programs sit on __tcp_close */
 const volatile u8 has_disconnect = 0;	  /* a program sits on tcp_disconnect */
+const volatile u8 has_reset = 0;	  /* a program sits on tcp_reset */
+const volatile u8 infer_fins = 0;	  /* no program sits on tcp_send_fin */
+const volatile u8 has_rename = 0;	  /* a program sits on task:task_rename */
 const volatile u8 has_task_storage = 0;	  /* map `calls` is task storage */
-const volatile u8 by_tracepoints = 0;	  /* none of these: tracepoint mode */
+const volatile u8 by_tracepoints = 0;	  /* tracepoint mode: none of these programs */
 const volatile u8 want_stacks = 0;	  /* send struct call_stack */
 const volatile u8 want_peer_fins = 0;	  /* send all FINs received */
-const volatile u32 wakeup_bytes = 0;	  /* wake the reader from this fill on */
+const volatile u8 count_active = 0;	  /* count and note ordinary active closes */
+const volatile u8 count_passive = 0;	  /* the same for passive ones */
+const volatile u32 notes_per_cpu = 1;	  /* a power of two */
+const volatile u64 close_wait_ns = 0;	  /* when a FIN counts as not answered */
+const volatile u32 wakeup_bytes = 0;	  /* wake the reader if the ring has this much data */
 
-/* The filter, likewise. */
-const volatile u32 filter_netns = 0;  /* 0: any */
+/* The filter, written by internal/probe before loading. */
+const volatile u8 has_filter = 0;     /* any of these is set */
 const volatile u16 filter_family = 0; /* by the wire; 0: any */
 const volatile u8 filter_cgroup = 0;  /* by filter_cgroups */
 
-enum filter_field { FILTER_PID, FILTER_PORT, FILTER_LOCAL_PORT, FILTER_REMOTE_PORT, FILTER_FIELDS };
+enum filter_field {
+	FILTER_PORT,
+	FILTER_LOCAL_PORT,
+	FILTER_REMOTE_PORT,
+	FILTER_NETNS,
+	FILTER_FIELDS
+};
 
-const volatile u32 filter_values_of[FILTER_FIELDS] = {}; /* how many; 0: any will do */
-const volatile u32 filter_value_of[FILTER_FIELDS] = {};	 /* the one, if there is one */
+const volatile u32 filter_values_of[FILTER_FIELDS] = {}; /* number of values; 0: no filter */
+const volatile u32 filter_value_of[FILTER_FIELDS] = {};	 /* the value, if it is one */
 
 struct filter_key {
 	enum filter_field field;
 	u32 value;
 };
 
-/* What a filter lets pass, where it is several values: filled by internal/probe
- * before attaching. */
+/* The values of filters with several values. internal/probe fills it before attaching. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024);
@@ -39,7 +51,7 @@ struct {
 	__type(value, u8);
 } filter_values SEC(".maps");
 
-/* The cgroups whose endings it lets pass, with those of all below them, by id. */
+/* The ids of cgroups that pass, with all below them. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024);
@@ -54,50 +66,110 @@ struct {
 	__type(value, struct event);
 } ring SEC(".maps");
 
-/* So that its Go twin is generated, too. */
+/* Keep the type, for bpf2go. */
 const struct call_stack *call_stack_type __attribute__((unused));
 
 enum counter {
 	COUNT_LOST,	  /* records that found the ring buffer full */
-	COUNT_SUPPRESSED, /* resets in reply beyond REPLIES_A_TICK */
-	COUNT_NO_MEMORY,  /* calls that there was no memory to follow */
+	COUNT_SUPPRESSED, /* RST replies over REPLIES_A_TICK */
+	COUNT_NO_MEMORY,  /* calls that could not be followed: no memory */
 	COUNT_BEGUN,	  /* calls followed; not in tracepoint mode */
-	COUNT_ENDED,	  /* of these, those whose return was seen */
+	COUNT_ENDED,	  /* those of COUNT_BEGUN whose return was seen */
+	COUNT_ACTIVE,	  /* closes that were counted and not reported: close.fin.active */
+	COUNT_PASSIVE,	  /* the same: close.fin.passive */
+	COUNT_PEER_FIN,	  /* FINs that they answered late: recv.fin */
 	COUNTERS,
 };
 
-/* Counted per CPU, added up by internal/probe. */
+/* Keep the type, for bpf2go. */
+const struct note *note_type __attribute__((unused));
+
+/* The notes of each CPU in turn, a ring for each. User space maps them. Its size is set in
+ * internal/probe. */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, COUNTERS);
-	__type(key, enum counter);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct note);
+} notes SEC(".maps");
+
+/* When the FIN of the peer was received, until this side closes or shuts down; with count_passive.
+ * internal/probe removes those that a reported event answers. The place follows from the ports. */
+#define FIN_BITS 14
+#define FIN_HASH 2654435761u
+
+struct open_fin {
+	u64 sock; /* 0: free */
+	u64 received;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct open_fin);
+} open_fins SEC(".maps");
+
+/* Keep the type, for bpf2go. */
+const struct open_fin *open_fin_type __attribute__((unused));
+
+/* The same by socket, of those whose place is taken; on kernels without plain loads, of all. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, u64);
 	__type(value, u64);
-} counters SEC(".maps");
+} more_fins SEC(".maps");
+
+u32 fins_elsewhere = 0; /* more_fins may have any */
+
+/* What a CPU has counted. On two cache lines of its own. */
+struct cpu_counts {
+	u64 of[COUNTERS];
+	u64 notes; /* made */
+	u64 pad[7];
+};
+
+/* Keep the types, for bpf2go. */
+const struct cpu_counts *cpu_counts_type __attribute__((unused));
+const enum counter *counter_type __attribute__((unused));
+
+/* By CPU. internal/probe maps it and adds up; its size is set there. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct cpu_counts);
+} counts SEC(".maps");
 
 /*
- * The close or shutdown that a task is in. A task is in one at a time: tcp_close
- * does not nest. Softirqs that run in the middle of it, on the same task, are
- * told apart by the socket.
+ * The call that a task is in: a close, shutdown, disconnect or abort. A task is in one at a
+ * time, because tcp_close does not nest. Softirqs that interrupt it on the same task are
+ * distinguished by the socket.
  */
 struct call {
 	struct event event;
-	u64 tid;	/* whose slot it is; 0: nobody's, or not a slot */
-	u64 sk;		/* whose call is open; 0: none */
-	u64 entered_sk; /* whose tcp_close has been entered, and when */
+	u64 tid;	/* owner of the slot; 0: free, or not a slot */
+	u64 sk;		/* socket of the open call; 0: none */
+	u64 entered_sk; /* socket whose tcp_close was entered, and when */
 	u64 entered_ns;
 	u64 began_jiffies; /* of a close that may wait; else 0 */
-	u8 reported;	   /* the event has gone out already (tracepoint mode) */
+	u64 note;	   /* with noted: the place of the note */
+	u8 reported;	   /* the event was already sent, or noted (tracepoint mode) */
 	u8 last_state;	   /* newest state seen (tracepoint mode) */
-	u8 child_before;   /* state of the child that is being torn down */
+	u8 child_before;   /* state of the child that is being closed */
 	u8 waiting;	   /* may be blocked by SO_LINGER (tracepoint mode) */
-	u8 disconnects;	   /* tcp_disconnect calls open inside */
-	u8 remembered;	   /* event.parties is filled: see remember() */
-	u8 pad[2];
+	u8 disconnects;	   /* tcp_disconnect calls that have not returned */
+	u8 has_endpoints;  /* event.endpoints is filled */
+	u8 noted;	   /* the event was counted and noted (tracepoint mode) */
+	u8 pad[1];
 };
 
-/* One a task, made at its first close, freed by the kernel when it ends. Before
- * 5.11 tracing programs have no task storage: internal/probe then makes it an
- * LRU hash by thread id. */
+/* One per task, created at its first close and freed by the kernel when the task ends. Before
+ * 5.11 tracing programs have no task storage: internal/probe then uses an LRU hash by thread
+ * id. */
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -105,8 +177,8 @@ struct {
 	__type(value, struct call);
 } calls SEC(".maps");
 
-/* Sockets whose last descriptor was in a message that went away, until their
- * tcp_close. scm_drops says how many, so that other closes need not look. */
+/* Sockets whose last descriptor was in a dropped message, until their tcp_close. scm_drops is
+ * their number, so that other closes need no look-up. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1024);
@@ -116,8 +188,8 @@ struct {
 
 u32 scm_drops = 0;
 
-/* A scan or a SYN flood makes the kernel answer with resets at the rate of the
- * attacker. Those to nobody's socket are reported up to a rate, per CPU. */
+/* During a scan or a SYN flood the kernel sends RSTs at the rate of the attacker. Those without
+ * a socket are reported up to a rate per CPU. */
 #define REPLIES_A_TICK 256
 #define REPLY_TICK_NS 100000000ULL
 
@@ -133,8 +205,42 @@ struct {
 	__type(value, struct reply_rate);
 } reply_rates SEC(".maps");
 
-/* Kernel stacks of resets that no call explains, by id; read by
- * internal/probe. */
+/* The RST that tcp_reset processes on this CPU, until the tcp_done that follows. If the task was
+ * moved to another CPU in between, it is not found. */
+struct received_rst {
+	u64 sk;	     /* 0: none */
+	u32 snd_nxt; /* of sk: another socket at its address has another */
+	u32 seq;
+	u32 ack; /* 0 without ACK */
+	u32 options;
+	u16 window;
+	u16 ip_id;
+	u8 ttl;
+	u8 flags;
+	u8 pad[2];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct received_rst);
+} received_rsts SEC(".maps");
+
+/* The names that threads had before their last change of name: execve(2) is one. The kernel
+ * closes close-on-exec descriptors after it. */
+struct old_name {
+	u8 comm[COMM_LEN];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, u32);
+	__type(value, struct old_name);
+} old_names SEC(".maps");
+
+/* Kernel stacks of RSTs that are not part of a call, by id. internal/probe reads them. */
 #define STACK_DEPTH 32
 
 struct {
@@ -144,19 +250,37 @@ struct {
 	__uint(value_size, STACK_DEPTH * sizeof(u64));
 } stacks SEC(".maps");
 
-/* count is atomic, because softirq, or another task, may come in between. */
+/* counts_here returns what this CPU counts. It is atomic, because softirq or another task may interrupt
+ * it. */
+static __always_inline struct cpu_counts *counts_here(void)
+{
+	u32 cpu = bpf_get_smp_processor_id();
+
+	return bpf_map_lookup_elem(&counts, &cpu);
+}
+
+/* count adds one. */
 static __always_inline void count(enum counter counter)
 {
-	u64 *n = bpf_map_lookup_elem(&counters, &counter);
+	struct cpu_counts *here = counts_here();
 
-	if (n)
-		__sync_fetch_and_add(n, 1);
+	if (here)
+		__sync_fetch_and_add(&here->of[counter], 1);
+}
+
+/* uncount takes back one of count. The sum over all CPUs stays right. */
+static __always_inline void uncount(enum counter counter)
+{
+	struct cpu_counts *here = counts_here();
+
+	if (here)
+		__sync_fetch_and_add(&here->of[counter], -1);
 }
 
 const struct call no_call = {};
 
-/* stored_call: what `calls` holds for the current task, made if it is asked for, or
- * NULL. */
+/* stored_call returns the entry of the current task in `calls`, or NULL. With make, it creates
+ * the entry. */
 static __always_inline struct call *stored_call(bool make)
 {
 	u32 tid;
@@ -173,10 +297,10 @@ static __always_inline struct call *stored_call(bool make)
 #ifdef PLAIN_LOADS
 
 /*
- * Where most calls are, by thread id: found in a fourth of the instructions that task
- * storage takes, and nothing is allocated. A task has its slot as long as the call
- * takes; the few that find theirs taken have `calls`, from then on. In tracepoint
- * mode all have, because there the end of a call is not always seen.
+ * Most calls are stored here, by thread id: that takes a quarter of the instructions of task
+ * storage, and no allocation. A task owns its slot for the duration of the call. If the slot is
+ * taken, the task uses `calls` from then on. In tracepoint mode all tasks use `calls`, because
+ * the end of a call is not always seen there.
  */
 #define CALL_SLOTS 4096
 
@@ -189,8 +313,8 @@ struct {
 
 u32 slots_found_taken = 0;
 
-/* call_of_task: where the call of the current task is, made if it is asked for, or
- * NULL. A kernel that has plain loads has cmpxchg (5.12), too. */
+/* call_of_task returns the call of the current task, or NULL. With make, it creates it. A kernel
+ * with plain loads also has cmpxchg (5.12). */
 static __always_inline struct call *call_of_task(bool make)
 {
 	u64 tid = (u32)bpf_get_current_pid_tgid();
@@ -215,8 +339,8 @@ static __always_inline struct call *call_of_task(bool make)
 	return stored_call(true);
 }
 
-/* close_call: nothing of it comes any more, and another task may have its slot: the
- * exchange comes after all that was written before. */
+/* close_call ends a call and frees its slot for another task. The exchange orders all earlier
+ * writes before it. */
 static __always_inline void close_call(struct call *call)
 {
 	call->sk = 0;
@@ -237,7 +361,7 @@ static __always_inline void close_call(struct call *call)
 
 #endif
 
-/* open_call: the call that the current task is in on any socket, or NULL. */
+/* open_call returns the call that the current task is in, on any socket, or NULL. */
 static __always_inline struct call *open_call(void)
 {
 	struct call *call = call_of_task(false);
@@ -245,7 +369,7 @@ static __always_inline struct call *open_call(void)
 	return call && call->sk ? call : NULL;
 }
 
-/* enter_call: the current task asks for sk to be closed, and waits for its lock. */
+/* enter_call notes that the current task closes sk and waits for its lock. */
 static __always_inline void enter_call(const struct sock *sk)
 {
 	struct call *call = call_of_task(true);
@@ -256,7 +380,7 @@ static __always_inline void enter_call(const struct sock *sk)
 	call->entered_ns = bpf_ktime_get_ns();
 }
 
-/* begin_call: a new call of the current task on sk; NULL if there is no memory. */
+/* begin_call begins a call of the current task on sk. It returns NULL without memory. */
 static __always_inline struct call *begin_call(const struct sock *sk, u8 kind)
 {
 	struct call *call = call_of_task(true);
@@ -270,12 +394,12 @@ static __always_inline struct call *begin_call(const struct sock *sk, u8 kind)
 		count(COUNT_BEGUN);
 	now = kind == EVENT_CLOSE && call->entered_sk == (u64)sk ? call->entered_ns
 								 : bpf_ktime_get_ns();
-	__builtin_memset(&call->event.course, 0, sizeof(call->event.course));
+	__builtin_memset(&call->event.progress, 0, sizeof(call->event.progress));
 	__builtin_memset(&call->sk, 0, sizeof(*call) - __builtin_offsetof(struct call, sk));
 	call->sk = (u64)sk;
-	call->event.course.time_ns = now;
-	call->event.course.kind = kind;
-	call->event.course.flags = TASK_CONTEXT;
+	call->event.progress.time_ns = now;
+	call->event.progress.kind = kind;
+	call->event.progress.flags = TASK_CONTEXT;
 	return call;
 }
 

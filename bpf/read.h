@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
-/* How the fields of a socket, and of what hangs on it, are read. */
+/* Reads the fields of a socket and of the objects that it points to. */
 #ifndef READ_H
 #define READ_H
 
 /*
- * Both ways follow pointers as BPF_CORE_READ does. That calls the kernel for each
- * step, at sixty instructions. From 6.2 on, bpf_rdonly_cast makes an address a
- * pointer that the verifier knows, and plain loads do, which the kernel guards: of
- * what is not mapped, they read 0. The programs are compiled for each way, because
- * a constant that the verifier resolves would still be loaded for each field.
+ * Both variants follow pointers as BPF_CORE_READ does, which calls a helper for each step: sixty
+ * instructions. From 6.2 on, bpf_rdonly_cast turns an address into a pointer that the verifier
+ * accepts in plain loads; the kernel catches faults, and unmapped memory reads as 0. The
+ * programs are compiled once for each variant, because testing a constant for each field would
+ * still cost a load.
  *
- * sock_at: the socket at an address, whoever the address comes from. The cast costs
- * nothing: the verifier makes an assignment of it.
+ * sock_at returns the socket at an address. The cast costs nothing: the verifier turns it into
+ * an assignment.
  */
 #ifdef PLAIN_LOADS
 

@@ -62,7 +62,8 @@ func checkTargets(t *testing.T, c documents.Command) {
 		t.Fatal(err)
 	}
 	for word := range strings.FieldsSeq(c.Text) {
-		if word != "make" && word != "sudo" && !strings.Contains(word, "=") && !strings.Contains(string(makefile), "\n"+word+":") {
+		if word != "make" && word != "sudo" && !strings.Contains(word, "=") &&
+			!strings.Contains(string(makefile), "\n"+word+":") {
 			t.Errorf("%s: make has no target %s", c, word)
 		}
 	}

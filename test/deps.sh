@@ -1,7 +1,8 @@
 #!/bin/sh
-# Makes sure that what building ("build") or testing ("test") needs is there:
-# installs it on Debian and Ubuntu, elsewhere says exactly what to install.
+# Checks the dependencies of building ("build") or testing ("test"). Installs those
+# of testing on Debian and Ubuntu; elsewhere lists what to install.
 set -eu
+PATH=$PATH:/usr/sbin:/sbin
 
 goal=${1:-build}
 want_go=1.26
@@ -11,10 +12,10 @@ fail() {
 	exit 1
 }
 
-command -v go >/dev/null || fail "there is no go command" "install Go $want_go or later and put it on the PATH"
-# An older go fetches the toolchain that go.mod asks for, if it may.
+command -v go >/dev/null || fail "go: command not found" "install Go $want_go or later and put it on the PATH"
+# An older go downloads the toolchain of go.mod, unless GOTOOLCHAIN forbids it.
 GOTOOLCHAIN=${GOTOOLCHAIN:-auto} go version >/dev/null ||
-	fail "go does not work here" "install Go $want_go or later"
+	fail "the go command does not run" "install Go $want_go or later"
 [ "$goal" = test ] || exit 0
 
 # command:package on Debian and Ubuntu
@@ -22,7 +23,11 @@ needs="clang-14:clang-14 llvm-strip-14:llvm-14 clang-format-14:clang-format-14
 qemu-system-x86_64:qemu-system-x86 qemu-system-aarch64:qemu-system-arm
 dpkg-deb:dpkg xz:xz-utils git:git gcc:gcc sysctl:procps jq:jq tmux:tmux"
 
-missing= names=
+# Servers that test/live traces. It skips those that apt-get cannot install.
+servers="nginx:nginx-light haproxy:haproxy redis-server:redis-server psql:postgresql-client
+/usr/lib/postgresql/15/bin/postgres:postgresql-15 node:nodejs java:openjdk-17-jdk-headless nft:nftables"
+
+missing= names= wanted=
 for need in $needs; do
 	command -v "${need%%:*}" >/dev/null && continue
 	missing="$missing ${need##*:}" names="$names ${need%%:*}"
@@ -31,15 +36,38 @@ done
 [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev" names="$names stdio.h"
 [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] ||
 	missing="$missing debian-archive-keyring" names="$names debian-archive-keyring.gpg"
-[ -n "$missing" ] || exit 0
+for server in $servers; do
+	command -v "${server%%:*}" >/dev/null || wanted="$wanted ${server##*:}"
+done
+[ -n "$missing$wanted" ] || exit 0
 
-command -v apt-get >/dev/null ||
-	fail "these are missing:$names" "install clang 14, llvm 14, clang-format 14, libbpf's headers, qemu for x86 and arm64, dpkg, xz, git, jq, tmux, a C compiler and Debian's archive keyring, then run it again"
+if ! command -v apt-get >/dev/null; then
+	[ -n "$missing" ] || exit 0
+	fail "missing:$names" \
+	"install clang 14, llvm 14, clang-format 14, libbpf's headers, qemu for x86 and arm64, dpkg, xz, git, jq, tmux,
+a C compiler and Debian's archive keyring, then run make again"
+fi
 
 root=
 [ "$(id -u)" = 0 ] || root=sudo
-echo "installing$missing"
-$root apt-get update -q >/dev/null || fail "apt-get update failed" "mend apt, or install by hand:$missing"
+echo "installing$missing$wanted"
+$root apt-get update -q >/dev/null || fail "apt-get update failed" "fix apt, or install by hand:$missing"
+
+install() {
+	$root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" >/dev/null
+}
+
 # shellcheck disable=SC2086 # a list of packages
-$root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing >/dev/null ||
-	fail "apt-get could not install$missing" "install them by hand, then run it again"
+[ -z "$missing" ] || install $missing ||
+	fail "apt-get could not install$missing" "install them by hand, then run make again"
+
+# The tests start the servers. Their packages must not.
+policy=/usr/sbin/policy-rc.d
+if [ -n "$wanted" ] && [ ! -e $policy ]; then
+	printf '#!/bin/sh\nexit 101\n' | $root tee $policy >/dev/null
+	$root chmod +x $policy
+	trap '$root rm -f $policy' EXIT
+fi
+for package in $wanted; do
+	install "$package" || echo "closetrace: apt-get could not install $package: test/live skips its test"
+done

@@ -4,21 +4,27 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"sync"
 	"testing"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/closetrace/closetrace/internal/classify"
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/explain"
 	"github.com/closetrace/closetrace/internal/lab"
+	"github.com/closetrace/closetrace/internal/logline"
 	"github.com/closetrace/closetrace/internal/record"
 	"github.com/closetrace/closetrace/internal/sink"
+	"github.com/closetrace/closetrace/internal/why"
 )
 
 // Whatever a record holds, it can be classified and shown, and nothing of it
 // is a command to the terminal.
 func FuzzReplay(f *testing.F) {
-	for _, name := range []string{"close.rst.unread", "close.linger-wait.timeout", "abort.retrans-timeout", "reply.embryonic"} {
+	for _, name := range []string{
+		"close.rst.unread", "close.linger-wait.timeout", "abort.retrans-timeout", "reply.embryonic",
+	} {
 		sc, err := lab.Find(name)
 		if err != nil {
 			f.Fatal(err)
@@ -56,25 +62,24 @@ type outputs struct {
 		Close() error
 	}
 	total sink.Summary
+	why   *why.Collector // of the connections that the first one's address has
 }
 
 func newOutputs(t *testing.T) *outputs {
 	o := &outputs{T: t}
 	o.total.Audit = &sink.Audit{}
-	o.add(sink.NewTable(&o.table, sink.TableOptions{Width: 80}))
-	o.add(sink.NewTable(&o.wide, sink.TableOptions{Wide: true}))
-	o.sinks = append(o.sinks, sink.NewJSONL(&o.jsonl))
+	o.sinks = append(o.sinks,
+		sink.NewTable(&o.table, sink.TableOptions{Width: 80}),
+		sink.NewTable(&o.wide, sink.TableOptions{Wide: true}),
+		sink.NewJSONL(&o.jsonl))
 	return o
 }
 
-func (o *outputs) add(t *sink.Table, err error) {
-	if err != nil {
-		o.Fatal(err)
-	}
-	o.sinks = append(o.sinks, t)
-}
-
 func (o *outputs) take(e *events.Ending) {
+	if o.why == nil {
+		o.why = why.New(why.Query{Line: logline.Line{Endpoints: []logline.Endpoint{{Addr: e.Local.Addr()}}}})
+		o.sinks = append(o.sinks, o.why)
+	}
 	o.total.Add(e)
 	o.total.Audit.Add(e)
 	for _, s := range o.sinks {
@@ -94,6 +99,13 @@ func (o *outputs) check() {
 	if err := o.total.Print(&o.summary); err != nil {
 		o.Fatal(err)
 	}
+	if o.why != nil {
+		library, err := library()
+		if err != nil {
+			o.Fatal(err)
+		}
+		tame(o.T, []byte(o.why.Print(library, why.Layout{Width: 80})))
+	}
 	for _, out := range [][]byte{o.table.Bytes(), o.wide.Bytes(), o.jsonl.Bytes(), o.summary.Bytes()} {
 		tame(o.T, out)
 	}
@@ -108,6 +120,9 @@ func (o *outputs) check() {
 		}
 	}
 }
+
+// library is what the advice of closetrace why comes from.
+var library = sync.OnceValues(explain.Open)
 
 // tame: what a terminal shows and does not obey.
 func tame(t *testing.T, out []byte) {

@@ -1,79 +1,190 @@
-// Package test holds what concerns the house as a whole: who may import whom,
+// Package test checks the project as a whole: which package imports which,
 // that documents, rules and scenarios agree, and the replay of the scenarios.
 package test
 
 import (
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/tools/go/packages"
 )
 
 const module = "github.com/closetrace/closetrace/"
 
-// mayImport is the plan of docs/architecture.md: what each room may import of
-// ours, directly or not. Rooms of cmd and test may import all.
-var mayImport = map[string][]string{
-	"internal/events":   {},
-	"internal/kernel":   {},
-	"internal/probe":    {"internal/events", "internal/kernel", "internal/stuck"},
-	"internal/enrich":   {"internal/events"},
-	"internal/classify": {"internal/events"},
-	"internal/record":   {"internal/events"},
-	"internal/runtimes": {"internal/events"},
-	"internal/filter":   {"internal/events"},
-	"internal/sink":     {"internal/events", "internal/filter"},
-	"internal/stuck":    {"internal/events"},
-	"internal/sockets":  {"internal/events", "internal/stuck"},
-	"internal/lab":      {},
-	"internal/explain":  {"internal/events"},
-	"internal/top":      {"internal/events", "internal/filter"},
+// plannedPackage is one row of the plan.
+type plannedPackage struct {
+	path    string
+	purpose string   // its line in the map of gen.go
+	imports []string // the packages of internal/ that it imports directly, sorted
 }
 
-// onlyIn says which rooms may know a library.
+// plan lists the packages of internal/, from the facts to the commands.
+// Packages in cmd and test may import all of them.
+var plan = []plannedPackage{
+	{"events", "Event (a fact), Ending (a conclusion), the table of paths", nil},
+	{"terminal", "hides the type of the terminal until main", nil},
+	{"hint", "errors with a hint, and their exit codes", nil},
+	{"kernel", "facts about the running kernel", []string{"hint"}},
+	{"netns", "network namespaces: find, enter, read counters", []string{"hint", "kernel"}},
+	{"sockets", "open sockets, who holds them and how old they are", []string{"events", "hint", "kernel", "netns"}},
+	{"probe", "loads the BPF programs, attaches them, decodes records", []string{"events", "hint", "kernel", "sockets"}},
+	{"symbols", "names functions of untrusted files, in a process without privileges", nil},
+	{"enrich", "looks up cgroups and the holders of a socket", []string{"events", "hint", "sockets", "symbols"}},
+	{"runtimes", "asks container runtimes for names", []string{"events", "hint", "kernel"}},
+	{"record", "writes and reads recordings of events", []string{"events", "hint"}},
+	{"classify", "concludes endings from events: one table of rules", []string{"events"}},
+	{"filter", "selects endings", []string{"events"}},
+	{"plan", "decides what the kernel side only counts", []string{"events", "filter", "hint"}},
+	{"stuck", "diagnoses sockets that do not close", []string{"events", "filter", "sockets"}},
+	{"sink/table", "lays out tables that are complete", nil},
+	{"sink", "prints endings: table, JSON lines, summary, audit",
+		[]string{"events", "sink/table", "sockets", "stuck"}},
+	{"message", "prints errors and log records", []string{"hint", "sink"}},
+	{"ladder", "draws what both ends of a connection did", []string{"events", "sink", "sink/table"}},
+	{"top", "counts endings in groups", []string{"events"}},
+	{"top/screen", "shows the groups on a full screen", []string{"events", "sink", "top"}},
+	{"explain", "describes each path in English and Chinese", []string{"events", "ladder", "sink/table"}},
+	{"logline", "finds the ends of a connection in a line of a log", nil},
+	{"why", "finds the endings of one connection and says why it ended",
+		[]string{"events", "explain", "ladder", "logline", "sink", "sink/table"}},
+	{"version", "says which build this is", nil},
+	{"schema", "has the JSON Schema of an ending", nil},
+	{"pipeline", "runs events from a source to the sinks",
+		[]string{"classify", "enrich", "events", "filter", "hint", "kernel", "netns", "probe", "record", "runtimes",
+			"sink"}},
+	{"stdio", "says what the standard streams are connected to", nil},
+	{"flagvalue", "parses the values of flags", []string{"events", "explain", "filter", "hint"}},
+	{"command", "runs a command in a cgroup and finds its endings", []string{"enrich", "events", "filter", "hint"}},
+	{"lab", "provokes every path with real sockets", []string{"netns"}},
+	{"labrun", "traces the lab and judges what was reported",
+		[]string{"events", "hint", "kernel", "lab", "ladder", "pipeline", "probe", "sink", "sink/table", "sockets",
+			"stuck"}},
+}
+
+// onlyIn lists which packages may import a library. Others may still import
+// those packages.
 var onlyIn = map[string][]string{
-	"github.com/cilium/ebpf":            {"internal/probe", "internal/kernel"},
+	"github.com/cilium/ebpf":            {"internal/kernel", "internal/probe"},
 	"github.com/vishvananda/netlink":    {"internal/sockets"},
-	"github.com/olekukonko/tablewriter": {"internal/sink"},
+	"github.com/google/nftables":        {"internal/lab"},
+	"github.com/olekukonko/tablewriter": {"internal/sink", "internal/sink/table"},
 	"github.com/klauspost/compress":     {"internal/record"},
 	"net/http":                          {"internal/runtimes"},
 	"google.golang.org/protobuf":        {"internal/runtimes"},
-	"github.com/spf13/cobra":            {},
-	"charm.land/bubbletea/v2":           {},
-	"charm.land/bubbles/v2":             {},
-	"charm.land/lipgloss/v2":            {},
+	"github.com/spf13/cobra":            {"cmd/closetrace"},
+	"charm.land/bubbletea/v2":           {"internal/top/screen"},
+	"charm.land/bubbles/v2":             {"internal/top/screen"},
+	"charm.land/lipgloss/v2":            {"internal/top/screen"},
 
-	"kernel.org/pub/linux/libs/security/libcap": {"internal/probe", "internal/kernel"},
+	"kernel.org/pub/linux/libs/security/libcap": {"internal/kernel", "internal/probe"},
 	"github.com/rogpeppe/go-internal":           {"internal/lab"},
 	"github.com/cavaliergopher/cpio":            {},
+	"github.com/santhosh-tekuri/jsonschema/v6":  {},
 }
 
-func TestArrows(t *testing.T) {
-	for room, allowed := range mayImport {
-		out, err := exec.Command("go", "list", "-deps", module+room).Output()
-		if err != nil {
-			t.Fatalf("go list %s: %v", room, err)
-		}
-		for dep := range strings.Lines(string(out)) {
-			dep = strings.TrimSpace(dep)
-			if ours, ok := strings.CutPrefix(dep, module); ok && ours != room && !slices.Contains(allowed, ours) {
-				t.Errorf("%s imports %s", room, ours)
+// Each package of internal/ imports exactly what the plan lists, and no library
+// that is reserved for others. What it reaches through another package of
+// closetrace does not count.
+func TestImports(t *testing.T) {
+	planned := map[string][]string{}
+	for _, row := range plan {
+		planned["internal/"+row.path] = row.imports
+	}
+	for _, pkg := range load(t, packages.NeedName|packages.NeedImports|packages.NeedDeps, "./internal/...", "./cmd/...") {
+		name := strings.TrimPrefix(pkg.PkgPath, module)
+		var imported []string
+		for _, path := range reached(pkg) {
+			if ours, ok := strings.CutPrefix(path, module+"internal/"); ok {
+				imported = append(imported, ours)
 			}
-			for library, rooms := range onlyIn {
-				if (dep == library || strings.HasPrefix(dep, library+"/")) && !slices.Contains(rooms, room) {
-					t.Errorf("%s imports %s", room, dep)
+			for library, users := range onlyIn {
+				if (path == library || strings.HasPrefix(path, library+"/")) && !slices.Contains(users, name) {
+					t.Errorf("%s imports %s", name, path)
 				}
 			}
 		}
+		want, isPlanned := planned[name]
+		switch slices.Sort(imported); {
+		case strings.HasPrefix(name, "cmd/"): // may import all
+		case !isPlanned:
+			t.Errorf("%s is not in the plan", name)
+		case !slices.Equal(imported, want):
+			t.Errorf("%s imports %q, in the plan %q", name, imported, want)
+		}
+		delete(planned, name)
 	}
-	rooms, err := os.ReadDir("../internal")
+	for name := range planned {
+		t.Errorf("%s is in the plan and does not exist", name)
+	}
+}
+
+// The plan has no circle: each package imports only those of the rows above it.
+func TestPlanIsSorted(t *testing.T) {
+	var above []string
+	for _, row := range plan {
+		for _, imported := range row.imports {
+			if !slices.Contains(above, imported) {
+				t.Errorf("%s imports %s, which is not above it", row.path, imported)
+			}
+		}
+		above = append(above, row.path)
+	}
+}
+
+// The map in gen.go has one line for each package of the plan, in its order.
+func TestMapOfPackages(t *testing.T) {
+	text, err := os.ReadFile("../gen.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, room := range rooms {
-		if _, ok := mayImport["internal/"+room.Name()]; !ok {
-			t.Errorf("internal/%s is not in the plan", room.Name())
+	var got, want []string
+	for line := range strings.Lines(string(text)) {
+		if entry, ok := strings.CutPrefix(line, "//\tinternal/"); ok {
+			path, purpose, _ := strings.Cut(entry, " ")
+			got = append(got, path+": "+strings.TrimSpace(purpose))
 		}
 	}
+	for _, row := range plan {
+		want = append(want, row.path+": "+row.purpose)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the map in gen.go lists\n\t%s\nand the plan\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
+	}
+}
+
+// load loads packages of this module, without their tests.
+func load(t *testing.T, mode packages.LoadMode, patterns ...string) []*packages.Package {
+	t.Helper()
+	loaded, err := packages.Load(&packages.Config{Mode: mode, Dir: ".."}, patterns...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pkg := range loaded {
+		for _, err := range pkg.Errors {
+			t.Fatal(err)
+		}
+	}
+	return loaded
+}
+
+// reached returns what a package imports, directly or through libraries. It
+// stops at packages of closetrace.
+func reached(pkg *packages.Package) []string {
+	var paths []string
+	var visit func(*packages.Package)
+	visit = func(p *packages.Package) {
+		for path, imported := range p.Imports {
+			if slices.Contains(paths, path) {
+				continue
+			}
+			paths = append(paths, path)
+			if !strings.HasPrefix(path, module) {
+				visit(imported)
+			}
+		}
+	}
+	visit(pkg)
+	return paths
 }

@@ -22,7 +22,8 @@ func documented(t *testing.T) map[string]jsonField {
 		t.Fatal(err)
 	}
 	fields := map[string]jsonField{}
-	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z0-9_.]+)` \\| (\\w+) \\|.*\\| (.+) \\|$").FindAllStringSubmatch(string(text), -1) {
+	pattern := regexp.MustCompile("(?m)^\\| `([a-z0-9_.]+)` \\| (\\w+) \\|.*\\| (.+) \\|$")
+	for _, row := range pattern.FindAllStringSubmatch(string(text), -1) {
 		if _, twice := fields[row[1]]; twice {
 			t.Errorf("docs/json.md has %s twice", row[1])
 		}
@@ -40,19 +41,26 @@ type jsonField struct {
 // nothing those that are always there.
 func TestJSONIsDocumented(t *testing.T) {
 	fields := documented(t)
-	least := events.Ending{Path: "recv.rst", Cause: "why", Trigger: events.TriggerSegment} // and what objects have, if there are any
+	least := events.Ending{
+		Path:    "recv.rst",
+		Cause:   "why",
+		Trigger: events.TriggerSegment,
+	} // and what objects have, if there are any
 	least.Actor, least.Earlier, least.After = &events.Task{}, &events.Past{Path: "close"}, events.Close
 	least.Stack = &events.CallStack{}
-	all, none := flat(t, filled()), flat(t, least)
+	live, most := events.NewEncoder(), filled()
+	live.Begin(events.Header{Host: "db1", BootID: "1"})
+	all, none := flatten(t, live.Append(nil, &most)), flat(t, least)
 	for name, field := range fields {
 		value, known := all[name]
 		if !known {
 			t.Errorf("docs/json.md has %s, which no ending has", name)
 		} else if kind := kindOf(name, value); kind != field.kind {
-			t.Errorf("%s is a %s; docs/json.md says %s", name, kind, field.kind)
+			t.Errorf("%s is a %s; in docs/json.md a %s", name, kind, field.kind)
 		}
-		if _, is := none[name]; is != field.always && field.kind != "task" && field.kind != "past" && field.kind != "state" && field.kind != "stack" {
-			t.Errorf("%s is always there: %v; docs/json.md says otherwise", name, is)
+		if _, is := none[name]; is != field.always && field.kind != "task" && field.kind != "past" && field.kind != "state" &&
+			field.kind != "stack" {
+			t.Errorf("%s is in every ending: %v; docs/json.md differs", name, is)
 		}
 	}
 	for name := range all {
@@ -90,10 +98,13 @@ func TestRecordedJSONIsDocumented(t *testing.T) {
 			t.Errorf("docs/json.md does not name the trigger %s", e.Trigger)
 		}
 	})
-	// The lab asks for no SIGPIPE and no stacks, and /proc, cgroups and runtimes are asked for no recording.
+	// Scenarios name no host, and those recorded first not which end connected. The lab asks for no SIGPIPE, threads and
+	// stacks, stays below the rate limit, and /proc, cgroups and runtimes are asked for no recording.
 	for _, name := range []string{
-		"evidence.sigpipe", "evidence.other_holders", "cgroup", "actor_cgroup", "unit",
-		"stack", "stack.user", "stack.kernel", "container", "container.id", "container.runtime", "container.pod_uid",
+		"host", "boot_id", "connection_id", "replies_left_out", "evidence.sigpipe",
+		"evidence.other_holders", "actor.process", "cgroup", "actor_cgroup", "unit",
+		"stack", "stack.user", "stack.kernel", "stack.unresolved", "container", "container.id", "container.runtime",
+		"container.pod_uid",
 		"container.name", "container.image", "container.pod", "container.namespace",
 	} {
 		seen[name] = true
@@ -130,8 +141,14 @@ func kindOf(name string, value any) string {
 // the same form as another one has its names.
 func flat(t *testing.T, e events.Ending) map[string]any {
 	t.Helper()
+	return flatten(t, e.AppendJSON(nil))
+}
+
+// flatten are those of the text of an ending.
+func flatten(t *testing.T, text []byte) map[string]any {
+	t.Helper()
 	var v map[string]any
-	if err := json.Unmarshal(e.AppendJSON(nil), &v); err != nil {
+	if err := json.Unmarshal(text, &v); err != nil {
 		t.Fatal(err)
 	}
 	all := map[string]any{}
@@ -152,7 +169,8 @@ func flat(t *testing.T, e events.Ending) map[string]any {
 // filled is an ending with something in each of its fields.
 func filled() (e events.Ending) {
 	fill(reflect.ValueOf(&e).Elem())
-	e.Cgroup = "/kubepods/pod6fd8b3d4-2a0b-4f5e-9d0e-1f2a3b4c5d6e/crio-0f4b1c2d3e4f5a6b7c8d9e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d/web.service"
+	e.Cgroup = "/kubepods/pod6fd8b3d4-2a0b-4f5e-9d0e-1f2a3b4c5d6e/" +
+		"crio-0f4b1c2d3e4f5a6b7c8d9e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d/web.service"
 	return e
 }
 

@@ -12,11 +12,11 @@ import (
 )
 
 var (
-	aFile   = regexp.MustCompile("`((?:\\.ci|bpf|cmd|docs|internal|test)/[a-zA-Z0-9_./*-]*)`")
-	aTest   = regexp.MustCompile("`(Test[A-Z][a-zA-Z]+)`")
-	aLink   = regexp.MustCompile(`\]\(([^)\s]+)\)`)
-	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
-	unsaid  = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
+	aFile       = regexp.MustCompile("`((?:\\.ci|bpf|cmd|docs|internal|test)/[a-zA-Z0-9_./*-]*)`")
+	aTest       = regexp.MustCompile("`((?:Test|Fuzz)[A-Z][a-zA-Z]+)`")
+	aLink       = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	heading     = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	notInAnchor = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 )
 
 // Files, tests, pages and parts of pages that the documents mention are there.
@@ -36,12 +36,14 @@ func TestMentioned(t *testing.T) {
 	for _, d := range docs {
 		for _, m := range aFile.FindAllStringSubmatch(d.Text, -1) {
 			// A word in capitals stands for a name.
-			if found, err := filepath.Glob(filepath.Join("..", m[1])); !strings.Contains(m[1], "PATH") && (err != nil || len(found) == 0) {
+			if found, err := filepath.Glob(filepath.Join("..", m[1])); !strings.Contains(m[1], "PATH") &&
+				(err != nil || len(found) == 0) {
 				t.Errorf("%s mentions %s, which is not there", d.File, m[1])
 			}
 		}
 		for _, m := range aTest.FindAllStringSubmatch(d.Text, -1) {
-			if !strings.Contains(tests, "func "+m[1]+"(t *testing.T)") {
+			declared := "func " + m[1]
+			if !strings.Contains(tests, declared+"(t *testing.T)") && !strings.Contains(tests, declared+"(f *testing.F)") {
 				t.Errorf("%s mentions %s, and there is no such test", d.File, m[1])
 			}
 		}
@@ -63,7 +65,7 @@ func TestMentioned(t *testing.T) {
 
 // anchor is what a heading is linked to by.
 func anchor(heading string) string {
-	return strings.ReplaceAll(unsaid.ReplaceAllString(strings.ToLower(heading), ""), " ", "-")
+	return strings.ReplaceAll(notInAnchor.ReplaceAllString(strings.ToLower(heading), ""), " ", "-")
 }
 
 // allTests is the text of all tests.

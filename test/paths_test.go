@@ -15,7 +15,7 @@ import (
 	"github.com/closetrace/closetrace/internal/lab"
 )
 
-var update = flag.Bool("update", false, "write the table of docs/paths.md anew")
+var update = flag.Bool("update", false, "rewrite the table of docs/paths.md")
 
 func explained(t *testing.T) (paths, topics []*explain.Page) {
 	t.Helper()
@@ -26,7 +26,7 @@ func explained(t *testing.T) (paths, topics []*explain.Page) {
 	return paths, topics
 }
 
-// The rules, the explanations and the scenarios name the same paths.
+// The table of paths, the rules, the explanations and the scenarios name the same paths.
 func TestPathsAgree(t *testing.T) {
 	scenarios, err := lab.Scenarios()
 	if err != nil {
@@ -38,35 +38,45 @@ func TestPathsAgree(t *testing.T) {
 			provoked[e.Path] = true
 		}
 	}
-	ruled := map[string]bool{}
-	for _, p := range classify.Paths() {
-		ruled[string(p.Path)] = true
+	listed := map[events.Path]bool{}
+	for _, p := range events.Paths() {
+		listed[p.Path] = true
 	}
-	told := map[string]bool{}
+	concluded := map[string]bool{}
+	for _, p := range classify.Paths() {
+		concluded[string(p)] = true
+		if !listed[p] {
+			t.Errorf("a rule concludes %s, which is not in the table of paths", p)
+		}
+		delete(listed, p)
+	}
+	for path := range listed {
+		t.Errorf("the table of paths has %s, which no rule concludes", path)
+	}
+	described := map[string]bool{}
 	paths, _ := explained(t)
 	for _, p := range paths {
-		told[p.Name] = true
-		if !ruled[p.Name] {
-			t.Errorf("internal/explain has %s, which no rule gives", p.Name)
+		described[p.Name] = true
+		if !concluded[p.Name] {
+			t.Errorf("internal/explain has %s, which no rule concludes", p.Name)
 		}
 		if p.Lab == "" && provoked[p.Name] {
-			t.Errorf("%s is said to have no scenario, but the lab provokes it", p.Name)
+			t.Errorf("%s has no scenario in internal/explain, but the lab provokes it", p.Name)
 		}
 	}
-	for path := range ruled {
-		if !told[path] {
+	for path := range concluded {
+		if !described[path] {
 			t.Errorf("internal/explain does not explain %s", path)
 		}
 	}
 	for path := range provoked {
-		if !ruled[path] {
-			t.Errorf("a scenario expects %s, which no rule gives", path)
+		if !concluded[path] {
+			t.Errorf("a scenario expects %s, which no rule concludes", path)
 		}
 	}
 }
 
-// The scenario that an explanation names provokes that path, and moves the
-// counters that it names.
+// The scenario that an explanation names provokes that path.
 func TestExplainedScenarios(t *testing.T) {
 	paths, _ := explained(t)
 	for _, p := range paths {
@@ -80,11 +90,6 @@ func TestExplainedScenarios(t *testing.T) {
 		}
 		if !slices.ContainsFunc(sc.Endings, func(e lab.Expectation) bool { return e.Path == p.Name }) {
 			t.Errorf("%s: the scenario %s expects other paths", p.Name, p.Lab)
-		}
-		for _, name := range p.Counters {
-			if !slices.ContainsFunc(sc.Counters, func(c lab.CounterWant) bool { return c.Name == name }) {
-				t.Errorf("%s: the scenario %s does not move %s", p.Name, p.Lab, name)
-			}
 		}
 	}
 }
@@ -122,7 +127,7 @@ func TestExplainedSegments(t *testing.T) {
 			}
 			for _, got := range reasons(t, section) {
 				p := page[got.path]
-				if p != nil && !slices.ContainsFunc(p.Reasons, func(r explain.Reason) bool { return r.Name == got.reason }) {
+				if p != nil && !slices.ContainsFunc(p.Info.Reasons, func(r events.Reason) bool { return r.Name == got.reason }) {
 					t.Errorf("%s: the kernel's reason is %s in the recording of %s", got.path, got.reason, sc.Name)
 				}
 			}
@@ -149,7 +154,7 @@ func reasons(t *testing.T, text []byte) (all []pathReason) {
 }
 
 var (
-	mention    = regexp.MustCompile(`\b(?:` + strings.Join(explain.Families, "|") + `)\.[a-z0-9][a-z0-9.*_-]*[a-z0-9*]`)
+	mention    = regexp.MustCompile(`\b(?:` + strings.Join(events.Families(), "|") + `)\.[a-z0-9][a-z0-9.*_-]*[a-z0-9*]`)
 	labCommand = regexp.MustCompile(`closetrace lab ([a-z][^\n]*)`)
 )
 
@@ -211,7 +216,7 @@ func TestPathsDoc(t *testing.T) {
 			t.Fatal(err)
 		}
 	} else if !bytes.Equal(doc, want) {
-		t.Errorf("%s is not what internal/explain says: go test ./test -run TestPathsDoc -update", pathsDoc)
+		t.Errorf("%s differs from internal/explain: go test ./test -run TestPathsDoc -update", pathsDoc)
 	}
 }
 

@@ -8,26 +8,35 @@ import (
 	"testing"
 )
 
-// sections are the headings of the README, in its languages.
+// sections lists the headings of the README in English and Chinese.
 var sections = [][2]string{
 	{"# closetrace", "# closetrace"},
-	{"## Two commands", "## 两条命令"},
+	{"## Install", "## 安装"},
+	{"## What is seen, and what to try first", "## 看到什么，先试什么"},
 	{"## Use", "## 用法"},
-	{"### When something is wrong", "### 遇到问题时"},
-	{"## What does not end", "## 没有结束的连接"},
-	{"## What it tells apart", "## 它能分辨什么"},
-	{"## What it needs", "## 需要什么"},
-	{"### Without full root", "### 不用完整的 root 权限"},
-	{"## What it costs", "## 代价"},
-	{"## Beside other tools", "## 和其他工具相比"},
+	{"## Sockets that have not ended", "## 没有结束的套接字"},
+	{"## Paths", "## 路径"},
+	{"## Requirements", "## 系统要求"},
+	{"## Cost", "## 开销"},
+	{"## Other tools", "## 其他工具"},
 	{"## Limits", "## 局限"},
-	{"## Is it right?", "## 它说得对吗"},
+	{"## Verification", "## 验证"},
 	{"## More", "## 更多"},
 	{"## License", "## 许可"},
 }
 
-// The README says the same in each language: section by section, with the same
-// commands, and what it costs with the same figures.
+// The README is short enough to be read.
+func TestReadmeIsShort(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(text) > 8<<10 {
+		t.Errorf("README.md has %d bytes, at most 8 KB are allowed", len(text))
+	}
+}
+
+// The README has the same sections in both languages, with the same commands and the same figures for the cost.
 func TestReadmesAgree(t *testing.T) {
 	var texts [2]string
 	for i, file := range []string{"../README.md", "../README.zh.md"} {
@@ -40,16 +49,19 @@ func TestReadmesAgree(t *testing.T) {
 		for _, s := range sections {
 			want = append(want, s[i])
 		}
-		if got := regexp.MustCompile("(?m)^#+ [^\n]*$").FindAllString(outsideOfBlocks(texts[i]), -1); !slices.Equal(got, want) {
+		if got := regexp.MustCompile("(?m)^#+ [^\n]*$").FindAllString(outsideOfBlocks(texts[i]), -1); !slices.Equal(
+			got,
+			want,
+		) {
 			t.Errorf("%s has the sections\n%s\nwant\n%s", file, strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 	}
 	for i, s := range sections {
 		en, zh := section(texts[0], s[0]), section(texts[1], s[1])
-		if s[0] == "## Use" || s[0] == "### When something is wrong" {
+		if s[0] == "## Use" || s[0] == "## What is seen, and what to try first" {
 			same(t, s[0], commands(en), commands(zh))
 		}
-		if s[0] == "## What it costs" {
+		if s[0] == "## Cost" {
 			figure := regexp.MustCompile(`\d+(,\d{3})*`)
 			same(t, s[0], figure.FindAllString(en, -1), figure.FindAllString(zh, -1))
 		}
@@ -76,7 +88,8 @@ func section(text, heading string) string {
 // commands are those in backquotes and in blocks, without comments and order.
 func commands(text string) []string {
 	var all []string
-	for _, command := range regexp.MustCompile("(?m)(?:^|`)((?:sudo )?closetrace[^`\n#]*|ss -[^`\n#]*)").FindAllStringSubmatch(text, -1) {
+	pattern := regexp.MustCompile("(?m)(?:^|`)((?:sudo )?closetrace[^`\n#]*|ss -[^`\n#]*)")
+	for _, command := range pattern.FindAllStringSubmatch(text, -1) {
 		if words := strings.TrimSpace(command[1]); strings.Contains(words, " ") {
 			all = append(all, words)
 		}

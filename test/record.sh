@@ -1,7 +1,7 @@
 #!/bin/sh
-# Records the events of all scenarios anew, or those of the scenarios that are named: by tracepoints on this kernel, by
-# fentry and kprobes in the microVM, or in those of MODES alone. To be run as root, after a change of the wire record or
-# of what the kernel side reports; then read the difference.
+# Records the events of all scenarios again, or those of the scenarios given: by tracepoints on this kernel, by fentry and
+# kprobes in the microVM, or only in the modes of MODES. Run it as root after a change of the recording's format or of
+# what the kernel side reports, then read the diff.
 #
 #   test/record.sh
 #   MODES="fentry kprobe" test/record.sh recv.fin_leaked

@@ -18,7 +18,10 @@ func TestFieldsAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	fields := map[string]bool{}
-	for _, of := range []any{events.Header{}, events.Event{}, events.Task{}, events.ContainerNames{}, record.End{}, record.Audit{}} {
+	for _, of := range []any{
+		events.Header{}, events.Event{}, events.Task{}, events.ContainerNames{}, record.End{}, record.Audit{},
+		record.NetnsAudit{}, record.FileEnd{},
+	} {
 		tags(reflect.TypeOf(of), fields)
 	}
 	for kind := events.KindClose; kind.Valid(); kind++ {

@@ -7,63 +7,70 @@ import (
 	"io"
 	"runtime"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/flagvalue"
+	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/kernel"
+	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/sink"
+	"github.com/closetrace/closetrace/internal/sink/table"
 )
 
-const checkAbout = `closetrace check says what can be traced on this machine, by which means, and what
-will not be seen. It tries: every hook of every mode is loaded, attached and taken
-off again.
+const checkAbout = `closetrace check shows what can be traced on this machine, in which attach mode, and
+what cannot. It loads, attaches and detaches every hook of every mode to find out.
 
-The exit code is 0 only if tracing is possible.
+The exit code is 0 only if tracing works here.
 `
 
 const checkExamples = `Examples:
   sudo closetrace check
-  closetrace check                  as somebody else: what is missing
+  closetrace check                  as another user: missing privileges
   sudo closetrace check -o json | jq -r '.modes[] | select(.works) | .mode'
 `
 
-func newCheck(e *env) *cobra.Command {
+// examiner finds out what can be traced: examine, or a test's.
+type examiner func(context.Context) (*machine, error)
+
+func newCheck(c *console, examine examiner) *cobra.Command {
 	output := formatTable
-	choices := choice[format]{&output, []format{formatTable, formatJSON}}
+	choices := flagvalue.OneOf(&output, formatTable, formatJSON)
 	cmd := &cobra.Command{
 		Use:                   "check [flags]",
-		Short:                 "Say what can be traced on this machine, and what will not be seen",
+		Short:                 "Show what can be traced on this machine, and what cannot",
 		Args:                  noArguments,
-		RunE:                  func(cmd *cobra.Command, _ []string) error { return check(cmd.Context(), e, output) },
+		RunE:                  func(cmd *cobra.Command, _ []string) error { return check(cmd.Context(), c, examine, output) },
 		DisableFlagsInUseLine: true,
 	}
 	g := newGroup("Flags")
 	g.flags.VarP(choices, "output", "o", "table, or json: one object")
-	g.flags.BoolP("help", "h", false, "print this")
-	m := manual{about: checkAbout, groups: []flagGroup{g}, tail: exitCodes + "\n" + checkExamples}
+	helpFlag(g)
+	codes := hint.LiveExitCodes("tracing fails for another reason")
+	m := manual{about: checkAbout, groups: []flagGroup{g}, tail: codes + "\n" + checkExamples}
 	m.attach(cmd)
-	complete(cmd, "output", choices.words())
+	complete(cmd, "output", choices.Words())
 	return cmd
 }
 
-// machine is what check says; its JSON form is that of -o json.
+// machine is what check found. It is also the output of -o json.
 type machine struct {
 	Schema     int                `json:"schema_version"`
 	Kernel     string             `json:"kernel"`
 	Arch       string             `json:"arch"`
 	BTF        bool               `json:"btf"`
-	BTFReason  string             `json:"btf_reason,omitempty"` // why there is none
+	BTFReason  string             `json:"btf_reason,omitempty"` // why there is no BTF
 	Lockdown   string             `json:"lockdown"`
 	Privileges []kernel.Privilege `json:"privileges"`
 	*probe.Report
-	// Unseen is what will not be seen here: by the mode that is taken, and for
-	// want of privileges.
+	// Unseen is what cannot be traced in the mode that closetrace uses here, or
+	// without the missing privileges.
 	Unseen []string `json:"unseen"`
 }
 
-// examine looks at this machine.
+// examine finds out what can be traced on this machine.
 func examine(ctx context.Context) (*machine, error) {
 	report, err := probe.Check(ctx, probe.Options{})
 	if err != nil {
@@ -76,12 +83,12 @@ func examine(ctx context.Context) (*machine, error) {
 	if _, err := kernel.Running(nil); err != nil {
 		m.BTF, m.BTFReason = false, err.Error()
 	}
-	m.unsee()
+	m.listUnseen()
 	return m, nil
 }
 
-// unsee gathers what will not be seen, if there is anything to be seen.
-func (m *machine) unsee() {
+// listUnseen sets Unseen, unless nothing can be traced at all.
+func (m *machine) listUnseen() {
 	for _, mode := range m.Modes {
 		if mode.Mode == m.Takes {
 			m.Unseen = append(m.Unseen, mode.Unseen...)
@@ -92,83 +99,93 @@ func (m *machine) unsee() {
 	}
 }
 
-func check(ctx context.Context, e *env, output format) error {
-	m, err := e.examine(ctx)
+func check(ctx context.Context, c *console, examine examiner, output format) error {
+	m, err := examine(ctx)
 	if err != nil {
 		return interrupted(ctx, err)
 	}
 	if output == formatJSON {
-		enc := json.NewEncoder(e.stdout)
+		enc := json.NewEncoder(c.stdout)
 		enc.SetEscapeHTML(false)
 		err = enc.Encode(m)
 	} else {
-		err = m.print(e.stdout)
+		err = m.print(c.stdout, c.stdout.width)
 	}
 	if err != nil {
-		return outputError(err)
+		return pipeline.OutputFailure(err)
 	}
 	return m.Err
 }
 
-// print is for people.
-func (m *machine) print(to io.Writer) error {
-	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "kernel\t%s, %s\n", m.Kernel, m.Arch)
-	fmt.Fprintf(w, "BTF\t%s\n", yes(m.BTF, m.BTFReason))
-	fmt.Fprintf(w, "lockdown\t%s\n", m.Lockdown)
-	fmt.Fprint(w, "\nPRIVILEGE\tHELD\tFOR\n")
+// print writes the report as tables that fit a width in cells; 0 means no limit.
+func (m *machine) print(to io.Writer, width int) error {
+	var b strings.Builder
+	about := table.Table{Width: width, Columns: []table.Column{{}, {Wrap: true}}, Rows: [][]string{
+		{"kernel", sink.OneLine(m.Kernel + ", " + m.Arch)}, {"BTF", yesOrNo(m.BTF)}, {"lockdown", sink.OneLine(m.Lockdown)},
+	}}
+	if !m.BTF {
+		about.Rows[1][1] += ": " + sink.OneLine(m.BTFReason)
+	}
+	privileges := table.Table{
+		Width: width, Columns: []table.Column{{Head: "PRIVILEGE"}, {Head: "HELD"}, {Head: "FOR", Wrap: true}},
+	}
 	for _, p := range m.Privileges {
-		held := yes(p.Held, "")
+		held := yesOrNo(p.Held)
 		if p.Required && !p.Held {
 			held = "MISSING"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", p.Name, held, p.For)
+		privileges.Rows = append(privileges.Rows, []string{p.Name, held, p.For})
 	}
+	b.WriteString(about.String() + "\n" + privileges.String())
 	for i := range m.Modes {
-		printMode(w, &m.Modes[i])
+		hooks := modeTable(&m.Modes[i], width)
+		b.WriteString("\n" + hooks.String())
 	}
 	if m.Takes != "" {
-		fmt.Fprintf(w, "\nclosetrace attaches by %s here.", m.Takes)
+		fmt.Fprintf(&b, "\nclosetrace uses %s here.", m.Takes)
 		if len(m.Unseen) > 0 {
-			fmt.Fprint(w, " It does not see:")
+			b.WriteString(" It does not report:")
 		}
-		fmt.Fprintln(w)
+		b.WriteString("\n")
 	}
 	for _, unseen := range m.Unseen {
-		fmt.Fprintf(w, "- %s\n", unseen)
+		b.WriteString("- " + strings.Join(table.Wrap(unseen, width-len("- ")), "\n  ") + "\n")
 	}
-	return w.Flush()
+	_, err := io.WriteString(to, b.String())
+	return err
 }
 
-// printMode lists a mode's hooks. What holds for the whole mode is said once.
-func printMode(w io.Writer, mode *probe.ModeReport) {
-	fmt.Fprintf(w, "\n%s\tWORKS\tFIRES\n", strings.ToUpper(string(mode.Mode)))
-	fmt.Fprintf(w, "as a whole\t%s\n", yes(mode.Works, mode.Reason))
+// modeTable returns a table of a mode and its hooks. It omits the reason of a hook
+// that is that of the mode.
+func modeTable(mode *probe.ModeReport, width int) table.Table {
+	t := table.Table{
+		Width:   width,
+		Columns: []table.Column{{Head: strings.ToUpper(string(mode.Mode))}, {Head: "WORKS"}, {Head: "FIRES", Wrap: true}},
+		Rows:    [][]string{{"as a whole", yesOrNo(mode.Works), sink.OneLine(mode.Reason)}},
+	}
 	for _, h := range mode.Hooks {
-		works := yes(h.Works, "")
+		works := yesOrNo(h.Works)
 		switch {
-		case h.Needless:
+		case h.Needless && h.Reason == "":
 			works = "not needed"
 		case !h.Works && !h.Required && mode.Works:
-			works = "no, goes without"
+			works = "no (optional)"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s", h.Hook, works, h.Fires)
+		fires := h.Fires
 		if h.Shared {
-			fmt.Fprint(w, ", with --shared-closes only")
+			fires += ", with --shared-closes only"
 		}
 		if h.Reason != "" && h.Reason != mode.Reason {
-			fmt.Fprintf(w, "; %s", h.Reason)
+			fires += "; " + sink.OneLine(h.Reason)
 		}
-		fmt.Fprintln(w)
+		t.Rows = append(t.Rows, []string{h.Hook, works, fires})
 	}
+	return t
 }
 
-func yes(is bool, why string) string {
-	switch {
-	case is:
+func yesOrNo(is bool) string {
+	if is {
 		return "yes"
-	case why == "":
-		return "no"
 	}
-	return "no: " + oneLine(why)
+	return "no"
 }

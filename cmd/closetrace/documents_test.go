@@ -8,13 +8,13 @@ import (
 	"github.com/closetrace/closetrace/test/documents"
 )
 
-// onFake runs closetrace on a kernel that is made up. The lab has no use for one,
-// and so only looks up what it would run.
+// onFake runs closetrace with a fake source. The lab needs a real kernel, so it only
+// lists its scenarios.
 const onFake = `[ "$1" != lab ] || set -- "$@" --list
 exec closetrace-fake "$@"`
 
-// Every command of closetrace that stands in a document is possible. The live
-// tests run them on the real kernel.
+// Every closetrace command in the documents works. The live tests run them on the real
+// kernel.
 func TestDocuments(t *testing.T) {
 	docs, err := documents.All()
 	if err != nil {
@@ -46,7 +46,7 @@ func TestDocuments(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				// The help of a command that is not there is that of closetrace.
+				// The help of an unknown command is that of closetrace.
 				name, help := strings.CutSuffix(c.Text, " --help")
 				if out.Failed() || help && !strings.Contains(out.Stdout, name+" ") {
 					t.Errorf("%s\nexit code %d\n%s%s", c, out.Code, out.Stdout, out.Stderr)

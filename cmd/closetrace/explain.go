@@ -10,33 +10,45 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/closetrace/closetrace/internal/explain"
+	"github.com/closetrace/closetrace/internal/flagvalue"
+	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/pipeline"
 )
 
-const explainAbout = `closetrace explain tells in plain words what a path means: what happens, where the
-kernel decides it, what goes over the wire, what both applications see, whether it
-is harmless, how to avoid it and how to provoke it. NAME is a path as in the JSON
-output and the summary, or a topic. Without a NAME it lists them all.
+const explainAbout = `closetrace explain describes a path: what happens, where the kernel decides it,
+what is sent, what both applications see, whether it is harmless, how to avoid it
+and how to provoke it. WORD is a path as in the JSON output and the summary, the
+beginning of some paths (close.rst), or a topic.
+
+It also answers with the paths concerned, if WORD is an error (ECONNRESET), a TCP
+state, a socket option or sysctl, a kernel counter (TCPAbortOnClose), the kernel's
+reason for a RST (TCP_ABORT_ON_CLOSE), a kernel function, or the message of a
+program. Without WORD it lists all paths and topics.
 `
 
 const explainExamples = `Examples:
   closetrace explain
   closetrace explain close.rst.unread
-  closetrace explain time-wait
+  closetrace explain close.rst
+  closetrace explain ECONNRESET
+  closetrace explain upstream prematurely closed connection
   closetrace explain recv.rst --lang zh
 `
 
-// explainFlags are what the command line says about an explanation.
-type explainFlags struct{ language explain.Language }
+// explainFlags are the flags of explain.
+type explainFlags struct {
+	language explain.Language
+	color    colorWhen
+}
 
-func newExplain(e *env) *cobra.Command {
-	f := &explainFlags{explain.FromLocale(e.locale)}
+func newExplain(c *console, locale string) *cobra.Command {
+	f := &explainFlags{explain.FromLocale(locale), colorAuto}
 	cmd := &cobra.Command{
-		Use:   "explain [NAME] [flags]",
-		Short: "Tell in plain words what a path means, why it happens and how to avoid it",
-		Args:  noSecondArgument,
-		RunE:  func(_ *cobra.Command, names []string) error { return f.run(e, names) },
-		ValidArgsFunction: func(_ *cobra.Command, names []string, _ string) ([]string, cobra.ShellCompDirective) {
-			if len(names) > 0 {
+		Use:   "explain [WORD...] [flags]",
+		Short: "Explain a path, an error or a message: what it means, how to avoid it",
+		RunE:  func(_ *cobra.Command, words []string) error { return f.run(c.stdout, words) },
+		ValidArgsFunction: func(_ *cobra.Command, words []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(words) > 0 {
 				return nil, cobra.ShellCompDirectiveNoFileComp
 			}
 			return explainable(f.language), cobra.ShellCompDirectiveNoFileComp
@@ -44,79 +56,72 @@ func newExplain(e *env) *cobra.Command {
 		DisableFlagsInUseLine: true,
 	}
 	g := newGroup("Flags")
-	language := choice[explain.Language]{&f.language, explain.Languages}
-	g.flags.Var(language, "lang", "en or zh, which is Simplified Chinese; without it by LC_ALL, LC_MESSAGES or LANG")
+	language := languageFlag{flagvalue.OneOf(&f.language, explain.Languages...)}
+	g.flags.Var(language, "lang",
+		"en or zh (Simplified Chinese), or a locale;\nby default from LC_ALL, LC_MESSAGES or LANG")
 	g.flags.Lookup("lang").DefValue = "" // the help is the same in every locale
-	g.flags.BoolP("help", "h", false, "print this")
-	m := manual{about: explainAbout, groups: []flagGroup{g}, tail: exitCodes + "\n" + explainExamples}
+	g.flags.Var(colorChoice(&f.color), "color", "headings in bold: always, never, or auto (on a terminal,\n"+
+		"unless NO_COLOR is set or TERM is dumb)")
+	helpFlag(g)
+	m := manual{about: explainAbout, groups: []flagGroup{g}, tail: codesOfOutput + "\n" + explainExamples}
 	m.attach(cmd)
-	complete(cmd, "lang", language.words())
+	complete(cmd, "lang", language.Words())
+	complete(cmd, "color", colorChoice(&f.color).Words())
 	return cmd
 }
 
-func noSecondArgument(cmd *cobra.Command, args []string) error {
-	if len(args) < 2 {
-		return nil
-	}
-	return noArguments(cmd, args[1:])
+// languageFlag is a flag that takes a language, or a locale.
+type languageFlag struct {
+	flagvalue.Choice[explain.Language]
 }
 
-// explainable are the names of all paths and topics, each with its title for
-// the shell.
+// Set accepts the tag of a language, or a locale.
+func (l languageFlag) Set(text string) error {
+	if known, ok := explain.ParseLanguage(text); ok {
+		text = string(known)
+	}
+	return l.Choice.Set(text)
+}
+
+// explainable returns the names of all paths and topics, with their titles for
+// shell completion.
 func explainable(l explain.Language) []string {
-	paths, topics, err := explain.All()
+	library, err := explain.Open()
 	if err != nil {
 		return nil
 	}
-	var names []string
-	for _, p := range append(paths, topics...) {
-		names = append(names, cobra.CompletionWithDesc(p.Name, p.Title(l)))
-	}
-	return names
+	return library.Completions(l)
 }
 
-func (f *explainFlags) run(e *env, names []string) error {
-	layout := explain.Layout{Language: f.language, Width: e.width}
-	paths, topics, err := explain.All()
+func (f *explainFlags) run(to output, words []string) error {
+	library, err := explain.Open()
 	if err != nil {
 		return err
 	}
-	if len(names) == 0 {
-		return say(e, explain.Index(paths, topics, layout))
+	layout := explain.Layout{
+		Language: f.language, Width: to.width, Bold: f.color.enabled(to.color), Scenarios: scenarioNames(),
 	}
-	for _, p := range append(paths, topics...) {
-		if p.Name == names[0] {
-			layout.Variants = variants(p.Name)
-			return say(e, p.Text(layout))
-		}
+	if len(words) == 0 {
+		return write(to, library.Index(layout))
 	}
-	return notExplained(names[0], append(paths, topics...))
+	typed := strings.Join(words, " ")
+	if text := library.Explain(typed, layout); text != "" {
+		return write(to, text)
+	}
+	next := flagvalue.Suggest(typed, library.Names(), "closetrace explain lists the paths and topics")
+	if len(words) > 1 && library.Explain(words[0], layout) != "" {
+		next = "explain one at a time: closetrace explain " + words[0]
+	}
+	return hint.New(hint.Usage, fmt.Sprintf("no path, topic, error or message %q", typed), next)
 }
 
-// say writes a text. Who reads it through head(1) or a pager may stop early.
-func say(e *env, text string) error {
-	if _, err := io.WriteString(e.stdout, text); !errors.Is(err, syscall.EPIPE) {
-		return outputError(err)
+// codesOfOutput are the exit codes of a command that only prints.
+var codesOfOutput = hint.ExitCodes("the output cannot be written", hint.Usage)
+
+// write prints a text. A reader such as head(1) may close the pipe early.
+func write(to io.Writer, text string) error {
+	if _, err := io.WriteString(to, text); !errors.Is(err, syscall.EPIPE) {
+		return pipeline.OutputFailure(err)
 	}
 	return nil
-}
-
-// variants are the scenarios that provoke a path in other ways: "_" stands
-// between its name and theirs.
-func variants(path string) []string {
-	var names []string
-	for _, name := range scenarioNames() {
-		if strings.HasPrefix(name, path+"_") {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-func notExplained(name string, pages []*explain.Page) error {
-	var names []string
-	for _, p := range pages {
-		names = append(names, p.Name)
-	}
-	return &usageError{fmt.Sprintf("no path or topic %q", name), nearest(name, names, "closetrace explain lists them")}
 }

@@ -2,38 +2,42 @@ package main
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
 	"os/signal"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/closetrace/closetrace/internal/command"
 	"github.com/closetrace/closetrace/internal/enrich"
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/kernel"
+	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/internal/sink"
-	"github.com/closetrace/closetrace/internal/stuck"
+	"github.com/closetrace/closetrace/internal/sockets"
+	"github.com/closetrace/closetrace/internal/terminal"
+	"github.com/closetrace/closetrace/test/fake"
 )
 
-// TestMain makes this program, and versions of it whose facts are made up,
-// commands of the scripts. The shipped program has no such versions.
+// TestMain makes closetrace, and variants with a fake source, commands of the scripts.
 //
-// With the race detector, a program sleeps for a second at its end, in case one
-// of its goroutines still runs into a race; a hundredth of it does for those that
-// are started here, and there are hundreds.
+// The race detector makes a program sleep for a second at its end, to find late races.
+// The tests start hundreds of programs, for which 10 ms are enough.
 func TestMain(m *testing.M) {
 	os.Setenv(raceVariable, "atexit_sleep_ms=10")
+	if err := terminal.Restore(); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){
 		"closetrace": main,
 		// three endings, then nothing
 		"closetrace-fake": func() { os.Exit(run(context.Background(), fakeSystem(3))) },
-		"from-terminal":   sayFromTerminal,
 		// the same, and then a panic when a signal asks for one
 		"closetrace-panics": func() { os.Exit(run(context.Background(), panickySystem())) },
 		// endings without end, as fast as they are read
@@ -41,55 +45,68 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// raceVariable has what the race detector is told, in programs that tests start.
+// raceVariable sets the options of the race detector in programs that tests start.
 const raceVariable = "GORACE"
 
-// fakeSystem is this machine, but with a fake for its kernel.
-func fakeSystem(facts int) *env {
-	e := system()
-	e.open = func(context.Context, probe.Options) (source, error) {
-		return &fakeSource{left: facts}, nil
+// fakeSystem returns this system with a fake source of left events.
+func fakeSystem(left int) *system {
+	s := thisSystem()
+	s.tracer.system.Open = func(context.Context, probe.Options) (pipeline.Source, error) {
+		return &fake.Source{Left: left}, nil
 	}
-	e.finder.inode = func(string) (uint32, error) { return fakeNetns, nil }
-	e.examine = func(context.Context) (*machine, error) { return fakeMachine(), nil }
-	e.privileges = func() []kernel.Privilege { return nil }
-	e.finder.cgroups = func() (enrich.CgroupMount, error) { return enrich.CgroupMount{Dir: os.TempDir(), Root: "/"}, nil }
-	e.cgroups = func() (func(*events.Event), error) { return nameFakeCgroup, nil }
-	e.answerIn = time.Minute // as the machine may be slow
-	e.drop = func(bool) error { return nil }
-	e.group = func() (group, error) { return fakeGroup{}, nil }
-	e.counters = func(string, uint32) (sink.Counters, error) { return sink.Counters{}, nil }
-	asked := func(name string) *stuckSource {
-		return &stuckSource{name: name, sockets: fakeSockets(), holders: fakeHolders, close: func() error { return nil }}
+	inode := func(string) (uint32, error) { return fake.Netns, nil }
+	s.tracer.targets.spaces.Inode, s.stuck.spaces.Inode = inode, inode
+	s.examine = func(context.Context) (*machine, error) { return fakeMachine(), nil }
+	s.tracer.system.Privileges = func() []kernel.Privilege { return nil }
+	s.tracer.targets.cgroups = func() (enrich.CgroupMount, error) {
+		return enrich.CgroupMount{Dir: os.TempDir(), Root: "/"}, nil
 	}
-	e.sockDiag = func() *stuckSource { return asked(sourceSockDiag) }
-	e.boot = func() (string, int64) {
-		h := new(fakeSource).Header()
+	s.tracer.resolvers.Cgroups = func() (func(*events.Event), error) { return nameFakeCgroup, nil }
+	s.tracer.resolvers.Symbols = nil
+	s.tracer.resolvers.AnswerIn = time.Minute // as the machine may be slow
+	s.tracer.system.DropPrivileges = func(kernel.Use) error { return nil }
+	s.stuck.dropPrivileges = s.tracer.system.DropPrivileges
+	nothing := func() error { return nil } // for good would include the other tests
+	s.dropForUser, s.dropAll = nothing, nothing
+	s.group = func() (command.Group, error) { return fakeGroup{}, nil }
+	s.tracer.system.ReadOthers = nil
+	s.tracer.system.ReadCounters = func(string, uint32) (sink.Counters, error) { return sink.Counters{}, nil }
+	asked := func(name string) *sockets.Source {
+		return &sockets.Source{Name: name, List: fakeSockets(), Holders: fakeHolders, Close: func() error { return nil }}
+	}
+	s.stuck.sockDiag = func() *sockets.Source { return asked(sockets.SockDiag) }
+	s.stuck.boot = func() (string, int64) {
+		h := new(fake.Source).Header()
 		return h.Kernel, h.WallOffsetNS
 	}
-	e.iterators = func(trace bool, _ *slog.Logger) (*stuckSource, error) {
-		s := asked(sourceIterator)
+	s.stuck.iterators = func(trace bool, _ *slog.Logger) (*sockets.Source, error) {
+		from := asked(sockets.Iterator)
 		if trace {
-			s.sockets = traced(s.sockets)
+			from.List = traced(from.List)
 		}
-		return s, nil
+		return from, nil
 	}
-	return e
+	return s
 }
 
-// panickySystem is a fake whose source panics in another goroutine by another
-// signal.
-func panickySystem() *env {
-	e := fakeSystem(3)
+// redirect makes the outputs of a system those of a test.
+func (s *system) redirect(stdout, stderr io.Writer) {
+	s.console.stdout.Writer, s.console.stderr.Writer = stdout, stderr
+}
+
+// panickySystem returns a fake system whose source panics on a signal, in the goroutine
+// that reads events or in that of the screen.
+func panickySystem() *system {
+	s := fakeSystem(3)
 	p := &panicky{asked: make(chan os.Signal, 1), askedView: make(chan os.Signal, 1)}
 	signal.Notify(p.asked, panicInSource)
 	signal.Notify(p.askedView, panicInView)
-	open := e.open
-	e.open = func(ctx context.Context, o probe.Options) (src source, err error) {
-		p.source, err = open(ctx, o)
+	open := s.tracer.system.Open
+	s.tracer.system.Open = func(ctx context.Context, o probe.Options) (src pipeline.Source, err error) {
+		p.Source, err = open(ctx, o)
 		return p, err
 	}
-	return e
+	return s
 }
 
 const (
@@ -98,7 +115,7 @@ const (
 )
 
 type panicky struct {
-	source
+	pipeline.Source
 	asked, askedView chan os.Signal
 }
 
@@ -107,7 +124,7 @@ func (p *panicky) Read(ev *events.Event) error {
 	case <-p.asked:
 		panic("the source panics")
 	default:
-		return p.source.Read(ev)
+		return p.Source.Read(ev)
 	}
 }
 
@@ -116,13 +133,15 @@ func (p *panicky) Losses() probe.Losses {
 	case <-p.askedView:
 		panic("the view panics")
 	default:
-		return p.source.Losses()
+		return p.Source.Losses()
 	}
 }
 
 // fakeMachine has one mode that works, without one of its hooks.
 func fakeMachine() *machine {
-	refused := probe.HookReport{Hook: "tcp_fin", Fires: "once per FIN received", Reason: "not traceable", Unseen: "FINs received"}
+	refused := probe.HookReport{
+		Hook: "tcp_fin", Fires: "once per FIN received", Reason: "not traceable", Unseen: "FINs received",
+	}
 	m := &machine{
 		Schema: events.SchemaVersion, Kernel: "6.1.0-fake", Arch: "amd64", BTF: true, Lockdown: "none", Unseen: []string{},
 		Privileges: []kernel.Privilege{
@@ -136,134 +155,77 @@ func fakeMachine() *machine {
 			{Mode: probe.Kprobe, Works: true, Unseen: []string{"FINs received"}, Hooks: []probe.HookReport{
 				{Hook: "tcp_close", Fires: "once per close", Required: true, Works: true}, refused,
 				{Hook: "tcp_v4_send_reset", Fires: "once per RST in reply", Needless: true},
+				{Hook: "tcp_reset", Fires: "once per RST received", Needless: true, Reason: "too old"},
 			}},
 		}},
 	}
-	m.unsee()
+	m.listUnseen()
 	return m
 }
 
-// fakeSockets are one more, at every look, of a server that never closes, and a
-// connection that is never accepted.
-func fakeSockets() func(string, uint32) ([]stuck.Socket, bool, error) {
+// fakeSockets returns a list of sockets of a server that never closes, one more at each
+// call, and of a connection that is never accepted.
+func fakeSockets() func(*sockets.List, uint32) (bool, error) {
 	here := netip.MustParseAddrPort("10.0.0.5:8080")
 	looks := 0
-	return func(_ string, netns uint32) (all []stuck.Socket, whole bool, err error) {
+	return func(to *sockets.List, netns uint32) (whole bool, err error) {
 		looks++
-		all = append(all, stuck.Socket{
+		to.Add(&sockets.Socket{
 			Netns: netns, Local: here, State: events.Listen, Inode: 50, ReceiveQueue: 1, SendQueue: 128,
-		}, stuck.Socket{
+		})
+		to.Add(&sockets.Socket{
 			Netns: netns, Local: here, Remote: netip.MustParseAddrPort("10.0.0.9:4000"),
 			State: events.CloseWait, ReceiveQueue: 11, LastHeard: 3 * time.Second,
 		})
 		for n := range looks + 1 {
-			all = append(all, stuck.Socket{
+			to.Add(&sockets.Socket{
 				Netns: netns, Local: here, Remote: netip.AddrPortFrom(netip.MustParseAddr("10.0.0.9"), uint16(5000+n)),
 				State: events.CloseWait, Inode: 60, LastHeard: time.Duration(90-n) * time.Second,
 			})
 		}
-		return all, true, nil
+		return true, nil
 	}
 }
 
-// traced: whatever comes is seen to come.
-func traced(list func(string, uint32) ([]stuck.Socket, bool, error)) func(string, uint32) ([]stuck.Socket, bool, error) {
+// traced returns list with exact ages for sockets that are new since the first call.
+func traced(list func(*sockets.List, uint32) (bool, error)) func(*sockets.List, uint32) (bool, error) {
 	known := 0
-	return func(path string, netns uint32) (all []stuck.Socket, whole bool, err error) {
-		all, whole, err = list(path, netns)
+	return func(to *sockets.List, netns uint32) (whole bool, err error) {
+		found := &sockets.List{}
+		whole, err = list(found, netns)
 		if known == 0 {
-			known = len(all)
+			known = found.Len()
 		}
-		for i := known; i < len(all); i++ {
-			all[i].InState = 100 * time.Second
+		for i, s := range found.All() {
+			if i >= known {
+				s.InState = 100 * time.Second
+			}
+			to.Add(&s)
 		}
-		return all, whole, err
+		return whole, err
 	}
 }
 
-func fakeHolders(wanted map[uint64]bool) (map[uint64][]stuck.Holder, int, error) {
-	found := map[uint64][]stuck.Holder{}
-	for inode := range wanted {
-		found[inode] = []stuck.Holder{{PID: 4211, Comm: "ser\tver\x1b", UID: 33, FDs: []int{int(inode)}, Age: time.Hour}}
+func fakeHolders(wanted sockets.Inodes) (*sockets.Holders, int, error) {
+	found := &sockets.Holders{}
+	number := found.Add(sockets.Holder{PID: 4211, Comm: "ser\tver\x1b", UID: 33, Age: time.Hour})
+	for inode := range uint64(100) {
+		if wanted.Has(inode) {
+			found.Hold(number, inode, int(inode))
+		}
 	}
 	return found, 0, nil
 }
 
-// fakeCgroup is where all that a fake tells of runs, and the commands that it
-// runs, too.
-const fakeCgroup = 7
-
-// fakeContainer is that cgroup's.
+// fakeContainer is the id of the container of [fake.Cgroup].
 const fakeContainer = "0f4b1c2d3e4f5a6b7c8d9e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d"
 
 func nameFakeCgroup(ev *events.Event) { ev.Cgroup = "/system.slice/docker-" + fakeContainer + ".scope" }
 
-// fakeGroup takes no privileges.
+// fakeGroup is a group of processes that needs no privileges.
 type fakeGroup struct{}
 
-func (fakeGroup) Join(*syscall.SysProcAttr)    {}
-func (fakeGroup) Holds(id uint64) bool         { return id == fakeCgroup }
-func (fakeGroup) HoldsProcess(pid uint32) bool { return pid == 4211 }
-func (fakeGroup) Close() (left int, err error) { return 0, nil }
-
-// fakeNetns is where all of a fake's endings are.
-const fakeNetns = 4026531840
-
-// fakeSource makes up closes of established connections.
-type fakeSource struct {
-	left     int   // facts to come; negative: endless
-	wall     int64 // offset of its clock
-	read     atomic.Bool
-	detached atomic.Bool
-	badFirst bool // the first record cannot be decoded
-}
-
-func (f *fakeSource) Header() events.Header {
-	if f.wall == 0 {
-		f.wall = kernel.WallOffset()
-	}
-	return events.Header{
-		Schema: events.SchemaVersion, Kernel: "6.1.0-fake", Attach: "fentry", HZ: 250, WallOffsetNS: f.wall,
-	}
-}
-
-func (f *fakeSource) Read(ev *events.Event) error {
-	if f.badFirst {
-		f.badFirst = false
-		return badRecord{}
-	}
-	if f.left == 0 || f.left < 0 && f.detached.Load() {
-		time.Sleep(10 * time.Millisecond)
-		return probe.ErrIdle
-	}
-	f.left--
-	f.read.Store(true)
-	*ev = events.Event{
-		Kind: events.KindClose, MonoNS: kernel.MonoNow(), DurationNS: 5210, Sock: 1,
-		Flags: events.SentFIN | events.TaskContext | events.FileClosing | events.UnderLock,
-		Local: netip.MustParseAddrPort("10.0.0.5:443"), Remote: netip.MustParseAddrPort("10.0.0.9:51234"),
-		Netns: fakeNetns, CgroupID: fakeCgroup, SocketCgroupID: fakeCgroup, Task: events.Task{PID: 4211, TID: 4211, Comm: "nginx"}, Syscall: "close",
-		Before: events.Established, After: events.FinWait1,
-	}
-	return nil
-}
-
-// Losses come with the first fact.
-func (f *fakeSource) Losses() probe.Losses {
-	if !f.read.Load() {
-		return probe.Losses{}
-	}
-	return probe.Losses{LostRecords: 2}
-}
-
-func (f *fakeSource) IdleNS() uint64 { return kernel.MonoNow() }
-
-func (f *fakeSource) Detach() error { f.detached.Store(true); return nil }
-
-func (f *fakeSource) Close() error { return nil }
-
-type badRecord struct{}
-
-func (badRecord) Error() string     { return "record of 3 bytes" }
-func (badRecord) Hint() string      { return "rebuild" }
-func (badRecord) Undecodable() bool { return true }
+func (fakeGroup) Join(*syscall.SysProcAttr)       {}
+func (fakeGroup) Contains(id uint64) bool         { return id == fake.Cgroup }
+func (fakeGroup) ContainsProcess(pid uint32) bool { return pid == 4211 }
+func (fakeGroup) Close() (left int, err error)    { return 0, nil }

@@ -1,84 +1,96 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
-	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/closetrace/closetrace/internal/classify"
-	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/enrich"
 	"github.com/closetrace/closetrace/internal/filter"
+	"github.com/closetrace/closetrace/internal/flagvalue"
+	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/netns"
 	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/runtimes"
 )
 
-// facts are the filters that the kernel side decides, or in a replay
-// [filter.Facts].
-type facts struct {
+// eventFilter is the filter of events: live the kernel side applies it, in a replay
+// [filter.Events].
+type eventFilter struct {
 	probe.Filter
-	// What has to be looked up for that.
-	netns               string
-	cgroups, containers []string
+	// What the flags name; find looks it up.
+	netns, cgroups, containers []string
+
+	netnsPath string // of the first of netns; empty: not found
 }
 
-func (f *facts) flags(netnsIs string) flagGroup {
-	g := newGroup("What is traced (all must hold; within a list, any)")
-	ports := func(list *[]uint16) numbers[uint16] { return numbers[uint16]{list, "port", 1<<16 - 1} }
-	g.flags.VarP(numbers[uint32]{&f.PIDs, "process id", 1 << 22}, "pid", "p", "by a call of one of these processes; leaves out what segments and timers do")
-	g.flags.VarP(ports(&f.Ports), "port", "P", "one of these ports, local or remote")
-	g.flags.VarP(ports(&f.LocalPorts), "lport", "L", "one of these local ports")
-	g.flags.VarP(ports(&f.RemotePorts), "rport", "D", "one of these remote ports")
-	g.flags.BoolVarP(&f.IPv4, "ipv4", "4", false, "IPv4, also from an IPv6 socket")
+// netnsNames are the values of --netns of a live command.
+const netnsNames = "names of ip-netns, paths, process ids, or inode:N"
+
+func (f *eventFilter) flags(netnsIs string) flagGroup {
+	g := newGroup("Trace only (all flags must match, and any value of a list)")
+	g.flags.VarP(flagvalue.Ports(&f.Ports), "port", "P",
+		"these ports, local or remote: numbers, ranges such as 8000-8100, or names such as https")
+	g.flags.VarP(flagvalue.Ports(&f.LocalPorts), "lport", "L", "these local ports")
+	g.flags.VarP(flagvalue.Ports(&f.RemotePorts), "rport", "D", "these remote ports")
+	g.flags.BoolVarP(&f.IPv4, "ipv4", "4", false, "IPv4, including IPv4 on IPv6 sockets")
 	g.flags.BoolVarP(&f.IPv6, "ipv6", "6", false, "IPv6; with -4: both")
-	g.flags.StringVar(&f.netns, "netns", "", "in this network namespace: "+netnsIs)
-	g.flags.Var(words{&f.cgroups}, "cgroup", "of sockets that were made in, or calls from, one of these cgroups (v2) or below: paths, as /system.slice/nginx.service")
-	g.flags.Var(words{&f.containers}, "container", "likewise, one of these containers: ids, or how they begin; live with --container-names also names")
+	g.flags.Var(flagvalue.Words(&f.netns), "netns", "these network namespaces: "+netnsIs)
+	g.flags.Var(flagvalue.Words(&f.cgroups), "cgroup",
+		"sockets created in, or calls from, these cgroups (v2) or below: paths such as /system.slice/nginx.service")
+	g.flags.Var(flagvalue.Words(&f.containers), "container",
+		"same, for containers: id or id prefix; with --container-names also a name (not in replay)")
 	return g
 }
 
-// endingFlags are the filters of what is shown.
+// endingFlags returns the display filters.
 func endingFlags(f *filter.Endings) flagGroup {
-	g := newGroup("What is shown (all must hold; within a list, any)")
-	g.flags.Var(patterns{&f.Only}, "only", "these endings: a slug with all below it, a pattern as close.rst.*, or a word: rst, fin, errors")
-	g.flags.Var(patterns{&f.Not}, "not", "not these")
-	g.flags.BoolVar(&f.Errors, "errors", false, "what loses data or surprises somebody")
-	g.flags.VarP(words{&f.Comms}, "comm", "c", "of processes with these names; * stands for anything")
-	g.flags.Var(networks{&f.Nets}, "cidr", "with an address, local or remote, in these networks")
-	g.flags.Var(states{&f.States}, "state", "in these TCP states before")
-	g.flags.Uint32Var(&f.MinUnread, "min-unread", 0, "with at least `N` bytes unread")
+	g := newGroup("Show only (all flags must match, and any value of a list)")
+	g.flags.Var(flagvalue.Patterns(&f.Only), "only",
+		"only these: a path (close.rst, with everything below it), a pattern (close.rst.*), or rst, fin, errors")
+	g.flags.Var(flagvalue.Patterns(&f.Not), "not", "hide these")
+	g.flags.BoolVar(&f.Errors, "errors", false, "only endings that lose data or that an application sees as an error")
+	g.flags.VarP(flagvalue.PIDs(&f.PIDs), "pid", "p",
+		"connections of these processes: what they did, and what happened to their sockets")
+	g.flags.VarP(flagvalue.Words(&f.Comms), "comm", "c",
+		"same, for processes or threads with these names; * matches anything")
+	g.flags.Var(flagvalue.Networks(&f.Nets), "cidr", "addresses in these networks, local or remote")
+	g.flags.Var(flagvalue.States(&f.States), "state", "only connections that were in one of these states")
+	g.flags.Var(flagvalue.Ports(&f.NotPorts), "exclude-port", "hide these ports, local or remote")
+	g.flags.Var(flagvalue.Users(&f.UIDs), "uid", "connections of processes of these users: ids or names")
+	g.flags.Var(flagvalue.Connection{List: &f.Connections}, "connection",
+		"only the connection between these ends: ADDRESS:PORT,ADDRESS:PORT, in any order")
+	g.flags.Uint32Var(&f.MinUnread, "min-unread", 0, "at least `N` bytes unread")
 	return g
 }
 
-// completeEndings tells the shell which words the flags of endings take: those
-// of [endingFlags], and others of patterns.
+// completeEndings registers shell completion for the flags of [endingFlags], and
+// for other flags that take patterns.
 func completeEndings(cmd *cobra.Command, patterns ...string) {
 	for _, flag := range patterns {
-		completeList(cmd, flag, patternWords())
+		completeList(cmd, flag, flagvalue.PatternWords())
 	}
-	completeList(cmd, "state", stateNames())
+	completeList(cmd, "state", flagvalue.StateNames())
 }
 
-// completeList tells the shell which words a flag takes, of which there may be
-// several, separated by commas.
-func completeList(cmd *cobra.Command, flag string, words []string) {
-	_ = cmd.RegisterFlagCompletionFunc(flag, func(_ *cobra.Command, _ []string, typed string) (all []string, _ cobra.ShellCompDirective) {
-		before := typed[:strings.LastIndexByte(typed, ',')+1]
-		for _, word := range words {
-			all = append(all, before+word)
-		}
-		return all, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
-	})
+// contradicts returns an error if no ending can match both filters.
+func (f *eventFilter) contradicts(shown *filter.Endings) error {
+	recorded := f.recorded()
+	if why := filter.Contradiction(&recorded, shown); why != "" {
+		return hint.New(hint.Usage, "nothing can match: "+why, "leave out one of the flags")
+	}
+	return nil
 }
 
-// find looks up what is named.
-func (f *facts) find(in *finder) (err error) {
-	if f.netns != "" {
-		if f.Netns, err = in.netns(f.netns); err != nil {
-			return err
-		}
+// find looks up what the flags name.
+func (f *eventFilter) find(in *targets) (err error) {
+	if err := f.findNetns(in.spaces.FindInUse); err != nil {
+		return err
 	}
 	for _, path := range f.cgroups {
 		id, err := in.cgroup(path)
@@ -97,144 +109,90 @@ func (f *facts) find(in *finder) (err error) {
 	return nil
 }
 
-// cgroupPath is what a user means, as it is in /proc/PID/cgroup.
-func cgroupPath(text string) string { return "/" + strings.Trim(text, "/") }
+// findNetns looks up the network namespaces.
+func (f *eventFilter) findNetns(find func(string) (uint32, string, error)) error {
+	for i, text := range f.netns {
+		inode, path, err := find(text)
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			f.netnsPath = path
+		}
+		if !slices.Contains(f.Netns, inode) {
+			f.Netns = append(f.Netns, inode)
+		}
+	}
+	return nil
+}
 
-// recorded is what stands in for the kernel side.
-func (f *facts) recorded() filter.Facts {
+// recorded returns the filter that a replay uses instead of the kernel side.
+func (f *eventFilter) recorded() filter.Events {
 	var cgroups []string
 	for _, text := range f.cgroups {
-		cgroups = append(cgroups, cgroupPath(text))
+		cgroups = append(cgroups, enrich.CgroupPath(text))
 	}
-	return filter.Facts{
-		PIDs: f.PIDs, Ports: f.Ports, LocalPorts: f.LocalPorts, RemotePorts: f.RemotePorts,
+	return filter.Events{
+		Ports: f.Ports, LocalPorts: f.LocalPorts, RemotePorts: f.RemotePorts,
 		IPv4: f.IPv4, IPv6: f.IPv6, Netns: f.Netns, Cgroups: cgroups, Containers: f.containers,
 	}
 }
 
-// narrow: the filter leaves out endings within a network namespace.
-func (f *facts) narrow() bool {
-	return len(f.PIDs)+len(f.Ports)+len(f.LocalPorts)+len(f.RemotePorts)+len(f.cgroups)+len(f.containers) > 0 || f.IPv4 != f.IPv6
+// narrow reports whether the filter excludes endings within a network namespace.
+func (f *eventFilter) narrow() bool {
+	lists := len(f.Ports) + len(f.LocalPorts) + len(f.RemotePorts) + len(f.cgroups) + len(f.containers)
+	return lists > 0 || f.IPv4 != f.IPv6
 }
 
-// patterns is a flag that takes patterns of endings.
-type patterns struct{ list *[]filter.Pattern }
+// targets finds what filters name: processes, network namespaces, cgroups, containers.
+type targets struct {
+	spaces   netns.Finder
+	cgroups  func() (enrich.CgroupMount, error)
+	runtimes []*runtimes.API // asked for names of containers; nil: none
+}
 
-func (p patterns) String() string { return "" }
-
-// Type is the word for the value in the help.
-func (p patterns) Type() string { return "LIST" }
-
-// Set adds the patterns of text, each of which has to name something.
-func (p patterns) Set(text string) error {
-	for word := range strings.SplitSeq(text, ",") {
-		pattern := filter.Pattern(strings.TrimSpace(word))
-		if !namesAny(pattern) {
-			return &usageError{
-				fmt.Sprintf("no ending is called %q", word),
-				nearest(word, patternWords(), "closetrace lab --list shows endings; * stands for anything; rst, fin and errors are words"),
-			}
+// process returns an error unless pid is a running process. The id of a thread is an
+// error, because no ending would match it.
+func (t *targets) process(pid uint32) error {
+	status, err := os.ReadFile(filepath.Join(t.spaces.Proc, strconv.Itoa(int(pid)), "status"))
+	if err != nil {
+		return hint.New(hint.Usage, fmt.Sprintf("no process has the id %d", pid), "ps -e lists the processes")
+	}
+	for line := range strings.Lines(string(status)) {
+		leader, found := strings.CutPrefix(line, "Tgid:")
+		leader = strings.TrimSpace(leader)
+		if found && leader != strconv.Itoa(int(pid)) {
+			return hint.New(hint.Usage,
+				fmt.Sprintf("%d is a thread of process %s", pid, leader),
+				"filter by the process: -p "+leader,
+			)
 		}
-		*p.list = append(*p.list, pattern)
 	}
 	return nil
 }
 
-func namesAny(p filter.Pattern) bool {
-	return slices.Contains(filter.Words(), string(p)) ||
-		slices.ContainsFunc(classify.Paths(), func(i classify.PathInfo) bool { return p.Covers(i.Path) })
+// cgroup returns the id of the cgroup (v2) that text names.
+func (t *targets) cgroup(text string) (uint64, error) {
+	mount, err := t.cgroups()
+	if err != nil {
+		return 0, cannotFilter(err)
+	}
+	id, err := mount.Lookup(text)
+	if hint.Is(err, hint.Unsupported) {
+		err = cannotFilter(err)
+	}
+	return id, err
 }
 
-// patternWords are the patterns without a *: words, families, slugs.
-func patternWords() []string {
-	all := filter.Words()
-	for _, p := range classify.Paths() {
-		if family := p.Path.Family(); !slices.Contains(all, family) {
-			all = append(all, family)
-		}
-		all = append(all, string(p.Path))
+// container returns the ids of the cgroups (v2) of the container that text names.
+func (t *targets) container(text string) ([]uint64, error) {
+	mount, err := t.cgroups()
+	if err != nil {
+		return nil, cannotFilter(err)
 	}
-	return all
+	return runtimes.Find(mount, t.runtimes, text)
 }
 
-// words is a flag that takes a list of words.
-type words struct{ list *[]string }
-
-func (w words) String() string { return "" }
-
-// Type is the word for the value in the help.
-func (w words) Type() string { return "LIST" }
-
-// Set adds the words of text.
-func (w words) Set(text string) error {
-	for word := range strings.SplitSeq(text, ",") {
-		if word == "" {
-			return &usageError{"an empty name", "separate several by commas, as nginx,php-fpm*"}
-		}
-		*w.list = append(*w.list, word)
-	}
-	return nil
-}
-
-// networks is a flag that takes a list of networks or single addresses.
-type networks struct{ list *[]netip.Prefix }
-
-func (n networks) String() string { return "" }
-
-// Type is the word for the value in the help.
-func (n networks) Type() string { return "LIST" }
-
-// Set adds the networks of text. What speaks IPv4 is compared as IPv4.
-func (n networks) Set(text string) error {
-	for word := range strings.SplitSeq(text, ",") {
-		net, err := netip.ParsePrefix(word)
-		if ip, ipErr := netip.ParseAddr(word); ipErr == nil {
-			ip = ip.Unmap().WithZone("")
-			net, err = netip.PrefixFrom(ip, ip.BitLen()), nil
-		}
-		if err != nil {
-			return &usageError{fmt.Sprintf("%q is not a network", word), "as 10.0.0.0/8, 2001:db8::/32, or a single address"}
-		}
-		*n.list = append(*n.list, net)
-	}
-	return nil
-}
-
-// states is a flag that takes a list of TCP states.
-type states struct{ list *[]events.State }
-
-func (s states) String() string { return "" }
-
-// Type is the word for the value in the help.
-func (s states) Type() string { return "LIST" }
-
-// ofSS are the names of ss(8) that are not the kernel's.
-var ofSS = map[string]string{"ESTAB": "ESTABLISHED", "FIN_WAIT_1": "FIN_WAIT1", "FIN_WAIT_2": "FIN_WAIT2", "LISTENING": "LISTEN", "UNCONN": "CLOSE"}
-
-// Set adds the states of text, however they are written.
-func (s states) Set(text string) error {
-	for word := range strings.SplitSeq(text, ",") {
-		name := strings.ToUpper(strings.NewReplacer("-", "_", "TCP_", "").Replace(word))
-		name = cmp.Or(ofSS[name], name)
-		if !slices.Contains(stateNames(), name) {
-			return &usageError{
-				fmt.Sprintf("%q is not a TCP state", word),
-				nearest(name, stateNames(), "one of "+strings.Join(stateNames(), ", ")),
-			}
-		}
-		var state events.State
-		if err := state.UnmarshalText([]byte(name)); err != nil {
-			return err
-		}
-		*s.list = append(*s.list, state)
-	}
-	return nil
-}
-
-func stateNames() []string {
-	var names []string
-	for s := events.Established; s <= events.BoundInactive; s++ {
-		names = append(names, s.String())
-	}
-	return names
+func cannotFilter(err error) error {
+	return &hint.Error{Kind: hint.Unsupported, What: "cannot filter by cgroup", Err: err}
 }

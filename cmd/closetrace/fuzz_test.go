@@ -4,23 +4,24 @@ import (
 	"context"
 	"errors"
 	"io"
-	"path/filepath"
 	"strings"
 	"testing"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/test/fake"
 )
 
-// fuzzedFlags take a value that the kernel side or a look-up depends on.
+// fuzzedFlags have a value that the kernel side or a lookup uses.
 var fuzzedFlags = []string{
 	"pid", "port", "lport", "rport", "netns", "buffer-size", "attach", "output", "count", "duration",
 	"only", "not", "comm", "cidr", "state", "min-unread",
 }
 
-// Any value of a flag is taken or refused in one line with a hint, in which
-// nothing can reach a terminal as a command.
+// Any value of a flag is accepted, or rejected by one line and a hint that are safe to
+// print on a terminal.
 func FuzzFlag(f *testing.F) {
 	for i, value := range []string{
 		"4211,4212", "80, 443,65535", "0", "+1", "web", "inode:4026531840", "..", "/proc/1/ns/net", "16M",
@@ -32,71 +33,55 @@ func FuzzFlag(f *testing.F) {
 		}
 	}
 	world := fixture(f)
-	// A value may be any path, and to open a device may do something.
-	world.inode = func(path string) (uint32, error) {
+	// A value can be any path, and opening a device can have effects.
+	world.spaces.Inode = func(path string) (uint32, error) {
 		if path == "" {
 			return 0, errors.New("no path")
 		}
-		return fakeNetns, nil
+		return fake.Netns, nil
 	}
-	errTaken := errors.New("taken")
+	errAccepted := errors.New("accepted")
 	f.Fuzz(func(t *testing.T, flag uint8, value string) {
 		name := fuzzedFlags[int(flag)%len(fuzzedFlags)]
-		var taken bool
-		var said strings.Builder
-		e := fakeSystem(0)
-		e.finder, e.stdout, e.stderr = world, io.Discard, &said
-		e.args = []string{"--" + name + "=" + value}
-		e.open = func(_ context.Context, o probe.Options) (source, error) {
-			taken = true
-			if o.BufferSize < minBuffer || o.BufferSize > maxBuffer {
+		var accepted bool
+		var stderr strings.Builder
+		s := fakeSystem(0)
+		s.redirect(io.Discard, &stderr)
+		s.tracer.targets.spaces = world.spaces
+		s.args = []string{"--" + name + "=" + value}
+		s.tracer.system.Open = func(_ context.Context, o probe.Options) (pipeline.Source, error) {
+			accepted = true
+			if o.BufferSize < 64<<10 || o.BufferSize > 1<<30 {
 				t.Errorf("a buffer of %d bytes", o.BufferSize)
 			}
-			return nil, errTaken
+			return nil, errAccepted
 		}
-		code := run(t.Context(), e)
-		if taken != (code == exitFailed) || !taken && code != exitUsage {
-			t.Errorf("exit code %d, taken: %v", code, taken)
+		code := run(t.Context(), s)
+		if accepted != (code == 1) || !accepted && code != 2 {
+			t.Errorf("exit code %d, accepted: %v", code, accepted)
 		}
-		checkSaid(t, said.String(), !taken)
+		checkStderr(t, stderr.String(), !accepted)
 	})
 }
 
-// checkSaid: an error is one line, and one of what to do.
-func checkSaid(t *testing.T, said string, hint bool) {
+// checkStderr checks that stderr is one line that is safe to print, or two with a hint.
+func checkStderr(t *testing.T, stderr string, hint bool) {
 	t.Helper()
-	lines := strings.Split(strings.TrimSuffix(said, "\n"), "\n")
+	lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
 	want := 1
 	if hint {
 		want = 2
 	}
-	if len(lines) != want || !strings.HasPrefix(lines[0], "closetrace: ") || hint && !strings.HasPrefix(lines[1], "hint: ") {
-		t.Errorf("said %q", said)
+	if len(lines) != want || !strings.HasPrefix(lines[0], "closetrace: ") ||
+		hint && !strings.HasPrefix(lines[1], "hint: ") {
+		t.Errorf("stderr is %q", stderr)
 	}
-	for _, r := range said {
+	for _, r := range stderr {
 		if r != '\n' && !unicode.IsPrint(r) {
-			t.Errorf("%U reaches the terminal: %q", r, said)
+			t.Errorf("%U reaches the terminal: %q", r, stderr)
 		}
 	}
-	if !utf8.ValidString(said) {
-		t.Errorf("not UTF-8: %q", said)
+	if !utf8.ValidString(stderr) {
+		t.Errorf("not UTF-8: %q", stderr)
 	}
-}
-
-// What is no path leads to no place but where namespaces are.
-func FuzzNetnsPath(f *testing.F) {
-	for _, text := range []string{"web", "4211", "..", "", "/run/netns/web", "web\x00", "-1"} {
-		f.Add(text)
-	}
-	world := finder{proc: "/proc", named: "/run/netns"}
-	f.Fuzz(func(t *testing.T, text string) {
-		path, hint := world.netnsPath(text)
-		dir := filepath.Dir(path)
-		if !strings.Contains(text, "/") && dir != world.named && (dir != filepath.Join("/proc", text, "ns") || filepath.Base(path) != "net") {
-			t.Errorf("%q leads to %q", text, path)
-		}
-		if hint == "" {
-			t.Error("no hint")
-		}
-	})
 }

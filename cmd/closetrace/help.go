@@ -3,12 +3,16 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/closetrace/closetrace/internal/sink/table"
 )
 
-// flagGroup is flags that belong together in the help.
+// flagGroup is a section of flags in the help.
 type flagGroup struct {
 	title string
 	flags *pflag.FlagSet
@@ -36,28 +40,70 @@ func (m *manual) attach(cmd *cobra.Command) {
 	ordinary := (&cobra.Command{}).HelpFunc()
 	cmd.SetHelpFunc(func(asked *cobra.Command, args []string) {
 		if asked != cmd {
-			ordinary(asked, args) // a command below without a manual of its own
+			ordinary(asked, args) // a subcommand without a manual
 			return
 		}
 		m.print(cmd.OutOrStdout(), cmd)
 	})
 }
 
-// helpWidth is what a line of flags may take, in cells.
+// helpWidth is the width of the list of flags, in cells.
 const helpWidth = 88
 
 func (m *manual) print(w io.Writer, cmd *cobra.Command) {
 	fmt.Fprintf(w, "%s\nUsage:\n  %s\n", m.about, cmd.UseLine())
 	if cmd.HasAvailableSubCommands() {
 		fmt.Fprintf(w, "  %s COMMAND\n\nCommands:\n", cmd.CommandPath())
+		commands := table.Table{Columns: make([]table.Column, 2), Indent: true}
 		for _, sub := range cmd.Commands() {
 			if sub.IsAvailableCommand() {
-				fmt.Fprintf(w, "  %-12s%s\n", sub.Name(), sub.Short)
+				commands.Rows = append(commands.Rows, []string{sub.Name(), sub.Short})
 			}
 		}
+		_ = commands.Print(w)
 	}
 	for _, g := range m.groups {
 		fmt.Fprintf(w, "\n%s:\n%s", g.title, g.flags.FlagUsagesWrapped(helpWidth))
 	}
 	fmt.Fprintf(w, "\n%s", m.tail)
+}
+
+// forManual sets the texts of cmd that manual pages are generated from: Markdown,
+// in which indented lines keep their line breaks.
+func (m *manual) forManual(cmd *cobra.Command) {
+	codes, examples, _ := strings.Cut(m.tail, "Examples:\n")
+	if examples == "" {
+		codes, examples = "", m.tail
+	}
+	var flags strings.Builder
+	for _, g := range m.groups {
+		fmt.Fprintf(&flags, "### %s\n\n", g.title)
+		g.flags.VisitAll(func(f *pflag.Flag) { flags.WriteString(flagEntry(f)) })
+	}
+	cmd.Long, cmd.Example = m.about+"\n# OPTIONS\n\n"+flags.String(), examples
+	// closetrace and closetrace run have different exit codes and titles.
+	if title, list, ok := strings.Cut(strings.TrimSpace(codes), "\n"); ok {
+		cmd.Long += "# EXIT STATUS\n\n" + title + "\n\n    " + strings.ReplaceAll(list, "\n", "\n    ") + "\n"
+	}
+	cmd.Annotations = map[string]string{hasOptions: ""}
+}
+
+// hasOptions marks a command whose Long lists its flags.
+const hasOptions = "closetrace: options"
+
+// flagEntry returns the text of the help on a flag in Markdown.
+func flagEntry(f *pflag.Flag) string {
+	value, what := pflag.UnquoteUsage(f)
+	name := "**--" + f.Name + "**"
+	if f.Shorthand != "" {
+		name = "**-" + f.Shorthand + "**, " + name
+	}
+	if value != "" {
+		name += " *" + value + "*"
+	}
+	what = strings.NewReplacer("*", "\\*", "_", "\\_", "\n", " ").Replace(what)
+	if f.DefValue != "" && !slices.Contains([]string{"false", "0", "0s"}, f.DefValue) {
+		what += " (default " + f.DefValue + ")"
+	}
+	return name + "\n:   " + what + "\n\n"
 }

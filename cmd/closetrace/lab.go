@@ -2,69 +2,88 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
-	"strings"
-	"syscall"
-	"unicode/utf8"
+	"os"
+	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
-	"github.com/closetrace/closetrace/internal/events"
-	"github.com/closetrace/closetrace/internal/kernel"
+	"github.com/closetrace/closetrace/internal/flagvalue"
+	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/lab"
+	"github.com/closetrace/closetrace/internal/labrun"
+	"github.com/closetrace/closetrace/internal/ladder"
+	"github.com/closetrace/closetrace/internal/pipeline"
+	"github.com/closetrace/closetrace/internal/plan"
 	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/sockets"
 )
 
-const labAbout = `closetrace lab provokes every path an ending can take: here, now, with real sockets
-in a private network namespace. It traces itself doing so, and compares what it
-sees, and what the kernel counts, with what has to be.
+const labAbout = `closetrace lab provokes every path an ending can take on this machine, with real sockets
+in private network namespaces. It traces them, and compares the endings it reports and
+the kernel's counters with those that each scenario must cause.
 
-Without a NAME it runs all scenarios; --list shows them.
+Without a NAME it runs all scenarios; --list shows them. --tour begins with eight of
+them, each with what both ends did and why.
 `
 
 const labExamples = `Examples:
+  sudo closetrace lab --tour
   sudo closetrace lab
   sudo closetrace lab close.rst.unread close.rst.linger0
   sudo closetrace lab --attach tracepoint
   closetrace lab --list
 `
 
-// labFlags are what the command line says about a run of the lab.
-type labFlags struct {
-	list    bool
-	output  format
-	attach  probe.Mode
-	record  string
-	verbose bool
+// labSystem is what lab uses of this machine.
+type labSystem struct {
+	console  *console
+	open     func(context.Context, probe.Options) (pipeline.Source, error)
+	sockDiag func() *sockets.Source
 }
 
-func newLab(e *env) *cobra.Command {
-	l := &labFlags{output: formatTable, attach: probe.Auto}
+// labFlags are the flags of closetrace lab.
+type labFlags struct {
+	list, tour bool
+	output     format
+	attach     probe.Mode
+	tier       plan.Tier
+	record     string
+	verbose    bool
+}
+
+func newLab(m labSystem) *cobra.Command {
+	l := &labFlags{output: formatTable, attach: probe.Auto, tier: plan.Full}
 	cmd := &cobra.Command{
 		Use:   "lab [NAME...] [flags]",
-		Short: "Provoke every path here, and compare what is seen with what has to be",
-		RunE:  func(cmd *cobra.Command, names []string) error { return l.run(cmd.Context(), e, names) },
+		Short: "Provoke the paths with real sockets, and check what is reported",
+		RunE:  func(cmd *cobra.Command, names []string) error { return l.run(cmd.Context(), m, names) },
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return scenarioNames(), cobra.ShellCompDirectiveNoFileComp
 		},
 		DisableFlagsInUseLine: true,
 	}
 	g := newGroup("Flags")
-	output := choice[format]{&l.output, []format{formatTable, formatJSON}}
+	output := flagvalue.OneOf(&l.output, formatTable, formatJSON)
 	g.flags.BoolVar(&l.list, "list", false, "list the scenarios and run none")
+	g.flags.BoolVar(&l.tour, "tour", false, "show eight endings that most users meet, then a line per family")
 	g.flags.VarP(output, "output", "o", "table, or json: an object per scenario")
-	g.flags.Var(attachChoice(&l.attach), "attach", "how: auto takes the first that works of fentry, kprobe, tracepoint")
-	g.flags.StringVar(&l.record, "record", "", "keep the events as `DIR`/NAME/events.MODE.jsonl")
-	g.flags.BoolVarP(&l.verbose, "verbose", "v", false, "say on standard error what is attached, and what not, why")
-	g.flags.BoolP("help", "h", false, "print this")
-	m := manual{about: labAbout, groups: []flagGroup{g}, tail: exitCodes + "\n" + labExamples}
-	m.attach(cmd)
-	complete(cmd, "output", output.words())
-	complete(cmd, "attach", attachChoice(&l.attach).words())
+	attachFlag(g, &l.attach)
+	g.flags.Var(labTierChoice(&l.tier), "tier",
+		"full, or quiet: the kernel only counts ordinary closes, which a scenario may then miss")
+	g.flags.Var(flagvalue.File{Path: &l.record}, "record", "record the events to `DIR`/NAME/events.MODE.jsonl")
+	verboseFlag(g, &l.verbose)
+	helpFlag(g)
+	codes := hint.LiveExitCodes("a scenario failed")
+	help := manual{about: labAbout, groups: []flagGroup{g}, tail: codes + "\n" + labExamples}
+	help.attach(cmd)
+	complete(cmd, "output", output.Words())
+	complete(cmd, "attach", attachChoice(&l.attach).Words())
+	complete(cmd, "tier", labTierChoice(&l.tier).Words())
 	return cmd
+}
+
+func labTierChoice(t *plan.Tier) flagvalue.Choice[plan.Tier] {
+	return flagvalue.OneOf(t, plan.Full, plan.Quiet)
 }
 
 func scenarioNames() []string {
@@ -79,189 +98,56 @@ func scenarioNames() []string {
 	return names
 }
 
-// chosen are the scenarios of these names, or all.
-func chosen(names []string) ([]*lab.Scenario, error) {
+// scenariosNamed returns the scenarios of these names, or all.
+func scenariosNamed(names []string) ([]*lab.Scenario, error) {
 	if len(names) == 0 {
 		return lab.Scenarios()
 	}
-	var some []*lab.Scenario
+	var found []*lab.Scenario
 	for _, name := range names {
 		sc, err := lab.Find(name)
 		if err != nil {
-			return nil, &usageError{err.Error(), nearest(name, scenarioNames(), "closetrace lab --list shows the names")}
+			next := flagvalue.Suggest(name, scenarioNames(), "closetrace lab --list shows the names")
+			return nil, hint.New(hint.Usage, err.Error(), next)
 		}
-		some = append(some, sc)
+		found = append(found, sc)
 	}
-	return some, nil
+	return found, nil
 }
 
-func (l *labFlags) run(ctx context.Context, e *env, names []string) error {
-	scenarios, err := chosen(names)
+func (l *labFlags) run(ctx context.Context, m labSystem, names []string) error {
+	scenarios, err := scenariosNamed(names)
 	if err != nil {
 		return err
 	}
-	if l.list {
-		return list(e, scenarios)
+	if l.tour && (len(names) > 0 || l.list || l.output == formatJSON || l.record != "") {
+		return hint.New(hint.Usage, "--tour takes no name, and no other flag about the output", "closetrace lab --tour")
 	}
-	src, err := e.open(ctx, probe.Options{
-		Attach: l.attach, BufferSize: probe.DefaultBufferSize, SharedCloses: true, Log: logger(e, l.verbose),
+	if l.list {
+		return labrun.List(m.console.stdout, scenarios, l.output == formatJSON)
+	}
+	lab.LoadFirewall(scenarios)
+	// Without --close-wait, every FIN is reported. In the quiet tier it is counted once its close is.
+	var wait time.Duration
+	if l.tier == plan.Quiet {
+		wait = defaultCloseWait
+	}
+	chosen, err := plan.Choose(l.tier, plan.Needs{Recorded: l.record != "", CloseWait: wait})
+	if err != nil {
+		return err
+	}
+	src, err := m.open(ctx, probe.Options{
+		Attach: l.attach, BufferSize: probe.DefaultBufferSize, SharedCloses: true, CloseWait: wait,
+		Quiet: probe.Quiet{Active: chosen.Active, Passive: chosen.Passive}, Log: m.console.logger(l.verbose),
 	})
 	if err != nil {
 		return interrupted(ctx, err)
 	}
 	defer src.Close()
-	h := src.Header()
-	fmt.Fprintf(e.stderr, "closetrace: lab on %s by %s\n", h.Kernel, h.Attach)
-
-	s := &session{env: e, header: h, tally: tally{format: l.output, out: e.stdout}, record: l.record}
-	losses, err := s.runAll(ctx, newStream(e, src, &s.witness, 0), scenarios)
-	if errors.Is(err, syscall.EPIPE) {
-		fmt.Fprintln(e.stderr, "closetrace: whoever read the output has closed it; ended")
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if losses != (probe.Losses{}) {
-		fmt.Fprintf(e.stderr, "closetrace: %d records lost, %d probes missed, %d RSTs in reply not reported: a scenario may have failed for that\n",
-			losses.LostRecords, losses.MissedProbes, losses.Suppressed)
-	}
-	return s.tally.finish(e.stderr, h)
-}
-
-func list(e *env, scenarios []*lab.Scenario) error {
-	width := 0
-	for _, sc := range scenarios {
-		width = max(width, utf8.RuneCountInString(sc.Name))
-	}
-	for _, sc := range scenarios {
-		if _, err := fmt.Fprintf(e.stdout, "%-*s  %s\n", width, sc.Name, sc.Title); err != nil {
-			return outputError(err)
-		}
-	}
-	return nil
-}
-
-// session is a run of the lab.
-type session struct {
-	env     *env
-	header  events.Header
-	witness witness
-	tally   tally
-	record  string // where to keep events, if anywhere
-}
-
-// runAll runs the scenarios while the stream flows.
-func (s *session) runAll(ctx context.Context, st *stream, scenarios []*lab.Scenario) (probe.Losses, error) {
-	if s.record != "" {
-		st.record = factWitness{of: &s.witness}
-	}
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	var losses probe.Losses
-	flowed := make(chan error, 1)
-	go func() {
-		var err error
-		losses, err = st.flow(ctx)
-		stop() // if it ended by itself, nothing more will be seen
-		flowed <- err
-	}()
-	err := s.runEach(ctx, scenarios)
-	stop()
-	if streamErr := <-flowed; streamErr != nil {
-		err = streamErr // the cause of what else went wrong
-	}
-	return losses, err
-}
-
-// sideBySide is how many scenarios run at a time: most of it is waiting.
-const sideBySide = 16
-
-// runEach first runs the scenarios that have to run alone, so that none waits
-// for the others to end, and then the rest, several at a time. While recording
-// it is one at a time: a record holds the events of its scenario only.
-func (s *session) runEach(ctx context.Context, scenarios []*lab.Scenario) error {
-	var alone, rest []*lab.Scenario
-	for _, sc := range scenarios {
-		if sc.Alone() || s.record != "" {
-			alone = append(alone, sc)
-		} else {
-			rest = append(rest, sc)
-		}
-	}
-	for _, sc := range alone {
-		if err := s.runOne(ctx, sc); err != nil {
-			return err
-		}
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(sideBySide)
-	for _, sc := range rest {
-		group.Go(func() error { return s.runOne(ctx, sc) })
-	}
-	return group.Wait()
-}
-
-// runOne runs a scenario and tells its verdict. An error ends the whole run.
-func (s *session) runOne(ctx context.Context, sc *lab.Scenario) error {
-	v, err := again(s.env.stderr, func() (*verdict, error) { return s.attempt(ctx, sc) })
-	if err != nil {
-		return err
-	}
-	return outputError(s.tally.add(v))
-}
-
-// attempts is how often a scenario is provoked, if the kernel does something else.
-const attempts = 3
-
-// again returns the verdict of the first attempt in which the kernel did what was
-// provoked, or else of the last: on a busy machine a timer may come first.
-func again(told io.Writer, attempt func() (*verdict, error)) (*verdict, error) {
-	for left := attempts; ; left-- {
-		v, err := attempt()
-		if err != nil || !v.otherwise || left == 1 {
-			return v, err
-		}
-		fmt.Fprintf(told, "closetrace: %s once more, as the kernel did something else than was provoked: %s\n",
-			v.Name, strings.Join(v.Mismatches, "; "))
-	}
-}
-
-// attempt runs a scenario once.
-func (s *session) attempt(ctx context.Context, sc *lab.Scenario) (*verdict, error) {
-	if ctx.Err() != nil {
-		return nil, errors.New("interrupted")
-	}
-	var open stillOpen
-	res, err := sc.Run(ctx, func(res *lab.Result) {
-		s.settle(ctx, sc, res)
-		open = s.lookAt(ctx, sc, res)
+	return labrun.Run(ctx, src, scenarios, labrun.Options{
+		Stream: m.console.streamOptions(0), Stdout: m.console.stdout, JSON: l.output == formatJSON, Record: l.record,
+		Quiet: chosen.Tier() == plan.Quiet,
+		Tour:  l.tour, Layout: ladder.Layout{Width: m.console.stdout.width, ASCII: ladder.OnlyASCII(os.Getenv)},
+		Sockets: m.sockDiag(), // the live tests compare the iterators with it
 	})
-	defer s.witness.forget(res)
-	switch {
-	case ctx.Err() != nil:
-		return nil, errors.New("interrupted")
-	case errors.Is(err, syscall.EPERM) && res.Netns == 0:
-		return nil, &kernel.Error{
-			Kind: kernel.ErrPrivilege, What: "the lab may not make a network namespace: " + err.Error(),
-			Next: "run as root: sudo closetrace lab",
-		}
-	}
-	v := newVerdict(sc, s.header.Attach)
-	switch {
-	case err != nil:
-		v.fail(err.Error())
-		v.otherwise = true
-	case res.NotPossible != "":
-		v.Verdict, v.Reason = notPossible, res.NotPossible
-	default:
-		v.judge(sc, res, s.witness.endings(sc, res))
-		v.judgeOpen(&open)
-		if s.record != "" {
-			if err := keep(s.record, sc, s.header, res, s.witness.facts(res)); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return v, nil
 }

@@ -1,9 +1,8 @@
-// Command closetrace tells how every TCP connection of a machine ends, and why.
+// Command closetrace shows how and why each TCP connection of a machine ended.
 //
-// This room wires the others: it turns flags into options of the probe, lets
-// facts flow through the classifier into a sink, and errors into one line, a
-// hint and an exit code. It draws no conclusions of its own. Data goes to
-// standard output, everything else to standard error.
+// It has one file per command, which turns flags into the options of the packages
+// below internal/, and their errors into one line, a hint and an exit code. Data
+// goes to standard output, everything else to standard error.
 package main
 
 import (
@@ -11,11 +10,16 @@ import (
 	"os"
 
 	"github.com/closetrace/closetrace/internal/lab"
+	"github.com/closetrace/closetrace/internal/symbols"
+	"github.com/closetrace/closetrace/internal/terminal"
 )
 
 func main() {
-	if lab.RunHelper() {
-		return // this process is a prop of one of the lab's scenarios
+	if err := terminal.Restore(); err != nil {
+		panic(err) // the name is valid
 	}
-	os.Exit(run(context.Background(), system()))
+	if lab.RunHelper() || symbols.RunHelper() {
+		return // the lab or --stack started this process
+	}
+	os.Exit(run(context.Background(), thisSystem()))
 }

@@ -3,16 +3,17 @@ package main
 import (
 	"fmt"
 	"os"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
 	"github.com/spf13/pflag"
+
+	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/version"
 )
 
-const manAbout = `closetrace man writes its manual pages, one per command, into a folder that exists.
-They say what -h does.
+const manAbout = `closetrace man writes the manual pages, one per command, to an existing directory.
+They have the same text as -h.
 `
 
 const manExamples = `Examples:
@@ -22,10 +23,10 @@ const manExamples = `Examples:
 func newMan() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "man DIR",
-		Short: "Write the manual pages into a folder",
+		Short: "Write the manual pages to a directory",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return &usageError{fmt.Sprintf("man takes one folder, not %d", len(args)), seeHelp(cmd)}
+				return hint.New(hint.Usage, fmt.Sprintf("man takes one directory, not %d", len(args)), seeHelp(cmd))
 			}
 			return nil
 		},
@@ -35,50 +36,28 @@ func newMan() *cobra.Command {
 		},
 	}
 	other := newGroup("Flags")
-	other.flags.BoolP("help", "h", false, "print this")
+	helpFlag(other)
 	m := manual{about: manAbout, groups: []flagGroup{other}, tail: manExamples}
 	m.attach(cmd)
 	return cmd
 }
 
-// writeManual makes the pages of section 8, for commands of the superuser.
+// writeManual writes the pages of section 8, system administration commands.
 func writeManual(root *cobra.Command, dir string) error {
 	if at, err := os.Stat(dir); err != nil || !at.IsDir() {
-		return &usageError{fmt.Sprintf("%q is not a folder", dir), "man takes a folder that exists"}
+		return hint.New(hint.Usage, fmt.Sprintf("%q is not a directory", dir), "use an existing directory")
 	}
-	root.DisableAutoGenTag = true // else each page ends in the day of its making
+	root.DisableAutoGenTag = true // or each page ends with its date
 	inManual(root)
-	err := doc.GenManTree(root, &doc.GenManHeader{Section: "8", Source: "closetrace " + version(), Manual: "closetrace"}, dir)
+	header := &doc.GenManHeader{Section: "8", Source: "closetrace " + version.Build().Line(), Manual: "closetrace"}
+	err := doc.GenManTree(root, header, dir)
 	if err != nil {
 		return fmt.Errorf("writing the manual: %w", err)
 	}
 	return nil
 }
 
-// forManual gives cmd the words of its help in the form that the pages are made
-// from: prose, and indented what has to keep its lines.
-func (m *manual) forManual(cmd *cobra.Command) {
-	codes, examples, _ := strings.Cut(m.tail, "Examples:\n")
-	if examples == "" {
-		codes, examples = "", m.tail
-	}
-	var flags strings.Builder
-	for _, g := range m.groups {
-		fmt.Fprintf(&flags, "### %s\n\n", g.title)
-		g.flags.VisitAll(func(f *pflag.Flag) { flags.WriteString(flagEntry(f)) })
-	}
-	cmd.Long, cmd.Example = m.about+"\n# OPTIONS\n\n"+flags.String(), examples
-	// Exit codes of closetrace, or of run, are headed by words of their own.
-	if title, list, ok := strings.Cut(strings.TrimSpace(codes), "\n"); ok {
-		cmd.Long += "# EXIT STATUS\n\n" + title + "\n\n    " + strings.ReplaceAll(list, "\n", "\n    ") + "\n"
-	}
-	cmd.Annotations = map[string]string{hasOptions: ""}
-}
-
-// hasOptions marks a command whose Long has what there is to say of its flags.
-const hasOptions = "closetrace: options"
-
-// inManual keeps the library from listing flags that stand in a command's Long.
+// inManual hides flags that are in Long, so that the library does not list them again.
 func inManual(cmd *cobra.Command) {
 	if _, ok := cmd.Annotations[hasOptions]; ok {
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { f.Hidden = true })
@@ -86,21 +65,4 @@ func inManual(cmd *cobra.Command) {
 	for _, below := range cmd.Commands() {
 		inManual(below)
 	}
-}
-
-// flagEntry is what a page has on a flag: as in the help, in Markdown.
-func flagEntry(f *pflag.Flag) string {
-	value, what := pflag.UnquoteUsage(f)
-	name := "**--" + f.Name + "**"
-	if f.Shorthand != "" {
-		name = "**-" + f.Shorthand + "**, " + name
-	}
-	if value != "" {
-		name += " *" + value + "*"
-	}
-	what = strings.NewReplacer("*", "\\*", "_", "\\_", "\n", " ").Replace(what)
-	if f.DefValue != "" && !slices.Contains([]string{"false", "0", "0s"}, f.DefValue) {
-		what += " (default " + f.DefValue + ")"
-	}
-	return name + "\n:   " + what + "\n\n"
 }

@@ -14,10 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 )
 
-// program is a running closetrace with made-up facts.
+// program is a running closetrace with made-up events.
 type program struct {
 	*exec.Cmd
 	stdout *os.File // to read from
@@ -48,12 +49,12 @@ func start(t *testing.T, name string, args ...string) *program {
 	return p
 }
 
-// ended waits for the end, which has to come soon, and returns the exit code
-// (-1 for a signal) and what was still said on standard error.
-func (p *program) ended(t *testing.T) (code int, said string) {
+// ended waits for the process to exit, which it must soon, and returns the exit code
+// (-1 for a signal) and the rest of standard error.
+func (p *program) ended(t *testing.T) (code int, stderr string) {
 	t.Helper()
 	timer := time.AfterFunc(time.Minute, func() {
-		t.Error("it does not end")
+		t.Error("it does not exit")
 		p.Process.Kill()
 	})
 	defer timer.Stop()
@@ -73,7 +74,7 @@ func (p *program) signal(t *testing.T, sig syscall.Signal) {
 	}
 }
 
-func TestSignalEndsInGoodOrder(t *testing.T) {
+func TestSignalEndsCleanly(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		p := start(t, "closetrace-fake", "-o", "json")
 		out := bufio.NewReader(p.stdout)
@@ -83,17 +84,17 @@ func TestSignalEndsInGoodOrder(t *testing.T) {
 			}
 		}
 		p.signal(t, sig)
-		code, said := p.ended(t)
-		if code != exitOK || !strings.Contains(said, "\n3 endings in ") {
-			t.Errorf("%v: exit code %d, said:\n%s", sig, code, said)
+		code, stderr := p.ended(t)
+		if code != 0 || !strings.Contains(stderr, "\n3 endings in ") {
+			t.Errorf("%v: exit code %d, stderr:\n%s", sig, code, stderr)
 		}
 	}
 }
 
-// filled waits until a pipe takes no more; of it is its end to read from.
-func filled(t *testing.T, of *os.File) {
+// filled waits until a pipe is full. It gets the end to read from.
+func filled(t *testing.T, reader *os.File) {
 	t.Helper()
-	w, err := os.OpenFile("/proc/self/fd/"+itoa(int(of.Fd())), os.O_WRONLY, 0)
+	w, err := os.OpenFile("/proc/self/fd/"+itoa(int(reader.Fd())), os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,10 +108,10 @@ func filled(t *testing.T, of *os.File) {
 	t.Fatal("not full within 30 s")
 }
 
-// Every line is whole, and the summary counts exactly those that came out.
+// Every line is complete, and the summary counts exactly the lines that were written.
 func TestSignalLosesNothing(t *testing.T) {
 	p := start(t, "closetrace-flood", "-o", "json")
-	first := make([]byte, 1<<20) // and so more than the pipe holds
+	first := make([]byte, 1<<20) // more than the pipe holds
 	if _, err := io.ReadFull(p.stdout, first); err != nil {
 		t.Fatal(err)
 	}
@@ -120,19 +121,19 @@ func TestSignalLosesNothing(t *testing.T) {
 		read <- append(first, rest...)
 	}()
 	p.signal(t, syscall.SIGINT)
-	code, said := p.ended(t)
+	code, stderr := p.ended(t)
 	out := <-read
 	lines := bytes.Count(out, []byte("\n"))
-	if code != exitOK || lines == 0 || !bytes.HasSuffix(out, []byte("}\n")) {
+	if code != 0 || lines == 0 || !bytes.HasSuffix(out, []byte("}\n")) {
 		t.Errorf("exit code %d after %d lines", code, lines)
 	}
-	said = strings.ReplaceAll(said, ",", "")
-	if want := "\n" + itoa(lines) + " endings in "; !strings.Contains(said, want) {
-		t.Errorf("%d lines; said:\n%s", lines, said)
+	stderr = strings.ReplaceAll(stderr, ",", "")
+	if want := "\n" + itoa(lines) + " endings in "; !strings.Contains(stderr, want) {
+		t.Errorf("%d lines; stderr:\n%s", lines, stderr)
 	}
 }
 
-// A reader that has gone away is no failure, whether endings come or not.
+// An output closed by its reader is no failure, whether endings follow or not.
 func TestClosedPipeEndsQuietly(t *testing.T) {
 	for _, name := range []string{"closetrace-flood", "closetrace-fake"} {
 		p := start(t, name, "-o", "json")
@@ -140,41 +141,42 @@ func TestClosedPipeEndsQuietly(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.stdout.Close()
-		code, said := p.ended(t)
-		if code != exitOK || strings.Count(said, "\n") != 1 {
-			t.Errorf("%s: exit code %d, said:\n%s", name, code, said)
+		code, stderr := p.ended(t)
+		if code != 0 || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%s: exit code %d, stderr:\n%s", name, code, stderr)
 		}
 	}
 }
 
-// A reader that takes nothing does not hold up the end, and what it did not get
-// is told. A record has it all.
-func TestStalledOutputDoesNotHoldTheEnd(t *testing.T) {
+// A reader that reads nothing does not delay the end, and the summary counts what it did not get. A recording has
+// every ending.
+func TestStalledOutputDoesNotDelayTheEnd(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "run.rec")
 	p := start(t, "closetrace-flood", "-o", "json", "-w", file)
 	filled(t, p.stdout)
 	p.signal(t, syscall.SIGINT)
-	code, said := p.ended(t)
-	if code != exitFailed || !strings.Contains(said, "\nclosetrace: writing to standard output: nobody takes the data\n") {
-		t.Errorf("exit code %d, said:\n%s", code, said)
+	code, stderr := p.ended(t)
+	if code != 1 || !strings.Contains(stderr, "\nclosetrace: writing to standard output: no reader for 1s\n") {
+		t.Errorf("exit code %d, stderr:\n%s", code, stderr)
 	}
 	rest, err := io.ReadAll(p.stdout)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, told, unwritten := bytes.Count(rest, []byte("\n")), number(said, " endings in"), number(said, " endings not written")
-	if got == 0 || got > told || told > got+unwritten {
-		t.Errorf("%d of %d endings came, at most %d are said to be missing", got, told, unwritten)
+	got := bytes.Count(rest, []byte("\n"))
+	shown, unwritten := number(stderr, " endings in"), number(stderr, " endings not written")
+	if got == 0 || got > shown || shown > got+unwritten {
+		t.Errorf("%d of %d endings were read, at most %d are reported as not written", got, shown, unwritten)
 	}
 	again, err := exec.Command("closetrace", "replay", "-o", "json", file).Output()
-	if err != nil || bytes.Count(again, []byte("\n")) != told {
-		t.Errorf("%d of %d endings are in the record: %v", bytes.Count(again, []byte("\n")), told, err)
+	if err != nil || bytes.Count(again, []byte("\n")) != shown {
+		t.Errorf("%d of %d endings are in the recording: %v", bytes.Count(again, []byte("\n")), shown, err)
 	}
 }
 
-// number is the one before a text.
-func number(said, text string) int {
-	before, _, _ := strings.Cut(strings.ReplaceAll(said, ",", ""), text)
+// number returns the number before a text, or -1.
+func number(stderr, text string) int {
+	before, _, _ := strings.Cut(strings.ReplaceAll(stderr, ",", ""), text)
 	words := strings.Fields(before)
 	if len(words) == 0 {
 		return -1
@@ -186,52 +188,58 @@ func number(said, text string) int {
 	return n
 }
 
-// A pager may take its time: all that was traced waits for it.
+// A slow reader, such as a pager, gets all that was traced.
 func TestSlowReaderGetsAll(t *testing.T) {
 	p := start(t, "closetrace-flood", "-o", "json", "--duration", "100ms")
-	time.Sleep(2 * time.Second) // longer than anybody is waited for after a signal
+	time.Sleep(2 * time.Second) // longer than a write may take after a signal
 	rest, err := io.ReadAll(p.stdout)
 	if err != nil {
 		t.Fatal(err)
 	}
-	code, said := p.ended(t)
-	if got := bytes.Count(rest, []byte("\n")); code != exitOK || got == 0 || got != number(said, " endings in") {
-		t.Errorf("exit code %d, %d lines, said:\n%s", code, got, said)
+	code, stderr := p.ended(t)
+	if got := bytes.Count(rest, []byte("\n")); code != 0 || got == 0 || got != number(stderr, " endings in") {
+		t.Errorf("exit code %d, %d lines, stderr:\n%s", code, got, stderr)
 	}
 }
 
-// Nor does a record into a pipe that nobody reads.
-func TestStalledRecordDoesNotHoldTheEnd(t *testing.T) {
+// A recording into a pipe without a reader does not delay the end either.
+func TestStalledRecordingDoesNotDelayTheEnd(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	nobody, err := os.OpenFile(fifo, os.O_RDWR, 0) // somebody has it open
+	stalled, err := os.OpenFile(fifo, os.O_RDWR, 0) // a reader that never reads
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer nobody.Close()
+	defer stalled.Close()
 	p := start(t, "closetrace-flood", "-o", "json", "-w", fifo)
 	go io.Copy(io.Discard, p.stdout)
-	filled(t, nobody)
+	filled(t, stalled)
 	p.signal(t, syscall.SIGINT)
-	code, said := p.ended(t)
-	if code != exitFailed || strings.Contains(said, "not written") ||
-		!strings.Contains(said, "\nclosetrace: recording to "+fifo+": ") || !strings.HasSuffix(said, ": nobody takes the data\n") {
-		t.Errorf("exit code %d, said:\n%s", code, said)
+	code, stderr := p.ended(t)
+	if code != 1 || strings.Contains(stderr, "not written") ||
+		!strings.Contains(stderr, "\nclosetrace: the recording "+fifo+" is incomplete: ") ||
+		!strings.HasSuffix(stderr, ": no reader for 1s\nhint: closetrace replay shows what is in it\n") {
+		t.Errorf("exit code %d, stderr:\n%s", code, stderr)
 	}
 }
 
-// A stopped terminal takes nothing from either output, so that the end cannot
-// even be told.
-func TestStoppedTerminalDoesNotHoldTheEnd(t *testing.T) {
-	master, slave := terminal(t)
+// A stopped terminal accepts no output at all, not even the message about it.
+func TestStoppedTerminalDoesNotDelayTheEnd(t *testing.T) {
+	master, slave, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	defer slave.Close()
 	cmd := exec.CommandContext(t.Context(), "closetrace-flood")
 	cmd.Stdout, cmd.Stderr = slave, slave
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if line, err := bufio.NewReader(master).ReadString('\n'); err != nil || !strings.HasPrefix(line, "closetrace: tracing on ") {
+	line, err := bufio.NewReader(master).ReadString('\n')
+	if err != nil || !strings.HasPrefix(line, "closetrace: tracing on ") {
 		t.Fatalf("not ready: %q, %v", line, err)
 	}
 	if err := unix.IoctlSetInt(int(slave.Fd()), unix.TCXONC, unix.TCOOFF); err != nil { // Ctrl-S
@@ -239,34 +247,12 @@ func TestStoppedTerminalDoesNotHoldTheEnd(t *testing.T) {
 	}
 	p := &program{Cmd: cmd, stderr: bufio.NewReader(strings.NewReader(""))}
 	p.signal(t, syscall.SIGINT)
-	if code, _ := p.ended(t); code != exitFailed {
+	if code, _ := p.ended(t); code != 1 {
 		t.Errorf("exit code %d, %v", code, p.ProcessState)
 	}
 }
 
-// terminal returns both sides of a pseudo-terminal.
-func terminal(t *testing.T) (master, slave *os.File) {
-	t.Helper()
-	open := func(path string) *os.File {
-		f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOCTTY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { f.Close() })
-		return f
-	}
-	master = open("/dev/ptmx")
-	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return master, open("/dev/pts/" + itoa(n))
-}
-
-// What was printed is in the record, even if closetrace is killed.
+// What was printed is in the recording, even if closetrace is killed.
 func TestKilledRecorderLeavesWhatItPrinted(t *testing.T) {
 	for _, name := range []string{"run.jsonl", "run.zst"} {
 		file := filepath.Join(t.TempDir(), name)
@@ -284,13 +270,13 @@ func TestKilledRecorderLeavesWhatItPrinted(t *testing.T) {
 		p.ended(t)
 		replay := exec.Command("closetrace", "replay", "-o", "json", file)
 		again, err := replay.Output()
-		if err == nil || replay.ProcessState.ExitCode() != exitIncomplete || string(again) != printed {
+		if err == nil || replay.ProcessState.ExitCode() != 5 || string(again) != printed {
 			t.Errorf("%s: printed\n%sreplayed\n%s%v", name, printed, again, err)
 		}
 	}
 }
 
-// timeout(1) signals the process, and its group, too.
+// timeout(1) signals both the process and its group.
 func TestSignalTwiceAtOnceIsOne(t *testing.T) {
 	p := start(t, "closetrace-fake", "-o", "json")
 	p.signal(t, syscall.SIGSTOP)
@@ -300,8 +286,8 @@ func TestSignalTwiceAtOnceIsOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.signal(t, syscall.SIGCONT)
-	if code, said := p.ended(t); code != 0 || !strings.Contains(said, "records lost") {
-		t.Errorf("exit code %d, said:\n%s", code, said)
+	if code, stderr := p.ended(t); code != 0 || !strings.Contains(stderr, "records lost") {
+		t.Errorf("exit code %d, stderr:\n%s", code, stderr)
 	}
 }
 
@@ -310,7 +296,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	filled(t, p.stdout)
 	over := make(chan struct{})
 	go func() {
-		for ; ; time.Sleep(sameSignal / 2) { // the first of them is the same signal still
+		for ; ; time.Sleep(50 * time.Millisecond) { // the first of them count as the same signal
 			select {
 			case <-over:
 				return
@@ -334,11 +320,80 @@ func TestFullDiskIsAFailure(t *testing.T) {
 	defer full.Close()
 	cmd := exec.Command("closetrace-fake", "-o", "json")
 	cmd.Stdout = full
-	var said strings.Builder
-	cmd.Stderr = &said
-	_ = cmd.Run() // its exit code is looked at below
-	if cmd.ProcessState.ExitCode() != exitFailed ||
-		!strings.Contains(said.String(), "\nclosetrace: writing to standard output: write /dev/stdout: no space left on device\n") {
-		t.Errorf("exit code %d, said:\n%s", cmd.ProcessState.ExitCode(), &said)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	_ = cmd.Run() // the exit code is checked below
+	const want = "\nclosetrace: writing to standard output: write /dev/stdout: no space left on device\n"
+	if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(stderr.String(), want) {
+		t.Errorf("exit code %d, stderr:\n%s", cmd.ProcessState.ExitCode(), &stderr)
+	}
+}
+
+// No command opens the description of the terminal that the user names: a library would do so before main.
+func TestTerminalDescriptionIsNotOpened(t *testing.T) {
+	master, slave, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	defer slave.Close()
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// Opening it would last until there is a writer.
+	if err := unix.Mkfifo(filepath.Join(dir, "x", "xterm-mine"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "closetrace", "explain", "close.fin.active")
+	cmd.Env = append(os.Environ(), "TERM=xterm-mine", "TERMINFO="+dir, "COLORTERM=", "NO_COLOR=", "TMUX=")
+	cmd.Stdout, cmd.Stderr = slave, os.Stderr
+	go func() { _, _ = io.Copy(io.Discard, master) }()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+	defer timer.Stop()
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("with a description that blocks: %v", err)
+	}
+}
+
+// SIGKILL leaves files that replay together, up to the last whole frame.
+func TestKilledWhileRecordingToSeveralFiles(t *testing.T) {
+	for n, end := range []string{".rec", ".rec.zst", ".jsonl"} {
+		dir := t.TempDir()
+		p := start(t, "closetrace-flood", "record", "-w", filepath.Join(dir, "a"+end), "-C", "64K", "-W", "5")
+		deadline := time.Now().Add(30 * time.Second)
+		for ; ; time.Sleep(time.Duration(n+1) * time.Millisecond) {
+			files, err := filepath.Glob(filepath.Join(dir, "a-*")) // a file is there for a moment only
+			if err == nil && len(files) > 0 && files[len(files)-1] >= filepath.Join(dir, "a-000010") {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: %v after 30 s, %v", end, files, err)
+			}
+		}
+		p.signal(t, syscall.SIGKILL)
+		p.ended(t)
+		files, err := filepath.Glob(filepath.Join(dir, "a-*"))
+		if err != nil || len(files) < 4 || len(files) > 5 {
+			t.Fatalf("files %v, %v", files, err)
+		}
+		replay := exec.CommandContext(t.Context(), "closetrace", append([]string{"replay", "-o", "json"}, files...)...)
+		var stderr bytes.Buffer
+		replay.Stderr = &stderr
+		out, err := replay.Output()
+		var exit *exec.ExitError
+		truncated := errors.As(err, &exit) && exit.ExitCode() == 5
+		if lines := bytes.Count(out, []byte("\n")); lines < 300 || err != nil && !truncated {
+			t.Errorf("%s: %d lines, %v, %s", end, lines, err, &stderr)
+		}
+		if err == nil { // killed between two files
+			continue
+		}
+		if want := "closetrace: " + files[len(files)-1] + " is "; !strings.Contains(stderr.String(), want) {
+			t.Errorf("%s: no %q in %s", end, want, &stderr)
+		}
 	}
 }

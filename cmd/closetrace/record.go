@@ -1,84 +1,82 @@
 package main
 
 import (
-	"fmt"
-	"io"
-	"time"
+	"context"
 
-	"github.com/closetrace/closetrace/internal/events"
-	"github.com/closetrace/closetrace/internal/record"
-	"github.com/closetrace/closetrace/internal/sink"
+	"github.com/spf13/cobra"
+
+	"github.com/closetrace/closetrace/internal/flagvalue"
+	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/pipeline"
 )
 
-// recording is a record file in the making.
-type recording struct {
-	file *record.File
-	path string
+const recordAbout = `closetrace record only records: it prints no endings and draws no conclusions, so that it
+costs less than closetrace -w. closetrace replay prints the endings later.
+
+It records everything that passes the kernel-side filters, until it is interrupted. It
+looks up the process that holds a socket at once, except for FINs received. --trigger
+needs the conclusions: with it, it costs what closetrace -w does.
+`
+
+const recordExamples = `Examples:
+  sudo closetrace record -w today.rec.zst
+  sudo closetrace record -w ring.rec.zst -C 100M -W 20      2 GB at most
+  sudo closetrace record -w rst.rec.zst --trigger rst:1m,5s
+  sudo closetrace record -L 443 --duration 10m -w https.rec.zst
+  closetrace replay --errors today.rec.zst
+`
+
+func newRecord(m tracer) *cobra.Command {
+	flags := newTraceFlags()
+	t := &flags
+	cmd := &cobra.Command{
+		Use:   "record -w FILE [flags]",
+		Short: "Record to a file, for closetrace replay",
+		Args:  noArguments,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return t.runRecord(cmd, m) },
+
+		DisableFlagsInUseLine: true,
+	}
+	g := newGroup("Recording")
+	t.recordingFlags(g)
+	t.durationFlag(g)
+	closeWaitFlag(g, &t.wait)
+	stackFlag(g, &t.stacks)
+	namesFlag(g, &t.names)
+	verboseFlag(g, &t.verbose)
+	helpFlag(g)
+	kernelSide := newGroup("Kernel side")
+	attachFlag(kernelSide, &t.attach)
+	t.sharedFlag(kernelSide)
+	bufferFlag(kernelSide, &t.buffer)
+	help := manual{
+		about:  recordAbout,
+		groups: []flagGroup{t.filter.flags(netnsNames), g, kernelSide},
+		tail:   hint.LiveExitCodes("recording failed, for example because the disk is full") + "\n" + recordExamples,
+	}
+	help.attach(cmd)
+	complete(cmd, "attach", attachChoice(&t.attach).Words())
+	completeList(cmd, "trigger", flagvalue.PatternWords())
+	return cmd
 }
 
-// newRecording begins a record of what flows under h, unless there is no path.
-func (e *env) newRecording(path string, h events.Header, audited uint32) (recorder, error) {
-	if path == "" {
-		return forgetful{}, nil
+func (t *traceFlags) runRecord(cmd *cobra.Command, m tracer) error {
+	if t.record.Path == "" {
+		return hint.New(hint.Usage, "no file to record to", "closetrace record -w FILE; "+seeHelp(cmd))
 	}
-	h.AuditNetns = audited
-	file, err := record.Create(path, h, func(w io.Writer) io.Writer { return e.patient(w) })
+	ctx := cmd.Context()
+	if err := t.check(&m); err != nil {
+		return err
+	}
+	o := t.options(&m)
+	o.Recording.Only, o.LossesTo, o.OutputClosed = true, o.Stderr, nil
+	run, err := pipeline.Start(ctx, pipeline.DiscardSink{}, o)
 	if err != nil {
-		return nil, fmt.Errorf("recording: %w", err) // which names the file
+		return interrupted(ctx, err)
 	}
-	return &recording{file, path}, nil
-}
-
-// Write keeps a fact.
-func (r *recording) Write(ev *events.Event) error { return r.failed(r.file.Write(ev)) }
-
-// Idle keeps a moment without facts.
-func (r *recording) Idle(monoNS uint64) error { return r.failed(r.file.Idle(monoNS)) }
-
-// Flush makes safe what was kept.
-func (r *recording) Flush() error { return r.failed(r.file.Flush()) }
-
-// End completes the record.
-func (r *recording) End(e *record.End) error { return r.failed(r.file.Close(e)) }
-
-func (r *recording) failed(err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("recording to %s: %w", r.path, err)
-}
-
-// endOf is what a record keeps of the summary; the rest follows from the facts.
-func endOf(s *sink.Summary) *record.End {
-	return &record.End{
-		TookNS:      int64(s.Took),
-		LostRecords: s.LostRecords, MissedProbes: s.MissedProbes, Suppressed: s.Suppressed, Undecodable: s.Undecodable,
-		Audit: record.Audit{
-			Impossible: s.Audit.Impossible,
-			Moved:      nonZero(s.Audit.Moved), Edges: nonZero(s.Audit.Edges),
-		},
-	}
-}
-
-func nonZero(all sink.Counters) map[string]uint64 {
-	moved := map[string]uint64{}
-	for name, n := range all {
-		if n != 0 {
-			moved[name] = n
-		}
-	}
-	return moved
-}
-
-// restore completes the summary of a replay by what its record says at the end,
-// if it has one.
-func restore(s *sink.Summary, end *record.End) {
-	if end == nil {
-		s.NoEnd, s.Audit.Impossible = true, "the end of the record was not read"
-		return
-	}
-	s.Took = time.Duration(end.TookNS)
-	s.LostRecords, s.MissedProbes, s.Suppressed = end.LostRecords, end.MissedProbes, end.Suppressed
-	s.Undecodable += end.Undecodable
-	s.Audit.Impossible, s.Audit.Moved, s.Audit.Edges = end.Audit.Impossible, end.Audit.Moved, end.Audit.Edges
+	defer run.Close()
+	var stop context.CancelFunc
+	ctx, stop = t.limited(ctx)
+	defer stop()
+	return run.Record(ctx)
 }

@@ -4,89 +4,105 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
+
+	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/kernel"
+	"github.com/closetrace/closetrace/internal/message"
+	"github.com/closetrace/closetrace/internal/pipeline"
+	"github.com/closetrace/closetrace/internal/version"
 )
 
 // run executes a command line and returns the exit code.
 //
-// The first SIGINT or SIGTERM ends tracing in good order; a second one, by somebody
-// who does not want to wait, ends the process at once. SIGPIPE is caught, because by default the Go runtime dies of
-// it before anything could be detached.
-func run(ctx context.Context, e *env) int {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+// The first signal of [endSignals] makes tracing end with a summary; a second one ends
+// the process at once. run catches SIGPIPE, because the Go runtime would exit on it
+// before the programs are detached.
+func run(ctx context.Context, s *system) int {
+	if err := kernel.CheckRuntime(); err != nil {
+		return finish(s.console.stderr, err)
+	}
+	ctx, stop := signal.NotifyContext(ctx, endSignals()...)
 	defer stop()
 	context.AfterFunc(ctx, func() {
 		time.Sleep(sameSignal)
 		stop()
 	})
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	e.ended = ctx.Done()
-	e.stderr = e.patient(e.stderr)
+	c := s.console
+	c.interrupted = ctx.Done()
+	c.stderr.Writer = pipeline.NewDeadlineWriter(c.stderr.Writer, c.interrupted)
 
-	root := newRoot(e)
-	root.SetArgs(e.args)
-	root.SetOut(e.stdout)
-	root.SetErr(e.stderr)
-	return finish(e.stderr, root.ExecuteContext(ctx))
+	root := newRoot(s)
+	root.SetArgs(s.args)
+	root.SetOut(c.stdout)
+	root.SetErr(c.stderr)
+	if cmd, args, err := root.Find(s.args); err != nil || !needsPrivileges(cmd, args) {
+		if err := s.dropForUser(); err != nil {
+			return finish(c.stderr, err)
+		}
+	}
+	_ = kernel.AsUser(func() error {
+		_ = time.Now().Format(time.RFC3339) // TZ may name a file, which is read once
+		return nil
+	})
+	return finish(c.stderr, root.ExecuteContext(ctx))
 }
 
-// sameSignal is how soon a second signal is the first one again: timeout(1) sends
-// its own to the process and to the process group.
+// needsPrivileges reports whether a command traces, or looks at all sockets. Any other runs with the rights of the
+// user, so that it opens no file that the user may not open.
+func needsPrivileges(cmd *cobra.Command, args []string) bool {
+	if cmd.HasParent() {
+		return slices.Contains([]string{"trace", "record", "top", "run", "stuck", "lab", "check"}, cmd.Name()) ||
+			cmd.Name() == whyName && whyNeedsPrivileges(args)
+	}
+	// closetrace itself traces, and has a command for shells that is not there yet.
+	return !slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, cobra.ShellCompRequestCmd) })
+}
+
+// endSignals returns the signals that end a run in good order. SIGHUP stays ignored if
+// it was (nohup). GOTRACEBACK, if it is set, keeps what SIGQUIT does in a Go program:
+// print the stacks of all goroutines.
+func endSignals() []os.Signal {
+	all := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		all = append(all, syscall.SIGHUP)
+	}
+	if os.Getenv("GOTRACEBACK") == "" {
+		all = append(all, syscall.SIGQUIT)
+	}
+	return all
+}
+
+// sameSignal is the time within which a second signal counts as the first one:
+// timeout(1) signals the process and then its process group.
 const sameSignal = 100 * time.Millisecond
 
-const about = `closetrace tells how every TCP connection on this machine ends, and why: which path
-its ending took in the kernel, by what evidence, and whose call it was.
-
-It prints one line per ending to standard output until it is interrupted: PATH is
-what happened, as "close → RST", "RST received" or "RST in reply", WHY the reason.
-PID and COMM are the process whose call it was or, where a segment or a timer did it,
-the one that holds the socket, if that can be found.
-
-A summary goes to standard error at the end. Its audit compares the RSTs and resets
-that the kernel counted with those that were explained.
-`
-
-const examples = `Examples:
-  sudo closetrace                          everything, as it happens
-  sudo closetrace -p 4211                  one process
-  sudo closetrace -L 443 -4                connections to port 443 here, IPv4 only
-  sudo closetrace -D 5432,6379             connections to a database or a cache
-  sudo closetrace --netns web --duration 1m -o wide
-  sudo closetrace --container 0f4b1c2d3e   what belongs to a container
-  sudo closetrace --errors -c 'nginx*'     what loses data or surprises somebody, of nginx
-  sudo closetrace -o json | jq 'select(.rst)'
-  sudo closetrace -w today.rec.zst         record it, too; closetrace replay tells it again
-  sudo closetrace run --fail-on rst -- make check    a guard for CI
-  sudo closetrace top                      how many, per second and in all, on the whole screen
-  sudo closetrace lab                      provoke every path here and watch
-  sudo closetrace stuck                    sockets that have not ended, and why
-  sudo closetrace check                    what can be traced on this machine
-  closetrace explain close.rst.unread      what that means and how to avoid it
-`
-
-func newRoot(e *env) *cobra.Command {
-	root := newTrace(e)
+func newRoot(s *system) *cobra.Command {
+	root := newTrace(s.tracer)
 	root.Use = "closetrace [flags]"
-	root.Short = "Tell how every TCP connection ends, and why"
+	root.Short = "Show how and why TCP connections end"
 	root.Args = noSuchCommand
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.SuggestionsMinimumDistance = 2
-	root.Version = version()
+	root.Version = version.Build().Line()
 	root.SetVersionTemplate("closetrace {{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
 
-	trace := newTrace(e)
+	trace := newTrace(s.tracer)
 	trace.Use = "trace [flags]"
-	trace.Short = "The same as closetrace without a command"
-	root.AddCommand(trace, newTop(e), newRun(e), newReplay(e), newStuck(e), newExplain(e), newLab(e), newCheck(e), newMan())
+	trace.Short = "Same as closetrace without a command"
+	root.AddCommand(trace, newTop(s.tracer, s.term, s.locale), newRun(s.runner()), newRecord(s.tracer),
+		newReplay(s.console, s.dropAll), newWhy(s.why()), newStuck(s.stuck), newExplain(s.console, s.locale), newLab(s.lab()),
+		newCheck(s.console, s.examine), newMan(), newSchema(s.console), newVersion(s.console))
 	root.InitDefaultHelpCmd()
 	if help, _, err := root.Find([]string{"help"}); err == nil {
 		help.Args = noSuchTopic
@@ -99,7 +115,7 @@ func newRoot(e *env) *cobra.Command {
 	return root
 }
 
-// noSuchTopic refuses to help with a command that there is not.
+// noSuchTopic returns an error for help about an unknown command.
 func noSuchTopic(help *cobra.Command, args []string) error {
 	cmd, rest, err := help.Root().Find(args)
 	switch {
@@ -111,7 +127,7 @@ func noSuchTopic(help *cobra.Command, args []string) error {
 	return nil
 }
 
-// noSuchShell refuses shells for which there is no completion.
+// noSuchShell returns an error for a shell without completion.
 func noSuchShell(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -120,69 +136,28 @@ func noSuchShell(cmd *cobra.Command, args []string) error {
 	for _, shell := range cmd.Commands() {
 		known = append(known, shell.Name())
 	}
-	return &usageError{fmt.Sprintf("no completion for %q", args[0]), "one of " + strings.Join(known, ", ")}
+	return hint.New(hint.Usage, fmt.Sprintf("no completion for %q", args[0]), "use one of "+strings.Join(known, ", "))
 }
 
-// version is what the build knows of itself.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	v := info.Main.Version
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && v == "(devel)" {
-			v += " " + s.Value
-		}
-	}
-	return v + " " + info.GoVersion
-}
-
-// noSuchCommand refuses arguments of the root command, which has none.
+// noSuchCommand returns an error for an argument of a command that only has subcommands.
 func noSuchCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	hint := "closetrace -h lists the commands"
+	next := "closetrace -h lists the commands"
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		hint = "did you mean " + strings.Join(near, " or ") + "?"
+		next = "did you mean " + strings.Join(near, " or ") + "?"
 	}
-	return &usageError{fmt.Sprintf("unknown command %q", args[0]), hint}
+	return hint.New(hint.Usage, fmt.Sprintf("unknown command %q", args[0]), next)
 }
 
-// noArguments refuses arguments of a command that has none.
-func noArguments(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
+// finish prints err, if there is one, and returns the exit code.
+func finish(stderr io.Writer, err error) int {
+	if err == nil || errors.As(err, new(*pipeline.OutputError)) && errors.Is(err, syscall.EPIPE) {
+		return 0 // the reader closed the pipe
 	}
-	return &usageError{fmt.Sprintf("unexpected argument %q", args[0]), seeHelp(cmd)}
+	if !errors.Is(err, hint.ErrReported) {
+		message.Report(stderr, err)
+	}
+	return hint.ExitCode(err)
 }
-
-// flagError turns what pflag says about a flag into our words.
-func flagError(cmd *cobra.Command, err error) error {
-	if errors.Is(err, pflag.ErrHelp) {
-		return err
-	}
-	var unknown *pflag.NotExistError
-	if errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() == "" {
-		var known []string
-		cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, "--"+f.Name) })
-		return &usageError{err.Error(), nearest("--"+unknown.GetSpecifiedName(), known, seeHelp(cmd))}
-	}
-	var invalid *pflag.InvalidValueError
-	if !errors.As(err, &invalid) {
-		return &usageError{err.Error(), seeHelp(cmd)}
-	}
-	flag := invalid.GetFlag()
-	var usage *usageError
-	if errors.As(err, &usage) {
-		return &usageError{fmt.Sprintf("--%s: %s", flag.Name, usage.what), usage.hint}
-	}
-	value, what := pflag.UnquoteUsage(flag)
-	return &usageError{
-		fmt.Sprintf("--%s: %q is not possible", flag.Name, invalid.GetValue()),
-		fmt.Sprintf("--%s %s: %s", flag.Name, value, what),
-	}
-}
-
-func seeHelp(cmd *cobra.Command) string { return "see " + cmd.CommandPath() + " -h" }

@@ -3,33 +3,31 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"maps"
-	"os"
-	"os/exec"
-	"slices"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/closetrace/closetrace/internal/command"
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/filter"
+	"github.com/closetrace/closetrace/internal/flagvalue"
+	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/kernel"
+	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/internal/sink"
 )
 
-const runAbout = `closetrace run traces a command and all that it starts, until the command ends: a guard
-for CI. It prints to standard error, and leaves the command's input, output and
-exit code as they are, unless an ending occurs that --fail-on names.
+const runAbout = `closetrace run traces a command and all processes that it starts, until the command
+ends. It is made for CI: it prints to standard error, and leaves the command's input,
+output and exit code alone, unless an ending matches --fail-on.
 
-Signals are passed on. The command runs in a cgroup (v2) of its own, which tells its
-processes from others. What a segment or a timer did belongs to it if one of its
-processes holds the socket, or ends the same connection by a call, before or later.
+It forwards signals to the command. The command runs in a cgroup (v2) of its own, which
+identifies its processes. An ending caused by a segment or a timer is the command's if
+one of its processes holds the socket, or ends the same connection by a call, earlier
+or later.
 `
 
 const runExamples = `Examples:
@@ -38,12 +36,19 @@ const runExamples = `Examples:
   sudo closetrace run --fail-on errors --only errors -- ./integration-test
 `
 
-// runFlags are what the command line says about a command to be traced.
+// runner is what run uses of this machine.
+type runner struct {
+	console   *console
+	system    pipeline.System
+	resolvers pipeline.ResolverOptions // where to look up
+	group     func() (command.Group, error)
+}
+
+// runFlags are the flags of run.
 type runFlags struct {
 	failOn  []filter.Pattern
 	shown   filter.Endings
-	output  format
-	color   colorWhen
+	display display
 	wait    time.Duration // in CLOSE_WAIT
 	stacks  bool
 	names   bool
@@ -52,202 +57,186 @@ type runFlags struct {
 	verbose bool
 }
 
-func newRun(e *env) *cobra.Command {
-	r := &runFlags{output: formatTable, color: colorAuto, wait: defaultCloseWait, attach: probe.Auto, buffer: probe.DefaultBufferSize}
+func newRun(m runner) *cobra.Command {
+	r := &runFlags{
+		display: newDisplay(), wait: defaultCloseWait, attach: probe.Auto, buffer: probe.DefaultBufferSize,
+	}
 	cmd := &cobra.Command{
 		Use:   "run [flags] -- COMMAND [ARGUMENT...]",
-		Short: "Trace a command and all that it starts; fail if it ends connections badly",
-		RunE:  func(cmd *cobra.Command, argv []string) error { return r.run(cmd, e, argv) },
+		Short: "Trace a command and its children; with --fail-on, fail if an ending matches",
+		RunE:  func(cmd *cobra.Command, argv []string) error { return r.run(cmd, m, argv) },
 
 		DisableFlagsInUseLine: true,
 	}
-	cmd.Flags().SetInterspersed(false) // what follows the command is its own
+	cmd.Flags().SetInterspersed(false) // flags after the command are the command's
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		if err = flagError(cmd, err); errors.As(err, new(*usageError)) {
-			return &exitStatus{err, exitUntraced}
+		if err = flagError(cmd, err); hint.Is(err, hint.Usage) {
+			return hint.As(hint.Untraced, err)
 		}
 		return err
 	})
 	g := newGroup("Flags")
-	g.flags.Var(patterns{&r.failOn}, "fail-on", "exit with 124 if one of these endings occurs: patterns as for --only")
-	g.flags.VarP(outputChoice(&r.output), "output", "o", "table; wide: with all evidence; json: an object per line")
-	colorFlag(g.flags, &r.color)
+	g.flags.Var(flagvalue.Patterns(&r.failOn), "fail-on",
+		"exit with 124 if an ending matches one of these: patterns as for --only")
+	r.display.register(g)
 	closeWaitFlag(g, &r.wait)
-	g.flags.BoolVar(&r.stacks, "stack", false, "where each call came from, in the program and in the kernel")
+	stackFlag(g, &r.stacks)
 	namesFlag(g, &r.names)
-	g.flags.Var(attachChoice(&r.attach), "attach", "how: auto takes the first that works of fentry, kprobe, tracepoint")
-	g.flags.Var(size{&r.buffer}, "buffer-size", "of the ring buffer, a power of two from 64K to 1G")
-	g.flags.BoolVarP(&r.verbose, "verbose", "v", false, "say what is attached, and what not, why")
-	g.flags.BoolP("help", "h", false, "print this")
-	m := manual{about: runAbout, groups: []flagGroup{g, endingFlags(&r.shown)}, tail: runExitCodes + "\n" + runExamples}
-	m.attach(cmd)
+	attachFlag(g, &r.attach)
+	bufferFlag(g, &r.buffer)
+	verboseFlag(g, &r.verbose)
+	helpFlag(g)
+	help := manual{
+		about:  runAbout,
+		groups: []flagGroup{g, endingFlags(&r.shown)},
+		tail:   hint.RunExitCodes() + "\n" + runExamples,
+	}
+	help.attach(cmd)
 	completeEndings(cmd, "only", "not", "fail-on")
-	complete(cmd, "output", outputChoice(&r.output).words())
-	complete(cmd, "color", colorChoice(&r.color).words())
-	complete(cmd, "attach", attachChoice(&r.attach).words())
+	r.display.complete(cmd)
+	complete(cmd, "attach", attachChoice(&r.attach).Words())
 	return cmd
 }
 
-func (r *runFlags) run(cmd *cobra.Command, e *env, argv []string) error {
+func (r *runFlags) run(cmd *cobra.Command, m runner, argv []string) error {
+	c := m.console
 	if len(argv) == 0 {
-		return &exitStatus{&usageError{"no command to run", seeHelp(cmd)}, exitUntraced}
+		return hint.As(hint.Untraced, hint.New(hint.Usage, "no command to run", seeHelp(cmd)))
 	}
-	if err := checkCloseWait(r.wait); err != nil {
-		return &exitStatus{err, exitUntraced}
+	if err := new(eventFilter).contradicts(&r.shown); err != nil {
+		return hint.As(hint.Untraced, err)
 	}
-	child, err := newChild(e, argv)
+	// The user names the command, whose rights it is found and executed with.
+	var child *command.Command
+	err := kernel.AsUser(func() (err error) {
+		child, err = command.New(argv, c.stdin, c.stdout.file, c.stderr.file)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	src, err := e.open(cmd.Context(), probe.Options{
-		Attach: r.attach, BufferSize: r.buffer, Stacks: r.stacks, CloseWait: r.wait, Log: logger(e, r.verbose),
+	out, _, err := c.open(c.stderr, nil, &r.display)
+	if err != nil {
+		return hint.As(hint.Untraced, err)
+	}
+	src, err := m.system.Open(cmd.Context(), probe.Options{
+		Attach: r.attach, BufferSize: r.buffer, Stacks: r.stacks, CloseWait: r.wait, Log: c.logger(r.verbose),
 	})
 	if err != nil {
-		return &exitStatus{err, exitUntraced}
+		return hint.As(hint.Untraced, err)
 	}
 	defer src.Close()
-	group, err := e.group()
+	group, err := m.group()
 	if err != nil {
-		return &exitStatus{err, exitUntraced}
+		return hint.As(hint.Untraced, err)
 	}
-	defer empty(e.stderr, group)
-	return r.trace(cmd.Context(), e, src, child, group)
+	defer dissolve(c.stderr, group)
+	h := src.Header()
+	fmt.Fprintf(c.stderr, "closetrace: tracing %s on %s by %s\n", sink.OneLine(argv[0]), sink.OneLine(h.Kernel), h.Attach)
+	t := &commandTrace{
+		runFlags: r, out: c.sink(out, &r.display), header: h, sumTo: r.display.summaryTo(out),
+		policy: command.NewFailOn(r.failOn),
+	}
+	pipeline.Begin(t.out, h)
+	o := c.streamOptions(0)
+	o.OutputClosed = nil // the command goes on
+	r.display.apply(&o.Summary, &r.shown)
+	t.sum.SummaryOptions = o.Summary
+	pipeline.ShowSummary(t.out, &t.sum)
+	o.LossesTo = o.Stderr
+	o.Resolvers = pipeline.NewResolvers(c.resolverOptions(m.resolvers, r.stacks, r.names), c.logger(r.verbose))
+	t.Attribution = command.NewAttribution(group, t.emit)
+	s := pipeline.New(src, t, o)
+	if err := kernel.AsUser(func() error { return child.Start(cmd.Context(), group) }); err != nil {
+		return err
+	}
+	defer child.Close()
+	// Only now, because the command inherits what cannot be taken back.
+	m.system.CheckPrivileges(kernel.SignalsOthers|kernel.RemovesCgroup, c.logger(r.verbose))
+	return t.finish(c.stderr, t.flow(cmd.Context(), s, child), child)
 }
 
-// empty takes the command's cgroup away.
-func empty(stderr io.Writer, g group) {
+// dissolve removes the command's cgroup.
+func dissolve(stderr io.Writer, g command.Group) {
 	left, err := g.Close()
 	if left > 0 {
-		fmt.Fprintf(stderr, "closetrace: the command left processes behind, which go on and are not traced any more: %d\n", left)
+		fmt.Fprintf(stderr, "closetrace: processes of the command that still run and are no longer traced: %d\n", left)
 	}
 	if err != nil {
-		fmt.Fprintln(stderr, "closetrace: "+oneLine("the command's cgroup stays: "+err.Error()))
+		fmt.Fprintln(stderr, "closetrace: "+sink.OneLine("cannot remove the command's cgroup: "+err.Error()))
 	}
 }
 
-// newChild is the command, not yet started.
-func newChild(e *env, argv []string) (*exec.Cmd, error) {
-	child := exec.Command(argv[0], argv[1:]...)
-	child.Stdin, child.Stdout, child.Stderr = e.files[0], e.files[1], e.files[2]
-	child.SysProcAttr = &syscall.SysProcAttr{}
-	return child, cannotRun(child.Err)
-}
-
-// cannotRun is err with the exit code that shells give.
-func cannotRun(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, exec.ErrNotFound):
-		return &exitStatus{err, exitNoCommand}
-	}
-	return &exitStatus{err, exitCannotRun}
-}
-
-// trace runs the child while its endings are told.
-func (r *runFlags) trace(ctx context.Context, e *env, src source, child *exec.Cmd, group group) error {
-	out, err := newSinkTo(e.patient(e.stderr), r.output, sink.TableOptions{Width: e.errWidth, Color: r.color.means(e.errColor)})
-	if err != nil {
-		return &exitStatus{err, exitUntraced}
-	}
-	h := src.Header()
-	fmt.Fprintf(e.stderr, "closetrace: tracing %s on %s by %s\n", oneLine(child.Args[0]), oneLine(h.Kernel), h.Attach)
-	g := &guard{runFlags: r, out: out, failed: map[events.Path]int{}}
-	look := e.lookUps(logger(e, r.verbose), r.stacks, r.names)
-	s := newStream(e, src, newClaim(group, g.tell), 0)
-	s.lookUp(look, false)
-	s.unread = func() bool { return false }
-	group.Join(child.SysProcAttr)
-	signals := forwarded()
-	if err := ctx.Err(); err != nil {
-		return &exitStatus{errors.New("interrupted before the command was started"), exitUntraced}
-	}
-	if err := child.Start(); err != nil {
-		return cannotRun(err)
-	}
-	defer signals.to(child.Process)()
-	return g.finish(e.stderr, g.wait(ctx, s, child), child.ProcessState)
-}
-
-// guard tells the endings of the command, and whether there was one that should
-// not be.
-type guard struct {
+// commandTrace prints the endings of a command and counts those of --fail-on.
+type commandTrace struct {
 	*runFlags
-	out    endings
-	sum    sink.Summary
-	failed map[events.Path]int
+	header events.Header
+	sumTo  io.Writer // for the summary as JSON; nil: nowhere
+	*command.Attribution
+	out     pipeline.Sink
+	printed bool // an ending
+	sum     sink.Summary
+	policy  *command.FailOn
 }
 
-// tell takes an ending of the command's. That it cannot be printed does not
-// keep it from being judged.
-func (g *guard) tell(e *events.Ending) {
-	if filter.Any(g.failOn, e) {
-		g.failed[e.Path]++
-	}
-	if !g.shown.Wants(e) {
-		g.sum.LeaveOut(e)
+// emit accepts an ending of the command. An ending that cannot be printed still
+// counts for --fail-on.
+func (t *commandTrace) emit(e *events.Ending) {
+	t.policy.Count(e)
+	if !t.shown.Match(e) {
+		t.sum.LeaveOut(e)
 		return
 	}
-	g.sum.Add(e)
-	_ = cmp.Or(g.out.Write(e), g.out.Flush())
+	t.sum.Add(e)
+	if t.sum.HidesNoEffect && e.HasNoEffect() {
+		return
+	}
+	t.printed = true
+	_ = cmp.Or(t.out.Write(e), t.out.Flush())
 }
 
-// wait lets the stream flow until the child ends.
-func (g *guard) wait(ctx context.Context, s *stream, child *exec.Cmd) error {
-	ctx, stop := context.WithCancel(context.WithoutCancel(ctx)) // a signal is for the child to act on
+// Flush flushes the output, where endings of a burst may wait for the end of their second.
+func (t *commandTrace) Flush() error {
+	if t.printed {
+		_ = t.out.Flush()
+	}
+	return nil
+}
+
+// flow carries events until the command ends.
+func (t *commandTrace) flow(ctx context.Context, s *pipeline.Stream, child *command.Command) error {
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx)) // the command decides about signals
 	defer stop()
 	begin := time.Now()
 	go func() {
-		// How it ended is in its ProcessState.
-		_ = child.Wait()
+		<-child.Done()
 		stop()
 	}()
-	losses, err := s.flow(ctx)
-	<-ctx.Done()
-	g.sum.Took = time.Since(begin)
-	g.sum.LostRecords, g.sum.MissedProbes, g.sum.Suppressed = losses.LostRecords, losses.MissedProbes, losses.Suppressed
-	g.sum.Undecodable, g.sum.Unexplained = s.undecodable, s.classifier.Unexplained
+	_, err := s.Flow(ctx)
+	<-child.Done()
+	t.sum.Took = time.Since(begin)
+	s.Complete(&t.sum)
 	return err
 }
 
-// finish tells how much it was, and returns the exit code as an error.
-func (g *guard) finish(stderr io.Writer, err error, child *os.ProcessState) error {
-	if g.sum.Endings() > 0 {
-		_ = g.out.Close()
+// finish prints the summary, and returns the error that has the exit code of run.
+func (t *commandTrace) finish(stderr io.Writer, err error, child *command.Command) error {
+	if t.printed {
+		_ = t.out.Close()
 	}
-	_ = g.sum.Print(stderr)
-	if len(g.failOn) > 0 && g.sum.LostRecords+g.sum.MissedProbes > 0 {
-		fmt.Fprintln(stderr, "closetrace: what was lost or missed may have been an ending of --fail-on")
+	_ = t.sum.Print(stderr)
+	if t.sumTo != nil {
+		_ = t.sum.PrintJSON(t.sumTo, t.header)
 	}
-	if len(g.failed) > 0 {
-		return &exitStatus{fmt.Errorf("--fail-on: %s; %s", g.failures(), ended(child)), exitFailOn}
+	if t.policy.Active() && t.sum.LostRecords+t.sum.MissedProbes > 0 {
+		fmt.Fprintln(stderr, "closetrace: lost records or missed probes may hide an ending of --fail-on")
+	}
+	if failed := t.policy.Err(child.String()); failed != nil {
+		return failed
 	}
 	if err != nil {
-		return &exitStatus{fmt.Errorf("the command was not traced to its end, %s: %w", ended(child), err), exitUntraced}
+		return hint.As(hint.Untraced,
+			fmt.Errorf("tracing failed before the command ended; the command itself: %s: %w", child, err))
 	}
-	return passOn(child)
-}
-
-// failures lists the endings that should not be.
-func (g *guard) failures() string {
-	var all []string
-	for _, path := range slices.Sorted(maps.Keys(g.failed)) {
-		all = append(all, fmt.Sprintf("%s (%d)", path, g.failed[path]))
-	}
-	return strings.Join(all, ", ")
-}
-
-// ended is how the command ended, in words.
-func ended(child *os.ProcessState) string { return "the command itself: " + child.String() }
-
-// passOn is the command's exit code as an error.
-func passOn(child *os.ProcessState) error {
-	code := child.ExitCode()
-	if status, ok := child.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		code = exitBySignal + int(status.Signal())
-	}
-	if code == exitOK {
-		return nil
-	}
-	return &exitStatus{errReported, code}
+	return child.Status()
 }

@@ -1,23 +1,29 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/test/fake"
 )
 
-// broken is a source that fails after its facts.
-type broken struct{ *fakeSource }
+// broken is a source that fails after its events.
+type broken struct{ *fake.Source }
 
 func (b broken) Read(ev *events.Event) error {
-	if err := b.fakeSource.Read(ev); !errors.Is(err, probe.ErrIdle) {
+	if err := b.Source.Read(ev); !errors.Is(err, probe.ErrIdle) {
 		return err
 	}
 	return errors.New("the source is broken")
@@ -27,21 +33,78 @@ func (b broken) Read(ev *events.Event) error {
 // that all was fine.
 func TestRunOutlivesTheTracing(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "written at its end")
-	var said strings.Builder
-	e := fakeSystem(0)
-	e.stdout, e.stderr = io.Discard, &said
-	e.open = func(context.Context, probe.Options) (source, error) {
-		return broken{&fakeSource{left: 1}}, nil
+	var stderr strings.Builder
+	s := fakeSystem(0)
+	s.redirect(io.Discard, &stderr)
+	s.tracer.system.Open = func(context.Context, probe.Options) (pipeline.Source, error) {
+		return broken{&fake.Source{Left: 1}}, nil
 	}
-	e.args = []string{"run", "--", "sh", "-c", `sleep 0.2; echo x >"$0"; exit 3`, file}
-	if code := run(t.Context(), e); code != exitUntraced {
+	s.args = []string{"run", "--", "sh", "-c", `sleep 0.2; echo x >"$0"; exit 3`, file}
+	if code := run(t.Context(), s); code != 125 {
 		t.Errorf("exit code %d", code)
 	}
 	if _, err := os.Stat(file); err != nil {
 		t.Error(err)
 	}
-	const want = "\nclosetrace: the command was not traced to its end, the command itself: exit status 3: the source is broken\n"
-	if !strings.Contains(said.String(), want) || !strings.Contains(said.String(), "\n1 ending in ") {
-		t.Errorf("said:\n%s", &said)
+	const want = "\nclosetrace: " +
+		"tracing failed before the command ended; the command itself: exit status 3: the source is broken\n"
+	if !strings.Contains(stderr.String(), want) || !strings.Contains(stderr.String(), "\n1 ending in ") {
+		t.Errorf("stderr:\n%s", &stderr)
+	}
+}
+
+// counting is a command that counts SIGINT and prints the count on SIGTERM.
+const counting = `n=0
+trap 'n=$((n+1)); echo int' INT
+trap 'echo got $n; exit 9' TERM
+trap 'echo hup' HUP
+echo ready
+while :; do sleep 0.02; done`
+
+// runCounting starts counting with closetrace run, in a session without a terminal.
+func runCounting(t *testing.T) (cmd *exec.Cmd, out *bufio.Reader) {
+	t.Helper()
+	cmd = exec.Command("closetrace-fake", "run", "--", "sh", "-c", counting)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	cmd.Stdout, cmd.SysProcAttr = w, &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	timer := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	t.Cleanup(func() { timer.Stop() })
+	out = bufio.NewReader(r)
+	expectLine(t, out, "ready")
+	return cmd, out
+}
+
+func expectLine(t *testing.T, out *bufio.Reader, want string) {
+	t.Helper()
+	line, err := out.ReadString('\n')
+	if err != nil || strings.TrimSpace(line) != want {
+		t.Fatalf("got %q, %v; want %q", line, err, want)
+	}
+}
+
+// run forwards signals to the command, and exits with its exit code.
+func TestRunForwardsSignals(t *testing.T) {
+	cmd, out := runCounting(t)
+	for sig, want := range map[syscall.Signal]string{syscall.SIGINT: "int", syscall.SIGHUP: "hup"} {
+		if err := cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+		expectLine(t, out, want)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	expectLine(t, out, "got 1")
+	_ = cmd.Wait() // ProcessState has the exit code
+	if code := cmd.ProcessState.ExitCode(); code != 9 {
+		t.Errorf("exit code %d", code)
 	}
 }

@@ -37,7 +37,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// exits CODE COMMAND... runs a command, which has to exit with this code.
+// exits CODE COMMAND... runs a command that must exit with this code.
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits CODE COMMAND...")
@@ -47,7 +47,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	checkExit(ts, want, exitOf(ts.Exec(args[1], args[2:]...)))
 }
 
-// unprivileged CODE COMMAND... does the same as nobody.
+// unprivileged CODE COMMAND... does the same as user nobody.
 func unprivileged(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: unprivileged CODE COMMAND...")
@@ -56,7 +56,7 @@ func unprivileged(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	program, err := exec.LookPath(args[1])
 	ts.Check(err)
-	// The script's own folders are not for nobody.
+	// User nobody has no access to the directory of the script.
 	dir, err := os.MkdirTemp("", "closetrace")
 	ts.Check(err)
 	defer os.RemoveAll(dir)
@@ -65,7 +65,7 @@ func unprivileged(ts *testscript.TestScript, neg bool, args []string) {
 
 	var stdout, stderr strings.Builder
 	err = syscall.ETXTBSY
-	// What other tests fork may hold the copy open for writing until it is another program.
+	// A child that another test forks has the copy open for writing until it calls exec.
 	for errors.Is(err, syscall.ETXTBSY) {
 		cmd := exec.Command(program, args[2:]...)
 		cmd.Dir = "/"
@@ -84,8 +84,8 @@ func unprivileged(ts *testscript.TestScript, neg bool, args []string) {
 	checkExit(ts, want, exitOf(err))
 }
 
-// docker SOCKET KIND answers as Docker does for the containers of the scripts, or
-// refuses; stranger has names that mean harm.
+// docker SOCKET KIND answers like Docker for the containers of the scripts, with a
+// plain name (web), with one of terminal escapes (stranger), or with an error.
 func docker(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: docker SOCKET KIND")
@@ -101,14 +101,15 @@ func docker(ts *testscript.TestScript, neg bool, args []string) {
 		case strings.HasPrefix(id, "0f4bffff"):
 			fmt.Fprintf(w, `{"Id":"%s","Name":"/db"}`, id)
 		case id != "":
-			fmt.Fprintf(w, `{"Id":"%s","Name":"/%s","Config":{"Image":"nginx:1.25","Labels":{"io.kubernetes.pod.name":"web-0","io.kubernetes.pod.namespace":"shop"}}}`, id, name)
+			fmt.Fprintf(w, `{"Id":"%s","Name":"/%s","Config":{"Image":"nginx:1.25","Labels":`+
+				`{"io.kubernetes.pod.name":"web-0","io.kubernetes.pod.namespace":"shop"}}}`, id, name)
 		}
 	})}
 	ts.Defer(func() { server.Close() })
 	go func() { _ = server.Serve(at) }()
 }
 
-// head -c BYTES FROM TO copies the beginning of a file.
+// head -c BYTES FROM TO copies the first bytes of a file.
 func head(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 4 || args[0] != "-c" {
 		ts.Fatalf("usage: head -c BYTES FROM TO")
@@ -118,7 +119,7 @@ func head(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[3]), []byte(ts.ReadFile(args[2])[:size]), 0o644))
 }
 
-// sameAfterFirst FILE FILE compares two files but for the first line of each.
+// sameAfterFirst FILE FILE compares two files without their first lines.
 func sameAfterFirst(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: sameafterfirst FILE FILE")

@@ -5,48 +5,77 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"maps"
-	"path/filepath"
-	"slices"
-	"strings"
+	"log/slog"
+	"os"
+	"runtime/debug"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/closetrace/closetrace/internal/enrich"
+	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/filter"
+	"github.com/closetrace/closetrace/internal/flagvalue"
+	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/kernel"
+	"github.com/closetrace/closetrace/internal/netns"
+	"github.com/closetrace/closetrace/internal/pipeline"
+	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/record"
+	"github.com/closetrace/closetrace/internal/sink"
 	"github.com/closetrace/closetrace/internal/sockets"
 	"github.com/closetrace/closetrace/internal/stuck"
 )
 
-const stuckAbout = `closetrace stuck lists the sockets that have not ended, and says why: those in
-CLOSE_WAIT, FIN_WAIT1, FIN_WAIT2, CLOSING and LAST_ACK. It asks the kernel, by BPF
-iterators or else by sock_diag and /proc.
+const stuckAbout = `closetrace stuck lists the sockets that do not close, and says why: those in CLOSE_WAIT,
+FIN_WAIT1, FIN_WAIT2, CLOSING and LAST_ACK, and listeners whose accept queue is full. It
+reads them with BPF iterators, or from sock_diag and /proc.
 
-Sockets of one process, service, state and diagnosis are one line, the most first; -o
-wide and json have each of them. SERVICE is here:PORT if somebody listens at the port
-here, else the other end. An age with ≥ is the least that is certain. It is exact of what
-comes into its state while --watch looks on, or by --since. The diagnoses:
+What this side has to close comes first, what waits for the peer last. Sockets with the
+same process, service, state and diagnosis share a line, largest group first, at most
+1,000 lines; -o wide and json print each socket, CLOSE_WAIT first, then oldest first.
+SERVICE is here:PORT if a listener has the local port, otherwise the address of the
+peer. An age with ≥ is a lower bound. It is exact for sockets that changed state while
+--watch was running, or that --since FILE recorded. The diagnoses:
 
-  never-accepted  it is still in its listener's accept queue; WHY names the listener
-  leaked          all was read, the EOF included, and nobody closes it
-  not-reading     the application leaves data, or the EOF alone, unread
-  busy-sending    data is not sent, or not acknowledged by the peer
-  forked-child    a process holds it that has it from another one
-  peer-silent     the peer does not acknowledge the FIN
-  peer-open       this end is closed or shut down, the peer has not closed
+  never-accepted     the connection is still in the accept queue; WHY names the listener
+  accept-queue-full  a listener drops handshakes; WHY has the queue and its limit
+  leaked             everything was read, including the EOF, and the socket stays open
+  not-reading        the application leaves data, or only the EOF, unread
+  busy-sending       data is unsent or unacknowledged
+  forked-child       a process holds it that inherited it from another process
+  inherited          another program holds it, started by the server, which does not
+  peer-silent        the peer does not acknowledge the FIN
+  peer-open          this side is closed or shut down, the peer has not closed
 `
 
 const stuckExamples = `Examples:
   sudo closetrace stuck
   sudo closetrace stuck --min-age 1m -o wide
   sudo closetrace stuck --all-netns
-  sudo closetrace stuck --watch 10s        again and again, with growth and exact ages
+  sudo closetrace stuck -c nginx --state close-wait
+  sudo closetrace stuck --watch 10s        every 10 s, with growth and exact ages
   sudo closetrace stuck -o json | jq 'select(.diagnosis == "leaked") | .holders'
 `
 
-// stuckFlags are what the command line says about stuck sockets.
+// sourceAuto is the choice of --source that uses iterators if the kernel has them.
+const sourceAuto = "auto"
+
+// stuckSystem is what stuck uses of this machine.
+type stuckSystem struct {
+	console *console
+	spaces  netns.Finder
+	// The sources of sockets.
+	iterators func(trace bool, log *slog.Logger) (*sockets.Source, error)
+	sockDiag  func() *sockets.Source
+	// boot identifies this boot, as the header of a recording does.
+	boot func() (release string, wallOffsetNS int64)
+	// dropPrivileges gives up privileges for good: [kernel.DropPrivileges].
+	dropPrivileges func(later kernel.Use) error
+}
+
+// stuckFlags are the flags of closetrace stuck.
 type stuckFlags struct {
 	netns    string
 	allNetns bool
@@ -57,69 +86,122 @@ type stuckFlags struct {
 	source   string
 	since    string
 	verbose  bool
+	filter   stuck.Filter
+	color    colorWhen
 }
 
-func newStuck(e *env) *cobra.Command {
-	f := &stuckFlags{output: formatTable, source: sourceAuto}
+func newStuck(m stuckSystem) *cobra.Command {
+	f := &stuckFlags{output: formatTable, source: sourceAuto, color: colorAuto}
 	cmd := &cobra.Command{
 		Use:   "stuck [flags]",
-		Short: "List the sockets that have not ended, and say why",
+		Short: "List the sockets that do not close, and say why",
 		Args:  noArguments,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), e) },
+		RunE:  func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), m) },
 
 		DisableFlagsInUseLine: true,
 	}
+	shown := f.filterFlags()
 	g := newGroup("Flags")
-	g.flags.StringVar(&f.netns, "netns", "", "in this network namespace: `NAME` of ip-netns(8), path,\nprocess id or inode:N")
+	g.flags.StringVar(&f.netns, "netns", "",
+		"in this network namespace: `NAME` of ip-netns(8), path,\nprocess id or inode:N")
 	g.flags.BoolVar(&f.allNetns, "all-netns", false, "in all network namespaces with a process or a name")
-	g.flags.DurationVar(&f.minAge, "min-age", 0, "only those known to be in their state for `TIME`")
-	g.flags.DurationVar(&f.watch, "watch", 0, "list again every `TIME`, and how much groups grew")
+	g.flags.Var(flagvalue.Duration{Time: &f.minAge}, "min-age",
+		"only those known to be in their state for at least `TIME`")
+	g.flags.Var(flagvalue.Duration{Time: &f.watch}, "watch",
+		"list again every `TIME`, and show how much groups grew")
 	g.flags.Uint64Var(&f.count, "count", 0, "with --watch: stop after `N` lists")
 	g.flags.VarP(outputChoice(&f.output), "output", "o", "table: groups; wide: every socket; json: a socket per line")
-	source := choice[string]{&f.source, []string{sourceAuto, sourceIterator, sourceSockDiag}}
-	g.flags.Var(source, "source", "ask by a BPF iterator, or by sock_diag and /proc;\nauto takes the first that works")
-	g.flags.StringVar(&f.since, "since", "", "exact ages also from `FILE`, a record of this boot\n(closetrace -w FILE, which may still run)")
-	g.flags.BoolVarP(&f.verbose, "verbose", "v", false, "say what was asked, and what not, why")
-	g.flags.BoolP("help", "h", false, "print this")
-	m := manual{about: stuckAbout, groups: []flagGroup{g}, tail: exitCodes + "\n" + stuckExamples}
-	m.attach(cmd)
-	complete(cmd, "output", outputChoice(&f.output).words())
-	complete(cmd, "source", source.words())
+	source := flagvalue.OneOf(&f.source, sourceAuto, sockets.Iterator, sockets.SockDiag)
+	g.flags.Var(source, "source", "iterator (BPF), or sock_diag and /proc;\nauto uses the first that works")
+	g.flags.Var(flagvalue.File{Path: &f.since}, "since",
+		"also take exact ages from `FILE`, recorded since boot by\nclosetrace -w FILE, which may still be running")
+	g.flags.Var(colorChoice(&f.color), "color", "color what this side has to close: always, never, or\n"+
+		"auto (on a terminal, unless NO_COLOR is set or TERM is dumb)")
+	g.flags.BoolVarP(&f.verbose, "verbose", "v", false, "log to stderr which source was used, and why")
+	helpFlag(g)
+	codes := hint.LiveExitCodes("the sockets cannot be listed")
+	help := manual{about: stuckAbout, groups: []flagGroup{shown, g}, tail: codes + "\n" + stuckExamples}
+	help.attach(cmd)
+	complete(cmd, "output", outputChoice(&f.output).Words())
+	complete(cmd, "source", source.Words())
 	return cmd
 }
 
-// validate refuses what makes no sense.
+// filterFlags returns the filters, which follow the rules of those of trace.
+func (f *stuckFlags) filterFlags() flagGroup {
+	g := newGroup("Show only (all flags must match, and any value of a list)")
+	g.flags.VarP(flagvalue.Ports(&f.filter.Events.Ports), "port", "P",
+		"these ports, local or remote: numbers, ranges such as\n8000-8100, or names such as https")
+	g.flags.VarP(flagvalue.Ports(&f.filter.Events.LocalPorts), "lport", "L", "these local ports")
+	g.flags.VarP(flagvalue.Ports(&f.filter.Events.RemotePorts), "rport", "D", "these remote ports")
+	g.flags.BoolVarP(&f.filter.Events.IPv4, "ipv4", "4", false, "IPv4, including IPv4 on IPv6 sockets")
+	g.flags.BoolVarP(&f.filter.Events.IPv6, "ipv6", "6", false, "IPv6; with -4: both")
+	shown := &f.filter.Endings
+	g.flags.VarP(flagvalue.PIDs(&shown.PIDs), "pid", "p",
+		"sockets that these processes hold, or whose listener they hold")
+	g.flags.VarP(flagvalue.Words(&shown.Comms), "comm", "c",
+		"same, for processes with these names; * matches anything")
+	g.flags.Var(flagvalue.Users(&shown.UIDs), "uid", "same, for processes of these users: ids or names")
+	g.flags.Var(flagvalue.Words(&f.filter.Events.Cgroups), "cgroup",
+		"same, for processes in these cgroups (v2) or below")
+	g.flags.Var(flagvalue.Words(&f.filter.Events.Containers), "container",
+		"same, for processes in these containers: id or id prefix")
+	f.filter.CgroupOf = func(pid uint32) string { return enrich.ProcessCgroup("/proc", pid) }
+	g.flags.Var(flagvalue.Networks(&shown.Nets), "cidr", "addresses in these networks, local or remote")
+	g.flags.Var(flagvalue.States(&shown.States), "state", "sockets in one of these states")
+	g.flags.Var(flagvalue.Ports(&shown.NotPorts), "exclude-port", "hide these ports, local or remote")
+	return g
+}
+
+// validate rejects flags that exclude each other.
 func (f *stuckFlags) validate() error {
 	switch {
 	case f.allNetns && f.netns != "":
-		return &usageError{"--all-netns and --netns exclude each other", "leave out one of them"}
-	case f.minAge < 0:
-		return &usageError{"--min-age: a negative time is not possible", "as 30s or 5m"}
-	case f.watch < 0:
-		return &usageError{"--watch: a negative time is not possible", "as 2s or 1m"}
+		return hint.New(hint.Usage, "--all-netns and --netns exclude each other", "leave out one of them")
 	case f.count > 0 && f.watch == 0:
-		return &usageError{"--count counts the lists of --watch", "say --watch TIME as well"}
+		return hint.New(hint.Usage, "--count needs --watch", "add --watch TIME")
+	}
+	if why := filter.Contradiction(&f.filter.Events, &f.filter.Endings); why != "" {
+		return hint.New(hint.Usage, "nothing can match: "+why, "leave out one of the flags")
 	}
 	return nil
 }
 
-func (f *stuckFlags) run(ctx context.Context, e *env) error {
+func (f *stuckFlags) run(ctx context.Context, m stuckSystem) error {
 	if err := f.validate(); err != nil {
 		return err
 	}
-	history, err := f.history(e)
+	for i, text := range f.filter.Events.Cgroups {
+		f.filter.Events.Cgroups[i] = enrich.CgroupPath(text)
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(25)) // a list of sockets has no pointers: collecting garbage is cheap
+	if err := kernel.CheckProc(); err != nil {
+		return err
+	}
+	log := m.console.logger(f.verbose)
+	history, err := f.history(m, log)
 	if err != nil {
 		return err
 	}
-	from, err := f.open(e)
+	source, err := f.open(m, log)
 	if err != nil {
 		return err
 	}
-	defer from.close()
-	from.history = history
-	out := &stuckOutput{to: e.patient(e.stdout), format: f.output, watch: f.watch > 0, source: from.name}
+	defer source.Close()
+	var later kernel.Use
+	if f.allNetns || f.netns != "" {
+		later = kernel.EntersNetns
+	}
+	if err := m.dropPrivileges(later); err != nil {
+		log.Warn("could not drop unneeded privileges", "because", err)
+	}
+	out := sink.NewStuck(pipeline.NewDeadlineWriter(m.console.stdout, m.console.interrupted), sink.StuckOptions{
+		JSON: f.output == formatJSON, Wide: f.output == formatWide, Repeated: f.watch > 0,
+		Source: source.Name, Width: m.console.stdout.width,
+		Color: f.color.enabled(m.console.stdout.color),
+	})
 	for n := uint64(1); ; n++ {
-		err := f.list(e, from, out)
+		err := f.list(m, source, history, out)
 		switch {
 		case errors.Is(err, syscall.EPIPE):
 			return nil
@@ -134,142 +216,171 @@ func (f *stuckFlags) run(ctx context.Context, e *env) error {
 	}
 }
 
-// list looks once, and says on standard error what could not be looked at.
-func (f *stuckFlags) list(e *env, from *stuckSource, out *stuckOutput) error {
-	places, hidden, err := f.places(e)
-	if err != nil {
-		return err
-	}
-	seen, err := look(from, places, f.allNetns)
-	if err != nil {
-		return err
-	}
-	found, left := stuck.AtLeast(seen.found, stuck.Milliseconds(f.minAge.Milliseconds()))
-	if err := outputError(out.print(found)); err != nil {
-		return err
-	}
-	if len(seen.found) == 0 && f.watch == 0 {
-		fmt.Fprintln(e.stderr, "closetrace: no socket waits for its end"+f.elsewhere())
-	}
-	seen.notes(e.stderr, f.minAge, left)
-	if hidden += seen.closed; hidden > 0 && f.allNetns {
-		return &kernel.Error{
-			Kind: kernel.ErrPrivilege,
-			What: fmt.Sprintf("the network namespaces of %s could not be looked at", plural(hidden, "process", "processes")),
-			Next: "run as root, outside of containers and of what a security module confines: sudo closetrace stuck --all-netns",
+// open returns the source that --source names, or the best one that works.
+func (f *stuckFlags) open(m stuckSystem, log *slog.Logger) (*sockets.Source, error) {
+	if f.source != sockets.SockDiag {
+		source, err := m.iterators(f.watch > 0, log)
+		if err == nil || f.source == sockets.Iterator {
+			return source, err
 		}
+		log.Debug("BPF iterators unavailable", "because", err)
+		if f.watch > 0 {
+			log.Warn("no change of state is traced: ages are lower bounds", "because", err)
+		}
+	}
+	log.Debug("sockets", "source", sockets.SockDiag)
+	return m.sockDiag(), nil
+}
+
+// iterators returns the source that reads BPF iterators, and /proc only for the state of the holders. With trace,
+// changes of state are traced until it is closed.
+func iterators(trace bool, log *slog.Logger) (*sockets.Source, error) {
+	it, err := probe.OpenIterators(trace, log)
+	if err != nil {
+		return nil, err
+	}
+	log.Debug("sockets", "source", sockets.Iterator, "traces", it.Traces())
+	return &sockets.Source{
+		Name: sockets.Iterator,
+		List: func(to *sockets.List, _ uint32) (bool, error) { return true, it.AppendSockets(to) },
+		Holders: func(inodes sockets.Inodes) (*sockets.Holders, int, error) {
+			found, err := it.Holders(inodes)
+			return found, 0, err
+		},
+		Processes: processes, KeptByExec: keptByExec,
+		Close: it.Close,
+	}, nil
+}
+
+// sockDiag returns the source that asks sock_diag(7), and /proc for the holders.
+func sockDiag() *sockets.Source {
+	source := sockets.NewSockDiag(func(inodes sockets.Inodes) (*sockets.Holders, int) {
+		return enrich.Holders("/proc", inodes)
+	})
+	source.Processes, source.KeptByExec = processes, keptByExec
+	return source
+}
+
+func processes(pids map[uint32]bool) map[uint32]*sockets.Process {
+	return enrich.Processes("/proc", pids)
+}
+
+func keptByExec(pid, tid uint32, fd int) bool { return enrich.KeptByExec("/proc", pid, tid, fd) }
+
+// history reads when sockets entered their state from a recording of this boot, which may still be growing. It is nil
+// without --since.
+func (f *stuckFlags) history(m stuckSystem, log *slog.Logger) (*sockets.History, error) {
+	if f.since == "" {
+		return nil, nil
+	}
+	var file *os.File
+	err := kernel.AsUser(func() (err error) {
+		file, err = record.Open(f.since)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	in, err := record.Read(file, probe.Recorded)
+	if err != nil {
+		return nil, err
+	}
+	if release, offset := m.boot(); !sockets.SameBoot(&in.Header, release, offset) {
+		return nil, hint.New(hint.Usage,
+			f.since+" was not recorded on this machine since its last boot, or the clock was set since",
+			"record one: closetrace -w FILE")
+	}
+	h := &sockets.History{}
+	if err := h.ReadFrom(in.Read); err != nil { // every event before the damage counts
+		log.Debug("the recording has no end", "because", err)
+	}
+	return h, nil
+}
+
+// list prints one list, and on standard error what it may lack.
+func (f *stuckFlags) list(m stuckSystem, source *sockets.Source, history *sockets.History, out *sink.Stuck) error {
+	namespaces, inaccessible, err := f.namespaces(m)
+	if err != nil {
+		return err
+	}
+	snapshot, err := source.Look(sockets.Request{
+		Namespaces: namespaces, SkipInaccessible: f.allNetns, WantHolders: stuck.WantHolders, History: history,
+	})
+	if err != nil {
+		return err
+	}
+	report := stuck.NewReport(snapshot, &f.filter, stuck.Milliseconds(f.minAge.Milliseconds()))
+	left, err := out.Print(report)
+	if err := pipeline.OutputFailure(err); err != nil {
+		return err
+	}
+	fmt.Fprint(m.console.stderr, left)
+	if report.Len()+report.Hidden == 0 && f.watch == 0 {
+		fmt.Fprintln(m.console.stderr, "closetrace: no sockets are stuck in CLOSE_WAIT, FIN_WAIT1/2, CLOSING or LAST_ACK,"+
+			" and no accept queue is full"+f.where())
+	}
+	f.notes(m.console.stderr, snapshot, report.Hidden)
+	if inaccessible += snapshot.InaccessibleSpaces; inaccessible > 0 && f.allNetns {
+		return hint.New(hint.Privilege,
+			"cannot open the network namespaces of "+events.Quantity(uint64(inaccessible), "process", "processes"),
+			"run as root, outside of containers and security profiles: sudo closetrace stuck --all-netns")
 	}
 	return nil
 }
 
-// elsewhere says where else there may be some.
-func (f *stuckFlags) elsewhere() string {
-	if f.allNetns {
-		return ""
+// where says which network namespaces were looked at.
+func (f *stuckFlags) where() string {
+	selected := ""
+	if !f.filter.Empty() {
+		selected = ", of those that the filters select"
 	}
-	return " in this network namespace; --all-netns looks at all"
+	if f.allNetns {
+		return selected
+	}
+	return selected + " in this network namespace (--all-netns: in all)"
 }
 
-// places are the network namespaces to look at: their paths by inode number, "" for
-// this process's own.
-func (f *stuckFlags) places(e *env) (paths map[uint32]string, hidden int, err error) {
-	own, err := e.finder.inode(filepath.Join(e.finder.proc, "self/ns/net"))
+// namespaces returns the paths of the network namespaces to look at, by inode number, and how many cannot be opened.
+// The path is "" for this process's own.
+func (f *stuckFlags) namespaces(m stuckSystem) (paths map[uint32]string, inaccessible int, err error) {
+	own, err := m.spaces.Own()
 	if err != nil {
 		return nil, 0, err
 	}
 	paths = map[uint32]string{own: ""}
 	switch {
 	case f.allNetns:
-		paths, hidden = e.finder.everyNetns()
+		paths, inaccessible = m.spaces.All()
 		paths[own] = ""
 	case f.netns != "":
-		inode, err := e.finder.netns(f.netns)
+		inode, path, err := m.spaces.Find(f.netns)
 		if err != nil || inode == own {
 			return paths, 0, err
 		}
-		path, _ := e.finder.netnsPath(f.netns)
-		if strings.HasPrefix(f.netns, "inode:") {
-			every, _ := e.finder.everyNetns()
+		if path == "" {
+			every, _ := m.spaces.All()
 			if path = every[inode]; path == "" {
-				return nil, 0, &usageError{fmt.Sprintf("no process is in network namespace %d", inode), "lsns -t net lists them"}
+				return nil, 0, hint.New(hint.Usage,
+					fmt.Sprintf("no process is in network namespace %d", inode), "lsns -t net lists them")
 			}
 		}
 		paths = map[uint32]string{inode: path}
 	}
-	return paths, hidden, nil
+	return paths, inaccessible, nil
 }
 
-// seen is what a look found, and what it did not get to see.
-type seen struct {
-	found  []stuck.Finding
-	hidden int  // processes
-	closed int  // network namespaces, by a process each
-	moving bool // some sockets changed while they were listed
-}
-
-func look(from *stuckSource, places map[uint32]string, several bool) (*seen, error) {
-	s := &seen{}
-	var all []stuck.Socket
-	for _, inode := range slices.Sorted(maps.Keys(places)) {
-		some, whole, err := from.sockets(places[inode], inode)
-		switch {
-		case err == nil:
-		case several && errors.Is(err, fs.ErrPermission):
-			s.closed++
-			continue
-		case several && errors.Is(err, errNetnsGone):
-			continue
-		default:
-			return nil, unlisted(inode, err)
-		}
-		all = append(all, some...)
-		s.moving = s.moving || !whole
+// notes says what a list lacks.
+func (f *stuckFlags) notes(to io.Writer, s *sockets.Snapshot, hidden int) {
+	if hidden > 0 {
+		fmt.Fprintf(to, "closetrace: %s hidden: younger than %s or age unknown\n",
+			events.Quantity(uint64(hidden), "socket", "sockets"), f.minAge)
 	}
-	from.history.Fill(all, kernel.MonoNow())
-	holders, hidden, err := from.holders(stuck.Wanted(all))
-	if err != nil {
-		return nil, err
+	if s.HiddenProcesses > 0 {
+		fmt.Fprintf(to, "closetrace: holders may be missing: the descriptors of %s may not be read\n",
+			events.Quantity(uint64(s.HiddenProcesses), "process", "processes"))
 	}
-	s.found, s.hidden = stuck.Find(all, holders), hidden
-	stuck.Sort(s.found)
-	return s, nil
-}
-
-// unlisted says what can be done about a network namespace that cannot be listed.
-func unlisted(inode uint32, err error) error {
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return &kernel.Error{
-			Kind: kernel.ErrPrivilege,
-			What: fmt.Sprintf("network namespace %d cannot be entered: %v", inode, err),
-			Next: "run as root: sudo closetrace stuck",
-		}
-	case errors.Is(err, sockets.ErrUnsupported):
-		return &kernel.Error{
-			Kind: kernel.ErrUnsupported,
-			What: fmt.Sprintf("kernel %s does not list TCP sockets: %v", kernel.Release(), err),
-			Next: "modprobe tcp_diag, or a kernel with CONFIG_INET_TCP_DIAG",
-		}
+	if s.Incomplete {
+		fmt.Fprintln(to, "closetrace: sockets may be missing: some changed while they were listed")
 	}
-	return err
-}
-
-// notes tells what the list leaves out.
-func (s *seen) notes(to io.Writer, minAge time.Duration, left int) {
-	if left > 0 {
-		fmt.Fprintf(to, "closetrace: %d left out, which are younger than %s or of unknown age\n", left, minAge)
-	}
-	if s.hidden > 0 {
-		fmt.Fprintf(to, "closetrace: %s may not be looked at, so that holders may be missing\n", plural(s.hidden, "process", "processes"))
-	}
-	if s.moving {
-		fmt.Fprintln(to, "closetrace: sockets changed while they were listed, so that some may be missing")
-	}
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
 }

@@ -1,6 +1,10 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -8,7 +12,7 @@ import (
 	"github.com/closetrace/closetrace/test/screen"
 )
 
-// inTerminal starts closetrace top, with made-up facts, in a terminal.
+// inTerminal starts closetrace top, with made-up events, in a terminal.
 func inTerminal(t *testing.T, name string) (s *screen.Terminal, pid int, before string) {
 	t.Helper()
 	s = screen.Open(t, 100, 20)
@@ -16,46 +20,61 @@ func inTerminal(t *testing.T, name string) (s *screen.Terminal, pid int, before 
 	pid = s.Run(name, "top")
 	s.Shows("closetrace top", "q quit")
 	if s.State() == before {
-		t.Fatal("the state of the terminal does not tell that there is a screen on it")
+		t.Fatal("the state of the terminal does not change with a screen on it")
 	}
 	return s, pid, before
 }
 
-// leftAsFound waits for the shell, and finds the terminal as it was.
-func leftAsFound(t *testing.T, s *screen.Terminal, before string) (said string) {
+// leftAsFound waits for the shell, and checks that the terminal is as it was before.
+func leftAsFound(t *testing.T, s *screen.Terminal, before string) (stderr string) {
 	t.Helper()
-	said = s.Ready()
+	stderr = s.Ready()
 	if after := s.State(); after != before {
 		t.Errorf("the terminal was\n%s\nand is\n%s", before, after)
 	}
-	return said
+	return stderr
 }
 
 func TestTopScreen(t *testing.T) {
 	s, _, before := inTerminal(t, "closetrace-fake")
 	s.Shows("6.1.0-fake by fentry", "2 records lost, 0 probes missed  3 endings", "by path, sorted by rate",
-		"3         0         0  close.fin.active  close → FIN",
-		"↑↓ choose • enter endings • tab group • s sort • space pause • z zero • q quit")
+		"3         0         0            0  close.fin.active  close → FIN",
+		"q quit • ↑↓ choose • enter endings • tab group • s sort • e errors • / filter • ? explain")
 	s.Press("Enter")
 	inside := s.Shows("last endings, newest first, of close.fin.active", "10.0.0.5:443", "esc back")
-	if n := strings.Count(inside, "all data read; active close"); n != 3 {
+	if n := strings.Count(inside, "all data read; ESTABLISHED"); n != 3 {
 		t.Errorf("%d endings are shown", n)
 	}
 	s.Press("Escape")
 	s.Shows("by path")
 	s.Press("Tab")
-	s.Shows("by process, sorted by rate", "3         0         0  nginx[4211]")
+	s.Shows("by process, sorted by rate", "3         0         0            0  nginx[4211]")
 	s.Press("Tab", "s")
-	s.Shows("by remote, sorted by total", "3         0         0  10.0.0.9")
+	s.Shows("by remote, sorted by total", "3         0         0            0  10.0.0.9")
+	s.Press("?")
+	s.Shows("close.fin.active", "esc back")
+	s.Press("Escape")
+	s.Shows("by remote, sorted by total")
+	s.Press("/", "x", "Enter")
+	s.Shows(`with "x"`, "no group matches")
+	s.Press("Escape")
+	s.Shows("by remote, sorted by total", "10.0.0.9")
+	s.Press("e")
+	s.Shows("errors only", "no group matches")
+	s.Press("e")
+	s.Shows("by remote, sorted by total", "10.0.0.9")
 	s.Press("Space")
 	s.Shows("PAUSED, counting goes on", "10.0.0.9")
 	s.Press("z")
 	s.Shows("nothing has ended yet", " 0 endings, ", "2 records lost")
 	s.Press("q")
-	said := leftAsFound(t, s, before)
-	for _, want := range []string{"closetrace: tracing on 6.1.0-fake", "\n3 endings in ", "\n2 records lost, 0 probes missed\n", "\naudit: ", "\nexit code 0\n"} {
-		if !strings.Contains(said, want) {
-			t.Errorf("%q is not said", want)
+	stderr := leftAsFound(t, s, before)
+	for _, want := range []string{
+		"closetrace: tracing on 6.1.0-fake", "\n3 endings in ", "\n2 records lost, 0 probes missed\n", "\naudit: ",
+		"\nexit code 0\n",
+	} {
+		if !strings.Contains(stderr, want) {
+			t.Errorf("%q is not printed", want)
 		}
 	}
 }
@@ -77,10 +96,10 @@ func TestTopLeavesTheTerminalAsItWas(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, pid, before := inTerminal(t, "closetrace-panics")
 			tt.end(s, pid)
-			said := leftAsFound(t, s, before)
+			stderr := leftAsFound(t, s, before)
 			for _, want := range tt.says {
-				if !strings.Contains(said, want) {
-					t.Errorf("%q is not said", want)
+				if !strings.Contains(stderr, want) {
+					t.Errorf("%q is not printed", want)
 				}
 			}
 		})
@@ -95,43 +114,36 @@ func signalled(t *testing.T, sig syscall.Signal) func(*screen.Terminal, int) {
 	}
 }
 
-// --duration ends the screen, too.
+// --duration ends the screen.
 func TestTopEndsByItself(t *testing.T) {
 	s := screen.Open(t, 100, 20)
 	before := s.State()
 	s.Run("closetrace-fake", "top", "--duration", "300ms")
-	if said := leftAsFound(t, s, before); !strings.Contains(said, "\n3 endings in ") || !strings.Contains(said, "exit code 0") {
-		t.Error("it does not end in good order")
+	stderr := leftAsFound(t, s, before)
+	if !strings.Contains(stderr, "\n3 endings in ") || !strings.Contains(stderr, "exit code 0") {
+		t.Error("it does not end cleanly")
 	}
 }
 
-// Stopped by Ctrl-Z, it gives the terminal back, and takes it again.
+// The environment cannot make the library of the screen write a file.
+func TestTopWritesNoLog(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "log")
+	s := screen.Open(t, 100, 20)
+	before := s.State()
+	s.Run("env", "TEA_TRACE="+log, "TEA_DEBUG=1", "closetrace-fake", "top", "--duration", "300ms")
+	leftAsFound(t, s, before)
+	if _, err := os.Stat(log); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s is there: %v", log, err)
+	}
+}
+
+// Ctrl-Z restores the terminal and stops the process; fg shows the screen again.
 func TestTopIsSuspended(t *testing.T) {
 	s, _, before := inTerminal(t, "closetrace-fake")
 	s.Press("C-z")
 	leftAsFound(t, s, before)
 	s.Press("fg", "Enter")
-	s.Shows("closetrace top", "3         0         0  close.fin.active")
+	s.Shows("closetrace top", "3         0         0            0  close.fin.active")
 	s.Press("q")
 	leftAsFound(t, s, before)
-}
-
-// What is said before the screen is there is said at once, and what is said behind
-// it once it is gone.
-func TestHeld(t *testing.T) {
-	var said strings.Builder
-	h := &held{to: &said}
-	say := func(text, want string) {
-		t.Helper()
-		if _, err := h.Write([]byte(text)); err != nil || said.String() != want {
-			t.Errorf("said %q, %v, want %q", said.String(), err, want)
-		}
-	}
-	say("before ", "before ")
-	h.hold()
-	say("behind ", "before ")
-	if err := h.release(); err != nil {
-		t.Fatal(err)
-	}
-	say("after", "before behind after")
 }

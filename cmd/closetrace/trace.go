@@ -2,301 +2,269 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"log/slog"
-	"slices"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/closetrace/closetrace/internal/enrich"
-	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/filter"
-	"github.com/closetrace/closetrace/internal/kernel"
+	"github.com/closetrace/closetrace/internal/flagvalue"
+	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/pipeline"
+	"github.com/closetrace/closetrace/internal/plan"
 	"github.com/closetrace/closetrace/internal/probe"
-	"github.com/closetrace/closetrace/internal/runtimes"
 	"github.com/closetrace/closetrace/internal/sink"
 )
 
-// format is how endings are written.
-type format string
+// tracer is what trace and top use of this machine.
+type tracer struct {
+	console   *console
+	system    pipeline.System
+	targets   targets
+	resolvers pipeline.ResolverOptions // where to look up
+}
 
-const (
-	formatTable format = "table"
-	formatWide  format = "wide"
-	formatJSON  format = "json"
-)
+const about = `closetrace shows how and why each TCP connection on this machine ended: the path the
+kernel took, the evidence, and the process that caused it.
 
-// traceFlags are what the command line says about a live trace.
+It prints one line per ending to standard output until it is interrupted. PATH is what
+happened, for example "close → RST", "RST received" or "RST in reply"; WHY is the
+reason. PID and COMM are the process that made the call. If a segment or a timer ended
+the connection, they are the process that holds the socket, if it can be found.
+
+It prints a summary to standard error at the end. The audit in it compares the RSTs and
+resets that the kernel counted with those that were explained.
+`
+
+const examples = `Examples:
+  sudo closetrace                          all endings, live
+  sudo closetrace -p 4211                  one process
+  sudo closetrace -L 443 -4                connections to port 443 here, IPv4 only
+  sudo closetrace -D 5432,6379             connections to a database or a cache
+  sudo closetrace --netns web --duration 1m -o wide
+  sudo closetrace --container 0f4b1c2d3e   one container
+  sudo closetrace --errors -c 'nginx*'     abnormal endings of nginx only
+  sudo closetrace -o json | jq 'select(.rst or .rst_received)'
+  sudo closetrace -w today.rec.zst         also record, for closetrace replay
+  sudo closetrace run --fail-on rst -- make check    fail a CI job on a RST
+  sudo closetrace top                      rates and totals on a full screen
+  sudo closetrace lab                      provoke every path on this machine
+  sudo closetrace stuck                    sockets that do not close, and why
+  sudo closetrace check                    what can be traced on this machine
+  closetrace explain close.rst.unread      what a path means, how to avoid it
+`
+
+// traceFlags are the flags of a live trace.
 type traceFlags struct {
-	filter   facts
+	filter   eventFilter
 	shown    filter.Endings
-	output   format
-	color    colorWhen
+	display  display
 	count    uint64
 	duration time.Duration
-	record   string
+	record   pipeline.RecordingOptions
 	wait     time.Duration // in CLOSE_WAIT
 	attach   probe.Mode
 	shared   bool
 	stacks   bool
 	names    bool // of containers
 	buffer   int
+	tier     plan.Tier
+	plan     plan.Plan
 	verbose  bool
 }
 
 func newTraceFlags() traceFlags {
-	return traceFlags{output: formatTable, color: colorAuto, wait: defaultCloseWait, attach: probe.Auto, buffer: probe.DefaultBufferSize}
+	return traceFlags{
+		display: newDisplay(), wait: defaultCloseWait, attach: probe.Auto, buffer: probe.DefaultBufferSize,
+		tier: plan.Auto,
+	}
 }
 
-func newTrace(e *env) *cobra.Command {
+func newTrace(m tracer) *cobra.Command {
 	flags := newTraceFlags()
 	t := &flags
 	cmd := &cobra.Command{
 		Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error { return t.run(cmd.Context(), e) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return t.run(cmd.Context(), m) },
 	}
 	other := newGroup("Other flags")
-	other.flags.BoolP("help", "h", false, "print this")
+	helpFlag(other)
 	other.flags.Bool("version", false, "print the version")
-	m := manual{
+	help := manual{
 		about:  about,
 		groups: append(t.filterFlags(), t.outputFlags(), t.kernelFlags(), other),
-		tail:   exitCodes + "\n" + examples,
+		tail: hint.LiveExitCodes("tracing or recording failed") +
+			"The other commands list theirs, for example closetrace run -h.\n\n" + examples,
 	}
-	m.attach(cmd)
+	help.attach(cmd)
 	t.complete(cmd)
-	complete(cmd, "output", outputChoice(&t.output).words())
+	completeList(cmd, "trigger", flagvalue.PatternWords())
+	t.display.complete(cmd)
 	return cmd
 }
 
-// complete tells the shell which words the flags take that any live command has.
+// complete registers the shell completions of the flags that every live command has.
 func (t *traceFlags) complete(cmd *cobra.Command) {
 	completeEndings(cmd, "only", "not")
-	complete(cmd, "color", colorChoice(&t.color).words())
-	complete(cmd, "attach", attachChoice(&t.attach).words())
+	complete(cmd, "attach", attachChoice(&t.attach).Words())
+	complete(cmd, "tier", tierChoice(&t.tier).Words())
 }
 
 func (t *traceFlags) filterFlags() []flagGroup {
-	return []flagGroup{t.filter.flags("a `NAME` of ip-netns, a path, a process id, or inode:N"), endingFlags(&t.shown)}
-}
-
-// complete tells the shell which words a flag takes.
-func complete(cmd *cobra.Command, flag string, words []string) {
-	// It fails for a flag that does not exist, which a test would notice.
-	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
-}
-
-func outputChoice(f *format) choice[format] {
-	return choice[format]{f, []format{formatTable, formatWide, formatJSON}}
-}
-
-func attachChoice(m *probe.Mode) choice[probe.Mode] {
-	return choice[probe.Mode]{m, []probe.Mode{probe.Auto, probe.Fentry, probe.Kprobe, probe.Tracepoint}}
+	return []flagGroup{t.filter.flags(netnsNames), endingFlags(&t.shown)}
 }
 
 func (t *traceFlags) outputFlags() flagGroup {
 	g := newGroup("Output")
-	g.flags.VarP(outputChoice(&t.output), "output", "o", "table; wide: with all evidence; json: an object per line")
-	colorFlag(g.flags, &t.color)
+	t.display.register(g)
 	g.flags.Uint64Var(&t.count, "count", 0, "stop after `N` endings")
 	t.durationFlag(g)
 	closeWaitFlag(g, &t.wait)
-	g.flags.BoolVar(&t.stacks, "stack", false, "where each call came from, in the program and in the kernel")
+	stackFlag(g, &t.stacks)
 	namesFlag(g, &t.names)
-	g.flags.StringVarP(&t.record, "write", "w", "", "record what is traced to `FILE`, shown or not; FILE.zst is compressed; closetrace replay tells it again")
-	t.verboseFlag(g)
+	t.recordingFlags(g)
+	verboseFlag(g, &t.verbose)
 	return g
 }
 
-func namesFlag(g flagGroup, names *bool) {
-	g.flags.BoolVar(names, "container-names", false, "know containers by name, too: ask their runtimes for it, at the sockets of their APIs")
-}
-
-// defaultCloseWait is longer than a server takes that has something left to do.
-const defaultCloseWait = 10 * time.Second
-
-func closeWaitFlag(g flagGroup, wait *time.Duration) {
-	g.flags.DurationVar(wait, "close-wait", *wait, "tell of a FIN received once this side has not answered it for `TIME`; 0s: of each FIN received, at once")
+func (t *traceFlags) recordingFlags(g flagGroup) {
+	r := &t.record
+	g.flags.VarP(flagvalue.Recording{File: flagvalue.File{Path: &r.Path}}, "write", "w",
+		"record to `FILE`, whatever is shown, for closetrace replay; FILE.zst is compressed")
+	g.flags.BoolVar(&r.Force, "force", false, "with -w: replace FILE if it exists; with -C or -G, go on after it")
+	g.flags.VarP(flagvalue.FileSize{Bytes: &r.Rotation.Size}, "rotate-size", "C",
+		"with -w: begin another file before one exceeds `SIZE`, for example 100M; files are numbered")
+	g.flags.VarP(flagvalue.Duration{Time: &r.Rotation.Every}, "rotate-time", "G",
+		"with -w: begin another file after `TIME`; FILE may have the time as in strftime(3)")
+	g.flags.VarP(flagvalue.Count{N: &r.Rotation.Keep}, "rotate-count", "W", "with -C or -G: keep the last `COUNT` files")
+	t.record.Trigger.Before, t.record.Trigger.After = pipeline.TriggerBefore, pipeline.TriggerAfter
+	around := flagvalue.Around{
+		List: flagvalue.Patterns(&r.Trigger.Endings), Before: &r.Trigger.Before, After: &r.Trigger.After,
+	}
+	g.flags.Var(around, "trigger", "with -w: record only the time before and after endings of these patterns, "+
+		"for example rst:1m,5s; without times 30s,10s")
 }
 
 func (t *traceFlags) durationFlag(g flagGroup) {
-	g.flags.DurationVar(&t.duration, "duration", 0, "stop after `TIME`, as 10s or 5m")
-}
-
-func (t *traceFlags) verboseFlag(g flagGroup) {
-	g.flags.BoolVarP(&t.verbose, "verbose", "v", false, "say on standard error what is attached, and what not, why")
+	g.flags.Var(flagvalue.Duration{Time: &t.duration}, "duration", "stop after `TIME`, for example 10s or 5m")
 }
 
 func (t *traceFlags) kernelFlags() flagGroup {
 	g := newGroup("Kernel side")
-	g.flags.Var(attachChoice(&t.attach), "attach", "how: auto takes the first that works of fentry, kprobe, tracepoint")
-	g.flags.BoolVar(&t.shared, "shared-closes", false, "also a close(2) that closes nothing, as another descriptor or a blocked call holds the socket; looks at each close(2) of any file, in tracepoint mode at each system call")
-	g.flags.Var(size{&t.buffer}, "buffer-size", "of the ring buffer, a power of two from 64K to 1G")
+	attachFlag(g, &t.attach)
+	tierFlag(g, &t.tier)
+	t.sharedFlag(g)
+	bufferFlag(g, &t.buffer)
 	return g
 }
 
-// check completes the filter, and finds what cannot be meant.
-func (t *traceFlags) check(e *env) error {
-	f := &e.finder
-	if t.duration < 0 {
-		return &usageError{fmt.Sprintf("--duration: %q is not possible", t.duration), "a time lies ahead, as 10s or 5m"}
-	}
-	if err := checkCloseWait(t.wait); err != nil {
-		return err
-	}
-	for _, pid := range t.filter.PIDs {
-		if err := f.process(pid); err != nil {
+func (t *traceFlags) sharedFlag(g flagGroup) {
+	g.flags.BoolVar(&t.shared, "shared-closes", false, "also report close(2) calls that leave the socket open "+
+		"(dup'ed descriptor or blocked call); probes every close(2), in tracepoint mode every system call")
+}
+
+// check validates the flags, and looks up what the filter names.
+func (t *traceFlags) check(m *tracer) error {
+	for _, pid := range t.shown.PIDs {
+		if err := m.targets.process(pid); err != nil {
 			return err
 		}
 	}
-	if t.names {
-		f.runtimes = e.runtimes
+	if err := t.checkRotation(); err != nil {
+		return err
 	}
-	return t.filter.find(f)
+	if err := t.filter.contradicts(&t.shown); err != nil {
+		return err
+	}
+	needs := plan.Needs{Shown: t.shown, Recorded: t.record.Path != "", CloseWait: t.wait}
+	var err error
+	if t.plan, err = plan.Choose(t.tier, needs); err != nil {
+		return err
+	}
+	if t.names {
+		m.targets.runtimes = m.resolvers.Runtimes
+	}
+	return t.filter.find(&m.targets)
 }
 
-func checkCloseWait(wait time.Duration) error {
-	if wait < 0 {
-		return &usageError{fmt.Sprintf("--close-wait: %q is not possible", wait), "it is how long a FIN may stay unanswered, as 10s; 0s tells of each at once"}
+// checkRotation returns an error if flags of a recording lack the one that they need.
+func (t *traceFlags) checkRotation() error {
+	switch r := t.record.Rotation; {
+	case (r.Active() || r.Keep > 0 || t.record.Trigger.Active()) && t.record.Path == "":
+		return hint.New(hint.Usage, "-C, -G, -W and --trigger need a recording", "add -w FILE")
+	case r.Keep > 0 && !r.Active():
+		return hint.New(hint.Usage, "-W keeps files that -C or -G begin", "add -C 100M or -G 1h")
 	}
 	return nil
 }
 
-func (t *traceFlags) run(ctx context.Context, e *env) error {
-	if err := t.check(e); err != nil {
+func (t *traceFlags) run(ctx context.Context, m tracer) error {
+	if err := t.check(&m); err != nil {
 		return err
 	}
-	out, err := newSink(e, t.output, t.color)
+	out, closed, err := m.console.open(m.console.stdout, m.console.outputClosed, &t.display)
 	if err != nil {
 		return err
 	}
-	s, audit, err := t.begin(ctx, e, out)
+	o := t.options(&m)
+	o.LossesTo, o.OutputClosed, o.SummaryTo = o.Stderr, closed, t.display.summaryTo(out)
+	t.display.apply(&o.Summary, &t.shown)
+	run, err := pipeline.Start(ctx, m.console.sink(out, &t.display), o)
 	if err != nil {
 		return interrupted(ctx, err)
 	}
-	defer s.source.Close()
+	defer run.Close()
 	ctx, cancel := t.limited(ctx)
 	defer cancel()
-	return trace(ctx, e, s, audit)
+	return run.Trace(ctx)
 }
 
-// begin attaches, and returns the stream from there to out. The caller closes
-// its source.
-func (t *traceFlags) begin(ctx context.Context, e *env, out endings) (*stream, *audit, error) {
-	audit := t.newAudit(e)
-	audit.mark()
-	log := logger(e, t.verbose)
-	look := e.lookUps(log, t.stacks, t.names)
-	src, err := e.open(ctx, probe.Options{
-		Attach: t.attach, Filter: t.filter.Filter, BufferSize: t.buffer, SharedCloses: t.shared, Stacks: t.stacks, CloseWait: t.wait, Log: log,
-	})
-	if err != nil {
-		return nil, nil, err
+// options returns what the flags say about a live run.
+func (t *traceFlags) options(m *tracer) pipeline.LiveOptions {
+	o := m.console.streamOptions(t.count)
+	o.Filter, o.Summary.Verbose = t.shown, t.verbose
+	log := m.console.logger(t.verbose)
+	log.Debug("tier", "tier", t.plan.Tier(), "because", t.plan.Why)
+	return pipeline.LiveOptions{
+		Options: o,
+		System:  m.system,
+		Probe: probe.Options{
+			Attach: t.attach, Filter: t.filter.Filter, BufferSize: t.buffer, SharedCloses: t.shared, Stacks: t.stacks,
+			CloseWait: t.wait, Log: log, Quiet: probe.Quiet{Active: t.plan.Active, Passive: t.plan.Passive},
+		},
+		Resolve:   m.console.resolverOptions(m.resolvers, t.stacks, t.names),
+		Recording: t.record,
+		Counters:  t.counters(m),
 	}
-	h := src.Header()
-	rec, err := e.newRecording(t.record, h, audit.Netns)
-	if err != nil {
-		return nil, nil, errors.Join(err, src.Close())
-	}
-	if unseen := kernel.Unseen(general(e.privileges())); len(unseen) > 0 {
-		log.Warn("not seen for want of privileges", "unseen", unseen)
-	}
-	if err := e.drop(audit.entersNetns()); err != nil {
-		log.Warn("more privileges are kept than are needed", "because", err)
-	}
-	audit.mark()
-	fmt.Fprintf(e.stderr, "closetrace: tracing on %s by %s; end with Ctrl-C\n", oneLine(h.Kernel), h.Attach)
-	s := newStream(e, audited{src, audit}, out, t.count)
-	s.lookUp(look, t.record != "")
-	if !t.shown.Empty() {
-		s.wanted = t.shown.Wants
-	}
-	s.record = rec
-	return s, audit, nil
 }
 
-// limited is ctx that ends after --duration.
+// counters chooses the network namespace that the run is limited to, or this process's own.
+func (t *traceFlags) counters(m *tracer) pipeline.CounterOptions {
+	own, err := m.targets.spaces.Own()
+	o := pipeline.CounterOptions{Netns: own}
+	switch {
+	case err != nil:
+		o.Skip = err.Error()
+	case t.filter.narrow():
+		o.Skip = sink.FiltersUncounted
+	case len(t.filter.Netns) == 0:
+		o.Others = true
+	case t.filter.Netns[0] != own && t.filter.netnsPath == "":
+		o.Skip = fmt.Sprintf("network namespace %d has no process or name, by which it could be entered", t.filter.Netns[0])
+	default:
+		if first := t.filter.Netns[0]; first != own {
+			o.Netns, o.Path = first, t.filter.netnsPath
+		}
+		o.Those = t.filter.Netns[1:]
+		o.Others = len(o.Those) > 0
+	}
+	return o
+}
+
+// limited returns ctx, limited to --duration.
 func (t *traceFlags) limited(ctx context.Context) (context.Context, context.CancelFunc) {
 	if t.duration > 0 {
 		return context.WithTimeout(ctx, t.duration)
 	}
 	return context.WithCancel(ctx)
-}
-
-// lookUps find what the kernel side does not say.
-type lookUps struct {
-	owner func(*events.Event)   // who holds a socket: may search /proc
-	rest  []func(*events.Event) // what cgroups are called and, where asked for, the functions of a stack, and containers
-}
-
-func (e *env) lookUps(log *slog.Logger, stacks, names bool) lookUps {
-	l := lookUps{owner: enrich.NewOwners(e.finder.proc).Fill}
-	if stacks {
-		l.rest = append(l.rest, enrich.NewStacks(e.finder.proc).Fill)
-	}
-	name, err := e.cgroups()
-	if err != nil {
-		log.Info("no cgroup is named", "because", err)
-		return l
-	}
-	l.rest = append(l.rest, name)
-	if names {
-		l.rest = append(l.rest, runtimes.New(e.runtimes, e.answerIn, log).Fill)
-	}
-	return l
-}
-
-// general are privileges that any run makes use of.
-func general(all []kernel.Privilege) []kernel.Privilege {
-	return slices.DeleteFunc(all, func(p kernel.Privilege) bool { return p.Flag != "" })
-}
-
-// trace lets the stream flow until ctx ends, tells how much it was, and completes
-// the record.
-func trace(ctx context.Context, e *env, s *stream, a *audit) error {
-	sum := sink.Summary{Audit: &a.Audit}
-	s.taken, s.leftOut, s.either = sum.Add, sum.LeaveOut, a.Add
-	begin := time.Now()
-	losses, err := s.flow(ctx)
-	sum.Took = time.Since(begin)
-	sum.LostRecords, sum.MissedProbes, sum.Suppressed = losses.LostRecords, losses.MissedProbes, losses.Suppressed
-	sum.Undecodable, sum.Unexplained = s.undecodable, s.classifier.Unexplained
-	sum.Unwritten = s.unwritten + linesLost(s.sinkErr)
-	a.finish(s)
-	if errors.Is(err, syscall.EPIPE) {
-		fmt.Fprintln(e.stderr, "closetrace: whoever read the output has closed it; ended")
-		return s.record.End(endOf(&sum))
-	}
-	if keepErr := s.record.End(endOf(&sum)); err == nil {
-		err = keepErr
-	}
-	if printErr := sum.Print(e.stderr); err == nil {
-		err = printErr
-	}
-	return err
-}
-
-// newSink is the sink for a format, on standard output.
-func newSink(e *env, f format, c colorWhen) (endings, error) {
-	return newSinkTo(e.patient(e.stdout), f, sink.TableOptions{Width: e.width, Color: c.means(e.color)})
-}
-
-func newSinkTo(w io.Writer, f format, o sink.TableOptions) (endings, error) {
-	if f == formatJSON {
-		return sink.NewJSONL(w), nil
-	}
-	o.Wide = f == formatWide
-	return sink.NewTable(w, o)
-}
-
-// interrupted drops an error that only says that the user wanted no more.
-func interrupted(ctx context.Context, err error) error {
-	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
-		return nil
-	}
-	return err
 }

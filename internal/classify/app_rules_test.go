@@ -23,10 +23,12 @@ func TestWriteAfterTheEnd(t *testing.T) {
 		events []events.Event
 		want   events.Path
 	}{
-		{"after shutdown", []events.Event{write(events.FinWait2)}, AppWriteAfterShutdown},
-		{"after the peer's reset", []events.Event{reset, write(events.Close)}, AppWriteAfterReset},
-		{"reset in CLOSE_WAIT, error pending", []events.Event{write(events.Close, func(ev *events.Event) { ev.SockErr = epipe })}, AppWriteAfterReset},
-		{"never connected", []events.Event{write(events.Close)}, AppWriteNotConnected},
+		{"after shutdown", []events.Event{write(events.FinWait2)}, events.AppWriteAfterShutdown},
+		{"after the peer's reset", []events.Event{reset, write(events.Close)}, events.AppWriteAfterReset},
+		{"reset in CLOSE_WAIT, error pending", []events.Event{
+			write(events.Close, func(ev *events.Event) { ev.SockErr = epipe }),
+		}, events.AppWriteAfterReset},
+		{"never connected", []events.Event{write(events.Close)}, events.AppWriteNotConnected},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -40,10 +42,13 @@ func TestWriteAfterTheEnd(t *testing.T) {
 			}
 		})
 	}
-	closing := events.Event{Kind: events.KindClose, MonoNS: 2e9, Sock: 7, Before: events.Close, Local: here, Remote: there, Flags: inTask}
+	closing := events.Event{
+		Kind: events.KindClose, MonoNS: 2e9, Sock: 7, Before: events.Close, Local: here, Remote: there,
+		Flags: inTask,
+	}
 	endings, _ := conclude(reset, write(events.Close), closing)
-	if last := endings[len(endings)-1]; last.Path != ClosedReset {
-		t.Errorf("a failed write is no ending, but the close after it is %s, want %s", last.Path, ClosedReset)
+	if last := endings[len(endings)-1]; last.Path != events.ClosedReset {
+		t.Errorf("a failed write is no ending, but the close after it is %s, want %s", last.Path, events.ClosedReset)
 	}
 }
 
@@ -56,9 +61,13 @@ func TestSharedClose(t *testing.T) {
 		want string
 	}{
 		{events.Event{References: 1}, "1 reference left"},
-		{events.Event{References: 3, Searched: true, Owner: holder, OtherHolders: 1}, "3 references left, held by worker[99] and 1 more"},
-		{events.Event{References: 1, Searched: true, Owner: &events.Task{PID: 7}}, "held by another descriptor of this process"},
-		{events.Event{References: 1, Searched: true}, "in no process's table a moment later: a call in progress holds it"},
+		{events.Event{
+			References: 3, Searched: true, Owner: holder, OtherHolders: 1,
+		}, "3 references left, held by worker[99] and 1 more"},
+		{events.Event{
+			References: 1, Searched: true, Owner: &events.Task{PID: 7},
+		}, "held by another descriptor of this process"},
+		{events.Event{References: 1, Searched: true}, "in no descriptor table a moment later: held by a call in progress"},
 	} {
 		c.ev.Kind, c.ev.Sock, c.ev.Syscall = events.KindShared, 1, "close"
 		c.ev.Flags, c.ev.Task = events.TaskContext, events.Task{PID: 7, TID: 7, Comm: "server"}
@@ -68,10 +77,11 @@ func TestSharedClose(t *testing.T) {
 			Before: events.Established, After: events.FinWait1, AtReturn: events.FinWait1, Local: here, Remote: there,
 		}
 		endings, unexplained := conclude(c.ev, last)
-		if len(endings) != 2 || unexplained != 0 || endings[0].Path != AppCloseShared || !strings.Contains(endings[0].Cause, c.want) {
+		if len(endings) != 2 || unexplained != 0 || endings[0].Path != events.AppCloseShared ||
+			!strings.Contains(endings[0].Cause, c.want) {
 			t.Fatalf("%+v, want %q", endings, c.want)
 		}
-		if p := endings[1].Earlier; p == nil || p.Path != AppCloseShared || p.Actor.PID != 7 {
+		if p := endings[1].Earlier; p == nil || p.Path != events.AppCloseShared || p.Actor.PID != 7 {
 			t.Errorf("the close that counts: earlier %+v", p)
 		}
 	}

@@ -1,233 +1,212 @@
 package classify
 
 import (
-	"slices"
 	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
 )
 
-// The rules for a close follow __tcp_close (net/ipv4/tcp.c) from top to bottom:
-// listener, already closed (closedRules), repair, unread data, SO_LINGER 0, state
-// table, and last what only the end of the call can tell. What was observed to be
-// sent goes before what the state at entry makes one expect.
-
 // closeListenRules are for a listener.
 var closeListenRules = []rule{
 	{
-		path: CloseListenMigrated, title: "close, listener",
-		when: func(f *fact) bool { return f.moved() > 0 && f.childrenSeen() },
+		path: events.CloseListenMigrated, when: movedConnections,
 		why: func(p phrase, f *fact) phrase {
-			p = p.text("stops listening; ").count(uint64(f.moved()), "connection")
-			return listenerGone(p.text(" not yet accepted moved to another listener of the SO_REUSEPORT group"), f)
+			p = p.text("listener closed; ").count(uint64(f.moved()), "connection")
+			return queueReset(p.text(" in the accept queue moved to another listener of the SO_REUSEPORT group"), f)
 		},
 	},
 	{
-		path: CloseListenSynRecv, title: "close, listener",
-		when: func(f *fact) bool { return f.PendingRequests > 0 },
+		path: events.CloseListenSynRecv, when: hasPendingRequests,
 		why: func(p phrase, f *fact) phrase {
-			p = p.text("stops listening; ").count(uint64(f.PendingRequests), "handshake")
-			return listenerGone(p.text(" in progress dropped, reset when the ACK comes"), f)
+			p = p.text("listener closed; ").count(uint64(f.PendingRequests), "handshake")
+			return queueReset(p.text(" in progress dropped, and reset when the ACK arrives"), f)
 		},
 	},
 	{
-		path: CloseListen, title: "close, listener", when: always,
-		why: func(p phrase, f *fact) phrase { return listenerGone(p.text("stops listening"), f) },
+		path: events.CloseListen, when: always,
+		why: func(p phrase, f *fact) phrase { return queueReset(p.text("listener closed"), f) },
 	},
 }
 
 // closeResetRules are for a close that sent a RST.
 var closeResetRules = []rule{
 	{
-		path: CloseRSTLinger0Unsent, title: "close → RST",
-		when: func(f *fact) bool { return disconnectedByLinger0(f) && f.before(events.Closing, events.LastAck) },
+		path: events.CloseRSTLinger0Unsent, when: linger0ResetAfterBothFINs,
 		why: func(p phrase, f *fact) phrase {
-			return p.text("SO_LINGER {1,0} in ").text(f.Before.String()).text(" with output unsent").lost(f.Event)
+			return p.text("abortive close (SO_LINGER {1,0}) in ").state(f.Before).text(" with unsent output").discarded(f.Event)
 		},
 	},
 	{
-		path: CloseRSTLinger0, title: "close → RST", when: disconnectedByLinger0,
+		path: events.CloseRSTLinger0, when: linger0Reset,
 		why: func(p phrase, f *fact) phrase {
-			return p.text("SO_LINGER {1,0}: abort asked for in ").text(f.Before.String()).lost(f.Event)
+			p = p.text("abortive close (SO_LINGER {1,0}) in ").state(f.Before).discarded(f.Event)
+			if f.isProbe() {
+				p = p.text("; no byte was ever sent or received")
+			}
+			return p
 		},
 	},
 	{
-		path: CloseRSTUnread, title: "close → RST",
-		when: func(f *fact) bool { return resetBeforeFIN(f) && f.UnreadBytes > 0 },
+		path: events.CloseRSTUnread, when: resetWithUnread,
 		why: func(p phrase, f *fact) phrase {
-			return p.bytes(uint64(f.UnreadBytes)).text(" unread in the receive queue; the kernel discards them and resets").lost(f.Event)
+			p = p.bytes(uint64(f.UnreadBytes)).text(" unread in the receive queue")
+			if f.UnreadBytes == tls13CloseNotify || f.UnreadBytes == tls12CloseNotify {
+				p = p.text(", perhaps a TLS close_notify")
+			}
+			return p.discarded(f.Event)
 		},
 	},
 	{
-		path: CloseRSTLinger2, title: "close → RST",
-		when: func(f *fact) bool { return f.Linger2Jiffies < 0 && f.AtRST == events.FinWait2 },
-		why:  forbidsFinWait2,
+		path: events.CloseRSTLinger2, when: resetInFinWait2,
+		why: forbidsFinWait2,
 	},
 	{
-		path: CloseRSTOOM, title: "close → RST",
-		when: func(f *fact) bool { return f.sent(events.SentFIN) || f.afterShutdown() },
+		path: events.CloseRSTOOM, when: resetAfterFIN,
 		why: func(p phrase, f *fact) phrase {
 			p = outOfMemory(p)
 			if f.sent(events.SentFIN) {
-				p = p.text("; the FIN just queued is followed by RST")
+				p = p.text("; RST sent right after the FIN")
 			}
-			return p.lost(f.Event)
+			return p.discarded(f.Event)
 		},
 	},
 	{
-		path: CloseRSTUnread, title: "close → RST", when: resetBeforeFIN,
+		path: events.CloseRSTUnread, when: resetWithoutFIN,
 		why: func(p phrase, f *fact) phrase {
-			return p.text("the kernel found data in the receive queue, though every byte counts as read").lost(f.Event)
+			return p.text("receive queue not empty although every byte was read").discarded(f.Event)
 		},
-		doubt: "no unread bytes in the evidence; some kernels count a segment that was read and not freed yet",
+		doubt: "no unread bytes were observed; some kernels count a segment that was read and not freed yet",
 	},
 }
 
-// closeSilentRules come first for one that did not.
+// closeSilentRules are for a close that sends no RST, where one might expect a segment.
 var closeSilentRules = []rule{
 	{
-		path: CloseSilentRepair, title: "close, silent", when: func(f *fact) bool { return f.sent(events.Repair) && f.quiet() },
+		path: events.CloseSilentRepair, when: silentInRepair,
 		why: func(p phrase, f *fact) phrase {
-			return p.text("TCP_REPAIR is on: the peer is not told").lost(f.Event)
+			return p.text("TCP_REPAIR is on: neither FIN nor RST").discarded(f.Event)
 		},
 	},
 	{
-		path: CloseSilentSynSent, title: "close, silent", when: func(f *fact) bool { return f.Before == events.SynSent },
+		path: events.RecvICMP, when: connectingWithICMP,
+		why: (phrase).connecting,
+	},
+	{
+		path: events.CloseSilentSynSent, when: inSynSent,
+		why: (phrase).connecting,
+	},
+	{
+		path: events.CloseSilentLinger0, when: silentLinger0,
 		why: func(p phrase, f *fact) phrase {
-			return p.text("connect(2) was in progress and is given up; nothing is sent")
+			p = p.text("SO_LINGER {1,0} after both sides sent a FIN (").state(f.Before)
+			return p.text("): the socket is freed without a RST")
 		},
 	},
 	{
-		path: CloseSilentLinger0, title: "close, silent",
-		when: func(f *fact) bool { return f.linger0() && f.quiet() && f.before(events.Closing, events.LastAck) },
-		why: func(p phrase, f *fact) phrase {
-			return p.text("SO_LINGER {1,0}, but both FINs are sent (").text(f.Before.String()).text("): no RST; the socket is just forgotten")
-		},
-	},
-	{
-		path: CloseSilentNetns, title: "close, silent", by: events.TriggerNetns,
-		when: func(f *fact) bool { return f.sent(events.NetnsGone) && f.After == events.Close },
-		why: func(p phrase, f *fact) phrase {
-			return p.text("the network namespace is being torn down")
-		},
+		path: events.CloseSilentNetns, by: events.TriggerNetns, when: closedWithNetns,
+		why: func(p phrase, f *fact) phrase { return p.text("the network namespace is being destroyed") },
 	},
 }
 
 // closeLingerRules are for a close that waited for the ACK of its FIN.
-var closeLingerRules = slices.Concat(closeSilentRules, []rule{
+var closeLingerRules = []rule{
 	{
-		path: CloseLingerSignal, title: "close → FIN, waited",
-		when: func(f *fact) bool { return f.unacknowledged() && (f.Signal != 0 || f.WaitedJiffies < f.timeout()) },
+		path: events.CloseLingerSignal, when: waitInterrupted,
 		why: func(p phrase, f *fact) phrase {
-			p = p.text("SO_LINGER: close(2) waited ").took(f.waited()).text(" of ").took(f.duration(f.timeout()))
-			p = p.text(" for the FIN's ACK, then a signal came")
-			return p.pending(f.Event)
+			p = p.text("close(2) lingered ").duration(f.waited()).text(" of ").duration(f.duration(f.timeout()))
+			p = p.text(" for the ACK of its FIN, then a signal interrupted it")
+			return p.queuedFIN(f.Event)
 		},
 	},
 	{
-		path: CloseLingerTimeout, title: "close → FIN, waited",
-		when: (*fact).unacknowledged,
+		path: events.CloseLingerTimeout, when: (*fact).unacknowledged,
 		why: func(p phrase, f *fact) phrase {
-			p = p.text("SO_LINGER: close(2) waited ").took(f.waited())
-			return p.text(" for the FIN's ACK in vain and returned 0 all the same").pending(f.Event)
+			p = p.text("close(2) lingered ").duration(f.waited())
+			return p.text(", the FIN was not acknowledged, and it still returned 0").queuedFIN(f.Event)
 		},
 	},
 	{
-		path: CloseLingerAborted, title: "close → FIN, waited",
-		when: func(f *fact) bool { return f.AtReturn == events.Close && f.OutputLeft > 0 },
+		path: events.CloseLingerAborted, when: closedWhileWaiting,
 		why: func(p phrase, f *fact) phrase {
-			p = p.text("SO_LINGER: close(2) waited ").took(f.waited())
-			return p.text(" for the FIN's ACK, then the connection was reset or given up; returned 0 all the same")
+			p = p.text("close(2) lingered ").duration(f.waited())
+			return p.text(", then the connection was reset or timed out, and it still returned 0")
 		},
 	},
 	{
-		path: CloseLingerDone, title: "close → FIN, waited", when: always,
+		path: events.CloseLingerDone, when: always,
 		why: func(p phrase, f *fact) phrase {
-			return p.text("SO_LINGER: close(2) waited ").took(f.waited()).text(" until the FIN was acknowledged")
+			return p.text("close(2) lingered ").duration(f.waited()).text(" until the FIN was acknowledged")
 		},
 	},
-})
+}
 
-// closeRules are for the others.
-var closeRules = slices.Concat(closeSilentRules, []rule{
+// closeFINRules are for all other closes.
+var closeFINRules = []rule{
 	{
-		path: CloseFINActive, title: "close → FIN",
-		when: func(f *fact) bool { return f.sent(events.SentFIN) && f.Before == events.Established },
+		path: events.CloseFINActive, when: sentFINInEstablished,
 		why: func(p phrase, f *fact) phrase {
-			return p.text("all data read; active close, ").states(f.Before, events.FinWait1).pending(f.Event)
+			return p.reading(f).text("; ").states(f.Before, events.FinWait1).queuedFIN(f.Event)
 		},
 	},
 	{
-		path: CloseFINPassive, title: "close → FIN",
-		when: func(f *fact) bool { return f.sent(events.SentFIN) && f.Before == events.CloseWait },
+		path: events.CloseFINPassive, when: sentFINInCloseWait,
 		why: func(p phrase, f *fact) phrase {
 			p = p.text("peer closed first")
 			if waited := time.Duration(f.PeerFINAgoNS); waited >= time.Second {
-				p = p.text(", ").took(waited).text(" before")
+				p = p.text(", ").duration(waited).text(" earlier")
 			}
-			return p.text("; passive close, ").states(f.Before, events.LastAck).pending(f.Event)
+			return p.text("; ").states(f.Before, events.LastAck).queuedFIN(f.Event)
 		},
 	},
 	{
-		path: CloseFINSynRecv, title: "close → FIN",
-		when: func(f *fact) bool { return f.sent(events.SentFIN) && f.Before == events.SynRecv },
+		path: events.CloseFINSynRecv, when: sentFINInSynRecv,
 		why: func(p phrase, f *fact) phrase {
-			return p.text("handshake not finished; the FIN is held back until its ACK comes")
+			return p.text("handshake in progress; the FIN is sent at once")
 		},
 	},
 	{
-		path: CloseAfterShutdown, title: "close, FIN before", when: (*fact).afterShutdown,
+		path: events.CloseAfterShutdown, when: (*fact).afterShutdown,
 		why: func(p phrase, f *fact) phrase {
-			return p.text("FIN sent by an earlier shutdown(2); nothing new is sent, in state ").text(f.Before.String())
+			return p.text("FIN already sent by shutdown(2); nothing is sent in ").state(f.Before)
 		},
 	},
-	// What follows should not happen: the state at entry makes the kernel send
-	// something, and no program saw it. A probe missed it, or tcp_abort won the
-	// race for the lock.
 	{
-		path: CloseRSTUnread, title: "close → RST", when: func(f *fact) bool { return f.UnreadBytes > 0 },
+		path: events.CloseRSTUnread, when: hasUnread,
 		why: func(p phrase, f *fact) phrase {
-			return p.bytes(uint64(f.UnreadBytes)).text(" unread in the receive queue").lost(f.Event)
+			return p.bytes(uint64(f.UnreadBytes)).text(" unread in the receive queue").discarded(f.Event)
 		},
 		doubt: notSeen,
 	},
 	{
-		path: CloseRSTLinger0, title: "close → RST", when: (*fact).linger0,
-		why:   func(p phrase, f *fact) phrase { return p.text("SO_LINGER {1,0}").lost(f.Event) },
+		path: events.CloseRSTLinger0, when: (*fact).linger0,
+		why:   func(p phrase, f *fact) phrase { return p.text("abortive close (SO_LINGER {1,0})").discarded(f.Event) },
 		doubt: notSeen,
 	},
 	{
-		path: CloseFINPassive, title: "close → FIN", when: func(f *fact) bool { return f.Before == events.CloseWait },
+		path: events.CloseFINPassive, when: inCloseWait,
 		why:   func(p phrase, f *fact) phrase { return p.text("peer closed first; passive close") },
 		doubt: notSeen,
 	},
 	{
-		path: CloseFINActive, title: "close → FIN", when: always,
+		path: events.CloseFINActive, when: always,
 		why:   func(p phrase, f *fact) phrase { return p.text("active close") },
 		doubt: notSeen,
 	},
-})
+}
+
+// The length of a close_notify: RFC 8446 with a byte of content type and a tag of 16
+// bytes, and TLS 1.2 with AES-GCM.
+const (
+	tls13CloseNotify = 24
+	tls12CloseNotify = 31
+)
 
 func forbidsFinWait2(p phrase, _ *fact) phrase {
-	return p.text("TCP_LINGER2 < 0 forbids FIN_WAIT2 without an owner: the kernel resets")
+	return p.text("TCP_LINGER2 < 0: instead of FIN_WAIT2 without an owner, the kernel sends RST")
 }
 
 func outOfMemory(p phrase) phrase {
 	return p.text("too many orphaned sockets (tcp_max_orphans) or TCP out of memory (tcp_mem)")
 }
 
-const notSeen = "predicted from the state at entry; the segment itself was not seen being sent"
-
-// disconnectedByLinger0: inside a close only SO_LINGER {1,0} (and repair) calls
-// tcp_disconnect. Unread data is checked before it, so where the call itself
-// was not seen, unread data decides.
-func disconnectedByLinger0(f *fact) bool {
-	if f.sent(events.Disconnected) {
-		return true
-	}
-	return f.linger0() && f.UnreadBytes == 0 && resetBeforeFIN(f) && f.AtRST == f.Before
-}
-
-// resetBeforeFIN: of the four resets inside a close, those two that come
-// instead of a FIN.
-func resetBeforeFIN(f *fact) bool { return !f.sent(events.SentFIN) }
+const notSeen = "predicted from the state at entry; the segment was not observed"

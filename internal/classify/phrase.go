@@ -7,13 +7,13 @@ import (
 	"github.com/closetrace/closetrace/internal/events"
 )
 
-// phrase builds the cause of an ending: words for people, numbers first. It
-// appends because it runs for every ending.
+// phrase is the cause of an ending while it is built, numbers first. Its methods
+// append, because it is built for every ending.
 type phrase []byte
 
 func (p phrase) text(s string) phrase { return append(p, s...) }
 
-// number writes n with a comma between thousands.
+// number appends n with a comma between thousands.
 func (p phrase) number(n uint64) phrase {
 	digits := strconv.AppendUint(nil, n, 10)
 	for i, d := range digits {
@@ -25,19 +25,19 @@ func (p phrase) number(n uint64) phrase {
 	return p
 }
 
-// task writes comm[pid].
+// task appends the process as name[pid], or the kernel if there is no task.
 func (p phrase) task(t *events.Task) phrase {
 	if t == nil {
 		return p.text("the kernel")
 	}
-	p = p.text(t.Comm).text("[")
-	return phrase(strconv.AppendUint(p, uint64(t.PID), 10)).text("]")
+	p = p.text(t.Name()).text("[")
+	return phrase(events.AppendNumber(p, uint64(t.PID))).text("]")
 }
 
-// bytes writes n B.
+// bytes appends "n B".
 func (p phrase) bytes(n uint64) phrase { return p.number(n).text(" B") }
 
-// count writes "1 connection" or "2 connections".
+// count appends "1 connection" or "2 connections".
 func (p phrase) count(n uint64, noun string) phrase {
 	p = p.number(n).text(" ").text(noun)
 	if n != 1 {
@@ -46,8 +46,8 @@ func (p phrase) count(n uint64, noun string) phrase {
 	return p
 }
 
-// took writes a duration with a precision that people read: 1.5 s, 40 ms, 7 µs.
-func (p phrase) took(d time.Duration) phrase {
+// duration appends a duration rounded for reading: 1.5 s, 40 ms, 7 µs.
+func (p phrase) duration(d time.Duration) phrase {
 	switch {
 	case d >= time.Second:
 		return append(strconv.AppendFloat(p, d.Seconds(), 'f', 1, 64), " s"...)
@@ -58,29 +58,51 @@ func (p phrase) took(d time.Duration) phrase {
 	}
 }
 
-func (p phrase) states(from, to events.State) phrase {
-	return p.text(from.String()).text(" → ").text(to.String())
+// milliseconds appends a duration.
+func (p phrase) milliseconds(ms uint32) phrase {
+	return p.duration(time.Duration(ms) * time.Millisecond)
 }
 
-// lost adds what of our own output a reset throws away, if anything.
-func (p phrase) lost(ev *events.Event) phrase {
+// state appends a state.
+func (p phrase) state(s events.State) phrase { return p.text(s.String()) }
+
+// states appends a change of state.
+func (p phrase) states(from, to events.State) phrase {
+	if int(from) < len(changes) && int(to) < len(changes) {
+		return p.text(changes[from][to])
+	}
+	return p.state(from).text(" → ").state(to)
+}
+
+// changes are the texts of all changes of state.
+var changes = func() (all [events.BoundInactive + 1][events.BoundInactive + 1]string) {
+	for from := range all {
+		for to := range all {
+			all[from][to] = events.State(from).String() + " → " + events.State(to).String()
+		}
+	}
+	return all
+}()
+
+// discarded appends how much output a RST discards, if any.
+func (p phrase) discarded(ev *events.Event) phrase {
 	if n := uint64(ev.UnsentBytes) + uint64(ev.UnackedBytes); n > 0 {
-		p = p.text("; ").bytes(n).text(" of our own output not acknowledged, discarded too")
+		p = p.text("; ").bytes(n).text(" of unacknowledged output discarded")
 	}
 	return p
 }
 
-// pending adds what of our own output a FIN has to wait for, if anything.
-func (p phrase) pending(ev *events.Event) phrase {
+// queuedFIN appends what a FIN waits for that was not sent yet.
+func (p phrase) queuedFIN(ev *events.Event) phrase {
 	switch ev.UnsentLeft {
 	case 0:
 	case 1:
-		return p.text("; FIN queued, no window for it yet")
+		return p.text("; FIN queued, held back by the window or by pacing")
 	default:
-		return p.text("; FIN queued behind ").bytes(uint64(ev.UnsentLeft) - 1).text(" not sent yet")
+		return p.text("; FIN queued behind ").bytes(uint64(ev.UnsentLeft) - 1).text(" of unsent output")
 	}
 	if ev.UnackedBytes > 0 {
-		p = p.text("; ").bytes(uint64(ev.UnackedBytes)).text(" still in flight")
+		p = p.text("; ").bytes(uint64(ev.UnackedBytes)).text(" in flight")
 	}
 	return p
 }

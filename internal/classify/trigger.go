@@ -2,28 +2,36 @@ package classify
 
 import (
 	"strconv"
-	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
 )
 
-// Task flags of include/linux/sched.h, unchanged since 5.8 where not said.
+// Task flags of include/linux/sched.h. Those without a version are the same since
+// Linux 5.8.
 const (
 	pfExiting    = 0x00000004
 	pfIOWorker   = 0x00000010 // 5.12
-	pfUserWorker = 0x00004000 // 6.4: what an io_uring worker is, too
+	pfUserWorker = 0x00004000 // 6.4: an io_uring worker has it as well
 	pfKthread    = 0x00200000
 )
 
-// trigger is what made the task do it, and for a signal, which.
+// trigger returns what set off the event and, if it was a signal, which one.
 func (f *fact) trigger() (t events.Trigger, signal int) {
-	if stops, _ := f.calledBy("inet_csk_listen_stop"); stops && !f.sent(events.TaskContext) {
-		return f.listenerStopped(), 0
+	if f.setOff == "" {
+		f.setOff, f.signal = f.findTrigger()
 	}
+	return f.setOff, f.signal
+}
+
+// findTrigger is trigger, from the event.
+func (f *fact) findTrigger() (t events.Trigger, signal int) {
+	inTask := f.sent(events.TaskContext)
 	switch {
+	case !inTask && f.isCalledBy("inet_csk_listen_stop"):
+		return f.listenerTrigger(), 0
 	case f.sent(events.SCMRightsDropped):
 		return events.TriggerSCMRights, 0
-	case !f.sent(events.TaskContext):
+	case !inTask:
 		return events.TriggerSegment, 0
 	case f.TaskFlags&pfKthread != 0:
 		return events.TriggerKernel, 0
@@ -38,74 +46,67 @@ func (f *fact) trigger() (t events.Trigger, signal int) {
 	return f.bySyscall(), 0
 }
 
-// listenerStopped: a listener whose call is not seen, by a task that is not
-// known, resets a connection. The kernel stack tells why.
-func (f *fact) listenerStopped() events.Trigger {
-	for function, t := range map[string]events.Trigger{
-		"tcp_abort": events.TriggerNetlink, "inet_shutdown": events.TriggerShutdown,
-		"__inet_stream_connect": events.TriggerConnect, "inet_stream_connect": events.TriggerConnect,
-	} {
-		if called, _ := f.calledBy(function); called {
-			return t
-		}
+// listenerTrigger returns why a listener resets a connection where neither its
+// call nor its task was seen: the kernel stack shows it.
+func (f *fact) listenerTrigger() events.Trigger {
+	switch {
+	case f.isCalledBy("tcp_abort"):
+		return events.TriggerNetlink
+	case f.isCalledBy("inet_shutdown"):
+		return events.TriggerShutdown
+	case f.isCalledBy("inet_stream_connect", "__inet_stream_connect"):
+		return events.TriggerConnect
 	}
 	return events.TriggerClose
 }
 
+var syscallTriggers = map[string]events.Trigger{
+	"close": events.TriggerClose, "close_range": events.TriggerClose,
+	"shutdown": events.TriggerShutdown,
+	"dup2":     events.TriggerDup2, "dup3": events.TriggerDup2,
+	"execve": events.TriggerExecve, "execveat": events.TriggerExecve,
+	"io_uring_enter": events.TriggerIOUring,
+	"connect":        events.TriggerConnect,
+}
+
+// bySyscall returns the trigger of an event by the system call of its task.
 func (f *fact) bySyscall() events.Trigger {
 	switch f.Syscall {
-	case "close", "close_range":
+	case "close":
 		return events.TriggerClose
-	case "shutdown":
-		return events.TriggerShutdown
-	case "dup2", "dup3":
-		return events.TriggerDup2
-	case "execve", "execveat":
-		return events.TriggerExecve
-	case "io_uring_enter":
-		return events.TriggerIOUring
-	case "connect":
-		return events.TriggerConnect
-	case "sendto", "sendmsg":
-		if f.Listener != 0 {
-			// A listener has nothing to send, so that the call is on a
-			// netlink socket: SOCK_DESTROY of the listener.
-			return events.TriggerNetlink
-		}
-	case "", "socketcall": // not known, or one for all of i386
+	case "", "socketcall": // not known, or the one for all of i386
 		if f.Kind == events.KindShutdown {
 			return events.TriggerShutdown
 		}
 		return events.TriggerClose
+	case "sendto", "sendmsg":
+		if f.Listener != 0 {
+			return events.TriggerNetlink // a listener sends no data: SOCK_DESTROY of it by netlink
+		}
 	}
-	// Another call held a reference to the file when close(2) came, and was
-	// the last to let go.
+	if t, ok := syscallTriggers[f.Syscall]; ok {
+		return t
+	}
+	// The last of several references to the file was that of another call.
 	return events.TriggerLastReference
 }
 
-func (f *fact) waited() time.Duration {
-	if f.DurationNS > 0 {
-		return time.Duration(f.DurationNS)
-	}
-	return f.duration(f.WaitedJiffies)
-}
-
-// errno names what may be pending on a TCP socket: include/uapi/asm-generic.
+// errno returns the name of an error of a TCP socket.
 func errno(n int32) string {
 	switch n {
-	case 32:
+	case epipe:
 		return "EPIPE"
-	case 101:
+	case enetunreach:
 		return "ENETUNREACH"
-	case 103:
+	case econnaborted:
 		return "ECONNABORTED"
-	case 104:
+	case econnreset:
 		return "ECONNRESET"
-	case 110:
+	case etimedout:
 		return "ETIMEDOUT"
-	case 111:
+	case econnrefused:
 		return "ECONNREFUSED"
-	case 113:
+	case ehostunreach:
 		return "EHOSTUNREACH"
 	}
 	return "errno " + strconv.Itoa(int(n))

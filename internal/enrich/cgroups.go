@@ -2,7 +2,6 @@ package enrich
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -13,17 +12,25 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/hint"
 )
 
-// CgroupMount is where the cgroups (v2) of this machine, or a part of them, are.
+// CgroupMount is where a hierarchy of cgroups (v2), or a part of it, is mounted.
 type CgroupMount struct {
-	Dir  string // folder
+	Dir  string // mount point
 	Root string // path of the cgroup that is mounted there, as in /proc/PID/cgroup
 }
 
-// FindCgroups asks a /proc.
+// mountHint is what makes filters by cgroup possible.
+const mountHint = "mount cgroup v2: mount -t cgroup2 none /sys/fs/cgroup; in a container: --cgroupns=host"
+
+// maxMounts bounds what is read of the list of mounts, in bytes.
+const maxMounts = 16 << 20
+
+// FindCgroups returns the mount that a /proc lists, or a [hint.Unsupported] error
+// if there is none.
 func FindCgroups(proc string) (CgroupMount, error) {
-	text, err := os.ReadFile(filepath.Join(proc, "self/mountinfo"))
+	text, err := readUpTo(filepath.Join(proc, "self/mountinfo"), maxMounts)
 	if err != nil {
 		return CgroupMount{}, err
 	}
@@ -34,10 +41,10 @@ func FindCgroups(proc string) (CgroupMount, error) {
 			return CgroupMount{Dir: words[4], Root: words[3]}, nil
 		}
 	}
-	return CgroupMount{}, errors.New("cgroup v2 is not mounted")
+	return CgroupMount{}, hint.New(hint.Unsupported, "cgroup v2 is not mounted", mountHint)
 }
 
-// Folder is that of the cgroup with this path.
+// Folder returns the directory of the cgroup with this path.
 func (m CgroupMount) Folder(path string) (string, error) {
 	below, ok := strings.CutPrefix(path+"/", strings.TrimSuffix(m.Root, "/")+"/")
 	if !ok {
@@ -46,8 +53,7 @@ func (m CgroupMount) Folder(path string) (string, error) {
 	return filepath.Join(m.Dir, below), nil
 }
 
-// Path is that of the cgroup in this folder; "" if it is none that can be seen
-// here.
+// Path returns the path of the cgroup with this directory, or "" if it is outside of the mount or was removed.
 func (m CgroupMount) Path(folder string) string {
 	below, ok := strings.CutPrefix(folder, m.Dir)
 	if !ok || below != "" && below[0] != '/' || strings.HasSuffix(folder, " (deleted)") {
@@ -60,8 +66,8 @@ func (m CgroupMount) Path(folder string) string {
 	return strings.ToValidUTF8(path, "\uFFFD") // a name may be any bytes, a record is text
 }
 
-// ID is that of the cgroup in this folder: on cgroup v2, and where an inode number
-// has 64 bits, that number.
+// ID returns the id of the cgroup with this directory: on cgroup v2, and if inode numbers have 64 bits, its inode
+// number.
 func (m CgroupMount) ID(folder string) (uint64, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(folder, &st); err != nil {
@@ -70,30 +76,52 @@ func (m CgroupMount) ID(folder string) (uint64, error) {
 	return st.Ino, nil
 }
 
-// Each shows all cgroups, from above to below, and what is below one only if down
-// says so. What goes away meanwhile is left out.
-func (m CgroupMount) Each(down func(path string, id uint64) bool) {
+// CgroupPath returns the path of a cgroup as in /proc/PID/cgroup, if text is that
+// path with or without slashes around it.
+func CgroupPath(text string) string { return "/" + strings.Trim(text, "/") }
+
+// Lookup returns the id of the cgroup that text names: by its path as in
+// /proc/PID/cgroup, with or without the leading slash, or by its directory.
+func (m CgroupMount) Lookup(text string) (uint64, error) {
+	path := m.Path(strings.TrimRight(text, "/"))
+	if path == "" {
+		path = CgroupPath(text)
+	}
+	folder, err := m.Folder(path)
+	if err != nil {
+		return 0, hint.New(hint.Unsupported, err.Error(), mountHint)
+	}
+	id, err := m.ID(folder)
+	if err != nil || m.Path(folder) == "" { // for example with ..
+		return 0, hint.New(hint.Usage, fmt.Sprintf("no cgroup %q", text),
+			"systemd-cgls lists cgroups; the line 0:: of /proc/PID/cgroup has that of a process")
+	}
+	return id, nil
+}
+
+// Each calls visit for all cgroups, parents before children, and for the children of one only if visit returns true. It
+// skips cgroups that are removed meanwhile.
+func (m CgroupMount) Each(visit func(path string, id uint64) bool) {
 	_ = filepath.WalkDir(m.Dir, func(folder string, e fs.DirEntry, err error) error {
 		if err != nil || !e.IsDir() {
 			return nil
 		}
 		id, err := m.ID(folder)
-		if err != nil || !down(m.Path(folder), id) {
+		if err != nil || !visit(m.Path(folder), id) {
 			return fs.SkipDir
 		}
 		return nil
 	})
 }
 
-// maxCgroups bounds what is remembered: about 3 MB.
+// maxCgroups bounds the number of paths that are kept: about 3 MB.
 const maxCgroups = 16384
 
-// Cgroups finds the paths of cgroups by their ids. An id is never used again, and
-// a cgroup is never renamed, so what was found once stays true. Not for concurrent
-// use.
+// Cgroups returns the paths of cgroups by their ids. Ids are not reused and cgroups are not renamed, so a path that was
+// found remains valid. It is not safe for concurrent use.
 type Cgroups struct {
 	mount CgroupMount
-	at    *os.File // the folder
+	dir   *os.File // mount point
 	paths map[uint64]string
 	open  func(id uint64) string
 	last  struct {
@@ -102,15 +130,15 @@ type Cgroups struct {
 	}
 }
 
-// NewCgroups knows those that there are now, so that they can be named also after
-// their end. It takes no privileges; later ones take CAP_DAC_READ_SEARCH.
+// NewCgroups reads the paths of all present cgroups, so that they are known after their removal. That needs no
+// privileges. Later cgroups need CAP_DAC_READ_SEARCH.
 func NewCgroups(proc string) (*Cgroups, error) {
 	mount, err := FindCgroups(proc)
 	if err != nil {
 		return nil, err
 	}
 	c := &Cgroups{mount: mount, paths: map[uint64]string{}}
-	if c.at, err = os.Open(mount.Dir); err != nil {
+	if c.dir, err = os.Open(mount.Dir); err != nil {
 		return nil, err
 	}
 	c.open = c.byHandle
@@ -121,8 +149,8 @@ func NewCgroups(proc string) (*Cgroups, error) {
 	return c, nil
 }
 
-// Fill names the cgroups of an event.
-func (c *Cgroups) Fill(ev *events.Event) {
+// Resolve sets the paths of the cgroups of an event.
+func (c *Cgroups) Resolve(ev *events.Event) {
 	ev.Cgroup = c.path(ev.CgroupID)
 	if ev.SocketCgroupID != ev.CgroupID {
 		ev.SocketCgroup = c.path(ev.SocketCgroupID)
@@ -148,14 +176,13 @@ func (c *Cgroups) path(id uint64) string {
 	return path
 }
 
-// fileIDKernfs is FILEID_KERNFS of include/linux/exportfs.h (5.5): a handle that is
-// the id alone.
+// fileIDKernfs is FILEID_KERNFS of include/linux/exportfs.h (5.5): a file handle that consists of the id.
 const fileIDKernfs = 0xfe
 
-// byHandle asks the kernel. It knows those that there are.
+// byHandle asks the kernel for the path of a cgroup. It returns "" if the cgroup no longer exists.
 func (c *Cgroups) byHandle(id uint64) string {
 	handle := unix.NewFileHandle(fileIDKernfs, binary.NativeEndian.AppendUint64(nil, id))
-	fd, err := unix.OpenByHandleAt(int(c.at.Fd()), handle, unix.O_PATH|unix.O_CLOEXEC)
+	fd, err := unix.OpenByHandleAt(int(c.dir.Fd()), handle, unix.O_PATH|unix.O_CLOEXEC)
 	if err != nil {
 		return ""
 	}

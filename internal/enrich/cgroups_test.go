@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/hint"
 )
 
 // hierarchy makes folders that stand for cgroups, and a /proc that tells where
@@ -129,7 +130,7 @@ func TestCgroupsAreNamed(t *testing.T) {
 		} {
 			ids := map[string]uint64{"/a": id, "/later": later, "gone": gone}
 			ev := events.Event{CgroupID: ids[tt.task], SocketCgroupID: ids[tt.socket]}
-			c.Fill(&ev)
+			c.Resolve(&ev)
 			if ev.Cgroup != tt.wantTask || ev.SocketCgroup != tt.wantSocket {
 				t.Errorf("%+v: got %q and %q", tt, ev.Cgroup, ev.SocketCgroup)
 			}
@@ -138,10 +139,40 @@ func TestCgroupsAreNamed(t *testing.T) {
 	if len(asked) != 2 || asked[later] != 1 || asked[gone] != 1 {
 		t.Errorf("asked for, by id: %v", asked)
 	}
-	for id := range uint64(2 * maxCgroups) {
+	for id := range uint64(40_000) {
 		c.path(id)
-		if len(c.paths) > maxCgroups {
-			t.Fatalf("%d are remembered", len(c.paths))
+		if len(c.paths) > 16_384 {
+			t.Fatalf("%d paths are kept in memory, want at most 16,384", len(c.paths))
 		}
+	}
+}
+
+// A path in any form or a directory finds a cgroup, and nothing outside of the mount.
+func TestLookup(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "cgroups")
+	if err := os.MkdirAll(filepath.Join(dir, "system.slice/nginx.service"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	mount := CgroupMount{Dir: dir, Root: "/"}
+	root, err := mount.ID(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nginx, err := mount.ID(filepath.Join(dir, "system.slice/nginx.service"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]uint64{
+		"/system.slice/nginx.service": nginx, "system.slice/nginx.service/": nginx, dir + "/system.slice/nginx.service": nginx,
+		"/": root, dir: root, "/nginx.service": 0, "nginx": 0, "..": 0,
+	} {
+		got, err := mount.Lookup(text)
+		if got != want || (want == 0) != hint.Is(err, hint.Usage) {
+			t.Errorf("%q: %d, %v, want %d", text, got, err, want)
+		}
+	}
+	mount.Root = "/docker/ab"
+	if _, err := mount.Lookup("/user"); !hint.Is(err, hint.Unsupported) {
+		t.Errorf("a cgroup that is not mounted: %v", err)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/sockets"
 )
 
 func TestHolders(t *testing.T) {
@@ -23,27 +23,33 @@ func TestHolders(t *testing.T) {
 		"504/task/507/fd/7": "-> socket:[58]",
 	})
 	const age = time.Minute
-	found, hidden := holdersAt(tr.root, map[uint64]bool{55: true, 56: true, 58: true, 59: true}, scanBegins+age)
-	nginx := events.Task{PID: 4211, TID: 4211, UID: 33, Comm: "nginx"}
-	other := events.Task{PID: 31, TID: 31, UID: 33, Comm: "a) b\n(c"}
-	leader := events.Task{PID: 504, TID: 504, Comm: "leader ended"}
-	want := map[uint64][]Holder{
-		55: {{Task: other, Parent: 1, Age: age, FDs: []int{3}}, {Task: nginx, Parent: 1, Age: age, FDs: []int{3, 5}}},
-		56: {{Task: nginx, Parent: 1, Age: age, FDs: []int{4}}},
-		58: {{Task: leader, Parent: 31, Age: scanBegins + age, FDs: []int{7}}},
+	found, hidden := holdersAt(tr.root, sockets.NewInodes([]uint64{55, 56, 58, 59}), scanBegins+age)
+	nginx := func(fds ...int) sockets.Holder {
+		return sockets.Holder{PID: 4211, UID: 33, Comm: "nginx", Parent: 1, Age: age, FDs: fds}
 	}
-	if !reflect.DeepEqual(found, want) || hidden != 0 {
-		t.Errorf("got %s\nand %d hidden, want\n%s", fmt.Sprint(found), hidden, fmt.Sprint(want))
+	want := map[uint64][]sockets.Holder{
+		55: {{PID: 31, UID: 33, Comm: "a) b\n(c", Parent: 1, Age: age, FDs: []int{3}}, nginx(3, 5)},
+		56: {nginx(4)},
+		58: {{PID: 504, Comm: "leader ended", Parent: 31, Age: scanBegins + age, FDs: []int{7}}},
+	}
+	for inode := range uint64(60) {
+		if got := found.Of(inode); !reflect.DeepEqual(got, want[inode]) {
+			t.Errorf("of %d: got %s, want\n%s", inode, fmt.Sprint(got), fmt.Sprint(want[inode]))
+		}
+	}
+	if hidden != 0 {
+		t.Errorf("%d hidden", hidden)
 	}
 }
 
 func TestNoHolders(t *testing.T) {
 	tr := newTree(t)
 	tr.process(7, "x", 55)
-	if found, _ := Holders(tr.root, nil); len(found) != 0 {
-		t.Errorf("found what nobody wanted: %v", found)
+	if found, _ := Holders(tr.root, sockets.Inodes{}); found.Of(55) != nil {
+		t.Errorf("found what was not asked for: %v", found.Of(55))
 	}
-	if found, hidden := Holders(filepath.Join(tr.root, "none"), map[uint64]bool{55: true}); len(found) != 0 || hidden != 0 {
-		t.Errorf("found %v, %d hidden", found, hidden)
+	if found, hidden := Holders(filepath.Join(tr.root, "none"), sockets.NewInodes([]uint64{55})); found.Of(55) != nil ||
+		hidden != 0 {
+		t.Errorf("found %v, %d hidden", found.Of(55), hidden)
 	}
 }

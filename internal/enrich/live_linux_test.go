@@ -39,7 +39,7 @@ func TestOwnSocket(t *testing.T) {
 		t.Skip(err)
 	}
 	o := NewOwners("/proc")
-	o.patience = 1 << 62
+	o.timeout = 1 << 62
 	task, others := o.Of(inode, 0)
 	if task == nil || task.PID != uint32(os.Getpid()) || task.UID != uint32(os.Getuid()) ||
 		task.Comm != strings.TrimSpace(string(comm)) || others != 0 {
@@ -65,7 +65,7 @@ func TestOwnCgroup(t *testing.T) {
 	}
 	id, err := c.mount.ID(folder)
 	if err == nil {
-		_, err = unix.OpenByHandleAt(int(c.at.Fd()), unix.NewFileHandle(fileIDKernfs, make([]byte, 8)), unix.O_PATH)
+		_, err = unix.OpenByHandleAt(int(c.dir.Fd()), unix.NewFileHandle(fileIDKernfs, make([]byte, 8)), unix.O_PATH)
 	}
 	permitted := !errors.Is(err, unix.EPERM)
 	path := c.byHandle(id)
@@ -73,7 +73,7 @@ func TestOwnCgroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !permitted {
-		t.Skip("it takes CAP_DAC_READ_SEARCH")
+		t.Skip("needs CAP_DAC_READ_SEARCH")
 	}
 	if path != c.mount.Path(folder) {
 		t.Errorf("%d is %q, want %q", id, path, c.mount.Path(folder))

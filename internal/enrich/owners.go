@@ -1,10 +1,8 @@
-// Package enrich says what /proc knows of an event and the kernel side does
-// not: who holds the socket of an ending that was nobody's call.
+// Package enrich adds to events what /proc and cgroupfs know: the process that holds a socket, the paths of cgroups,
+// and the function names of a stack.
 //
-// Everything here is a look-up after the fact, so that it may find nothing, and
-// then says nothing. Process ids are those that /proc shows: those of the pid
-// namespace that it was mounted in, which for closetrace is meant to be the
-// initial one, as the kernel side's ids are.
+// It looks them up after the fact, so it may find nothing. Process ids are those that /proc shows: those of the pid
+// namespace in which it was mounted. closetrace expects the initial one, whose ids the kernel side reports.
 package enrich
 
 import (
@@ -15,76 +13,73 @@ import (
 	"github.com/closetrace/closetrace/internal/events"
 )
 
-// What looking up may cost.
+// Limits on the cost of look-ups.
 const (
-	// scanEvery is the least time from scan to scan: ten a second at most.
+	// scanEvery is the least time between two scans.
 	scanEvery = 100 * time.Millisecond
-	// scanShare is the part of the time that may be spent scanning: one
-	// fiftieth. On a machine with very many descriptors scans are rarer.
+	// scanShare bounds the time spent on scans: a scan of 1 ms is followed by at least 50 ms without one, 2 % of the
+	// time. On a machine with very many descriptors scans are rarer.
 	scanShare = 50
-	// patience is how long an event waits for a scan. A longer one goes on
-	// beside it, and helps later events.
-	patience = 50 * time.Millisecond
-	// validity is how long the result of a scan is believed.
+	// scanTimeout is how long an event waits for a scan. A longer scan continues in the background, for later events.
+	scanTimeout = 50 * time.Millisecond
+	// validity is how long the result of a scan is used.
 	validity = 10 * time.Second
 )
 
-// Owners finds the processes that hold sockets. One scan of /proc finds those
-// of all sockets, so that a burst of events needs one scan. Where that would be
-// too many scans, an owner is left out. Not for concurrent use.
+// Owners finds the processes that hold sockets. One scan of /proc finds those of all sockets, so a burst of events
+// needs one scan. If a scan is not due yet, the event gets no owner. It is not safe for concurrent use.
 type Owners struct {
-	root     string
-	now      func() time.Time
-	sinceUp  func() time.Duration // CLOCK_BOOTTIME, which processes' times are of
-	patience time.Duration
+	root    string
+	now     func() time.Time
+	sinceUp func() time.Duration // CLOCK_BOOTTIME, as start times in /proc
+	timeout time.Duration        // scanTimeout
 
 	holders  holders                 // of the last scan
-	tasks    map[uint32]*events.Task // by pid, as far as asked for; nil: gone
-	begun    time.Duration           // the last scan, after boot
-	scanned  time.Time               // when the last scan was over
-	notUntil time.Time               // the next scan
-	scanning chan scan               // where the scan that still runs will arrive
+	tasks    map[uint32]*events.Task // by pid, those that were looked up; nil: ended
+	begun    time.Duration           // when the last scan began, since boot
+	scanned  time.Time               // when the last scan ended
+	notUntil time.Time               // earliest time of the next scan
+	scanning chan scan               // delivers the result of a running scan; nil: none runs
 }
 
-// scan is a finished one.
+// scan is the result of a scan.
 type scan struct {
 	holders holders
-	begun   time.Duration // after boot
+	begun   time.Duration // since boot
 	took    time.Duration
 }
 
-// NewOwners looks up in a /proc that is mounted at root.
+// NewOwners returns an Owners that reads the /proc mounted at root.
 func NewOwners(root string) *Owners {
-	return &Owners{root: root, now: time.Now, sinceUp: sinceUp, patience: patience}
+	return &Owners{root: root, now: time.Now, sinceUp: sinceUp, timeout: scanTimeout}
 }
 
-// Fill sets the owner of an event that was not the owner's own call, if it can
-// be found. Calls such as close and shutdown, of which there may be very many,
-// cost nothing.
-func (o *Owners) Fill(ev *events.Event) {
+// Resolve sets the owner of an event that another process or the kernel caused, if it can be found. Calls of the owner,
+// such as close and shutdown, cost nothing.
+func (o *Owners) Resolve(ev *events.Event) {
 	if ev.Kind == events.KindShared {
-		o.fillHolders(ev)
+		o.resolveHolders(ev)
 		return
 	}
-	if ev.Inode == 0 || !ofAnother(ev) {
+	if ev.Inode == 0 || !needsOwner(ev) {
 		return
 	}
 	owner, _ := o.Of(ev.Inode, ev.SocketUID)
-	if owner == nil || asks(ev) && owner.PID == ev.Task.PID {
+	if owner == nil || mayHaveActor(ev) && owner.PID == ev.Task.PID {
 		return
 	}
 	ev.Owner = owner
 }
 
-// fillHolders says who still holds a socket of which a descriptor was closed. That
-// descriptor stands in what an earlier scan found, so that only a new one counts.
-func (o *Owners) fillHolders(ev *events.Event) {
+// resolveHolders sets the processes that still hold a socket of which a descriptor was closed. An earlier scan may have
+// found that descriptor, so this needs another scan.
+func (o *Owners) resolveHolders(ev *events.Event) {
 	o.collect(0)
 	if o.scanning != nil || o.now().Before(o.notUntil) {
 		return
 	}
 	o.scan(ev.Inode)
-	o.collect(o.patience)
+	o.collect(o.timeout)
 	if ev.Searched = o.scanning == nil; !ev.Searched {
 		return
 	}
@@ -92,9 +87,8 @@ func (o *Owners) fillHolders(ev *events.Event) {
 	ev.Owner, ev.OtherHolders = owner, uint32(others)
 }
 
-// ofAnother: not the owner brought it about, but a segment, a timer or whoever
-// asked for SOCK_DESTROY.
-func ofAnother(ev *events.Event) bool {
+// needsOwner reports whether a segment, a timer or the caller of SOCK_DESTROY caused the event.
+func needsOwner(ev *events.Event) bool {
 	switch ev.Kind {
 	case events.KindDone, events.KindReply, events.KindPeerFIN, events.KindAbort:
 		return true
@@ -104,25 +98,23 @@ func ofAnother(ev *events.Event) bool {
 	return false
 }
 
-// asks: a task may have asked for it. That a task happens to hold the socket
-// when a segment is taken in is another matter.
-func asks(ev *events.Event) bool {
+// mayHaveActor reports whether the event's task may have caused it, and did not only hold the socket lock while the
+// kernel processed a segment.
+func mayHaveActor(ev *events.Event) bool {
 	return ev.Kind == events.KindAbort || ev.Kind == events.KindReset && ev.Flags.Has(events.TaskContext)
 }
 
-// Of returns the process that holds the socket with this inode, the one with
-// the lowest id if there are several, and how many others do. It returns nil if
-// the process is not known. uid is taken where /proc does not tell it.
+// Of returns the process that holds the socket with this inode, the one with the lowest id if there are several, and
+// the number of others. It returns nil if the process is unknown. It uses uid if /proc does not show one.
 //
-// A thread that has a table of descriptors for itself is not looked at, unless
-// the first thread of its process has none any more.
+// It does not look at a thread with a descriptor table of its own, unless the first thread of the process has ended.
 func (o *Owners) Of(inode uint64, uid uint32) (task *events.Task, others int) {
 	o.collect(0)
 	now := o.now()
 	h, ok := o.known(inode, now)
 	if !ok && o.scanning == nil && !now.Before(o.notUntil) {
 		o.scan(inode)
-		o.collect(o.patience)
+		o.collect(o.timeout)
 		h, ok = o.known(inode, o.now())
 	}
 	if !ok {
@@ -144,7 +136,7 @@ func (o *Owners) known(inode uint64, now time.Time) (holder, bool) {
 	return h, ok
 }
 
-// scan begins one, whose result collect takes.
+// scan starts a scan. collect receives its result.
 func (o *Owners) scan(inode uint64) {
 	done := make(chan scan, 1)
 	go func() {
@@ -155,15 +147,14 @@ func (o *Owners) scan(inode uint64) {
 	o.scanning = done
 }
 
-// collect takes the result of the scan that runs, if there is one that ends in
-// time.
+// collect receives the result of the running scan, if there is one and it ends in time.
 func (o *Owners) collect(wait time.Duration) {
 	if o.scanning == nil {
 		return
 	}
 	select {
 	case s := <-o.scanning:
-		o.take(s)
+		o.keep(s)
 		return
 	default:
 	}
@@ -172,7 +163,7 @@ func (o *Owners) collect(wait time.Duration) {
 	}
 	select {
 	case s := <-o.scanning:
-		o.take(s)
+		o.keep(s)
 	case <-time.After(wait):
 	}
 }
@@ -185,7 +176,7 @@ func sinceUp() time.Duration {
 	return time.Duration(now.Nano())
 }
 
-func (o *Owners) take(s scan) {
+func (o *Owners) keep(s scan) {
 	o.scanning = nil
 	o.holders, o.tasks = s.holders, map[uint32]*events.Task{}
 	o.begun, o.scanned = s.begun, o.now()

@@ -11,65 +11,62 @@ import (
 	"github.com/closetrace/closetrace/internal/events"
 )
 
-// holders says who holds which socket, by inode.
+// holders holds the processes that hold sockets, by inode.
 type holders map[uint64]holder
 
 // holder is the processes that hold a socket.
 type holder struct {
 	pid    uint32 // the lowest
 	last   uint32 // the highest so far
-	others uint32 // how many besides the lowest
+	others uint32 // number of processes besides pid
 }
 
-// maxSockets bounds what a scan keeps: about 4 MB.
+// maxSockets bounds the number of sockets that a scan keeps: about 4 MB.
 const maxSockets = 1 << 16
 
-// holdersIn scans all of a /proc. Processes come and go meanwhile, and some may
-// not be looked at: what cannot be read is left out. Beyond maxSockets only the
-// one that is asked for is kept.
+// holdersIn scans a whole /proc. It skips what it cannot read, because processes end meanwhile or may not be inspected.
+// Beyond maxSockets it keeps only the wanted socket.
 func holdersIn(root string, wanted uint64) holders {
 	found := holders{}
 	eachTable(root, func(pid uint32, fds string) bool { return found.add(pid, fds, wanted) })
 	return found
 }
 
-// eachTable shows the directory of descriptors of every process in a /proc, from
-// the lowest id to the highest. Where it has none, as has tells, the threads'
-// directories follow.
-func eachTable(root string, has func(pid uint32, fds string) bool) {
+// eachTable calls visit with the descriptor directory of every process in a /proc, in ascending order of ids. If visit
+// returns false, because that directory has no descriptors, it continues with those of the threads.
+func eachTable(root string, visit func(pid uint32, fds string) bool) {
 	for _, pid := range ids(root) {
 		process := filepath.Join(root, id(pid))
-		if has(pid, filepath.Join(process, "fd")) {
+		if visit(pid, filepath.Join(process, "fd")) {
 			continue
 		}
-		// The first thread may have ended before the others. A kernel thread
-		// has no descriptors either, and no others.
+		// The first thread may have ended before the others. A kernel thread has neither descriptors nor other
+		// threads.
 		threads := filepath.Join(process, "task")
 		for _, tid := range ids(threads) {
-			if tid != pid && has(pid, filepath.Join(threads, id(tid), "fd")) {
+			if tid != pid && visit(pid, filepath.Join(threads, id(tid), "fd")) {
 				break
 			}
 		}
 	}
 }
 
-// add keeps the sockets among the descriptors of a process, and tells whether
-// it has descriptors at all.
-func (h holders) add(pid uint32, fds string, wanted uint64) bool {
-	names := list(fds)
-	for _, name := range names {
+// add keeps the sockets among the descriptors of a process, and reports whether it has any descriptors.
+func (h holders) add(pid uint32, fds string, wanted uint64) (any bool) {
+	_ = eachName(fds, func(name string) bool {
+		any = true
 		link, err := os.Readlink(filepath.Join(fds, name))
 		if err != nil {
-			continue
+			return true
 		}
 		inode, ok := socketInode(link)
 		if !ok {
-			continue
+			return true
 		}
 		at, known := h[inode]
 		switch {
 		case !known && len(h) >= maxSockets && inode != wanted:
-			continue
+			return true
 		case !known:
 			at.pid = pid
 		case at.last != pid:
@@ -77,11 +74,12 @@ func (h holders) add(pid uint32, fds string, wanted uint64) bool {
 		}
 		at.last = pid
 		h[inode] = at
-	}
-	return len(names) > 0
+		return true
+	})
+	return any
 }
 
-// socketInode takes N from socket:[N].
+// socketInode returns N of socket:[N].
 func socketInode(link string) (uint64, bool) {
 	digits, ok := strings.CutPrefix(link, "socket:[")
 	if !ok {
@@ -95,27 +93,27 @@ func socketInode(link string) (uint64, bool) {
 	return inode, err == nil && inode != 0
 }
 
-// readTask says what a process is called and whose it is; nil if it is gone, or
-// if another one has its id that began later than seen (time since boot).
+// readTask returns the name and the user of a process, or nil if it has ended or if the process with its id started
+// later than seen (time since boot).
 func readTask(root string, pid, uid uint32, seen time.Duration) *events.Task {
 	process := filepath.Join(root, id(pid))
-	comm, err := os.ReadFile(filepath.Join(process, "comm"))
+	comm, err := readFile(filepath.Join(process, "comm"))
 	if err != nil {
 		return nil
 	}
 	t := &events.Task{PID: pid, TID: pid, UID: uid, Comm: strings.TrimSuffix(string(comm), "\n")}
-	if status, err := os.ReadFile(filepath.Join(process, "status")); err == nil {
+	if status, err := readFile(filepath.Join(process, "status")); err == nil {
 		t.UID = realUID(string(status), uid)
 	}
-	// Read last, because the id may pass on meanwhile.
-	stat, err := os.ReadFile(filepath.Join(process, "stat"))
+	// Read last, because the id may be reused meanwhile.
+	stat, err := readFile(filepath.Join(process, "stat"))
 	if err != nil || began(string(stat)) > seen {
 		return nil
 	}
 	return t
 }
 
-// realUID is that of a process's status file, or else uid.
+// realUID returns the real user id of a process's status file, or uid.
 func realUID(status string, uid uint32) uint32 {
 	for line := range strings.Lines(status) {
 		words := strings.Fields(line)
@@ -129,45 +127,33 @@ func realUID(status string, uid uint32) uint32 {
 	return uid
 }
 
-// began takes from a process's stat file when it was started, after boot. The
-// field is in USER_HZ, which is 100 on every architecture that closetrace
-// supports.
+// began returns the start of a process from its stat file, since boot. The field is in USER_HZ, which is 100 on every
+// architecture that closetrace supports.
 func began(stat string) time.Duration {
-	// The comm before it, in parentheses, may hold anything.
+	// The comm before it, in parentheses, may contain any characters.
 	words := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	const startTime = 22 - 3 // words after the comm, which is the second
 	if len(words) <= startTime {
 		return 0
 	}
-	ticks, err := strconv.ParseUint(words[startTime], 10, 63)
+	ticks, err := strconv.ParseUint(words[startTime], 10, 39) // of which a Duration holds all
 	if err != nil {
 		return 0
 	}
 	return time.Duration(ticks) * (time.Second / 100)
 }
 
-// ids are the names of a directory that are process or thread ids, from low to
-// high.
+// ids returns the names in a directory that are process or thread ids, in ascending order.
 func ids(dir string) []uint32 {
 	var all []uint32
-	for _, name := range list(dir) {
+	_ = eachName(dir, func(name string) bool { // none, if it cannot be read
 		if n, err := strconv.ParseUint(name, 10, 32); err == nil && n != 0 {
 			all = append(all, uint32(n))
 		}
-	}
+		return true
+	})
 	slices.Sort(all)
 	return all
-}
-
-// list is the names in a directory, none if it cannot be read.
-func list(dir string) []string {
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil
-	}
-	defer d.Close()
-	names, _ := d.Readdirnames(-1) // as many as there are, if it vanishes meanwhile
-	return names
 }
 
 func id(n uint32) string { return strconv.FormatUint(uint64(n), 10) }

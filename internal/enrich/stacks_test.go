@@ -12,20 +12,29 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/symbols"
 )
 
 func TestParseMaps(t *testing.T) {
-	got := parseMaps("00400000-0041a000 r-xp 00001000 fe:00 1234                               /usr/bin/a b\n" +
+	got := parseMaps(strings.NewReader("" +
+		"00400000-0041a000 r-xp 00001000 fe:00 1234                               /usr/bin/a b\n" +
 		"0061a000-0061b000 rw-p 0001a000 fe:00 1234                               /usr/bin/a b\n" +
 		"7f0000000000-7f0000001000 r-xp 00000000 00:00 0 \n" +
-		"7ffd00000000-7ffd00002000 r-xp 00000000 00:00 0                          [vdso]\n" + "garbage\n\n")
+		"7ffd00000000-7ffd00002000 r-xp 00000000 00:00 0                          [vdso]\n" + "garbage\n\n"))
 	want := []mapping{
-		{start: 0x400000, end: 0x41a000, offset: 0x1000, inode: 1234, path: "/usr/bin/a b"}, {start: 0x7f0000000000, end: 0x7f0000001000},
+		{
+			start:  0x400000,
+			end:    0x41a000,
+			offset: 0x1000,
+			inode:  1234,
+			path:   "/usr/bin/a b",
+		}, {start: 0x7f0000000000, end: 0x7f0000001000},
 		{start: 0x7ffd00000000, end: 0x7ffd00002000, path: "[vdso]"},
 	}
-	if !reflect.DeepEqual(got, want) {
+	if !reflect.DeepEqual(got.all, want) || got.cut != 0 {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
@@ -50,37 +59,74 @@ func startStack(t *testing.T, pid int) uint64 {
 	}
 	begins := stackBegins(string(stat))
 	if begins == 0 {
-		t.Skip("this kernel does not tell where a stack begins")
+		t.Skip("this kernel does not show where a stack begins")
 	}
 	return begins
 }
 
-// The own stack, by Go's table: functions, files and lines.
+// direct is a namer that reads files in this process.
+type direct struct{ t *testing.T }
+
+func (d direct) Names(file *os.File, offsets []uint64) ([]symbols.Name, error) {
+	info, err := file.Stat()
+	if err != nil {
+		d.t.Error(err)
+	}
+	names, err := symbols.Lookup(file, info.Size(), offsets, time.Now().Add(time.Minute))
+	if err != nil {
+		return nil, symbols.ErrFile
+	}
+	return names, nil
+}
+
+// resolve names a stack, and waits until that is done.
+func resolve(t *testing.T, s *Stacks, pid int, startStack uint64, addresses ...uint64) *events.CallStack {
+	t.Helper()
+	ev := events.Event{
+		Task:      events.Task{PID: uint32(pid)},
+		CallStack: &events.CallStack{StartStack: startStack, Addresses: addresses},
+	}
+	n := s.Begin(&ev)
+	select {
+	case <-n.Done():
+	case <-time.After(time.Minute):
+		t.Fatal("not named within a minute")
+	}
+	n.Finish()
+	return ev.CallStack
+}
+
+// The own stack, by Go's table: functions, files and lines. It ends before what is no address of code.
 func TestOwnStack(t *testing.T) {
 	pcs := make([]uintptr, 1)
 	runtime.Callers(1, pcs)
 	_, _, line, _ := runtime.Caller(0)
-	ev := events.Event{Task: events.Task{PID: uint32(os.Getpid())}, CallStack: &events.CallStack{
-		StartStack: startStack(t, os.Getpid()), Addresses: []uint64{1, uint64(pcs[0]), 2},
-	}}
-	s := NewStacks("/proc")
-	s.Fill(&ev)
-	user := ev.CallStack.User
-	if len(user) != 3 || user[0] != "0x1" || user[2] != "0x1" ||
-		!strings.HasSuffix(user[1], fmt.Sprintf("enrich.TestOwnStack (%s:%d)", thisFile(), line-1)) {
-		t.Errorf("line %d: got %q", line-1, user)
+	start, pc := startStack(t, os.Getpid()), uint64(pcs[0])
+	s := NewStacks("/proc", direct{t})
+	got := resolve(t, s, os.Getpid(), start, 1, pc, pc, 2, pc)
+	want := fmt.Sprintf("enrich.TestOwnStack (%s:%d)", thisFile(), line-1)
+	if user := got.User; len(user) != 3 || user[0] != "0x1" || !strings.HasSuffix(user[1], want) || user[2] != user[1] ||
+		got.Unresolved != 0 {
+		t.Errorf("line %d: got %q, %d unresolved", line-1, user, got.Unresolved)
 	}
 	// It is known also when the process is gone.
 	s.root = t.TempDir()
-	again := events.Event{Task: ev.Task, CallStack: &events.CallStack{StartStack: ev.CallStack.StartStack, Addresses: ev.CallStack.Addresses}}
-	if s.Fill(&again); !slices.Equal(again.CallStack.User, user) {
-		t.Errorf("later: %q", again.CallStack.User)
+	if again := resolve(t, s, os.Getpid(), start, 1, pc, pc); !slices.Equal(again.User, got.User) {
+		t.Errorf("later: %q", again.User)
 	}
 	// What another program has left behind is not looked for in this one.
-	other := events.Event{Task: ev.Task, CallStack: &events.CallStack{StartStack: ev.CallStack.StartStack + 16, Addresses: []uint64{uint64(pcs[0])}}}
-	NewStacks("/proc").Fill(&other)
-	if got, want := other.CallStack.User, []string{fmt.Sprintf("%#x", pcs[0])}; !slices.Equal(got, want) {
-		t.Errorf("of another program: %q, want %q", got, want)
+	other := resolve(t, NewStacks("/proc", direct{t}), os.Getpid(), start+16, pc)
+	if want := []string{fmt.Sprintf("%#x", pc)}; !slices.Equal(other.User, want) || other.Unresolved != 0 {
+		t.Errorf("of another program: %q, want %q", other.User, want)
+	}
+	// Without a namer there are modules and offsets.
+	plain := resolve(t, NewStacks("/proc", nil), os.Getpid(), start, pc)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(plain.User) != 1 || !strings.HasPrefix(plain.User[0], filepath.Base(self)+"+0x") || plain.Unresolved != 1 {
+		t.Errorf("without a namer: %q, %d unresolved", plain.User, plain.Unresolved)
 	}
 }
 
@@ -89,7 +135,7 @@ func thisFile() string {
 	return file
 }
 
-// A program of Go tells its lines however it was linked, and stripped.
+// Go source lines are found in every kind of linking, and in stripped files.
 func TestGoProgram(t *testing.T) {
 	for _, how := range [][]string{
 		{"-ldflags=-s -w"}, {"-ldflags=-s -w", "-buildmode=pie"}, {"-ldflags=-linkmode=external"},
@@ -122,9 +168,8 @@ func TestGoProgram(t *testing.T) {
 			if _, err := fmt.Fscan(stdout, &address, &line); err != nil {
 				t.Fatal(err)
 			}
-			pid := uint32(tells.Process.Pid)
-			s := NewStacks("/proc")
-			got := s.name(pid, s.mapsOf(pid, startStack(t, tells.Process.Pid)), address)
+			pid := tells.Process.Pid
+			got := resolve(t, NewStacks("/proc", direct{t}), pid, startStack(t, pid), address).User[0]
 			if !strings.HasPrefix(got, "main.here (") || !strings.HasSuffix(got, fmt.Sprintf("tells/main.go:%d)", line)) {
 				t.Errorf("line %d is %q", line, got)
 			}
@@ -152,8 +197,10 @@ func TestLibraryFunction(t *testing.T) {
 	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
-	s := NewStacks("/proc")
-	maps := s.mapsOf(uint32(cat.Process.Pid), startStack(t, cat.Process.Pid))
+	pid := cat.Process.Pid
+	start := startStack(t, pid)
+	s := NewStacks("/proc", direct{t})
+	maps := s.readSpace(uint32(pid), start).maps.all
 	i := slices.IndexFunc(maps, func(m mapping) bool { return strings.HasPrefix(filepath.Base(m.path), "libc.so") })
 	if i < 0 {
 		t.Skip("cat is not linked with a libc.so")
@@ -164,19 +211,19 @@ func TestLibraryFunction(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	symbols, err := f.DynamicSymbols()
+	functions, err := f.DynamicSymbols()
 	if err != nil {
 		t.Fatal(err)
 	}
 	named := 0
-	for _, symbol := range symbols {
+	for _, symbol := range functions {
 		if symbol.Name != "fputs" && symbol.Name != "qsort" {
 			continue
 		}
 		for _, p := range f.Progs {
 			if p.Type == elf.PT_LOAD && p.Flags&elf.PF_X != 0 && symbol.Value >= p.Vaddr && symbol.Value < p.Vaddr+p.Filesz {
 				address := symbol.Value - p.Vaddr + p.Off - library.offset + library.start + 4
-				got := s.name(uint32(cat.Process.Pid), maps, address)
+				got := resolve(t, s, pid, start, address).User[0]
 				if !strings.HasSuffix(got, "+0x4 ("+library.path+")") || !strings.Contains(got, symbol.Name) {
 					t.Errorf("%s+4 is %q", symbol.Name, got)
 				}
@@ -187,31 +234,9 @@ func TestLibraryFunction(t *testing.T) {
 	if named == 0 {
 		t.Skip("this libc has none of these functions")
 	}
-	if got := s.name(uint32(cat.Process.Pid), []mapping{{start: 0, end: 1 << 20, inode: library.inode + 1, path: library.path}}, 4096); got != "0x1000 ("+library.path+")" {
-		t.Errorf("of another file of that name: %q", got)
-	}
-}
-
-// What is no program, or one that means harm, has no names.
-func TestNoProgram(t *testing.T) {
-	self, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Skip(err)
-	}
-	dir := t.TempDir()
-	for name, text := range map[string][]byte{
-		"empty": nil, "text": []byte("#!/bin/sh\n"), "cut": self[:len(self)/2],
-		"header": append(slices.Clone(self[:64]), slices.Repeat([]byte{0xff}, 4096)...),
-	} {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, text, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if p := readProgram(path); p != nil {
-			_ = p.name(4096, path) // does not panic
-		}
-	}
-	if readProgram(filepath.Join(dir, "none")) != nil || readProgram(filepath.Join(dir, "text")) != nil {
-		t.Error("what is no program was read as one")
+	library.inode++
+	if f, _, err := openMapped(fmt.Sprintf("/proc/%d/root", pid), &library); err == nil {
+		f.Close()
+		t.Error("opened another file of that name")
 	}
 }

@@ -5,22 +5,23 @@ import (
 	"net/netip"
 )
 
-// Addresses writes IPv4 addresses, and keeps some as they were written. nil keeps none. Not for concurrent use.
-type Addresses [kept]struct {
+// Addresses is a cache of the text of IPv4 addresses: one address for each hash. A nil cache formats every address. Not
+// for concurrent use.
+type Addresses [memoSize]struct {
 	address [4]byte
 	text    [len("255.255.255.255")]byte
 	length  uint8 // 0: none
 }
 
 // Append appends an IPv4 address.
-func (k *Addresses) Append(b []byte, a netip.Addr) []byte {
-	if k == nil {
+func (c *Addresses) Append(b []byte, a netip.Addr) []byte {
+	if c == nil {
 		return a.AppendTo(b)
 	}
 	address := a.As4()
-	at := &k[binary.BigEndian.Uint32(address[:])*0x9e3779b1>>(32-keptBits)]
-	if at.length == 0 || at.address != address {
-		at.address, at.length = address, uint8(len(a.AppendTo(at.text[:0])))
+	slot := &c[binary.BigEndian.Uint32(address[:])*0x9e3779b1>>(32-memoBits)]
+	if slot.length == 0 || slot.address != address {
+		slot.address, slot.length = address, uint8(len(a.AppendTo(slot.text[:0])))
 	}
-	return append(b, at.text[:at.length]...)
+	return append(b, slot.text[:slot.length]...)
 }

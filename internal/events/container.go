@@ -1,23 +1,22 @@
 package events
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
 
-// Container is what the path of a cgroup tells of where a process runs. What it
-// does not tell is empty.
+// Container is what the path of a cgroup says about where a process runs. What the path does not say is empty.
 type Container struct {
-	ID      string // as the runtime has it
+	ID      string // the runtime's id
 	Runtime string // docker, containerd, cri-o, podman, lxc
 	PodUID  string // of the Kubernetes pod
 	// Unit is the systemd unit, of the machine or within the container.
 	Unit string
 }
 
-// ContainerNames are what a runtime calls a container. What does not apply is empty.
-// They are under the control of whoever made it, and may be any UTF-8: sinks escape
-// them.
+// ContainerNames are the names that a runtime has for a container. Names that do not apply are empty. Users choose
+// them, so they may be any UTF-8: sinks escape them.
 type ContainerNames struct {
 	Name      string `json:"name,omitempty"`
 	Image     string `json:"image,omitempty"`
@@ -25,20 +24,19 @@ type ContainerNames struct {
 	Namespace string `json:"namespace,omitempty"` // the pod's
 }
 
-// String is the name after those of what it is in, as shop/cart-0/web.
+// String returns the name after its Kubernetes namespace and pod, for example shop/cart-0/web.
 func (n *ContainerNames) String() string {
 	all := []string{n.Namespace, n.Pod, n.Name}
 	return strings.Join(slices.DeleteFunc(all, func(s string) bool { return s == "" }), "/")
 }
 
-// runtimes are known by what they put before the id.
+// runtimes maps the prefix of an id in the name of a cgroup to the runtime that uses it.
 var runtimes = map[string]string{
 	"docker": "docker", "cri-containerd": "containerd", "nerdctl": "containerd",
 	"crio": "cri-o", "libpod": "podman", "libpod-payload": "podman",
 }
 
-// ContainerOf reads the path of a cgroup, as in /proc/PID/cgroup. Of containers
-// in containers it is the innermost.
+// ContainerOf parses the path of a cgroup, as in /proc/PID/cgroup. Of nested containers it returns the innermost.
 func ContainerOf(cgroup string) Container {
 	var c Container
 	parent := ""
@@ -49,7 +47,24 @@ func ContainerOf(cgroup string) Container {
 	return c
 }
 
-// enter goes down into a cgroup.
+// shortID is the number of characters of a container's id that docker ps shows.
+const shortID = 12
+
+// Container returns the container of the socket in short: its runtime and its name or, if that was not requested, the
+// begin of its id. It returns "" for none.
+func (v *Ending) Container() string {
+	c := ContainerOf(v.Cgroup)
+	if c.ID == "" {
+		return ""
+	}
+	name := c.ID[:min(len(c.ID), shortID)]
+	if v.ContainerNames != nil {
+		name = cmp.Or(v.ContainerNames.String(), name)
+	}
+	return cmp.Or(c.Runtime, "container") + ":" + name
+}
+
+// enter adds what the name of the next cgroup of the path says.
 func (c *Container) enter(name, parent string) {
 	if uid := podUID(name); uid != "" {
 		c.PodUID = uid
@@ -63,7 +78,7 @@ func (c *Container) enter(name, parent string) {
 	}
 }
 
-// container is the one whose cgroup has this name:
+// container returns the container whose cgroup has this name:
 //
 //	docker-ID.scope, cri-containerd-ID.scope   by the systemd driver
 //	SLICE:cri-containerd:ID                    without systemd, for its driver
@@ -92,14 +107,13 @@ func container(name, parent string) (id, runtime string) {
 			return id, runtime
 		}
 	}
-	return "", "" // as of conmon, which watches a container
+	return "", "" // for example conmon, which monitors a container
 }
 
-// idLength is that of the ids of containers, in hexadecimal digits.
+// idLength is the length of a container id in hexadecimal digits.
 const idLength = 64
 
-// podUID takes the UID from podUID, or KIND-podUID.slice in which - is _. That of
-// a static pod is a hash.
+// podUID returns the UID in podUID or KIND-podUID.slice, where "_" stands for "-". The UID of a static pod is a hash.
 func podUID(name string) string {
 	name, _, _ = strings.Cut(name, ":")
 	name, escaped := strings.CutSuffix(name, ".slice")
@@ -127,8 +141,7 @@ func isHex(s string) bool {
 	return true
 }
 
-// Within tells whether a cgroup is another one or below it; paths as in
-// /proc/PID/cgroup.
+// Within reports whether a cgroup is another one or below it. Paths are those of /proc/PID/cgroup.
 func Within(cgroup, above string) bool {
 	if cgroup == "" {
 		return false // unknown
@@ -137,8 +150,7 @@ func Within(cgroup, above string) bool {
 	return ok && (rest == "" || rest[0] == '/')
 }
 
-// InContainer tells whether a cgroup is that of a container whose id begins with
-// prefix, or below it.
+// InContainer reports whether a cgroup is that of a container whose id begins with prefix, or below it.
 func InContainer(cgroup, prefix string) bool {
 	for at := range len(cgroup) + 1 {
 		if at < len(cgroup) && cgroup[at] != '/' {

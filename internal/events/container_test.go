@@ -13,7 +13,7 @@ const (
 	aHash   = "5e8f1c0a9b7d6e5f4a3b2c1d0e9f8a7b" // the UID of a static pod
 )
 
-// The paths that runtimes, cgroup drivers and systemd give.
+// The paths that runtimes, cgroup drivers and systemd create.
 func TestContainerOf(t *testing.T) {
 	for name, tt := range map[string]struct {
 		path string
@@ -68,7 +68,7 @@ func TestContainerOf(t *testing.T) {
 			Container{ID: anID, Runtime: "containerd", PodUID: aHash},
 		},
 		"kubernetes, k3s": {"/system.slice/k3s.service/kubepods/besteffort/pod" + aUID + "/" + anID, Container{ID: anID, PodUID: aUID}},
-		"kubernetes, containerd taken for cgroupfs": {
+		"kubernetes, containerd without systemd": {
 			"/system.slice/containerd.service/kubepods-burstable-pod" + aSlice + ".slice:cri-containerd:" + anID,
 			Container{ID: anID, Runtime: "containerd", PodUID: aUID},
 		},
@@ -124,7 +124,7 @@ func TestWithin(t *testing.T) {
 	}
 }
 
-// A container holds what runs in containers within it.
+// A cgroup of a nested container is in the outer one as well.
 func TestInContainer(t *testing.T) {
 	nested := "/docker/" + anID + "/docker/" + innerID + "/x"
 	for _, tt := range []struct {

@@ -1,35 +1,54 @@
 package events
 
-// Encoder writes endings as JSON, one after the other. Most of a line is like that of an ending before: what repeats is
-// kept as it was written, and copied. Tasks and names that endings point to must not change while it is in use. Not for
-// concurrent use.
+import "net/netip"
+
+// Encoder writes endings as JSON, one after the other. Most parts of an ending repeat those of an earlier one, so it
+// caches their text. Tasks and names that endings point to must not change while it is in use. Not for concurrent use.
 type Encoder struct {
 	second      int64  // since the epoch, of the last ending
-	untilSecond []byte // as written
-	verdicts    *written[verdict]
-	places      *written[place]
+	untilSecond []byte // its text, and the beginning of each object
+	host        []byte // what names the host, if it is known
+	verdicts    *memo[verdict]
+	places      *memo[place]
 	addresses   *Addresses
+
+	local, remote lastAddr
 }
 
-// NewEncoder makes one that remembers: at most about 300 KB. The zero value writes the same, and remembers nothing.
+// lastAddr is the last address that was written for a key, and its text with the keys: up to the first port, and up to
+// the second.
+type lastAddr struct {
+	addr     netip.Addr
+	text, ip []byte
+}
+
+// NewEncoder returns an encoder with a cache of at most about 300 KB. The zero value writes the same without a cache.
 func NewEncoder() *Encoder {
-	return &Encoder{verdicts: new(written[verdict]), places: new(written[place]), addresses: new(Addresses)}
+	return &Encoder{verdicts: new(memo[verdict]), places: new(memo[place]), addresses: new(Addresses)}
 }
 
-// verdict is what of an ending says which path it took, why, and whose doing it was.
+// Begin says which host the endings are of, from now on.
+func (c *Encoder) Begin(h Header) {
+	c.host = appendText(appendText(c.host[:0], `,"host":`, h.Host), `,"boot_id":`, h.BootID)
+	c.untilSecond = nil
+}
+
+// verdict is the part of an ending that says which path it took, why, and which process caused it.
 type verdict struct {
 	path         Path
+	severity     string
 	cause, doubt string
 	trigger      Trigger
 	syscall      string
 	signal       int
 	actor, owner *Task
+	ownerBy      OwnerBy
 }
 
 func verdictOf(e *Ending) verdict {
 	return verdict{
-		path: e.Path, cause: e.Cause, doubt: e.Doubt, trigger: e.Trigger, syscall: e.Syscall, signal: e.Signal,
-		actor: e.Actor, owner: e.Owner,
+		path: e.Path, severity: e.Attention(), cause: e.Cause, doubt: e.Doubt, trigger: e.Trigger, syscall: e.Syscall, signal: e.Signal,
+		actor: e.Actor, owner: e.Owner, ownerBy: e.OwnerBy,
 	}
 }
 
@@ -44,13 +63,14 @@ func (v *verdict) hash() uint {
 	return h
 }
 
-// place is what of an ending says where it was, and in which states.
+// place is the part of an ending that says where it was, and in which states.
 type place struct {
 	cgroupID           uint64
 	netns              uint32
 	before, after      State
 	ipv4               bool
-	fin, rst, harmless bool
+	fin, rst, received bool // received: a RST
+	harmless           bool
 
 	names               *ContainerNames
 	cgroup, actorCgroup string
@@ -60,7 +80,8 @@ type place struct {
 func placeOf(e *Ending) place {
 	return place{
 		ipv4: e.isIPv4(), netns: e.Netns, cgroupID: e.CgroupID, cgroup: e.Cgroup, actorCgroup: e.ActorCgroup, names: e.ContainerNames,
-		before: e.Before, after: e.After, fin: e.FIN, rst: e.RST, harmless: e.Harmless, kernelReason: e.KernelReason,
+		before: e.Before, after: e.After, fin: e.FIN, rst: e.RST, received: e.ReceivedRST(),
+		harmless: e.Harmless, kernelReason: e.KernelReason,
 	}
 }
 
@@ -68,14 +89,14 @@ func (p *place) hash() uint {
 	return uint(p.cgroupID)*31 + uint(p.netns)*17 + uint(len(p.cgroup))*5 + uint(p.before)*13 + uint(p.after)
 }
 
-// kept is how many parts of a kind are: under each hash the last.
+// memoSize is the number of entries of a cache: the last part for each hash.
 const (
-	keptBits = 8
-	kept     = 1 << keptBits
+	memoBits = 8
+	memoSize = 1 << memoBits
 )
 
-// written keeps parts of a kind with what was written of them.
-type written[P part] [kept]struct {
+// memo caches the text of the parts of endings.
+type memo[P part] [memoSize]struct {
 	part P
 	text []byte
 }
@@ -85,13 +106,13 @@ type part interface {
 	appendJSON([]byte) []byte
 }
 
-func (w *written[P]) append(b []byte, hash uint, p *P) []byte {
-	if w == nil {
+func (m *memo[P]) append(b []byte, hash uint, p *P) []byte {
+	if m == nil {
 		return (*p).appendJSON(b)
 	}
-	at := &w[hash%kept]
-	if at.text == nil || at.part != *p {
-		at.part, at.text = *p, (*p).appendJSON(at.text[:0])
+	slot := &m[hash%memoSize]
+	if slot.text == nil || slot.part != *p {
+		slot.part, slot.text = *p, (*p).appendJSON(slot.text[:0])
 	}
-	return append(b, at.text...)
+	return append(b, slot.text...)
 }

@@ -19,7 +19,9 @@ func TestEncoderRemembersNothingWrong(t *testing.T) {
 	}
 	e := sample()
 	lines := map[string]bool{string(e.AppendJSON(nil)): true}
-	for _, name := range append(fields(reflect.TypeFor[Ending]()), "Actor.PID", "Actor.TID", "Actor.UID", "Actor.Comm", "Owner.PID", "Owner.Comm") {
+	names := append(fields(reflect.TypeFor[Ending]()),
+		"Actor.PID", "Actor.TID", "Actor.UID", "Actor.Comm", "Owner.PID", "Owner.Comm")
+	for _, name := range names {
 		check(&e, "before "+name)
 		other := sample()
 		change(t, &other, name)
@@ -36,7 +38,9 @@ func TestEncoderRemembersNothingWrong(t *testing.T) {
 
 func TestEncoderTime(t *testing.T) {
 	c := NewEncoder()
-	for _, ns := range []int64{0, 1, 999_999_999, 100_000_000, 1_000_000_000, 1_000_000_001, -1, -1_000_000_000, 1<<62 + 7} {
+	for _, ns := range []int64{
+		0, 1, 999_999_999, 100_000_000, 1_000_000_000, 1_000_000_001, -1, -1_000_000_000, 1<<62 + 7,
+	} {
 		for range 2 {
 			e := Ending{Time: time.Unix(0, ns)}
 			want := `{"schema_version":1,"time":"` + e.Time.UTC().Format(time.RFC3339Nano) + `","mono_ns":0`

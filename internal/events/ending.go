@@ -6,66 +6,79 @@ import (
 	"time"
 )
 
-// SchemaVersion is the version of the JSON forms of [Event] and [Ending]. It
-// grows when a field changes its meaning or goes away, not when one is added.
+// SchemaVersion is the version of the JSON forms of [Event] and [Ending]. It grows when a field changes its meaning or
+// is removed, not when one is added.
 const SchemaVersion = 1
 
-// Path is the stable slug of what the kernel did, the same in JSON, filters,
+// Path is the stable slug of what the kernel did, for example close.rst.unread. It is the same in JSON, filters,
 // scenario files and documents.
 type Path string
 
-// Ending is a conclusion: how a connection, or one direction of it, ended,
-// why, by what evidence and by whose call.
+// Ending is a conclusion: how a connection, or one direction of it, ended, why, by what evidence, and which process
+// caused it.
 type Ending struct {
 	Time   time.Time
 	MonoNS uint64
 	Path   Path
 	Title  string // the path in a few words, for the PATH column
 	Cause  string // why, numbers first
-	// Doubt says what was not observed; empty means that the verdict rests on
-	// observation alone ("confidence":"observed").
+	// Doubt says what was not observed. Empty means that all of it was ("confidence":"observed").
 	Doubt string
 
 	Trigger Trigger
 	Signal  int    // with TriggerSignal, or a wait that a signal interrupted
-	Syscall string // with a trigger that is a system call: which
-	// Actor is the task whose call it was; nil where the kernel acted by itself
-	// (softirq), which is nobody's call.
+	Syscall string // name of the system call, if the trigger is one
+	// Actor is the task that made the call, nil if the kernel acted by itself (a segment or a timer, in softirq).
 	Actor *Task
-	// Owner is the process that holds the socket, where it is not the actor
-	// and could be found.
-	Owner *Task
-	// Earlier is what this side had last done with the connection, Peer what
-	// the other end did to bring this about, if it is on this host.
+	// Owner is the process that holds the socket, if it is not the actor and was found.
+	Owner   *Task
+	OwnerBy OwnerBy // how it was found; empty without an owner
+	// Earlier is the last ending of this side of the connection. Peer is the ending of the other end that caused this
+	// one, if that end is on this host.
 	Earlier, Peer *Past
-	// Harmless: a RST after both sides had sent all they wanted to.
+	// Harmless: a RST after both sides had sent everything, or that ended a probe.
 	Harmless bool
 
 	Local, Remote netip.AddrPort
-	Netns         uint32
-	CgroupID      uint64 // of the actor
-	// Cgroup is the path of the cgroup that the socket was made in or, of an
-	// accepted one, its listener; where that is not known, of the actor's.
+	// ConnectionID is the same for all endings of a connection, at both ends; 0 if unknown.
+	ConnectionID uint64
+	Netns        uint32
+	CgroupID     uint64 // of the actor
+	// Cgroup is the path of the cgroup in which the socket, or the listener of an accepted one, was created. If that is
+	// unknown it is the actor's.
 	Cgroup      string
-	ActorCgroup string // that of the actor, where it is another
-	// ContainerNames are those of the container that Cgroup is of, where asked for.
+	ActorCgroup string // the actor's, if it is another
+	// ContainerNames are the names of the container of Cgroup, if requested.
 	ContainerNames *ContainerNames
 	Before, After  State
-	FIN, RST       bool   // whether a FIN was queued, a RST sent
-	KernelReason   string // the kernel's own reason for a RST, where it gives one
+	FIN, RST       bool   // a FIN was queued, a RST was sent
+	KernelReason   string // the kernel's own reason for a RST, if it gives one
 	Evidence       Evidence
-	Stack          *CallStack // of the actor's call, where asked for
-	DurationNS     uint64     // how long the call took; 0 where its return is not seen
+	Stack          *CallStack // of the actor's call, if requested
+	DurationNS     uint64     // how long the call took; 0 if its return was not seen
+	// RepliesLeftOut is, on a RST in reply, how many others the rate limit left out since the last one, in all.
+	RepliesLeftOut uint64
 }
 
 // Past is an earlier ending that explains a later one.
 type Past struct {
 	Path  Path
-	AgoNS uint64 // before the ending that it explains
+	AgoNS uint64 // how long before the ending that it explains
 	Actor *Task
 }
 
-// Trigger is what set the call off.
+// OwnerBy is how the owner of a socket was found.
+type OwnerBy string
+
+// The ways to find an owner, the surest first.
+const (
+	OwnerByCall        OwnerBy = "call"         // it was in a call on the socket when that ended
+	OwnerByLaterCall   OwnerBy = "later-call"   // it made the next call on the socket, such as close(2)
+	OwnerByEarlierCall OwnerBy = "earlier-call" // it had closed the socket, which the kernel kept until now
+	OwnerByProc        OwnerBy = "proc"         // it has a descriptor of the socket in /proc
+)
+
+// Trigger is what caused an ending.
 type Trigger string
 
 // The triggers.
@@ -77,15 +90,15 @@ const (
 	TriggerExecve        Trigger = "execve"         // close-on-exec
 	TriggerDup2          Trigger = "dup2"           // dup2(2) or dup3(2) over the descriptor
 	TriggerIOUring       Trigger = "io_uring"       // an io_uring request
-	TriggerLastReference Trigger = "last-reference" // another call held the file and was the last to let go
-	TriggerConnect       Trigger = "connect"        // connect(2), as connect(AF_UNSPEC)
+	TriggerLastReference Trigger = "last-reference" // another call held the file and released it last
+	TriggerConnect       Trigger = "connect"        // connect(AF_UNSPEC)
 	TriggerKernel        Trigger = "kernel"         // a kernel thread
 	TriggerSegment       Trigger = "segment"        // an incoming segment
-	TriggerWrite         Trigger = "write"          // write(2), send(2) and their like
+	TriggerWrite         Trigger = "write"          // write(2), send(2) and similar calls
 	TriggerTimer         Trigger = "timer"          // a timer of the kernel
-	TriggerSCMRights     Trigger = "scm-rights"     // the last descriptor was in a message that went away
-	TriggerNetns         Trigger = "netns"          // the network namespace is torn down
-	TriggerNetlink       Trigger = "netlink"        // sock_diag, as by ss -K
+	TriggerSCMRights     Trigger = "scm-rights"     // the last descriptor was in a message that was discarded
+	TriggerNetns         Trigger = "netns"          // the network namespace was destroyed
+	TriggerNetlink       Trigger = "netlink"        // SOCK_DESTROY of sock_diag, for example ss -K
 )
 
 // Evidence is the numbers that prove an [Ending]. Bytes are payload.
@@ -95,37 +108,52 @@ type Evidence struct {
 	UnackedBytes  uint32 // sent, not acknowledged
 	BytesSent     uint64
 	BytesReceived uint64
-	// FINUnsent: the FIN stands behind UnsentBytes or a closed window and has
-	// not left this host when the call ended.
+	// FINUnsent: the FIN was queued behind UnsentBytes or a closed window, and had not left this host when the call
+	// returned.
 	FINUnsent bool
+
+	// How long ago data was last received and sent, retransmissions included; 0 if there was none, or within a tick.
+	LastReceived, LastSent time.Duration
+	SRTT                   time.Duration // smoothed round-trip time; 0 if none was measured
+	Retransmitted          uint32        // segments sent again, SYNs included
+	SndNxt, RcvNxt         uint32        // next sequence numbers to send and to receive; 0 if unknown
 
 	LingerOn bool
 	Linger   time.Duration // with LingerOn
-	// Linger2 is TCP_LINGER2: 0 the system's default, negative: a FIN_WAIT2
-	// without owner is reset at once.
+	// Linger2 is TCP_LINGER2. 0 is the system's default; if negative, an orphan is reset instead of entering FIN_WAIT2.
 	Linger2 time.Duration
-	Waited  time.Duration // how long close(2) was blocked by SO_LINGER
+	Waited  time.Duration // how long SO_LINGER blocked close(2)
+
+	// Unanswered: this side closed first, and the last byte had come from the peer, which began the connection.
+	Unanswered bool
+	Idle       time.Duration // how long nothing was sent or received, if over a second
+	// Retransmitting is the time since the first transmission of what is unacknowledged, or of the SYN; 0 if unknown.
+	Retransmitting time.Duration
+	ICMP           string // the ICMP error that a connection attempt met, in words
 
 	SockErr int  // errno pending on the socket before the call
 	Errno   int  // what the call returned, a positive errno
 	PeerFIN bool // the peer had sent its FIN
-	// PeerFINAgo is how long before that FIN had come, where that was seen.
+	// PeerFINAgo is how long before it the peer's FIN was received, if that was seen.
 	PeerFINAgo      time.Duration
 	Children        uint32 // connections waiting in the listener's accept queue
 	ChildrenReset   uint32
 	PendingRequests uint32 // handshakes in progress on the listener
-	SegmentBytes    uint32 // of the segment that a RST answers
-	UserTimeout     time.Duration
-	Probes          uint32 // keepalive or window probes unanswered
-	Retransmits     uint32 // retransmission timeouts in a row
-	References      uint32 // descriptors and calls in progress that still hold the socket
-	OtherHolders    uint32 // processes beside the owner that do
-	SIGPIPE         bool   // the kernel raised SIGPIPE
-	MPTCP           bool   // an MPTCP subflow
+	SegmentBytes    uint32 // payload of the segment that a RST answers
+	// SegmentSeq and SegmentAck are of that segment, or of the RST received; 0 if unknown, or without ACK.
+	SegmentSeq, SegmentAck uint32
+	RST                    *RSTHeaders // of the RST received, if they were seen
+	UserTimeout            time.Duration
+	Probes                 uint32 // keepalive or window probes unanswered
+	Retransmits            uint32 // retransmission timeouts in a row
+	References             uint32 // descriptors and calls in progress that hold the socket
+	OtherHolders           uint32 // processes besides the owner that hold the socket
+	SIGPIPE                bool   // the kernel raised SIGPIPE
+	NetfilterHook          string // where the rule is that rejected the segment: INPUT, FORWARD, OUTPUT, PREROUTING
+	MPTCP                  bool   // an MPTCP subflow
 }
 
-// Family returns "ipv4" or "ipv6" by what is on the wire: a v4-mapped IPv6
-// socket speaks IPv4.
+// Family returns the address family on the wire, "ipv4" or "ipv6". An IPv6 socket with v4-mapped addresses uses IPv4.
 func (e *Ending) Family() string { return family(e.isIPv4()) }
 
 func (e *Ending) isIPv4() bool {
@@ -140,7 +168,7 @@ func family(ipv4 bool) string {
 	return "ipv6"
 }
 
-// Confidence is "observed", or "inferred" where [Ending.Doubt] says why.
+// Confidence returns "observed", or "inferred" if [Ending.Doubt] says why.
 func (e *Ending) Confidence() string { return confidence(e.Doubt) }
 
 func confidence(doubt string) string {
@@ -150,7 +178,7 @@ func confidence(doubt string) string {
 	return "observed"
 }
 
-// Family of a slug: its part before the first dot, as in close.rst.unread.
+// Family returns the part of the slug before the first dot: close for close.rst.unread.
 func (p Path) Family() string {
 	family, _, _ := strings.Cut(string(p), ".")
 	return family

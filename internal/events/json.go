@@ -9,41 +9,44 @@ import (
 	"unicode/utf8"
 )
 
-// AppendJSON appends the ending as one JSON object, without a newline. Fields
-// that do not apply are left out. It is built by appending because it is on the
-// way of every ending: see docs/architecture.md.
+// AppendJSON appends the ending as one JSON object, without a newline. Fields that do not apply are left out. It does
+// not use encoding/json because it runs for every ending and must not allocate.
 func (e *Ending) AppendJSON(b []byte) []byte { return new(Encoder).Append(b, e) }
 
 // Append appends an ending like [Ending.AppendJSON].
 func (c *Encoder) Append(b []byte, e *Ending) []byte {
-	b = append(b, beginning...)
 	b = c.appendTime(b, e.Time)
 	b = appendUint(b, `","mono_ns":`, e.MonoNS)
 	v := verdictOf(e)
 	b = c.verdicts.append(b, v.hash(), &v)
-	b = c.appendAddr(b, `,"local":"`, e.Local)
-	b = c.appendAddr(b, `,"remote":"`, e.Remote)
+	b = c.appendAddr(b, "local", e.Local, &c.local)
+	b = c.appendAddr(b, "remote", e.Remote, &c.remote)
+	if e.ConnectionID != 0 {
+		b = append(appendHex(append(b, `,"connection_id":"`...), e.ConnectionID), '"')
+	}
 	p := placeOf(e)
 	b = c.places.append(b, p.hash(), &p)
-	b = e.Evidence.appendJSON(b)
+	b = e.Evidence.appendJSON(b, e.isIPv4())
 	b = appendPast(b, `,"earlier":{"path":"`, e.Earlier)
 	b = appendPast(b, `,"peer":{"path":"`, e.Peer)
 	b = appendNonZero(b, `,"duration_ns":`, e.DurationNS)
+	b = appendNonZero(b, `,"replies_left_out":`, e.RepliesLeftOut)
 	b = appendStack(b, e.Stack)
 	return append(b, '}')
 }
 
-var beginning = `{"schema_version":` + strconv.Itoa(SchemaVersion) + `,"time":"`
+var beginning = `{"schema_version":` + strconv.Itoa(SchemaVersion)
 
-// appendTime writes RFC 3339 with as many digits of nanoseconds as it takes.
+// appendTime appends the beginning and RFC 3339 in UTC, with nanoseconds but without trailing zeros.
 func (c *Encoder) appendTime(b []byte, t time.Time) []byte {
 	if second := t.Unix(); second != c.second || c.untilSecond == nil {
-		c.second, c.untilSecond = second, t.UTC().AppendFormat(c.untilSecond[:0], "2006-01-02T15:04:05")
+		c.untilSecond = append(append(append(c.untilSecond[:0], beginning...), c.host...), `,"time":"`...)
+		c.second, c.untilSecond = second, t.UTC().AppendFormat(c.untilSecond, "2006-01-02T15:04:05")
 	}
 	b = append(b, c.untilSecond...)
 	if ns := t.Nanosecond(); ns != 0 {
 		point := len(b)
-		b = AppendNumber(b, uint64(1e9+ns)) // all nine digits, and one for the point
+		b = AppendNumber(b, uint64(1e9+ns)) // nine digits, and a first one that becomes the point
 		b[point] = '.'
 		for b[len(b)-1] == '0' {
 			b = b[:len(b)-1]
@@ -54,6 +57,7 @@ func (c *Encoder) appendTime(b []byte, t time.Time) []byte {
 
 func (v verdict) appendJSON(b []byte) []byte {
 	b = appendText(b, `,"path":`, string(v.path))
+	b = appendText(b, `,"severity":`, v.severity)
 	b = appendText(b, `,"cause":`, v.cause)
 	b = appendText(b, `,"confidence":`, confidence(v.doubt))
 	b = appendText(b, `,"doubt":`, v.doubt)
@@ -65,6 +69,7 @@ func (v verdict) appendJSON(b []byte) []byte {
 	}
 	if v.owner != nil {
 		b = appendTask(b, `,"owner":`, v.owner)
+		b = appendString(append(b, `,"owner_by":`...), string(v.ownerBy))
 	}
 	return b
 }
@@ -77,6 +82,7 @@ func (p place) appendJSON(b []byte) []byte {
 	b = p.appendStates(b)
 	b = appendBool(b, `,"fin":`, p.fin)
 	b = appendBool(b, `,"rst":`, p.rst)
+	b = appendBool(b, `,"rst_received":`, p.received)
 	b = appendText(b, `,"kernel_reason":`, p.kernelReason)
 	if p.harmless {
 		b = append(b, `,"harmless":true`...)
@@ -84,7 +90,7 @@ func (p place) appendJSON(b []byte) []byte {
 	return b
 }
 
-// appendCgroup says where that was.
+// appendCgroup appends the cgroup, its unit and its container.
 func (p place) appendCgroup(b []byte) []byte {
 	b = appendText(b, `,"cgroup":`, p.cgroup)
 	b = appendText(b, `,"actor_cgroup":`, p.actorCgroup)
@@ -104,12 +110,11 @@ func (p place) appendCgroup(b []byte) []byte {
 		b = appendText(b, `,"pod":`, n.Pod)
 		b = appendText(b, `,"namespace":`, n.Namespace)
 	}
-	b[begin] = '{' // where the first one has its comma
+	b[begin] = '{' // instead of the first comma
 	return append(b, '}')
 }
 
-// appendStates leaves out the states where there is no socket, and the one
-// before where it was not seen.
+// appendStates appends the states before and after, none without a socket, and no state before if it was not seen.
 func (p place) appendStates(b []byte) []byte {
 	if p.before == StateUnknown && p.after == StateUnknown {
 		return b
@@ -125,11 +130,12 @@ func (p place) appendStates(b []byte) []byte {
 	return append(b, `"}`...)
 }
 
-func (v *Evidence) appendJSON(b []byte) []byte {
+func (v *Evidence) appendJSON(b []byte, ipv4 bool) []byte {
 	b = v.appendQueues(append(b, `,"evidence":{`...))
 	b = appendUint(b, `,"bytes_sent":`, v.BytesSent)
 	b = appendUint(b, `,"bytes_received":`, v.BytesReceived)
-	if v.common() {
+	b = v.appendProgress(b)
+	if v.isCommon() {
 		return append(v.appendPeerFIN(b), '}')
 	}
 	if v.FINUnsent {
@@ -149,12 +155,14 @@ func (v *Evidence) appendJSON(b []byte) []byte {
 	b = appendNonZero(b, `,"children":`, uint64(v.Children))
 	b = appendNonZero(b, `,"children_reset":`, uint64(v.ChildrenReset))
 	b = appendNonZero(b, `,"pending_requests":`, uint64(v.PendingRequests))
-	b = appendNonZero(b, `,"segment_bytes":`, uint64(v.SegmentBytes))
+	b = v.appendSegment(b, ipv4)
 	b = appendNonZero(b, `,"user_timeout_ms":`, uint64(v.UserTimeout.Milliseconds()))
 	b = appendNonZero(b, `,"probes":`, uint64(v.Probes))
 	b = appendNonZero(b, `,"retransmits":`, uint64(v.Retransmits))
+	b = v.appendTimes(b)
 	b = appendNonZero(b, `,"references":`, uint64(v.References))
 	b = appendNonZero(b, `,"other_holders":`, uint64(v.OtherHolders))
+	b = appendText(b, `,"netfilter_hook":`, v.NetfilterHook)
 	if v.SIGPIPE {
 		b = append(b, `,"sigpipe":true`...)
 	}
@@ -164,6 +172,42 @@ func (v *Evidence) appendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
+// appendProgress appends how far the connection had come, and since when nothing arrived or left.
+func (v *Evidence) appendProgress(b []byte) []byte {
+	b = appendNonZero(b, `,"last_received_ms":`, uint64(v.LastReceived.Milliseconds()))
+	b = appendNonZero(b, `,"last_sent_ms":`, uint64(v.LastSent.Milliseconds()))
+	b = appendNonZero(b, `,"srtt_us":`, uint64(v.SRTT.Microseconds()))
+	b = appendNonZero(b, `,"retransmitted":`, uint64(v.Retransmitted))
+	b = appendNonZero(b, `,"snd_nxt":`, uint64(v.SndNxt))
+	return appendNonZero(b, `,"rcv_nxt":`, uint64(v.RcvNxt))
+}
+
+// appendSegment appends what is known of the segment that a RST answers, or of the RST received.
+func (v *Evidence) appendSegment(b []byte, ipv4 bool) []byte {
+	b = appendNonZero(b, `,"segment_bytes":`, uint64(v.SegmentBytes))
+	b = appendNonZero(b, `,"segment_seq":`, uint64(v.SegmentSeq))
+	b = appendNonZero(b, `,"segment_ack":`, uint64(v.SegmentAck))
+	if v.RST == nil {
+		return b
+	}
+	b = appendUint(b, `,"ttl":`, uint64(v.RST.TTL))
+	b = appendUint(b, `,"window":`, uint64(v.RST.Window))
+	if ipv4 {
+		b = appendUint(b, `,"ip_id":`, uint64(v.RST.IPID))
+	}
+	return appendStrings(append(b, `,"tcp_options":`...), v.RST.Options.Names())
+}
+
+// appendTimes appends what was not answered, and since when.
+func (v *Evidence) appendTimes(b []byte) []byte {
+	b = appendNonZero(b, `,"retransmitting_ms":`, uint64(v.Retransmitting.Milliseconds()))
+	b = appendNonZero(b, `,"idle_ms":`, uint64(v.Idle.Milliseconds()))
+	if v.Unanswered {
+		b = append(b, `,"unanswered":true`...)
+	}
+	return appendText(b, `,"icmp":`, v.ICMP)
+}
+
 func (v *Evidence) appendPeerFIN(b []byte) []byte {
 	if v.PeerFIN {
 		b = append(b, `,"peer_fin":true`...)
@@ -171,14 +215,15 @@ func (v *Evidence) appendPeerFIN(b []byte) []byte {
 	return appendNonZero(b, `,"peer_fin_ago_ns":`, uint64(v.PeerFINAgo))
 }
 
-// common: there is nothing in it beside bytes and the peer's FIN.
-func (v *Evidence) common() bool {
+// isCommon reports whether there is nothing in the evidence besides bytes and the peer's FIN.
+func (v *Evidence) isCommon() bool {
 	return !v.FINUnsent && !v.LingerOn && v.Linger2|v.Waited|v.UserTimeout == 0 && v.SockErr|v.Errno == 0 &&
-		v.Children|v.ChildrenReset|v.PendingRequests|v.SegmentBytes == 0 &&
-		v.Probes|v.Retransmits|v.References|v.OtherHolders == 0 && !v.SIGPIPE && !v.MPTCP
+		v.Children|v.ChildrenReset|v.PendingRequests|v.SegmentBytes|v.SegmentSeq|v.SegmentAck == 0 && v.RST == nil &&
+		v.Probes|v.Retransmits|v.References|v.OtherHolders == 0 && !v.SIGPIPE && !v.MPTCP && v.NetfilterHook == "" &&
+		!v.Unanswered && v.Idle|v.Retransmitting == 0 && v.ICMP == ""
 }
 
-// appendQueues says what had not been read, sent and acknowledged: mostly nothing.
+// appendQueues appends the bytes not read, not sent and not acknowledged. Mostly all are 0.
 func (v *Evidence) appendQueues(b []byte) []byte {
 	if v.UnreadBytes|v.UnsentBytes|v.UnackedBytes == 0 {
 		return append(b, `"unread_bytes":0,"unsent_bytes":0,"unacked_bytes":0`...)
@@ -192,6 +237,7 @@ func appendTask(b []byte, key string, t *Task) []byte {
 	b = appendUint(append(b, key...), `{"pid":`, uint64(t.PID))
 	b = appendUint(b, `,"tid":`, uint64(t.TID))
 	b = appendString(append(b, `,"comm":`...), t.Comm)
+	b = appendText(b, `,"process":`, t.Process)
 	b = appendUint(b, `,"uid":`, uint64(t.UID))
 	return append(b, '}')
 }
@@ -200,7 +246,7 @@ func appendPast(b []byte, key string, p *Past) []byte {
 	if p == nil {
 		return b
 	}
-	b = append(append(b, key...), p.Path...) // which is ours, and plain
+	b = append(append(b, key...), p.Path...) // needs no escapes
 	b = appendUint(b, `","ago_ns":`, p.AgoNS)
 	if p.Actor != nil {
 		b = appendTask(b, `,"actor":`, p.Actor)
@@ -215,7 +261,11 @@ func appendStack(b []byte, s *CallStack) []byte {
 	b = append(b, `,"stack":{"user":`...)
 	b = appendStrings(b, s.User)
 	b = append(b, `,"kernel":`...)
-	return append(appendStrings(b, s.Kernel), '}')
+	b = appendStrings(b, s.Kernel)
+	if s.Unresolved > 0 {
+		b = appendUint(b, `,"unresolved":`, uint64(s.Unresolved))
+	}
+	return append(b, '}')
 }
 
 func appendStrings(b []byte, all []string) []byte {
@@ -229,7 +279,7 @@ func appendStrings(b []byte, all []string) []byte {
 	return append(b, ']')
 }
 
-// Keys are written with all that stands before the value.
+// The key of these functions includes the leading comma, the quotes and the colon.
 
 func appendUint(b []byte, key string, v uint64) []byte {
 	return AppendNumber(append(b, key...), v)
@@ -253,22 +303,54 @@ func appendText(b []byte, key, v string) []byte {
 	return appendString(append(b, key...), v)
 }
 
-func (c *Encoder) appendAddr(b []byte, key string, a netip.AddrPort) []byte {
+// appendAddr appends an address and its parts. Most are the same as the last one of their key.
+func (c *Encoder) appendAddr(b []byte, key string, a netip.AddrPort, last *lastAddr) []byte {
 	if !a.IsValid() {
 		return b
 	}
-	b = append(b, key...)
-	if !a.Addr().Is4() {
-		return append(a.AppendTo(b), '"') // in brackets
+	if addr := a.Addr(); addr != last.addr || last.text == nil {
+		last.set(key, addr, c.addresses)
 	}
-	b = append(c.addresses.Append(b, a.Addr()), ':')
-	return append(AppendNumber(b, uint64(a.Port())), '"')
+	b = append(b, last.text...)
+	port := len(b)
+	b = AppendNumber(b, uint64(a.Port()))
+	end := len(b)
+	b = append(b, last.ip...)
+	return append(b, b[port:end]...)
+}
+
+// set formats an address for a key.
+func (l *lastAddr) set(key string, addr netip.Addr, cache *Addresses) {
+	l.addr = addr
+	l.text = append(append(append(l.text[:0], `,"`...), key...), `":"`...)
+	ip := len(l.text)
+	if addr.Is4() {
+		l.text = cache.Append(l.text, addr)
+	} else {
+		l.text = addr.AppendTo(append(l.text, '['))
+		ip++
+	}
+	text := l.text[ip:]
+	l.ip = append(append(append(l.ip[:0], `","`...), key...), `_ip":"`...)
+	l.ip = append(append(append(append(l.ip, text...), `","`...), key...), `_port":`...)
+	if !addr.Is4() {
+		l.text = append(l.text, ']')
+	}
+	l.text = append(l.text, ':')
+}
+
+// appendHex appends 16 digits.
+func appendHex(b []byte, v uint64) []byte {
+	for shift := 60; shift >= 0; shift -= 4 {
+		b = append(b, hex[v>>shift&15])
+	}
+	return b
 }
 
 const hex = "0123456789abcdef"
 
-// appendString quotes s as JSON. A comm is under the control of its process:
-// bytes that are not UTF-8 become U+FFFD, control characters are escaped.
+// appendString appends s as a JSON string. A process chooses its comm: bytes that are not UTF-8 become U+FFFD, control
+// characters are escaped.
 func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	for i := 0; i < len(s); {
@@ -294,7 +376,7 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// plain is how many bytes at the beginning stand for themselves.
+// plain returns how many bytes at the beginning of s need no escape.
 func plain(s string) int {
 	for i := range len(s) {
 		if c := s[i]; c < 0x20 || c >= 0x7f || c == '"' || c == '\\' {
@@ -304,10 +386,10 @@ func plain(s string) int {
 	return len(s)
 }
 
-// appendRune escapes what a terminal could take for a command or what turns
-// the direction of text; JSON would not ask for it.
+// appendRune escapes characters that could be a command to a terminal or change the direction of text. JSON does not
+// require it.
 func appendRune(b []byte, r rune) []byte {
-	const arrow = '→' // of our own phrases, and quicker than the tables of Unicode
+	const arrow = '→' // frequent in causes; the comparison is faster than the tables of Unicode
 	if r == arrow || unicode.IsPrint(r) {
 		return utf8.AppendRune(b, r)
 	}

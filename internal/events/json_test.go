@@ -15,19 +15,26 @@ func sample() Ending {
 		Time: time.Date(2026, 11, 21, 12, 1, 2, 117345000, time.UTC), MonoNS: 81234567890,
 		Path: "close.rst.unread", Title: "close → RST", Cause: `148 B unread; "quoted"`, Doubt: "not seen",
 		Trigger: TriggerLastReference, Signal: 9, Syscall: "recvfrom",
-		Actor: &Task{PID: 4211, TID: 4212, UID: 33, Comm: "nginx"},
+		Actor: &Task{PID: 4211, TID: 4212, UID: 33, Comm: "nginx", Process: "master\x07"},
 		Owner: &Task{PID: 1, TID: 1, Comm: "a\x1b[31m\xff\u202e\U000e0001"},
 		Local: netip.MustParseAddrPort("10.0.0.5:443"), Remote: netip.MustParseAddrPort("[2001:db8::1]:51234"),
-		Netns: 4026531840, CgroupID: 7, Cgroup: "/docker/" + anID + "/system.slice/nginx.service", ActorCgroup: "/user.slice",
+		Netns: 4026531840, ConnectionID: 0x1f, CgroupID: 7, Cgroup: "/docker/" + anID + "/system.slice/nginx.service", ActorCgroup: "/user.slice",
 		ContainerNames: &ContainerNames{Name: "web\x1b[31m\u009b2J", Image: "nginx:1.25", Pod: "web-0", Namespace: "shop"},
 		Before:         Established, After: Close, FIN: true, RST: true,
-		KernelReason: "TCP_ABORT_ON_CLOSE", Harmless: true, DurationNS: 5210,
-		Earlier: &Past{Path: "shutdown.wr", AgoNS: 5}, Peer: &Past{Path: "close.rst.linger0", AgoNS: 6, Actor: &Task{PID: 2, Comm: "peer"}},
+		KernelReason: "TCP_ABORT_ON_CLOSE", Harmless: true, DurationNS: 5210, RepliesLeftOut: 7,
+		Earlier: &Past{
+			Path:  "shutdown.wr",
+			AgoNS: 5,
+		}, Peer: &Past{Path: "close.rst.linger0", AgoNS: 6, Actor: &Task{PID: 2, Comm: "peer"}},
 		Evidence: Evidence{
 			UnreadBytes: 148, UnsentBytes: 1, UnackedBytes: 2, BytesSent: 5678, BytesReceived: 1234, FINUnsent: true,
 			LingerOn: true, Linger: 5 * time.Second, Linger2: -time.Second, Waited: time.Second, SockErr: 104, Errno: 107,
 			PeerFIN: true, PeerFINAgo: time.Minute, Children: 1, ChildrenReset: 2, PendingRequests: 3, SegmentBytes: 4, UserTimeout: time.Second,
-			Probes: 5, Retransmits: 6, References: 2, OtherHolders: 1, SIGPIPE: true, MPTCP: true,
+			Probes: 5, Retransmits: 6, Unanswered: true, Idle: 7 * time.Second, Retransmitting: 8 * time.Second, ICMP: "ICMP port unreachable",
+			References: 2, OtherHolders: 1, SIGPIPE: true, MPTCP: true, NetfilterHook: "INPUT",
+			LastReceived: 350 * time.Second, LastSent: 351 * time.Second, SRTT: 42 * time.Microsecond, Retransmitted: 7,
+			SndNxt: 4000000001, RcvNxt: 4000000002, SegmentSeq: 4000000003, SegmentAck: 4000000004,
+			RST: &RSTHeaders{TTL: 33, Window: 512, IPID: 4660, Options: 1<<8 | 1<<30},
 		},
 	}
 }
@@ -42,9 +49,11 @@ func TestJSON(t *testing.T) {
 	for key, want := range map[string]any{
 		"schema_version": 1.0, "time": "2026-11-21T12:01:02.117345Z", "mono_ns": 81234567890.0, "path": "close.rst.unread",
 		"confidence": "inferred", "doubt": "not seen", "trigger": "last-reference", "syscall": "recvfrom", "signal": 9.0,
-		"local": "10.0.0.5:443", "remote": "[2001:db8::1]:51234", "family": "ipv4", "netns": 4026531840.0, "cgroup_id": 7.0,
-		"fin": true, "rst": true, "kernel_reason": "TCP_ABORT_ON_CLOSE", "harmless": true, "duration_ns": 5210.0,
-		"actor":  map[string]any{"pid": 4211.0, "tid": 4212.0, "uid": 33.0, "comm": "nginx"},
+		"severity": "notice", "connection_id": "000000000000001f",
+		"local": "10.0.0.5:443", "local_ip": "10.0.0.5", "local_port": 443.0,
+		"remote": "[2001:db8::1]:51234", "remote_ip": "2001:db8::1", "remote_port": 51234.0, "family": "ipv4", "netns": 4026531840.0, "cgroup_id": 7.0,
+		"fin": true, "rst": true, "rst_received": false, "kernel_reason": "TCP_ABORT_ON_CLOSE", "harmless": true, "duration_ns": 5210.0,
+		"actor":  map[string]any{"pid": 4211.0, "tid": 4212.0, "uid": 33.0, "comm": "nginx", "process": "master\a"},
 		"state":  map[string]any{"before": "ESTABLISHED", "after": "CLOSE"},
 		"cgroup": "/docker/" + anID + "/system.slice/nginx.service", "actor_cgroup": "/user.slice", "unit": "nginx.service",
 		"container": map[string]any{
@@ -58,9 +67,18 @@ func TestJSON(t *testing.T) {
 	}
 	// Every field of the evidence is there: a new one must not be forgotten.
 	evidence, _ := got["evidence"].(map[string]any)
-	fields := reflect.TypeFor[Evidence]().NumField() - 1 // LingerOn is told by linger_ms
+	fields := reflect.TypeFor[Evidence]().NumField() - 1 + 3 // linger_ms implies LingerOn, RST has four
 	if len(evidence) != fields {
 		t.Errorf("evidence has %d keys of %d: %v", len(evidence), fields, evidence)
+	}
+	for key, want := range map[string]any{
+		"last_received_ms": 350000.0, "last_sent_ms": 351000.0, "srtt_us": 42.0, "retransmitted": 7.0,
+		"snd_nxt": 4000000001.0, "rcv_nxt": 4000000002.0, "segment_seq": 4000000003.0, "segment_ack": 4000000004.0,
+		"ttl": 33.0, "window": 512.0, "ip_id": 4660.0, "tcp_options": []any{"timestamps", "mptcp"},
+	} {
+		if !reflect.DeepEqual(evidence[key], want) {
+			t.Errorf("%s is %v, want %v", key, evidence[key], want)
+		}
 	}
 	for _, r := range text {
 		if r < ' ' || r == 0x7f || r == 0x202e || r == 0xe0001 {
@@ -94,7 +112,9 @@ func TestJSONLeavesOut(t *testing.T) {
 	if !json.Valid([]byte(text)) {
 		t.Fatal(text)
 	}
-	for _, key := range []string{"actor", "owner", "state", "earlier", "peer", "doubt", "signal", "kernel_reason", "linger_ms", "duration_ns", "local", "cgroup_id", "cgroup", "actor_cgroup", "container", "unit", "harmless"} {
+	for _, key := range []string{
+		"actor", "owner", "state", "earlier", "peer", "doubt", "signal", "kernel_reason", "linger_ms", "duration_ns", "local", "cgroup_id", "cgroup", "actor_cgroup", "container", "unit", "harmless",
+	} {
 		if strings.Contains(text, `"`+key+`"`) {
 			t.Errorf("%s does not apply, but is there: %s", key, text)
 		}

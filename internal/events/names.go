@@ -1,15 +1,16 @@
 package events
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
 )
 
-// names is a table from small numbers to words, with "" for holes.
+// names maps small numbers to words; "" is no name.
 type names[T ~uint8] []string
 
-// unnamed stands before the number of what has no name.
+// unnamed is the prefix of a number that has no name.
 const unnamed = "unknown-"
 
 func (n names[T]) name(v T) string {
@@ -38,13 +39,13 @@ func (n names[T]) parse(text []byte, what string) (T, error) {
 
 func (k Kind) String() string { return kindNames.name(k) }
 
-// Valid tells whether k is a kind that this version knows.
+// Valid reports whether this version knows the kind.
 func (k Kind) Valid() bool { return int(k) < len(kindNames) && kindNames[k] != "" }
 
-// MarshalText gives the name of the record file.
+// MarshalText returns the name in the record file.
 func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
-// UnmarshalText takes the name of the record file.
+// UnmarshalText parses the name in the record file.
 func (k *Kind) UnmarshalText(text []byte) (err error) {
 	*k, err = kindNames.parse(text, "kind of event")
 	return err
@@ -57,13 +58,31 @@ func (s State) String() string {
 	return stateNames.name(s)
 }
 
-// MarshalText gives the kernel's name of the state without its TCP_ prefix.
+// MarshalText returns the kernel's name of the state without its TCP_ prefix.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// UnmarshalText takes the kernel's name of the state without its TCP_ prefix.
+// UnmarshalText parses the kernel's name of the state without its TCP_ prefix.
 func (s *State) UnmarshalText(text []byte) (err error) {
 	*s, err = stateNames.parse(text, "TCP state")
 	return err
+}
+
+// ssNames maps names of ss(8) to those of the kernel.
+var ssNames = map[string]string{
+	"ESTAB": "ESTABLISHED", "FIN_WAIT_1": "FIN_WAIT1", "FIN_WAIT_2": "FIN_WAIT2", "LISTENING": "LISTEN", "UNCONN": "CLOSE",
+}
+
+// ParseState returns the state of a name in the spelling of the kernel or of ss(8), with or without TCP_.
+func ParseState(name string) (State, bool) {
+	name = strings.TrimPrefix(strings.ToUpper(strings.ReplaceAll(name, "-", "_")), "TCP_")
+	var state State
+	err := state.UnmarshalText([]byte(cmp.Or(ssNames[name], name)))
+	return state, err == nil && state.Valid()
+}
+
+// Valid reports whether the state has a name.
+func (s State) Valid() bool {
+	return s != StateUnknown && int(s) < len(stateNames) && stateNames[s] != ""
 }
 
 func (fs Flags) String() string {
@@ -76,10 +95,10 @@ func (fs Flags) String() string {
 	return strings.Join(set, " ")
 }
 
-// MarshalText gives the names of the set flags, separated by spaces.
+// MarshalText returns the names of the set flags, separated by spaces.
 func (fs Flags) MarshalText() ([]byte, error) { return []byte(fs.String()), nil }
 
-// UnmarshalText takes names separated by spaces.
+// UnmarshalText parses names separated by spaces.
 func (fs *Flags) UnmarshalText(text []byte) error {
 	*fs = 0
 next:

@@ -1,10 +1,9 @@
-// Package explain tells in plain words what each path of an ending means, and a
-// few things besides that one has to know to understand them.
+// Package explain describes in plain words what each path of an ending means, and the background needed to
+// understand it.
 //
-// paths/ has one text file per path, topics/ one per topic; each holds its
-// words in every language, beside the facts that are the same in all of them.
-// shared.txt holds what several say alike. The package is pure: texts in,
-// text out.
+// paths/ has one text file per path, topics/ one per topic. A file holds the words in every language, and the facts
+// that are the same in all of them. shared.txt holds what several pages have in common. answers.txt has a sentence on
+// what else people look up: errors, states, counters, options, messages. The package is pure: texts in, text out.
 package explain
 
 import (
@@ -18,65 +17,66 @@ import (
 	"github.com/closetrace/closetrace/internal/events"
 )
 
-//go:embed shared.txt paths/*.txt topics/*.txt
+//go:embed shared.txt answers.txt paths/*.txt topics/*.txt
 var files embed.FS
 
 const extension = ".txt"
 
-// Page explains one path or topic.
+// Page describes one path or topic.
 type Page struct {
-	// Name is that of its file: a slug, or the name of a topic.
+	// Name is the slug of the path, or the name of the topic.
 	Name string
-	// Functions of the kernel decide, the last of them in the end.
+	// Functions are the kernel functions that take the path, outermost first.
 	Functions []string
-	// Lab is the scenario that provokes the path, "" if there is none.
+	// Lab names the scenario that provokes the path, "" if there is none.
 	Lab string
-	// Reasons are those that the kernel gives for its RST.
-	Reasons []Reason
-	// Counters of the kernel that the path moves.
-	Counters []string
-	// Harmless is yes, no or depends.
-	Harmless string
-	// RFCs that ask for it or speak of it, each with its section.
+	// Info is the path's row in the table of paths. It has no properties if the page is a topic.
+	Info *events.PathInfo
+	// RFCs that require or describe the path, each with its section.
 	RFCs []string
-	// See are topics to read on.
+	// See lists topics for further reading.
 	See []string
 
 	sections map[string]string
 }
 
-// Reason is a name of enum sk_rst_reason without its prefix, and the version of
-// Linux that first gave it for this path.
-type Reason struct{ Name, Since string }
-
-// Families of paths, in the order in which they are listed.
-var Families = []string{"close", "shutdown", "disconnect", "abort", "reply", "recv", "app"}
-
-// Topic tells whether the page is a topic rather than a path.
+// Topic reports whether the page is a topic and not a path.
 func (p *Page) Topic() bool { return p.sections["en.text"] != "" }
 
-// Title says in half a sentence what it is about.
+// Title returns the subject of the page in half a sentence.
 func (p *Page) Title(l Language) string { return p.text(l, "title") }
 
-// Sends says which segments leave this side.
+// Sends returns which segments this side sends.
 func (p *Page) Sends(l Language) string { return p.text(l, "sends") }
 
-// NoLab says why no scenario provokes it.
+// NoLab returns the reason why no scenario provokes the path, "" if one does.
 func (p *Page) NoLab(l Language) string { return p.text(l, "nolab") }
 
-// Command is something to try, as a topic shows it.
+// Command returns an experiment of a topic as it is printed, "" if the topic has none of that name.
 func (p *Page) Command(name string) string { return p.sections["run."+name] }
+
+// Commands returns the names of the experiments of a topic, sorted.
+func (p *Page) Commands() []string {
+	var names []string
+	for section := range p.sections {
+		if name, ok := strings.CutPrefix(section, "run."); ok {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
 
 func (p *Page) text(l Language, section string) string { return p.sections[string(l)+"."+section] }
 
-// All returns the pages of all paths, by family and within it by name, and
-// those of the topics.
+// All returns the pages of all paths, sorted by family and name, and those of all topics.
 func All() (paths, topics []*Page, err error) {
 	if paths, err = load("paths"); err != nil {
 		return nil, nil, err
 	}
+	families := events.Families()
 	slices.SortFunc(paths, func(a, b *Page) int {
-		order := slices.Index(Families, a.family()) - slices.Index(Families, b.family())
+		order := slices.Index(families, a.family()) - slices.Index(families, b.family())
 		return cmp.Or(order, strings.Compare(a.Name, b.Name))
 	})
 	topics, err = load("topics")

@@ -1,8 +1,13 @@
 package explain
 
 import (
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/sink/table"
 )
 
 func all(t *testing.T) []*Page {
@@ -17,20 +22,97 @@ func all(t *testing.T) []*Page {
 	return append(paths, topics...)
 }
 
-// What cannot be wrapped fits an ordinary terminal.
-func TestFits(t *testing.T) {
+// Every page and the index fit a terminal of 80 columns, in every language.
+func TestFits80Columns(t *testing.T) {
+	check := func(name string, l Language, text string) {
+		t.Helper()
+		for line := range strings.Lines(text) {
+			if n := table.Width(strings.TrimRight(line, "\n")); n > 80 {
+				t.Errorf("%s in %s: %d columns: %s", name, l, n, line)
+			}
+		}
+	}
+	paths, topics, err := All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range Languages {
+		check("index", l, Index(paths, topics, Layout{Language: l}))
+		for _, p := range slices.Concat(paths, topics) {
+			check(p.Name, l, p.Text(Layout{Language: l}))
+			check(p.Name, l, p.Text(Layout{Language: l, Width: 80}))
+		}
+	}
+}
+
+// Chinese text has no blank beside full-width punctuation, at any width.
+func TestNoBlankBesidePunctuation(t *testing.T) {
+	blank := regexp.MustCompile(`[，。；：？！、）》」』”] +\S|\S +[（《「『，。；：？！、）]`)
 	for _, p := range all(t) {
-		for _, l := range Languages {
-			for line := range strings.Lines(p.Text(Layout{Language: l})) {
-				if cells(strings.TrimRight(line, "\n")) > 90 {
-					t.Errorf("%s in %s: %d cells: %s", p.Name, l, cells(line), line)
+		for _, width := range []int{40, 64, 72, 80, 100} {
+			for line := range strings.Lines(p.Text(Layout{Language: Chinese, Width: width})) {
+				verbatim := strings.HasPrefix(line, "    ") // diagrams align with blanks
+				if !verbatim && blank.MatchString(line) {
+					t.Errorf("%s: %s", p.Name, line)
+				}
+				if strings.IndexAny(strings.TrimSpace(line), closing) == 0 {
+					t.Errorf("%s: punctuation begins a line: %s", p.Name, line)
 				}
 			}
 		}
 	}
 }
 
-// No text holds what only the files need.
+// Terms of a language are the same on every page.
+func TestTerms(t *testing.T) {
+	for l, terms := range map[Language][]string{
+		English: {
+			"somebody", "nobody", "whoever", "It depends", "told", " tells ", "in vain", "without a word", "all the same",
+			"without owner", " be had", "likewise",
+		},
+		Chinese: {"属主", "某人", "视情况", "悄悄", "没有人可以读", "放手"},
+	} {
+		for _, p := range all(t) {
+			for line := range strings.Lines(p.Text(Layout{Language: l})) {
+				for _, term := range terms {
+					if strings.Contains(line, term) {
+						t.Errorf("%s in %s has %q: %s", p.Name, l, term, line)
+					}
+				}
+			}
+		}
+	}
+}
+
+// The answer to "Harmless?" begins with the answer.
+func TestHarmless(t *testing.T) {
+	answers := map[Language]map[string]*regexp.Regexp{
+		English: {
+			"yes":     regexp.MustCompile(`^Yes\. [A-Z]`),
+			"no":      regexp.MustCompile(`^No\. [A-Z]`),
+			"depends": regexp.MustCompile(`^(Yes, (if|unless|for) |This (close|call) is harmless; )`),
+		},
+		Chinese: {
+			"yes":     regexp.MustCompile(`^无害。`),
+			"no":      regexp.MustCompile(`^有害。`),
+			"depends": regexp.MustCompile(`^[^。]*无害[。：；，]`),
+		},
+	}
+	for _, p := range all(t) {
+		for _, l := range Languages {
+			if p.Topic() {
+				continue
+			}
+			_, answer, _ := strings.Cut(p.Text(Layout{Language: l}), "\n"+words[l]["harmless"]+"\n  ")
+			if !answers[l][string(p.Info.Harmless)].MatchString(answer) {
+				line, _, _ := strings.Cut(answer, "\n")
+				t.Errorf("%s in %s: harmless is %s, but the answer is %q", p.Name, l, p.Info.Harmless, line)
+			}
+		}
+	}
+}
+
+// The marks of the file format are not in the output.
 func TestNoMarksLeft(t *testing.T) {
 	for _, p := range all(t) {
 		for _, l := range Languages {
@@ -47,8 +129,8 @@ func TestNoMarksLeft(t *testing.T) {
 func TestNarrow(t *testing.T) {
 	for _, p := range all(t) {
 		for _, l := range Languages {
-			for line := range strings.Lines(wrap(p.Title(l)+" "+p.text(l, "what"), "- ", "  ", leastWidth)) {
-				if cells(strings.TrimRight(line, "\n")) > leastWidth {
+			for line := range strings.Lines(wrap(p.Title(l)+" "+p.text(l, "what"), "- ", "  ", 40)) {
+				if table.Width(strings.TrimRight(line, "\n")) > 40 {
 					t.Errorf("%s in %s: %q", p.Name, l, line)
 				}
 			}
@@ -63,7 +145,7 @@ func TestWordsInEachLanguage(t *testing.T) {
 				t.Errorf("%s has no word for %s", l, key)
 			}
 		}
-		for _, f := range Families {
+		for _, f := range events.Families() {
 			if words[l]["family."+f] == "" {
 				t.Errorf("%s has no word for family %s", l, f)
 			}
@@ -83,13 +165,13 @@ func TestFromLocale(t *testing.T) {
 	}
 }
 
-func TestNear(t *testing.T) {
+func TestSuggest(t *testing.T) {
 	names := []string{"close.fin.active", "close.rst.unread", "close.rst.linger0", "linger", "recv.rst"}
 	for word, want := range map[string]string{
 		"unread": "close.rst.unread", "Linger": "close.rst.linger0 linger", "close.fin.activ": "close.fin.active",
 		"recv.rts": "recv.rst", "close.rst.unreda": "close.rst.unread", "": "", "something-else-entirely": "",
 	} {
-		if got := strings.Join(Near(word, names), " "); got != want {
+		if got := strings.Join(Suggest(word, names), " "); got != want {
 			t.Errorf("%q: %q, want %q", word, got, want)
 		}
 	}
@@ -106,33 +188,41 @@ func TestWrap(t *testing.T) {
 			t.Errorf("%q:\n%swant\n%s", tt.text, got, tt.want)
 		}
 	}
-	if got := join("第一行，", "第二行"); got != "第一行，第二行" {
-		t.Errorf("a space inside of Chinese: %q", got)
-	}
-	if got := join("发送", "RST"); got != "发送 RST" {
-		t.Errorf("no space between Chinese and RST: %q", got)
+	for _, tt := range []struct{ a, b, want string }{
+		{"one", "two", "one two"},
+		{"第一行，", "第二行", "第一行，第二行"},
+		{"第一行，", "RST", "第一行，RST"},
+		{"发送", "RST", "发送 RST"},
+		{"RST", "（reply.nosocket）", "RST（reply.nosocket）"},
+		{"看到", "“broken pipe”", "看到“broken pipe”"},
+	} {
+		if got := join(tt.a, tt.b); got != tt.want {
+			t.Errorf("%q and %q: got %q, want %q", tt.a, tt.b, got, tt.want)
+		}
 	}
 }
 
 func TestDiagram(t *testing.T) {
-	steps, err := parseWire("close(2) | FIN > | EOF\n| < ACK |\n | 5 B >x |")
-	if err != nil {
-		t.Fatal(err)
+	page := &Page{sections: map[string]string{"wire": "close(2) | FIN > | EOF\n| < ACK |\n | 5 B >x |"}}
+	want := `
+    this side                              peer
+    close(2)   ---------- FIN ---------->  EOF
+               <---------- ACK ----------
+               --------- 5 B ---------->x
+`
+	if got := "\n" + page.diagram(English); got != want {
+		t.Errorf("got%s\nwant%s", got, want)
 	}
-	want := []string{"---------- FIN ---------->", "<---------- ACK ----------", "--------- 5 B ---------->x"}
-	for i, s := range steps {
-		if s.arrow != want[i] {
-			t.Errorf("got %q, want %q", s.arrow, want[i])
-		}
-	}
-	for _, bad := range []string{"close(2) FIN", "a | FIN | b", "| > |", "a | b | c | d", " | |", "| a segment with much too long a name > |"} {
+	for _, bad := range []string{
+		"close(2) FIN", "a | FIN | b", "| > |", "a | b | c | d", " | |", "| a segment with much too long a name > |",
+	} {
 		if _, err := parseWire(bad); err == nil {
 			t.Errorf("%q is accepted", bad)
 		}
 	}
 }
 
-// Each mistake in a file is found, and the file named.
+// Each mistake in a file is reported.
 func TestMistakes(t *testing.T) {
 	good, err := files.ReadFile("paths/close.rst.unread.txt")
 	if err != nil {
@@ -141,15 +231,13 @@ func TestMistakes(t *testing.T) {
 	for what, change := range map[string][2]string{
 		"a second section":       {"-- wire --", "-- chain --"},
 		"section en.what":        {"-- en.what --", "-- en.more --"},
-		"unknown key":            {"harmless: no", "harm: no"},
-		"none of yes, no":        {"harmless: no", "harmless: perhaps"},
-		"has no version":         {"TCP_ABORT_ON_CLOSE 6.12", "TCP_ABORT_ON_CLOSE"},
-		"either a scenario":      {"lab: close.rst.unread\n", ""},
-		"which is nowhere":       {"@chain.close", "@chain.nothing"},
-		"does not stand in":      {"functions: __tcp_close", "functions: tcp_abort"},
+		"unknown key":            {"see: ", "look: "},
+		"either header lab":      {"lab: close.rst.unread\n", ""},
+		"which does not exist":   {"@chain.close", "@chain.nothing"},
+		"is not in the chain":    {"functions: __tcp_close", "functions: tcp_abort"},
 		"no condition":           {"if data_was_unread", "data_was_unread"},
-		"is not a line of the":   {"harmless: no", "harmless"},
-		"goes nowhere":           {"RST >", "RST"},
+		"is not a line of the":   {"see: half-close", "see"},
+		"has no direction":       {"RST >", "RST"},
 		"must not be empty":      {"functions: __tcp_close > tcp_send_active_reset\n", ""},
 		"unknown section":        {"-- en.avoid --", "-- en.mood --\nbad\n-- en.avoid --"},
 		"is missing or empty":    {"-- chain --\n@chain.close", "-- chain --\n-- other --"},
@@ -157,13 +245,13 @@ func TestMistakes(t *testing.T) {
 	} {
 		bad := strings.Replace(string(good), change[0], change[1], 1)
 		if bad == string(good) {
-			t.Fatalf("%q does not stand in the file", change[0])
+			t.Fatalf("%q is not in the file", change[0])
 		}
 		if _, err := parsePage("paths", "close.rst.unread", bad); err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("%q: got %v", what, err)
 		}
 	}
 	if _, err := parsePage("paths", "open.fin", string(good)); err == nil {
-		t.Error("a path of an unknown family is accepted")
+		t.Error("a path that is not in the table is accepted")
 	}
 }

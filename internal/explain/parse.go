@@ -6,25 +6,23 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/closetrace/closetrace/internal/events"
 )
 
-// The form of a file: lines "key: value", then sections that each begin with
-// "-- name --". A section of words is named after its language, as en.title. A
-// line "@name" of a section stands for another section: one of this file or
-// else of shared.txt; where that is one of words, it is named without its
-// language.
-
-// sectionsOfPaths must stand in the file of each path; those in wordsOfPaths in
-// each language.
+// A file has lines "key: value", then sections that each begin with "-- name --". The name of a section of words begins
+// with its language, for example en.title. A line "@name" in a section stands for another section, of this file or of
+// shared.txt; a section of words is named there without its language.
 var (
+	// The file of a path has each of these sections, and each section of words in every language.
 	sectionsOfPaths = []string{"chain", "wire"}
 	wordsOfPaths    = []string{"title", "sends", "what", "condition", "here", "peer", "harmless", "avoid"}
 	wordsOfTopics   = []string{"title", "text"}
-	// optional words: the reason why there is no scenario, and for the kernel's
-	// reason where its name misleads.
+	// optional are the reason why there is no scenario, and a remark on the kernel's reason.
 	optional = []string{"nolab", "reason"}
 )
 
+// parsePage parses a file and checks that it is complete. The error names the file.
 func parsePage(dir, name, data string) (*Page, error) {
 	p, err := readPage(name, data)
 	if err == nil {
@@ -39,37 +37,36 @@ func parsePage(dir, name, data string) (*Page, error) {
 	return p, nil
 }
 
-// readPage reads headers and sections.
+// readPage reads the headers and sections of a file.
 func readPage(name, data string) (*Page, error) {
 	head, sections, err := split(data)
 	if err != nil {
 		return nil, err
 	}
-	p := &Page{Name: name, sections: sections}
+	p := &Page{Name: name, Info: events.Path(name).Info(), sections: sections}
 	for line := range strings.Lines(head) {
 		key, value, ok := strings.Cut(strings.TrimSpace(line), ":")
 		if !ok {
 			return nil, fmt.Errorf("%q is not a line of the form key: value", strings.TrimSpace(line))
 		}
-		if err := p.set(key, strings.TrimSpace(value)); err != nil {
+		if err := p.keys().set(key, strings.TrimSpace(value)); err != nil {
 			return nil, err
 		}
 	}
 	return p, nil
 }
 
-// split cuts a file into its head and its sections, without empty lines at
-// their ends.
+// split cuts a file into its head and its sections, without blank lines around them.
 func split(data string) (head string, sections map[string]string, err error) {
 	sections = map[string]string{}
 	current := ""
 	for line := range strings.Lines(data) {
-		name, is := strings.CutPrefix(strings.TrimSpace(line), "-- ")
+		name, begins := strings.CutPrefix(strings.TrimSpace(line), "-- ")
 		name, ends := strings.CutSuffix(name, " --")
-		switch _, twice := sections[name]; {
-		case is && ends && twice:
+		switch _, again := sections[name]; {
+		case begins && ends && again:
 			return "", nil, fmt.Errorf("a second section %q", name)
-		case is && ends:
+		case begins && ends:
 			current, sections[name] = name, ""
 		case current == "":
 			head += line
@@ -83,36 +80,32 @@ func split(data string) (head string, sections map[string]string, err error) {
 	return strings.TrimSpace(head), sections, nil
 }
 
-func (p *Page) set(key, value string) error {
-	list := strings.Split(value, ", ")
-	switch key {
-	case "functions":
-		p.Functions = strings.Split(value, " > ")
-	case "lab":
-		p.Lab = value
-	case "reason":
-		for _, r := range list {
-			name, since, ok := strings.Cut(r, " ")
-			if !ok {
-				return fmt.Errorf("reason %q has no version", r)
-			}
-			p.Reasons = append(p.Reasons, Reason{name, since})
-		}
-	case "counters":
-		p.Counters = list
-	case "harmless":
-		p.Harmless = value
-	case "rfc":
-		p.RFCs = list
-	case "see":
-		p.See = list
-	default:
+// keys returns what assigns the value of each key of the header.
+func (p *Page) keys() keys {
+	return keys{
+		"functions": toList(&p.Functions, " > "), "lab": toText(&p.Lab), "rfc": toList(&p.RFCs, ", "), "see": toList(&p.See, ", "),
+	}
+}
+
+// keys has for each key of a text of the form "key: value" what assigns its value.
+type keys map[string]func(value string)
+
+func (k keys) set(key, value string) error {
+	assign, ok := k[key]
+	if !ok {
 		return fmt.Errorf("unknown key %q", key)
 	}
+	assign(value)
 	return nil
 }
 
-// shared is what several pages say alike.
+func toText(to *string) func(string) { return func(value string) { *to = value } }
+
+func toList(to *[]string, separator string) func(string) {
+	return func(value string) { *to = strings.Split(value, separator) }
+}
+
+// shared returns the sections of shared.txt.
 var shared = sync.OnceValues(func() (map[string]string, error) {
 	data, err := files.ReadFile("shared" + extension)
 	if err != nil {
@@ -122,7 +115,7 @@ var shared = sync.OnceValues(func() (map[string]string, error) {
 	return sections, err
 })
 
-// include puts other sections where a line "@name" asks for them.
+// include replaces each line "@name" with that section.
 func (p *Page) include() error {
 	common, err := shared()
 	if err != nil {
@@ -142,7 +135,7 @@ func (p *Page) include() error {
 			}
 			other, ok := firstOf(name, language, p.sections, common)
 			if !ok {
-				return fmt.Errorf("section %s wants @%s, which is nowhere", section, name)
+				return fmt.Errorf("section %s includes @%s, which does not exist", section, name)
 			}
 			b.WriteString(other + "\n")
 		}
@@ -151,6 +144,7 @@ func (p *Page) include() error {
 	return nil
 }
 
+// firstOf returns the first section that has the name, with or without the language.
 func firstOf(name, language string, places ...map[string]string) (string, bool) {
 	for _, sections := range places {
 		for _, key := range []string{name, language + "." + name} {
@@ -162,7 +156,7 @@ func firstOf(name, language string, places ...map[string]string) (string, bool) 
 	return "", false
 }
 
-// check finds what is missing, and what is not known.
+// check returns an error for a section that is missing or unknown.
 func (p *Page) check(topic bool) error {
 	needed, known := slices.Clone(sectionsOfPaths), slices.Clone(sectionsOfPaths)
 	words := wordsOfPaths
@@ -194,24 +188,22 @@ func (p *Page) check(topic bool) error {
 	return p.checkPath()
 }
 
+// checkPath returns an error for a mistake in the page of a path.
 func (p *Page) checkPath() error {
-	if !slices.Contains(Families, p.family()) {
-		return fmt.Errorf("unknown family %q", p.family())
+	if p.Info.Path == "" {
+		return fmt.Errorf("%s is not in the table of paths", p.Name)
 	}
 	if len(p.Functions) == 0 || len(p.RFCs) == 0 {
 		return errors.New("functions and rfc must not be empty")
 	}
-	if !slices.Contains([]string{"yes", "no", "depends"}, p.Harmless) {
-		return fmt.Errorf("harmless: %q is none of yes, no, depends", p.Harmless)
-	}
 	for _, l := range Languages {
 		if (p.Lab == "") != (p.NoLab(l) != "") {
-			return fmt.Errorf("either a scenario, or section %s.nolab that says why there is none", l)
+			return fmt.Errorf("either header lab or section %s.nolab is needed", l)
 		}
 	}
 	for _, f := range p.Functions {
 		if !strings.Contains(p.sections["chain"], f) {
-			return fmt.Errorf("%s decides, but does not stand in the chain", f)
+			return fmt.Errorf("function %s is not in the chain", f)
 		}
 	}
 	if !strings.Contains(p.sections["chain"], "if ") {

@@ -2,43 +2,64 @@ package explain
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+
+	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/sink/table"
 )
 
-// The width of lines: what a terminal gives, within what can be read.
+// The width of lines in cells: that of the terminal within these limits, the greatest if there is none.
 const (
-	usualWidth    = 80
-	greatestWidth = 100
+	greatestWidth = 80
 	leastWidth    = 40
 )
 
-// Layout is how a page is written.
+// Layout configures how a page is printed.
 type Layout struct {
 	Language Language
-	// Width of the terminal in cells; 0 if it is none.
+	// Width is the width of the terminal in cells, 0 if there is none.
 	Width int
-	// Variants are scenarios that provoke the path in other ways.
-	Variants []string
+	// Bold prints headings in bold.
+	Bold bool
+	// Scenarios names all scenarios. Those that provoke a path in other ways have its name, "_" and a word.
+	Scenarios []string
 }
 
+// width returns the width of lines in cells.
 func (o Layout) width() int {
 	if o.Width == 0 {
-		return usualWidth
+		return greatestWidth
 	}
 	return max(leastWidth, min(o.Width, greatestWidth))
 }
 
-// printer writes a page.
+// bold returns lines in bold.
+func (o Layout) bold(text string) string {
+	if !o.Bold || strings.TrimSpace(text) == "" {
+		return text
+	}
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		b.WriteString("\x1b[1m" + strings.TrimSuffix(line, "\n") + "\x1b[22m")
+		if strings.HasSuffix(line, "\n") {
+			b.WriteString("\n")
+		}
+	}
+	return b.String()
+}
+
+// printer builds the text of a page.
 type printer struct {
 	strings.Builder
 	Layout
 	words map[string]string
 }
 
-// Text is the page as people read it.
+// Text returns the page as text.
 func (p *Page) Text(o Layout) string {
 	w := &printer{Layout: o, words: words[o.Language]}
-	w.WriteString(wrap(p.Name+": "+p.Title(o.Language), "", "    ", o.width()))
+	w.title(p.Name, p.Title(o.Language))
 	if p.Topic() {
 		w.WriteString("\n")
 		w.body(p.text(o.Language, "text"), "")
@@ -54,6 +75,7 @@ func (p *Page) Text(o Layout) string {
 	return w.String()
 }
 
+// path writes the sections of a path.
 func (w *printer) path(p *Page) {
 	text := func(section string) string { return p.text(w.Language, section) }
 	section := func(name, text string) {
@@ -68,11 +90,11 @@ func (w *printer) path(p *Page) {
 	w.WriteString("\n" + p.diagram(w.Language))
 	section("here", text("here"))
 	section("peer", text("peer"))
-	section("harmless", w.words[p.Harmless]+text("harmless"))
+	section("harmless", w.words[string(p.Info.Harmless)]+text("harmless"))
 	section("avoid", text("avoid"))
 	w.lab(p)
-	if len(p.Counters) > 0 {
-		section("counters", strings.Join(p.Counters, w.words["separator"]))
+	if len(p.Info.Counters) > 0 {
+		section("counters", w.counters(p.Info.Counters))
 	}
 	section("reason", w.reason(p))
 	rfcs := strings.Join(p.RFCs, w.words["separator"])
@@ -82,17 +104,24 @@ func (w *printer) path(p *Page) {
 	section("rfc", rfcs)
 }
 
-func (w *printer) head(name string) { w.WriteString("\n" + w.words[name] + "\n") }
+// title writes the first line of a text.
+func (w *printer) title(name, about string) {
+	w.WriteString(w.bold(wrap(name+": "+about, "", "    ", w.width())))
+}
 
+// head writes the heading of a section.
+func (w *printer) head(name string) { w.WriteString("\n" + w.bold(w.words[name]) + "\n") }
+
+// verbatim writes lines that are not wrapped.
 func (w *printer) verbatim(text string) {
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(strings.TrimRight(text, "\n")) {
 		w.WriteString("    " + strings.TrimRight(line, "\n") + "\n")
 	}
 }
 
-// body writes paragraphs. A line that begins with "- " is an item of a list,
-// one that begins with "# " a heading, one with four spaces stays as it is. So
-// do lines between "```", which are commands, ready to be copied.
+// body writes paragraphs. A line that begins with "- " is an item of a list, and one that begins with "# " is a
+// heading. A line that begins with four blanks is not wrapped. Lines between "```" are commands to copy, and are not
+// changed.
 func (w *printer) body(text, indent string) {
 	paragraph := ""
 	flush := func() {
@@ -117,6 +146,9 @@ func (w *printer) body(text, indent string) {
 			w.WriteString(line + "\n")
 		case isHeading || line == "" || strings.HasPrefix(line, "    "):
 			flush()
+			if isHeading {
+				heading = w.bold(heading)
+			}
 			w.WriteString(heading + "\n")
 		case strings.HasPrefix(line, "- "):
 			flush()
@@ -128,15 +160,7 @@ func (w *printer) body(text, indent string) {
 	flush()
 }
 
-// join puts the lines of a paragraph together: in Chinese without a space.
-func join(a, b string) string {
-	before, after := []rune(a), []rune(b)
-	if a == "" || b == "" || wide(before[len(before)-1]) && wide(after[0]) {
-		return a + b
-	}
-	return a + " " + b
-}
-
+// lab writes the command that provokes the path, or the reason why there is none.
 func (w *printer) lab(p *Page) {
 	w.head("lab")
 	if p.Lab == "" {
@@ -144,55 +168,83 @@ func (w *printer) lab(p *Page) {
 		return
 	}
 	w.verbatim("sudo closetrace lab " + p.Lab)
-	if len(w.Variants) > 0 {
-		w.WriteString(wrap(w.words["variants"]+strings.Join(w.Variants, ", "), "  ", "  ", w.width()))
+	variants := slices.DeleteFunc(slices.Clone(w.Scenarios), func(s string) bool {
+		return !strings.HasPrefix(s, p.Name+"_")
+	})
+	if len(variants) > 0 {
+		w.WriteString(wrap(w.words["variants"]+strings.Join(variants, ", "), "  ", "  ", w.width()))
 	}
 }
 
-// reason says what the kernel itself gives as its reason, and since when.
+// reason returns the reasons that the kernel itself gives for its RST, and since which version.
 func (w *printer) reason(p *Page) string {
 	more := p.text(w.Language, "reason")
-	if len(p.Reasons) == 0 {
+	if len(p.Info.Reasons) == 0 {
 		return join(w.words["noreason"], more)
 	}
 	var names []string
 	catchAll := ""
-	for _, r := range p.Reasons {
+	for _, r := range p.Info.Reasons {
 		names = append(names, fmt.Sprintf(w.words["since"], r.Name, r.Since))
 		if r.Name == "TCP_STATE" {
 			catchAll = w.words["catch-all"]
 		}
 	}
-	text := strings.Join(names, w.words["or"]) + w.words[p.Reasons[0].Since] + catchAll
+	text := strings.Join(names, w.words["or"]) + w.words[p.Info.Reasons[0].Since] + catchAll
 	return join(text, more)
 }
 
-// Index lists paths by family, and topics.
+// counters returns the kernel counters that a path increments, each with its condition.
+func (w *printer) counters(moves []events.Move) string {
+	var texts []string
+	for _, m := range moves {
+		texts = append(texts, m.Counter.String()+condition(m, w.Language))
+	}
+	return strings.Join(texts, w.words["separator"])
+}
+
+// Index returns a list of all paths by family, and of all topics, with their titles.
 func Index(paths, topics []*Page, o Layout) string {
-	w := &printer{Layout: o, words: words[o.Language]}
 	names := 0
-	for _, p := range append(append([]*Page{}, paths...), topics...) {
-		names = max(names, cells(p.Name))
+	for _, p := range slices.Concat(paths, topics) {
+		names = max(names, table.Width(p.Name))
 	}
+	var lists []string
 	list := func(head string, pages []*Page) {
-		if w.Len() > 0 {
-			w.WriteString("\n")
-		}
-		w.WriteString(head + "\n")
-		for _, p := range pages {
-			name := "  " + p.Name + strings.Repeat(" ", names-cells(p.Name)) + "  "
-			w.WriteString(wrap(p.Title(o.Language), name, strings.Repeat(" ", names+4), o.width()))
+		lists = append(lists, o.bold(words[o.Language][head])+"\n"+indexOf(titles(pages, o.Language), names, o))
+	}
+	for _, family := range events.Families() {
+		list("family."+family, slices.DeleteFunc(slices.Clone(paths), func(p *Page) bool { return p.family() != family }))
+	}
+	list("topics", topics)
+	return strings.Join(lists, "\n")
+}
+
+// item is a row of a list.
+type item struct{ name, title string }
+
+func titles(pages []*Page, l Language) []item {
+	var items []item
+	for _, p := range pages {
+		items = append(items, item{p.Name, p.Title(l)})
+	}
+	return items
+}
+
+// indexOf returns a table of names and titles, with a column for names that is at least names cells wide.
+func indexOf(items []item, names int, o Layout) string {
+	for _, i := range items {
+		names = max(names, table.Width(i.name))
+	}
+	t := &table.Table{Columns: []table.Column{{Min: names}, {}}, Indent: true}
+	width := o.width() - names - 2*len("  ") // the indent and the gap
+	for _, i := range items {
+		name := i.name
+		// The table wraps between words, which Chinese does not separate.
+		for line := range strings.Lines(wrap(i.title, "", "", width)) {
+			t.Rows = append(t.Rows, []string{name, strings.TrimSuffix(line, "\n")})
+			name = ""
 		}
 	}
-	for _, family := range Families {
-		var pages []*Page
-		for _, p := range paths {
-			if p.family() == family {
-				pages = append(pages, p)
-			}
-		}
-		list(w.words["family."+family], pages)
-	}
-	list(w.words["topics"], topics)
-	return w.String()
+	return t.String()
 }

@@ -3,72 +3,62 @@ package explain
 import (
 	"fmt"
 	"strings"
+
+	"github.com/closetrace/closetrace/internal/ladder"
+	"github.com/closetrace/closetrace/internal/sink/table"
 )
 
-// A line of a diagram is "here | segment | there". The segment is "FIN >" on
-// its way to the peer, "< FIN" on its way here, "FIN >x" or "x< FIN" if it is
-// lost, or nothing.
-type step struct{ here, arrow, there string }
+// maxLabel is the width in cells of the longest name of a segment that an arrow has space for.
+const maxLabel = 18
 
-const arrowWidth = 26
-
-func parseWire(text string) ([]step, error) {
-	var steps []step
+// parseWire parses the section wire of a page. A line is a step, "here | segment | there". The segment is "FIN >" if
+// this side sends it, "< FIN" if the peer does, "FIN >x" or "x< FIN" if it is lost, or empty.
+func parseWire(text string) ([]ladder.Step, error) {
+	var steps []ladder.Step
 	for line := range strings.Lines(text) {
 		field := strings.Split(line, "|")
 		if len(field) != 3 || strings.Trim(line, " |\n") == "" {
 			return nil, fmt.Errorf("wire: %q is not of the form here | segment | there", strings.TrimSpace(line))
 		}
-		arrow, err := drawArrow(strings.TrimSpace(field[1]))
-		if err != nil {
-			return nil, err
+		var step ladder.Step
+		step.Acts[ladder.Left].What = strings.TrimSpace(field[0])
+		step.Acts[ladder.Right].What = strings.TrimSpace(field[2])
+		if segment := strings.TrimSpace(field[1]); segment != "" {
+			parsed, err := parseSegment(segment)
+			if err != nil {
+				return nil, err
+			}
+			step.Segments = []ladder.Segment{parsed}
 		}
-		steps = append(steps, step{strings.TrimSpace(field[0]), arrow, strings.TrimSpace(field[2])})
+		steps = append(steps, step)
 	}
 	return steps, nil
 }
 
-func drawArrow(segment string) (string, error) {
-	if segment == "" {
-		return strings.Repeat(" ", arrowWidth), nil
-	}
-	var left, right, label string
-	switch first, rest, _ := strings.Cut(segment, " "); {
+func parseSegment(text string) (s ladder.Segment, err error) {
+	first, rest, _ := strings.Cut(text, " ")
+	at := strings.LastIndex(text, " ")
+	switch {
 	case first == "<" || first == "x<":
-		left, label = first, rest
+		s = ladder.Segment{From: ladder.Right, Label: rest, Lost: first == "x<"}
+	case at >= 0 && (text[at+1:] == ">" || text[at+1:] == ">x"):
+		s = ladder.Segment{From: ladder.Left, Label: text[:at], Lost: text[at+1:] == ">x"}
 	default:
-		i := strings.LastIndex(segment, " ")
-		if i < 0 || segment[i+1:] != ">" && segment[i+1:] != ">x" {
-			return "", fmt.Errorf("wire: %q goes nowhere", segment)
-		}
-		label, right = segment[:i], segment[i+1:]
+		return s, fmt.Errorf("wire: %q has no direction", text)
 	}
-	label = " " + label + " "
-	dashes := arrowWidth - cells(label) - len(left) - len(right)
-	if dashes < 4 {
-		return "", fmt.Errorf("wire: %q is too long", segment)
+	if table.Width(s.Label) > maxLabel {
+		return s, fmt.Errorf("wire: %q is too long", text)
 	}
-	return left + strings.Repeat("-", dashes/2) + label + strings.Repeat("-", dashes-dashes/2) + right, nil
+	return s, nil
 }
 
-// diagram draws what goes over the wire.
+// diagram draws the segments between this side and the peer.
 func (p *Page) diagram(l Language) string {
 	steps, err := parseWire(wireTerms[l].Replace(p.sections["wire"]))
 	if err != nil {
-		return "" // parsePage has refused it
+		return "" // cannot happen: parsePage rejects it
 	}
-	width := cells(words[l]["this"])
-	for _, s := range steps {
-		width = max(width, cells(s.here))
-	}
-	var b strings.Builder
-	row := func(s step) {
-		text := s.here + strings.Repeat(" ", width-cells(s.here)) + "  " + s.arrow + "  " + s.there
-		b.WriteString("    " + strings.TrimRight(text, " ") + "\n")
-	}
-	row(step{words[l]["this"], strings.Repeat(" ", arrowWidth), words[l]["other"]})
-	for _, s := range steps {
-		row(s)
-	}
-	return b.String()
+	model := ladder.Model{Steps: steps}
+	model.Ends[ladder.Left].Name, model.Ends[ladder.Right].Name = words[l]["this"], words[l]["other"]
+	return model.Text(ladder.Layout{Indent: len("    ")})
 }

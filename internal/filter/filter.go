@@ -1,89 +1,125 @@
-// Package filter decides which endings somebody wants to see.
+// Package filter decides which events and endings match the filters of the
+// command line.
 //
-// [Facts] stands in for the kernel side where there is none, in a replay: it
-// leaves out the same events, so that what follows knows as little of them.
-// [Endings] looks at conclusions and leaves out what is shown, not what is known.
+// [Events] replaces the filter of the kernel side in a replay: it excludes the
+// same events, so they explain nothing either. [Endings] excludes endings from
+// what is shown, after they were classified.
 package filter
 
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
 )
 
-// Facts is the filter of bpf/filter.h. An empty list or a zero does not restrict;
-// within a list any match suffices, between the fields all must hold.
-type Facts struct {
-	PIDs        []uint32
+// Events is the filter of bpf/filter.h. An empty list or a zero matches all.
+// Any element of a list may match, and all fields must.
+type Events struct {
 	Ports       []uint16 // local or remote
 	LocalPorts  []uint16
 	RemotePorts []uint16
 	IPv4, IPv6  bool
-	Netns       uint32
-	// Cgroups by path and Containers by how their ids begin: either will do, of
-	// the socket's cgroup or of that of the task whose call it is.
+	Netns       []uint32
+	// Cgroups are paths, Containers prefixes of container ids. One of either must
+	// match the socket's cgroup or that of the task that made the call.
 	Cgroups, Containers []string
 }
 
-// Wants tells whether the kernel side would have reported the event. The end of
-// a wait names its socket only, and says nothing without the close before it.
-func (f *Facts) Wants(ev *events.Event) bool {
-	if ev.Kind == events.KindWaitOver {
+// Match reports whether the kernel side would have reported the event. The end of
+// a wait always matches: it has no addresses, and without its close it has no
+// effect. A loss always matches: what was lost is unknown.
+func (f *Events) Match(ev *events.Event) bool {
+	if ev.Kind == events.KindWaitOver || ev.Kind == events.KindLoss {
 		return true
 	}
-	is4 := ev.Remote.Addr().Unmap().Is4() // the other end's tells what is on the wire
-	return (len(f.PIDs) == 0 || ev.Flags.Has(events.TaskContext) && slices.Contains(f.PIDs, ev.Task.PID)) &&
-		(f.Netns == 0 || ev.Netns == f.Netns) &&
+	is4 := ev.Remote.Addr().Unmap().Is4() // a local wildcard address does not say what is on the wire
+	return (len(f.Netns) == 0 || slices.Contains(f.Netns, ev.Netns)) &&
 		(f.IPv4 == f.IPv6 || is4 == f.IPv4) &&
-		(among(f.Ports, ev.Local) || among(f.Ports, ev.Remote)) &&
-		among(f.LocalPorts, ev.Local) && among(f.RemotePorts, ev.Remote) &&
-		(len(f.Cgroups)+len(f.Containers) == 0 || f.below(ev.SocketCgroupPath()) ||
-			ev.Flags.Has(events.TaskContext) && f.below(ev.Cgroup))
+		(contains(f.Ports, ev.Local) || contains(f.Ports, ev.Remote)) &&
+		contains(f.LocalPorts, ev.Local) && contains(f.RemotePorts, ev.Remote) &&
+		(len(f.Cgroups)+len(f.Containers) == 0 || f.covers(ev.SocketCgroupPath()) ||
+			ev.Flags.Has(events.TaskContext) && f.covers(ev.Cgroup))
 }
 
-// below: the cgroup is one of those, or below.
-func (f *Facts) below(cgroup string) bool {
+// covers reports whether the cgroup is one of the filter's, or below one.
+func (f *Events) covers(cgroup string) bool {
 	return slices.ContainsFunc(f.Cgroups, func(path string) bool { return events.Within(cgroup, path) }) ||
 		slices.ContainsFunc(f.Containers, func(prefix string) bool { return events.InContainer(cgroup, prefix) })
 }
 
-func among(ports []uint16, a netip.AddrPort) bool {
+func contains(ports []uint16, a netip.AddrPort) bool {
 	return len(ports) == 0 || slices.Contains(ports, a.Port())
 }
 
-// Endings says which endings are shown. Like [Facts], an empty field does not
-// restrict.
+// Endings is the filter of the endings that are shown. As in [Events], an empty
+// field matches all.
 type Endings struct {
 	Only, Not []Pattern
-	Errors    bool     // [IsError] alone
-	Comms     []string // of the process that is shown; * stands for anything
+	Errors    bool     // only abnormal ones: see [events.Ending.IsAbnormal]
+	PIDs      []uint32 // of the actor or the owner, in the initial pid namespace
+	Comms     []string // names of the actor's or the owner's thread or process; * matches anything
 	Nets      []netip.Prefix
 	States    []events.State // before the ending
 	MinUnread uint32         // bytes
+
+	NotPorts     []uint16            // neither local nor remote
+	UIDs         []uint32            // of the actor or the owner
+	Connections  [][2]netip.AddrPort // both ends, in any order
+	Since, Until time.Time           // zero: no limit
 }
 
-// Wants tells whether e is shown.
-func (f *Endings) Wants(e *events.Ending) bool {
-	return (len(f.Only) == 0 || Any(f.Only, e)) && !Any(f.Not, e) &&
-		(!f.Errors || IsError(e)) &&
-		(len(f.Comms) == 0 || f.calls(e.Actor) || f.calls(e.Owner)) &&
-		(len(f.Nets) == 0 || f.in(e.Local) || f.in(e.Remote)) &&
+// Match reports whether e is shown.
+func (f *Endings) Match(e *events.Ending) bool {
+	return (len(f.Only) == 0 || MatchAny(f.Only, e)) && !MatchAny(f.Not, e) &&
+		(!f.Errors || e.IsAbnormal()) &&
+		(len(f.PIDs) == 0 || f.matchPID(e.Actor) || f.matchPID(e.Owner)) &&
+		(len(f.Comms) == 0 || f.matchComm(e.Actor) || f.matchComm(e.Owner)) &&
+		(len(f.Nets) == 0 || f.matchNet(e.Local) || f.matchNet(e.Remote)) &&
 		(len(f.States) == 0 || slices.Contains(f.States, e.Before)) &&
-		e.Evidence.UnreadBytes >= f.MinUnread
+		e.Evidence.UnreadBytes >= f.MinUnread &&
+		!slices.Contains(f.NotPorts, e.Local.Port()) && !slices.Contains(f.NotPorts, e.Remote.Port()) &&
+		(len(f.UIDs) == 0 || f.matchUID(e.Actor) || f.matchUID(e.Owner)) &&
+		(len(f.Connections) == 0 || f.matchConnection(e)) &&
+		!e.Time.Before(f.Since) && (f.Until.IsZero() || !e.Time.After(f.Until))
 }
 
-// Empty tells whether all endings are shown.
+// Empty reports whether the filter matches all endings.
 func (f *Endings) Empty() bool {
-	return len(f.Only)+len(f.Not)+len(f.Comms)+len(f.Nets)+len(f.States) == 0 && !f.Errors && f.MinUnread == 0
+	return len(f.Only)+len(f.Not)+len(f.PIDs)+len(f.Comms)+len(f.Nets)+len(f.States) == 0 &&
+		len(f.NotPorts)+len(f.UIDs)+len(f.Connections) == 0 &&
+		!f.Errors && f.MinUnread == 0 && f.Since.IsZero() && f.Until.IsZero()
 }
 
-// calls: the process has one of the names.
-func (f *Endings) calls(t *events.Task) bool {
-	return t != nil && slices.ContainsFunc(f.Comms, func(name string) bool { return matches(name, t.Comm) })
+// WithoutParty returns the filter without what depends on the process, the addresses and the time of an ending.
+func (f *Endings) WithoutParty() Endings {
+	return Endings{Only: f.Only, Not: f.Not, Errors: f.Errors, States: f.States, MinUnread: f.MinUnread}
 }
 
-func (f *Endings) in(a netip.AddrPort) bool {
+func (f *Endings) matchUID(t *events.Task) bool { return t != nil && slices.Contains(f.UIDs, t.UID) }
+
+// matchConnection reports whether the ends are those of one of the connections.
+func (f *Endings) matchConnection(e *events.Ending) bool {
+	plain := func(a netip.AddrPort) netip.AddrPort {
+		return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
+	}
+	local, remote := plain(e.Local), plain(e.Remote)
+	return slices.Contains(f.Connections, [2]netip.AddrPort{local, remote}) ||
+		slices.Contains(f.Connections, [2]netip.AddrPort{remote, local})
+}
+
+func (f *Endings) matchPID(t *events.Task) bool { return t != nil && slices.Contains(f.PIDs, t.PID) }
+
+// matchComm reports whether the task's thread or process has one of the names.
+func (f *Endings) matchComm(t *events.Task) bool {
+	return t != nil && slices.ContainsFunc(f.Comms, func(name string) bool {
+		return matches(name, t.Comm) || t.Process != "" && matches(name, t.Process)
+	})
+}
+
+// matchNet reports whether an address is in one of the networks.
+func (f *Endings) matchNet(a netip.AddrPort) bool {
 	ip := a.Addr().Unmap()
 	return slices.ContainsFunc(f.Nets, func(net netip.Prefix) bool { return net.Contains(ip) })
 }

@@ -6,45 +6,45 @@ import (
 	"github.com/closetrace/closetrace/internal/events"
 )
 
-// Pattern names endings: a word of [Words], a slug with all that is below it
-// (close.silent.closed, or close), or a slug in which * stands for anything
+// Pattern matches endings: a word of [Words], a slug with everything below it
+// (close.silent.closed, or close), or a slug in which * matches anything
 // (close.rst.*, *.rst).
 type Pattern string
 
-// words are patterns that go by what happened and not by how it is called.
+// words are the patterns that match by what happened instead of by slug.
 var words = map[Pattern]func(*events.Ending) bool{
-	"rst":    func(e *events.Ending) bool { return e.RST || e.Path == "recv.rst" },
-	"fin":    func(e *events.Ending) bool { return e.FIN || e.Path == "recv.fin" },
-	"errors": IsError,
+	"rst":    (*events.Ending).HasRST,
+	"fin":    (*events.Ending).HasFIN,
+	"errors": (*events.Ending).IsAbnormal,
 }
 
-// Words lists the patterns that are no slugs.
+// Words returns the patterns that are not slugs.
 func Words() []string { return []string{"rst", "fin", "errors"} }
 
-// Any tells whether one of the patterns names e.
-func Any(patterns []Pattern, e *events.Ending) bool {
+// MatchAny reports whether one of the patterns matches e.
+func MatchAny(patterns []Pattern, e *events.Ending) bool {
 	for _, p := range patterns {
-		if p.Names(e) {
+		if p.Match(e) {
 			return true
 		}
 	}
 	return false
 }
 
-// Names tells whether the pattern names e.
-func (p Pattern) Names(e *events.Ending) bool {
+// Match reports whether the pattern matches e.
+func (p Pattern) Match(e *events.Ending) bool {
 	if word, ok := words[p]; ok {
 		return word(e)
 	}
 	return p.Covers(e.Path)
 }
 
-// Covers tells whether the pattern, which is no word, names a path.
+// Covers reports whether the pattern, which is not a word, matches a path.
 func (p Pattern) Covers(path events.Path) bool {
 	return matches(string(p), string(path)) || strings.HasPrefix(string(path), string(p)+".")
 }
 
-// matches: s is the pattern, with anything in the place of a *.
+// matches reports whether s is the pattern, with anything instead of each *.
 func matches(pattern, s string) bool {
 	parts := strings.Split(pattern, "*")
 	last := len(parts) - 1

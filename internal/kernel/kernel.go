@@ -1,6 +1,5 @@
-// Package kernel gathers facts about the running kernel: its release, what its
-// BTF says of functions, tracepoints and enums, its tick, its clocks, and what
-// this process may do. It attaches nothing and knows nothing of TCP endings.
+// Package kernel reads facts about the running kernel: its release, the functions, tracepoints and enums in its BTF,
+// its tick, its clocks, and the privileges of this process. It attaches nothing.
 package kernel
 
 import (
@@ -13,17 +12,18 @@ import (
 
 	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
+
+	"github.com/closetrace/closetrace/internal/hint"
 )
 
-// Kernel is the running kernel, described by itself.
+// Kernel describes the running kernel.
 type Kernel struct {
 	Release string // as uname -r
 	btf     *btf.Spec
 }
 
-// Running reads the BTF of the running kernel, unless types has it already, which may be nil. Without BTF it returns an
-// [Error] of kind [ErrUnsupported], without the right to read it one of kind
-// [ErrPrivilege].
+// Running reads the BTF of the running kernel, unless types already contains it; types may be nil. It returns an
+// error of kind [hint.Unsupported] without BTF, and of kind [hint.Privilege] without the right to read it.
 func Running(types *btf.Cache) (*Kernel, error) {
 	if types == nil {
 		types = btf.NewCache()
@@ -35,21 +35,32 @@ func Running(types *btf.Cache) (*Kernel, error) {
 	case err == nil:
 		return k, nil
 	case errors.Is(err, fs.ErrPermission):
-		return nil, &Error{
-			Kind: ErrPrivilege,
+		return nil, &hint.Error{
+			Kind: hint.Privilege,
 			What: fmt.Sprintf("reading the type information of kernel %s: %v", k.Release, err),
-			Next: "run as root: sudo closetrace",
+			Hint: "run as root: sudo closetrace",
 		}
 	default:
-		return nil, &Error{
-			Kind: ErrUnsupported,
+		return nil, &hint.Error{
+			Kind: hint.Unsupported,
 			What: fmt.Sprintf("kernel %s has no usable type information (BTF): %v", k.Release, err),
-			Next: "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (Debian 11, Ubuntu 20.10, RHEL 8.2 and later have it); /sys must be mounted",
+			Hint: "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y " +
+				"(Debian 11, Ubuntu 20.10, RHEL 8.2 and later have it); /sys must be mounted",
 		}
 	}
 }
 
-// Release is the kernel's release, as uname -r.
+// Host returns the name of this host, and the id of its boot; what cannot be read is empty.
+func Host() (name, boot string) {
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		name = unix.ByteSliceToString(u.Nodename[:])
+	}
+	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return name, strings.TrimSpace(string(id))
+}
+
+// Release returns the release of the kernel, as uname -r.
 func Release() string {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
@@ -58,38 +69,46 @@ func Release() string {
 	return unix.ByteSliceToString(u.Release[:])
 }
 
-// HasFunc tells whether the kernel has a function of that name that was not
-// inlined away, as far as BTF knows.
+// HasFunc reports whether BTF has a function with this name: it exists and is not inlined everywhere.
 func (k *Kernel) HasFunc(name string) bool {
 	var fn *btf.Func
 	return k.btf.TypeByName(name, &fn) == nil
 }
 
-// HasJIT tells whether BPF programs are compiled, without which they cannot call
-// functions of the kernel. Few kernels allow to do without, and only root may
-// ask.
+// HasModule reports whether a kernel module is loaded.
+func HasModule(name string) bool {
+	_, err := os.Stat("/sys/module/" + name)
+	return err == nil
+}
+
+// HasModuleBTF reports whether the kernel has the types of a module that is loaded (5.11).
+func HasModuleBTF(name string) bool {
+	_, err := os.Stat("/sys/kernel/btf/" + name)
+	return err == nil
+}
+
+// HasJIT reports whether the kernel compiles BPF programs, which they need to call kernel functions. Few kernels can
+// run without. Only root may read it: for others HasJIT returns true.
 func HasJIT() bool {
 	text, err := os.ReadFile("/proc/sys/net/core/bpf_jit_enable")
 	return err != nil || strings.TrimSpace(string(text)) != "0"
 }
 
-// HasTracepoint tells whether the kernel has a tracepoint of that name, given
-// without its subsystem: tcp_send_reset.
+// HasTracepoint reports whether the kernel has a tracepoint with this name, without its subsystem: tcp_send_reset.
 func (k *Kernel) HasTracepoint(name string) bool {
 	_, ok := k.tracepoint(name)
 	return ok
 }
 
-// TracepointsPreemptible tells whether a tracepoint runs its programs with
-// preemption on. From 7.0 on it does, guarded by tracepoint_srcu; up to 6.12 that
-// was for tracepoints in idle CPUs, and freed by a function of its own.
+// TracepointsPreemptible reports whether a tracepoint runs its programs with preemption enabled: from 7.0 on,
+// protected by tracepoint_srcu. Up to 6.12 tracepoint_srcu was for tracepoints on idle CPUs, and srcu_free_old_probes
+// existed.
 func (k *Kernel) TracepointsPreemptible() bool {
 	var guard *btf.Var
 	return k.btf.TypeByName("tracepoint_srcu_srcu_data", &guard) == nil && !k.HasFunc("srcu_free_old_probes")
 }
 
-// FuncParam returns the position, from 1, of a function's first parameter of an
-// enum type, or 0 if it has none.
+// FuncParam returns the position, from 1, of a function's first parameter with this enum type, or 0.
 func (k *Kernel) FuncParam(function, enum string) int {
 	var fn *btf.Func
 	if k.btf.TypeByName(function, &fn) != nil {
@@ -102,14 +121,26 @@ func (k *Kernel) FuncParam(function, enum string) int {
 	return paramIndex(proto, enum)
 }
 
-// TracepointParam is like [Kernel.FuncParam] for the arguments of a raw
-// tracepoint, of which BTF tells types, but no names.
+// FuncParams returns how many parameters a function has, 0 if BTF does not have it.
+func (k *Kernel) FuncParams(function string) int {
+	var fn *btf.Func
+	if k.btf.TypeByName(function, &fn) != nil {
+		return 0
+	}
+	proto, ok := fn.Type.(*btf.FuncProto)
+	if !ok {
+		return 0
+	}
+	return len(proto.Params)
+}
+
+// TracepointParam is [Kernel.FuncParam] for the arguments of a raw tracepoint, of which BTF has types but no names.
 func (k *Kernel) TracepointParam(name, enum string) int {
 	proto, ok := k.tracepoint(name)
 	if !ok {
 		return 0
 	}
-	return max(0, paramIndex(proto, enum)-1) // the first is the kernel's own void *__data
+	return max(0, paramIndex(proto, enum)-1) // the first is void *__data of the kernel
 }
 
 func (k *Kernel) tracepoint(name string) (*btf.FuncProto, bool) {
@@ -134,9 +165,8 @@ func paramIndex(proto *btf.FuncProto, enum string) int {
 	return 0
 }
 
-// EnumNames returns the names of an enum's values without their common prefix.
-// The numbers change between kernels, the names do not. Nil if there is no such
-// enum.
+// EnumNames returns the names of an enum's values without their common prefix, or nil if there is no such enum. The
+// numbers change between kernels, the names do not.
 func (k *Kernel) EnumNames(enum, prefix string) map[uint32]string {
 	var e *btf.Enum
 	if k.btf.TypeByName(enum, &e) != nil {
@@ -149,8 +179,8 @@ func (k *Kernel) EnumNames(enum, prefix string) map[uint32]string {
 	return names
 }
 
-// HZ is the number of jiffies per second. CLOCK_MONOTONIC_COARSE advances once
-// a jiffy, so its resolution is the length of one: no config file is needed.
+// HZ returns the number of jiffies per second. CLOCK_MONOTONIC_COARSE advances once per jiffy, so its resolution is the
+// length of one.
 func HZ() (uint64, error) {
 	var res unix.Timespec
 	if err := unix.ClockGetres(unix.CLOCK_MONOTONIC_COARSE, &res); err != nil {
@@ -162,7 +192,7 @@ func HZ() (uint64, error) {
 	return uint64(time.Second) / uint64(res.Nano()), nil
 }
 
-// MonoNow is CLOCK_MONOTONIC in nanoseconds, the clock of every event.
+// MonoNow returns CLOCK_MONOTONIC in nanoseconds, the clock of events.
 func MonoNow() uint64 {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
@@ -171,8 +201,8 @@ func MonoNow() uint64 {
 	return uint64(t.Nano())
 }
 
-// WallOffset is what added to CLOCK_MONOTONIC gives nanoseconds since the Unix
-// epoch. It is read three times and the tightest reading taken.
+// WallOffset returns the difference in nanoseconds between the Unix time and CLOCK_MONOTONIC: the most precise of three
+// readings.
 func WallOffset() int64 {
 	var best, offset int64
 	for i := range 3 {

@@ -1,18 +1,19 @@
 package kernel
 
 import (
-	"errors"
 	"os"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/closetrace/closetrace/internal/hint"
 )
 
 func TestRunningKernel(t *testing.T) {
 	k, err := Running(nil)
 	if err != nil {
-		if _, statErr := os.Stat("/sys/kernel/btf/vmlinux"); statErr != nil && errors.Is(err, ErrUnsupported) {
+		if _, statErr := os.Stat("/sys/kernel/btf/vmlinux"); statErr != nil && hint.Is(err, hint.Unsupported) {
 			t.Skipf("this kernel has no BTF: %v", err)
 		}
 		t.Fatal(err)

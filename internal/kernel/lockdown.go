@@ -5,9 +5,8 @@ import (
 	"strings"
 )
 
-// Lockdown is how far the kernel is locked against its own administrator: none,
-// integrity, or confidentiality, which forbids tracing. It is "unknown" where
-// the kernel has no lockdown or securityfs is not mounted.
+// Lockdown returns the lockdown mode of the kernel: none, integrity, or confidentiality, which forbids tracing. It
+// returns "unknown" if the kernel has no lockdown or securityfs is not mounted.
 func Lockdown() string {
 	text, err := os.ReadFile("/sys/kernel/security/lockdown")
 	if err != nil {
@@ -16,7 +15,7 @@ func Lockdown() string {
 	return chosenOf(string(text))
 }
 
-// chosenOf takes b of "a [b] c".
+// chosenOf returns b of "a [b] c".
 func chosenOf(choices string) string {
 	_, rest, _ := strings.Cut(choices, "[")
 	chosen, _, found := strings.Cut(rest, "]")

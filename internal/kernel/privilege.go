@@ -8,31 +8,33 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 	"kernel.org/pub/linux/libs/security/libcap/cap"
+
+	"github.com/closetrace/closetrace/internal/hint"
 )
 
-// Privilege is a capability, and what closetrace needs it for.
+// Privilege is a capability and what closetrace needs it for.
 type Privilege struct {
 	Name     string `json:"capability"`
 	For      string `json:"for"`
-	Required bool   `json:"required"` // there is no tracing without it
+	Required bool   `json:"required"` // tracing is impossible without it
 	Held     bool   `json:"held"`
 	Unseen   string `json:"unseen,omitempty"` // what is not seen without it
-	Flag     string `json:"flag,omitempty"`   // the only flag that it is for
+	Flag     string `json:"flag,omitempty"`   // the only flag that needs it
 }
 
-// privileges are all that closetrace uses. test/live proves each: with those
-// that are required it traces, without any one of them it says what is missing.
+// privileges are all capabilities that closetrace uses. test/live checks each: with the required ones closetrace
+// traces, and without one of the others it says what it does not see.
 var privileges = []struct {
 	capability cap.Value
 	purpose    string
 	required   func(held *cap.Set) bool
 	unseen     string
 	flag       string
-	needless   func() bool // nothing is unseen without it on this machine
-	kept       bool        // needed also once attached
+	needless   func() bool // this machine shows the same without it
+	kept       bool        // still needed once attached
 }{
 	{
-		capability: cap.BPF, purpose: "load programs, make and read maps", required: always,
+		capability: cap.BPF, purpose: "load programs, create and read maps", required: always,
 		kept: true, // before 5.19 also to read a map's counters
 	},
 	{capability: cap.PERFMON, purpose: "attach programs to the kernel and let them read its memory", required: always},
@@ -41,16 +43,18 @@ var privileges = []struct {
 		unseen: "which timer sent a RST: it is inferred from the socket's state", needless: kallsymsReadable,
 	},
 	{
-		capability: cap.DAC_READ_SEARCH, purpose: "list what processes of other users hold open (/proc); name cgroups that are new",
-		unseen: ownersUnseen + ", and the paths of cgroups that are new", kept: true,
+		capability: cap.DAC_READ_SEARCH,
+		purpose:    "list the descriptors of other users' processes (/proc); resolve paths of new cgroups",
+		unseen:     ownersUnseen + ", and the paths of new cgroups", kept: true,
 	},
 	{
-		capability: cap.SYS_PTRACE, purpose: "tell which sockets these are (/proc)",
+		capability: cap.SYS_PTRACE, purpose: "see which sockets these descriptors are (/proc)",
 		unseen: ownersUnseen, kept: true,
 	},
 	{
-		capability: cap.SYS_ADMIN, purpose: "enter the network namespace of --netns; kprobes where kernel.perf_event_paranoid is above 2",
-		unseen: "the audit of another network namespace", flag: "--netns",
+		capability: cap.SYS_ADMIN,
+		purpose:    "enter the network namespace of --netns; kprobes where kernel.perf_event_paranoid is above 2",
+		unseen:     "the audit of another network namespace", flag: "--netns",
 	},
 	{
 		capability: cap.SYS_RESOURCE, purpose: "lift the limit on locked memory (before 5.11)",
@@ -58,31 +62,28 @@ var privileges = []struct {
 	},
 }
 
-// FileCapabilities is what gives closetrace to everybody who may execute it, as
-// setcap(8) takes it: all that a run without --netns makes use of.
+// FileCapabilities is the argument of setcap(8) that lets every user who may execute closetrace trace: all that it uses
+// without --netns.
 const FileCapabilities = "cap_bpf,cap_perfmon,cap_syslog,cap_dac_read_search,cap_sys_ptrace=ep"
 
-const ownersUnseen = "who holds a socket that a segment or a timer ended"
+const ownersUnseen = "the process that holds a socket that a segment or a timer ended"
 
 func always(*cap.Set) bool { return true }
 
-// memlockNeeded is more than what the maps take with a ring buffer of the usual
-// size.
+// memlockNeeded exceeds what the maps need with the default ring buffer.
 const memlockNeeded = 32 << 20
 
-// memlockTooLow: this kernel charges maps to the limit on locked memory, and
-// the limit can neither be lifted nor is it enough. Whether it does is found by
-// making a map.
+// memlockTooLow reports whether this kernel charges maps to the limit on locked memory, and that limit is too low and
+// cannot be lifted.
 func memlockTooLow(held *cap.Set) bool {
-	if !holds(held, cap.BPF) || rlimit.RemoveMemlock() == nil {
+	if !holds(held, cap.BPF) || rlimit.RemoveMemlock() == nil || !chargesLockedMemory() {
 		return false
 	}
 	var limit unix.Rlimit
 	return unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit) != nil || limit.Cur < memlockNeeded
 }
 
-// Privileges tells what closetrace can make use of, and what of it this process
-// has in effect.
+// Privileges returns the capabilities that closetrace can use, and whether this process has them in effect.
 func Privileges() []Privilege {
 	var all []Privilege
 	set := cap.GetProc()
@@ -99,7 +100,7 @@ func Privileges() []Privilege {
 	return all
 }
 
-// Unseen says what is not seen for want of privileges, and for want of which.
+// Unseen returns what is not seen because privileges are missing, with the names of those.
 func Unseen(of []Privilege) []string {
 	var all []string
 	for i, p := range of {
@@ -118,8 +119,7 @@ func Unseen(of []Privilege) []string {
 	return all
 }
 
-// holds tells whether a capability is in effect. CAP_SYS_ADMIN includes those
-// that were split off from it in Linux 5.8.
+// holds reports whether a capability is in effect. CAP_SYS_ADMIN includes those that were split from it in Linux 5.8.
 func holds(set *cap.Set, c cap.Value) bool {
 	if c == cap.BPF || c == cap.PERFMON {
 		if held, err := set.GetFlag(cap.Effective, cap.SYS_ADMIN); err == nil && held {
@@ -132,8 +132,7 @@ func holds(set *cap.Set, c cap.Value) bool {
 
 func name(c cap.Value) string { return strings.ToUpper(c.String()) }
 
-// CheckPrivileges returns an [Error] of kind [ErrPrivilege] if this process
-// cannot load tracing programs.
+// CheckPrivileges returns an error of kind [hint.Privilege] if this process cannot load tracing programs.
 func CheckPrivileges() error {
 	var missing []string
 	for _, p := range Privileges() {
@@ -144,39 +143,59 @@ func CheckPrivileges() error {
 	if len(missing) == 0 {
 		return nil
 	}
-	return &Error{
-		Kind: ErrPrivilege,
-		What: fmt.Sprintf("tracing on kernel %s needs more privileges: %s missing", Release(), strings.Join(missing, " and ")),
-		Next: "run as root: sudo closetrace; closetrace check says which capability is for what",
+	return &hint.Error{
+		Kind: hint.Privilege,
+		What: fmt.Sprintf("tracing on kernel %s needs more privileges: %s missing",
+			Release(), strings.Join(missing, " and ")),
+		Hint: "run as root (sudo closetrace); closetrace check lists what each capability is for",
 	}
 }
 
-// DropPrivileges gives up, for all threads and for good, what is not needed any
-// more once everything is attached. With entersNetns the right to enter network
-// namespaces stays.
-func DropPrivileges(entersNetns bool) error {
-	kept, err := stillNeeded(cap.GetProc(), entersNetns)
-	if err == nil {
-		err = kept.SetProc()
+// Use is what a run still does once it is attached, beyond reading events and /proc.
+type Use uint8
+
+// The uses, which can be combined.
+const (
+	EntersNetns   Use = 1 << iota // enters network namespaces
+	SignalsOthers                 // signals processes of other users
+	RemovesCgroup                 // removes a cgroup, also where root may not write to the one above (mode 0555)
+	CreatesFiles                  // creates and deletes files, also in directories of other users if it is root
+)
+
+// DropPrivileges permanently drops, for all threads, the capabilities that are not needed after attaching, nor for
+// later.
+func DropPrivileges(later Use) error {
+	kept, err := stillNeeded(cap.GetProc(), later)
+	if err != nil {
+		return err
 	}
-	return err
+	return lock(kept)
 }
 
-// stillNeeded is what of a set is needed once attached.
-func stillNeeded(now *cap.Set, entersNetns bool) (*cap.Set, error) {
+// stillNeeded returns the part of a set that is needed after attaching.
+func stillNeeded(now *cap.Set, later Use) (*cap.Set, error) {
 	split, err := now.GetFlag(cap.Permitted, cap.BPF)
 	if err != nil {
 		return nil, err
 	}
-	kept := cap.NewSet()
+	var needed []cap.Value
 	for _, p := range privileges {
-		if !p.kept && (p.capability != cap.SYS_ADMIN || split && !entersNetns) {
-			continue
+		if p.kept || p.capability == cap.SYS_ADMIN && (!split || later&EntersNetns != 0) {
+			needed = append(needed, p.capability)
 		}
+	}
+	if later&SignalsOthers != 0 {
+		needed = append(needed, cap.KILL)
+	}
+	if later&(RemovesCgroup|CreatesFiles) != 0 {
+		needed = append(needed, cap.DAC_OVERRIDE)
+	}
+	kept := cap.NewSet()
+	for _, c := range needed {
 		for _, flag := range []cap.Flag{cap.Permitted, cap.Effective} {
-			had, err := now.GetFlag(flag, p.capability)
+			had, err := now.GetFlag(flag, c)
 			if err == nil {
-				err = kept.SetFlag(flag, had, p.capability)
+				err = kept.SetFlag(flag, had, c)
 			}
 			if err != nil {
 				return nil, err
@@ -184,4 +203,30 @@ func stillNeeded(now *cap.Set, entersNetns bool) (*cap.Set, error) {
 		}
 	}
 	return kept, nil
+}
+
+// securebits take from user id 0 what execve(2) and the ambient set would give back to it. They are locked.
+const securebits = cap.SecbitNoRoot | cap.SecbitNoRootLocked | cap.SecbitKeepCapsLocked |
+	cap.SecbitNoCapAmbientRaise | cap.SecbitNoCapAmbientRaiseLocked
+
+// lock permanently limits every thread to a set of capabilities: no execve(2) gives one back. Without CAP_SETPCAP the
+// bounding set and the securebits stay, but no_new_privs has the same effect.
+func lock(kept *cap.Set) error {
+	if _, err := cap.Prctlw(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("setting no_new_privs: %w", err)
+	}
+	if holds(cap.GetProc(), cap.SETPCAP) {
+		if err := securebits.Set(); err != nil {
+			return fmt.Errorf("setting the securebits: %w", err)
+		}
+		for c := range cap.MaxBits() {
+			if bound, err := cap.GetBound(c); err != nil || !bound {
+				continue
+			}
+			if err := cap.DropBound(c); err != nil {
+				return fmt.Errorf("dropping %s from the bounding set: %w", name(c), err)
+			}
+		}
+	}
+	return kept.SetProc()
 }

@@ -36,16 +36,20 @@ func TestHolds(t *testing.T) {
 // What stays once attached: what was there, and of that only what is needed.
 func TestStillNeeded(t *testing.T) {
 	tests := []struct {
-		set         string
-		entersNetns bool
-		want        string
+		set   string
+		later Use
+		want  string
 	}{
-		{"=ep", false, "cap_bpf,cap_dac_read_search,cap_sys_ptrace=ep"},
-		{"=ep", true, "cap_bpf,cap_dac_read_search,cap_sys_ptrace,cap_sys_admin=ep"},
-		{"cap_bpf,cap_perfmon,cap_syslog=ep", false, "cap_bpf=ep"},
-		{"cap_bpf,cap_perfmon=ep", true, "cap_bpf=ep"},
-		{"cap_sys_admin=ep", false, "cap_sys_admin=ep"}, // it stands in for CAP_BPF
-		{"cap_sys_ptrace=p cap_bpf=ep", false, "cap_sys_ptrace=p cap_bpf=ep"},
+		{"=ep", 0, "cap_bpf,cap_dac_read_search,cap_sys_ptrace=ep"},
+		{"=ep", EntersNetns, "cap_bpf,cap_dac_read_search,cap_sys_ptrace,cap_sys_admin=ep"},
+		{"=ep", SignalsOthers, "cap_bpf,cap_dac_read_search,cap_sys_ptrace,cap_kill=ep"},
+		{"=ep", RemovesCgroup, "cap_bpf,cap_dac_read_search,cap_sys_ptrace,cap_dac_override=ep"},
+		{"=ep", CreatesFiles, "cap_bpf,cap_dac_read_search,cap_sys_ptrace,cap_dac_override=ep"},
+		{"cap_bpf,cap_perfmon=ep", CreatesFiles, "cap_bpf=ep"}, // a user's files need none
+		{"cap_bpf,cap_perfmon,cap_syslog=ep", 0, "cap_bpf=ep"},
+		{"cap_bpf,cap_perfmon=ep", EntersNetns | SignalsOthers, "cap_bpf=ep"},
+		{"cap_sys_admin=ep", 0, "cap_sys_admin=ep"}, // it stands in for CAP_BPF
+		{"cap_sys_ptrace=p cap_bpf=ep", 0, "cap_sys_ptrace=p cap_bpf=ep"},
 	}
 	for _, tt := range tests {
 		now, err := cap.FromText(tt.set)
@@ -56,12 +60,12 @@ func TestStillNeeded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := stillNeeded(now, tt.entersNetns)
+		got, err := stillNeeded(now, tt.later)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if differ, err := got.Cf(want); err != nil || differ != 0 {
-			t.Errorf("of %q, %v: %s, want %s", tt.set, tt.entersNetns, got, want)
+			t.Errorf("of %q, %v: %s, want %s", tt.set, tt.later, got, want)
 		}
 	}
 }

@@ -2,27 +2,26 @@ package kernel
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"fmt"
 	"io"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 )
 
-// Symbols names kernel addresses. The table (some 120,000 lines) is read when
-// the first name is asked for, because few runs need one.
+// Symbols returns the names of kernel addresses. It reads the table (about 120,000 lines) for the first name, because
+// few runs need one.
 type Symbols struct {
 	source io.ReadCloser // until it is read
-	table  []symbol      // by address
+	table  symbolTable
 }
 
 const kallsyms = "/proc/kallsyms"
 
-// OpenSymbols opens the table with the rights that there are now: the kernel
-// goes by those of the moment of opening, also when it is read later. It can
-// always be used, and names nothing where nothing could be opened.
+// OpenSymbols opens the table. The kernel checks the privileges at this moment, even if the table is read later. If it
+// cannot be opened, no address has a name.
 func OpenSymbols() *Symbols {
 	f, err := os.Open(kallsyms)
 	if err != nil {
@@ -31,7 +30,7 @@ func OpenSymbols() *Symbols {
 	return &Symbols{source: f}
 }
 
-// Close gives back what OpenSymbols took.
+// Close closes the table.
 func (s *Symbols) Close() error {
 	if s.source == nil {
 		return nil
@@ -40,7 +39,7 @@ func (s *Symbols) Close() error {
 	return s.source.Close()
 }
 
-// kallsymsReadable tells whether the kernel shows addresses to this process.
+// kallsymsReadable reports whether the kernel shows addresses to this process.
 func kallsymsReadable() bool {
 	f, err := os.Open(kallsyms)
 	if err != nil {
@@ -50,7 +49,7 @@ func kallsymsReadable() bool {
 	return showsAddresses(f)
 }
 
-// showsAddresses goes by the first function: what stands before may be at 0.
+// showsAddresses checks the first function: symbols before it may have the address 0.
 func showsAddresses(r io.Reader) bool {
 	for lines := bufio.NewScanner(r); lines.Scan(); {
 		if fields := strings.Fields(lines.Text()); len(fields) >= 3 && strings.Contains("tT", fields[1]) {
@@ -60,17 +59,23 @@ func showsAddresses(r io.Reader) bool {
 	return false
 }
 
-type symbol struct {
-	address uint64
-	name    string
+// symbolTable are the functions of the kernel, some 60,000: without a string each, because they are read while events
+// arrive.
+type symbolTable struct {
+	symbols []symbol // by address
+	names   []byte   // one after the other
 }
 
-// Names returns the functions that the addresses lie in, up to the first zero.
-// An address that cannot be named, for want of CAP_SYSLOG for example, is
-// left out.
+type symbol struct {
+	address  uint64
+	from, to uint32 // its name in names
+}
+
+// Names returns the functions that contain the addresses, up to the first zero. It skips addresses without a name, for
+// example all of them without CAP_SYSLOG.
 func (s *Symbols) Names(addresses []uint64) []string {
 	if s.source != nil {
-		// What could be read serves; names are an explanation, not a fact.
+		// After an error the symbols that were read are used: names are not evidence.
 		s.table, _ = readSymbols(s.source)
 		_ = s.Close()
 	}
@@ -87,7 +92,7 @@ func (s *Symbols) Names(addresses []uint64) []string {
 }
 
 func (s *Symbols) name(address uint64) string {
-	i, found := slices.BinarySearchFunc(s.table, address, func(a symbol, address uint64) int {
+	i, found := slices.BinarySearchFunc(s.table.symbols, address, func(a symbol, address uint64) int {
 		return cmp.Compare(a.address, address)
 	})
 	if !found {
@@ -96,27 +101,48 @@ func (s *Symbols) name(address uint64) string {
 	if i < 0 {
 		return ""
 	}
-	return s.table[i].name
+	at := s.table.symbols[i]
+	return string(s.table.names[at.from:at.to])
 }
 
-// readSymbols reads the functions of /proc/kallsyms. Without CAP_SYSLOG all
-// addresses are zero; they are left out.
-func readSymbols(r io.Reader) ([]symbol, error) {
-	var table []symbol
+// readSymbols reads the functions of /proc/kallsyms: lines of an address, a letter and a name, which the name of a
+// module may follow. It skips addresses of zero: without CAP_SYSLOG that is all of them.
+func readSymbols(r io.Reader) (t symbolTable, err error) {
+	t.symbols, t.names = make([]symbol, 0, 1<<16), make([]byte, 0, 1<<21) // about what a kernel has
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 3 || !strings.Contains("tTwW", fields[1]) {
+		number, rest, _ := bytes.Cut(lines.Bytes(), []byte{' '})
+		if len(rest) < 3 || rest[1] != ' ' || !strings.ContainsRune("tTwW", rune(rest[0])) {
 			continue
 		}
-		address, err := strconv.ParseUint(fields[0], 16, 64)
-		if err != nil {
-			return nil, fmt.Errorf("reading kernel symbols: %w", err)
+		name, _, _ := bytes.Cut(rest[2:], []byte{'\t'})
+		address, ok := hexadecimal(number)
+		if !ok {
+			return t, fmt.Errorf("reading kernel symbols: %q is no address", number)
 		}
 		if address != 0 {
-			table = append(table, symbol{address, fields[2]})
+			from := uint32(len(t.names))
+			t.names = append(t.names, name...)
+			t.symbols = append(t.symbols, symbol{address, from, uint32(len(t.names))})
 		}
 	}
-	slices.SortStableFunc(table, func(a, b symbol) int { return cmp.Compare(a.address, b.address) })
-	return table, lines.Err()
+	slices.SortStableFunc(t.symbols, func(a, b symbol) int { return cmp.Compare(a.address, b.address) })
+	return t, lines.Err()
+}
+
+// hexadecimal parses a number without an allocation.
+func hexadecimal(text []byte) (n uint64, ok bool) {
+	for _, c := range text {
+		switch {
+		case n >= 1<<60:
+			return 0, false
+		case c >= '0' && c <= '9':
+			n = n<<4 | uint64(c-'0')
+		case c >= 'a' && c <= 'f':
+			n = n<<4 | uint64(c-'a'+10)
+		default:
+			return 0, false
+		}
+	}
+	return n, len(text) > 0
 }

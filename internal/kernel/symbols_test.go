@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -23,8 +24,23 @@ short line
 	if want := []string{"tcp_send_active_reset", "tcp_keepalive_timer", "veth_xmit"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v: sorted, functions only, up to the first zero", got, want)
 	}
-	if _, err := readSymbols(strings.NewReader("zz T x\n")); err == nil {
-		t.Error("an address that is no number was accepted")
+	for _, text := range []string{"zz T x\n", "FFFF T x\n", "10000000000000000 T x\n", " T x\n"} {
+		if _, err := readSymbols(strings.NewReader(text)); err == nil {
+			t.Errorf("an address that is no number was accepted in %q", text)
+		}
+	}
+}
+
+func BenchmarkReadSymbols(b *testing.B) {
+	var text strings.Builder
+	for i := range 100_000 {
+		fmt.Fprintf(&text, "%016x t a_function_of_the_kernel_%d\n", 0xffffffff81000000+uint64(i)*64, i)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := readSymbols(strings.NewReader(text.String())); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

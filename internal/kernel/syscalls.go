@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// syscalls names the system calls in which the last reference to a socket may
-// go, on every architecture; syscalls_ARCH.go adds those that only some have.
+// syscalls are the system calls, on every architecture, that may release the last reference to a socket.
+// syscalls_ARCH.go has those that only some architectures have.
 var syscalls = byNumber{
 	unix.SYS_ACCEPT:         "accept",
 	unix.SYS_ACCEPT4:        "accept4",
@@ -50,9 +50,8 @@ func (b byNumber) name(number int32) string {
 	return b[number]
 }
 
-// SyscallName names the system call with this number on this architecture, by
-// the table of 32-bit programs if compat. "" for -1, which is none; a number
-// where there is no name.
+// SyscallName returns the name of the system call with this number on this architecture, from the table of 32-bit
+// programs if compat. It returns "" for -1, which is none, and syscall-N if the name is unknown.
 func SyscallName(number int32, compat bool) string {
 	if number == -1 {
 		return ""

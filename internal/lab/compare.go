@@ -65,10 +65,10 @@ func (m Mismatch) String() string {
 	return fmt.Sprintf("line %d: %s", m.Line, m.Text)
 }
 
-// Compare says where the endings seen in one attach mode differ from those that
-// the scenario expects. Endings outside of the run's window, of other
-// namespaces, or of families that the scenario does not compare are ignored;
-// anything else that it does not list is a mismatch. It is a pure function.
+// Compare returns where the endings seen in one attach mode differ from those
+// that the scenario expects. It ignores endings outside of the run's window, of
+// other namespaces, and of families that the scenario does not compare. Any other
+// ending that the scenario does not list is a mismatch. It is a pure function.
 func Compare(sc *Scenario, mode string, res *Result, seen []Seen) []Mismatch {
 	seen = slices.DeleteFunc(slices.Clone(seen), func(s Seen) bool { return !res.covers(s) || !sc.Compares(s.Path) })
 	want := sc.Expected(mode)
@@ -105,9 +105,9 @@ func Compare(sc *Scenario, mode string, res *Result, seen []Seen) []Mismatch {
 	return out
 }
 
-// Contradictions says which of the endings seen can be none of those that the
-// scenario expects. It is for a tracer that does not see all: an ending or a
-// field that is missing contradicts nothing.
+// Contradictions returns which of the endings seen cannot be any that the
+// scenario expects. It is for a tracer that does not see everything: a missing
+// ending or field is no contradiction.
 func Contradictions(sc *Scenario, mode string, res *Result, seen []Seen) []Mismatch {
 	seen = slices.DeleteFunc(slices.Clone(seen), func(s Seen) bool { return !res.covers(s) || !sc.Compares(s.Path) })
 	want := sc.Expected(mode)
@@ -120,13 +120,13 @@ func Contradictions(sc *Scenario, mode string, res *Result, seen []Seen) []Misma
 	var out []Mismatch
 	for i, s := range seen {
 		if !used[i] {
-			out = append(out, Mismatch{Text: fmt.Sprintf("seen, though it was not so: %s%s", s, nameOf(s, res))})
+			out = append(out, Mismatch{Text: fmt.Sprintf("contradicts the scenario: %s%s", s, nameOf(s, res))})
 		}
 	}
 	return out
 }
 
-// agrees: an ending is the one expected, as far as it says anything.
+// agrees reports whether no field of an ending contradicts an expectation.
 func agrees(e Expectation, s Seen, res *Result) bool {
 	if ep, ok := res.Sockets[e.Socket]; !ok || !sameSocket(ep, s) || s.Path != e.Path {
 		return false
@@ -151,8 +151,8 @@ func (r *Result) covers(s Seen) bool {
 		(s.Netns == 0 || s.Netns == r.Netns)
 }
 
-// assign gives each expectation an ending of its own that fulfils it, or -1,
-// such that as many as possible have one (augmenting paths).
+// assign returns for each expectation an ending that fulfils it, or -1. No ending
+// is assigned twice, and as many as possible are (augmenting paths).
 func assign(want []Expectation, seen []Seen, fulfils func(Expectation, Seen) bool) []int {
 	owner := make([]int, len(seen))
 	chosen := make([]int, len(want))
@@ -180,7 +180,7 @@ func assign(want []Expectation, seen []Seen, fulfils func(Expectation, Seen) boo
 	return chosen
 }
 
-// differences says how an ending differs from an expectation, most telling first.
+// differences returns how an ending differs from an expectation, the most important difference first.
 func differences(e Expectation, s Seen, res *Result) []string {
 	var out []string
 	if ep, ok := res.Sockets[e.Socket]; !ok {
@@ -204,11 +204,10 @@ func differences(e Expectation, s Seen, res *Result) []string {
 	return out
 }
 
-// sameSocket compares addresses. The kernel forgets some: tcp_disconnect, also
-// after a connect(2) that failed, clears the remote port and the local address,
-// if the application has not chosen that. A tracer may remember what the
-// scenario could not ask for any more, and the other way round. So what only
-// one of them has does not count as a difference.
+// sameSocket compares addresses. tcp_disconnect, also after a failed connect(2),
+// clears the remote port and the local address unless the application bound it. A
+// tracer may have addresses that the scenario could not read any more, and vice
+// versa. So an address that only one of them has is no difference.
 func sameSocket(want Endpoint, s Seen) bool {
 	want, got := want.unmap(), Endpoint{s.Local, s.Remote}.unmap()
 	agrees := func(a, b netip.Addr) bool {
@@ -219,13 +218,13 @@ func sameSocket(want Endpoint, s Seen) bool {
 		agrees(got.Local.Addr(), want.Local.Addr()) && agrees(got.Remote.Addr(), want.Remote.Addr())
 }
 
-// blank reports whether an address says nothing: none at all, or 0.0.0.0:0.
+// blank reports whether an address is none or 0.0.0.0:0.
 func blank(a netip.AddrPort) bool {
 	return a.Port() == 0 && (!a.Addr().IsValid() || a.Addr().IsUnspecified())
 }
 
-// explain says why an expectation has no ending: the nearest unused one of the
-// same socket differs, or there is none.
+// explain returns why an expectation has no ending: the most similar unused one
+// of the same socket differs, or there is none.
 func explain(e Expectation, res *Result, seen []Seen, used []bool) Mismatch {
 	best := -1
 	var why []string
@@ -242,12 +241,15 @@ func explain(e Expectation, res *Result, seen []Seen, used []bool) Mismatch {
 		return Mismatch{Line: e.Line, Text: fmt.Sprintf("expected, but not seen: %s", e)}
 	}
 	used[best] = true
-	return Mismatch{Line: e.Line, Text: fmt.Sprintf("expected %s; seen %s, but %s", e, seen[best], strings.Join(why, "; "))}
+	return Mismatch{
+		Line: e.Line,
+		Text: fmt.Sprintf("expected %s; seen %s, but %s", e, seen[best], strings.Join(why, "; ")),
+	}
 }
 
 // nameOf returns " (socket A)" if a socket of the run has the ending's addresses.
-// A listener has those of its connections as far as it has any, so that a
-// socket with both goes before it.
+// A listener shares addresses with its connections, so sockets with both
+// addresses take precedence.
 func nameOf(s Seen, res *Result) string {
 	var names, connected []string
 	for name, ep := range res.Sockets {

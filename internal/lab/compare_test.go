@@ -23,7 +23,7 @@ func sampleResult() *Result {
 			"L":      {Local: server},
 			"U":      {},
 		},
-		IDs: map[string]int{"P": 42},
+		IDs: map[string]int{"P": 42, "Unknown": 0},
 	}
 }
 
@@ -63,7 +63,8 @@ func TestCompare(t *testing.T) {
 			[]string{"not expected, but seen: close.x of 127.0.0.1:40000 to 127.0.0.1:80 (socket A)"}},
 		{"other path", "A close.x", []Seen{ofA("close.y", "")}, []string{"seen close.y of 127.0.0.1:40000 to 127.0.0.1:80, but path is close.y, not close.x"}},
 		{"other socket", "A close.x", []Seen{ending("127.0.0.1:80", "127.0.0.1:40000", "close.x", "")},
-			[]string{"not seen: A close.x", "not expected, but seen: close.x of 127.0.0.1:80 to 127.0.0.1:40000 (socket A.peer)"}},
+			[]string{"not seen: A close.x",
+				"not expected, but seen: close.x of 127.0.0.1:80 to 127.0.0.1:40000 (socket A.peer)"}},
 		{"outside of window and namespace", "A close.x", []Seen{early, late, elsewhere}, []string{"not seen"}},
 		{"namespace unknown", "A close.x", []Seen{unknownNetns}, nil},
 		{"family not compared", "", []Seen{ofA("recv.fin", "")}, nil},
@@ -82,6 +83,8 @@ func TestCompare(t *testing.T) {
 		{"range", "A close.x n=1..5", []Seen{ofA("close.x", `"n":5`)}, nil},
 		{"no number", "A close.x n=1..5", []Seen{ofA("close.x", `"n":"many"`)}, []string{"n is many"}},
 		{"helper", "A close.x pid=@P", []Seen{ofA("close.x", `"actor":{"pid":43}`)}, []string{"pid is 43, not @P"}},
+		{"helper in a container", "A close.x pid=@Unknown", []Seen{ofA("close.x", `"actor":{"pid":43}`)}, nil},
+		{"no actor in a container", "A close.x pid=@Unknown", []Seen{ofA("close.x", `"actor":{"pid":0}`)}, []string{"pid is 0, not @Unknown"}},
 		{"v4-mapped", "A close.x", []Seen{ending("[::ffff:127.0.0.1]:40000", "[::ffff:127.0.0.1]:80", "close.x", "")}, nil},
 		{"listener", "L close.x", []Seen{ending("127.0.0.1:80", "0.0.0.0:0", "close.x", "")}, nil},
 		{"never connected", "U close.x", []Seen{ending("", "", "close.x", ""), ending("0.0.0.0:0", "0.0.0.0:0", "close.x", "")},
@@ -144,15 +147,16 @@ func TestResultJSON(t *testing.T) {
 }
 
 func TestCompareCounters(t *testing.T) {
-	sc := parse(t, "# T.\n-- steps --\n-- endings --\n-- counters --\nTcpOutRsts +1\nTCPAbortOnData any\n")
+	sc := parse(t, "# T.\n-- steps --\n-- endings --\n-- counters --\nTcpOutRsts +1\nTCPAbortOnData +2..3\n")
 	for _, c := range []struct {
 		name     string
 		counters map[string]uint64
 		want     string
 	}{
 		{"as listed", map[string]uint64{"TcpOutRsts": 1, "TCPAbortOnData": 3, "TcpInSegs": 9}, ""},
-		{"did not move", nil, "line 5: the kernel's TcpOutRsts moved by 0, not by 1"},
-		{"not listed", map[string]uint64{"TcpOutRsts": 1, "TCPAbortOnClose": 1}, "TCPAbortOnClose moved by 1, not by 0"},
+		{"too far", map[string]uint64{"TcpOutRsts": 1, "TCPAbortOnData": 4}, "line 6: the kernel's TCPAbortOnData moved by 4, not by 2 to 3"},
+		{"did not move", map[string]uint64{"TCPAbortOnData": 2}, "line 5: the kernel's TcpOutRsts moved by 0, not by 1"},
+		{"not listed", map[string]uint64{"TcpOutRsts": 1, "TCPAbortOnData": 2, "TCPAbortOnClose": 1}, "TCPAbortOnClose moved by 1, not by 0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var got []string
@@ -166,17 +170,28 @@ func TestCompareCounters(t *testing.T) {
 	}
 }
 
-func TestParseCounters(t *testing.T) {
-	got := map[string]uint64{}
-	parseCounters("TcpExt: TCPAbortOnData X\nTcpExt: 5 -1\nTcp: MaxConn OutRsts\nTcp: -1 7\n\nOdd: a\n", got)
-	if len(got) != 2 || got["TCPAbortOnData"] != 5 || got["TcpOutRsts"] != 7 {
-		t.Errorf("%v", got)
+func TestCompareExplained(t *testing.T) {
+	res := &Result{Counters: map[string]uint64{"TcpOutRsts": 1, "TCPAbortFailed": 1, "TcpInSegs": 9}}
+	explained := map[string]uint64{"TcpOutRsts": 1, "TCPAbortOnClose": 1}
+	got := CompareExplained(res, explained, false)
+	want := []string{
+		"the kernel's TCPAbortOnClose moved by 0, but the endings explain 1",
+		"the kernel's TCPAbortFailed moved by 1, but the endings explain 0",
+	}
+	if len(got) != 2 || got[0].Text != want[0] || got[1].Text != want[1] {
+		t.Errorf("got %v", got)
+	}
+	if got = CompareExplained(res, explained, true); len(got) != 1 || got[0].Text != want[0] {
+		t.Errorf("partial: got %v", got)
 	}
 }
 
 // TestDottedKeys: a dotted key goes inside, a plain one finds what it always has.
 func TestDottedKeys(t *testing.T) {
-	fields := ofA("recv.rst", `"actor":{"pid":1},"peer":{"path":"close.x","actor":{"pid":2}},"evidence":{"path":"no"}`).Fields
+	fields := ofA(
+		"recv.rst",
+		`"actor":{"pid":1},"peer":{"path":"close.x","actor":{"pid":2}},"evidence":{"path":"no"}`,
+	).Fields
 	for key, want := range map[string]string{
 		"pid": "1", "actor.pid": "1", "peer.path": "close.x", "peer.actor.pid": "2", "path": "no",
 		"earlier.path": "", "peer.nothing": "", "peer": "map[actor:map[pid:2] path:close.x]",

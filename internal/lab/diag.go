@@ -14,19 +14,20 @@ import (
 const (
 	sockDestroy   = 21
 	diagRequest   = 56         // bytes of struct inet_diag_req_v2
-	anyCookie     = 0xffffffff // INET_DIAG_NOCOOKIE: whichever socket has the addresses
+	anyCookie     = 0xffffffff // INET_DIAG_NOCOOKIE: any socket with the addresses
 	netlinkHeader = 16
 )
 
-// destroy asks the kernel to kill the socket of these addresses, as ss -K does.
-// The answer is an error number, 0 if it was killed.
+// destroy kills the socket with these addresses by SOCK_DESTROY, like ss -K. It
+// returns the error number of the answer, nil if the socket was killed.
 func destroy(local, remote netip.AddrPort) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	if err := unix.Sendto(fd, destroyRequest(local, remote), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	kernel := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
+	if err := unix.Sendto(fd, destroyRequest(local, remote), 0, kernel); err != nil {
 		return err
 	}
 	answer := make([]byte, 4096)
@@ -43,7 +44,7 @@ func destroy(local, remote netip.AddrPort) error {
 	return nil
 }
 
-// destroyRequest is a struct nlmsghdr and a struct inet_diag_req_v2.
+// destroyRequest returns a struct nlmsghdr and a struct inet_diag_req_v2.
 func destroyRequest(local, remote netip.AddrPort) []byte {
 	request := make([]byte, netlinkHeader+diagRequest)
 	binary.NativeEndian.PutUint32(request, uint32(len(request)))
@@ -55,7 +56,7 @@ func destroyRequest(local, remote netip.AddrPort) []byte {
 		body[0] = unix.AF_INET
 	}
 	body[1] = unix.IPPROTO_TCP
-	binary.NativeEndian.PutUint32(body[4:], 0xffffffff) // in whatever state
+	binary.NativeEndian.PutUint32(body[4:], 0xffffffff) // in any state
 	binary.BigEndian.PutUint16(body[8:], local.Port())
 	binary.BigEndian.PutUint16(body[10:], remote.Port())
 	copy(body[12:28], local.Addr().AsSlice())
@@ -65,17 +66,17 @@ func destroyRequest(local, remote netip.AddrPort) []byte {
 	return request
 }
 
-// doHelperDestroy makes the helper kill a socket, whoever holds it.
-func doHelperDestroy(r *room, h *helper, args []string) (string, error) {
+// doHelperDestroy makes the helper kill a socket of any process.
+func doHelperDestroy(r *sandbox, h *helper, args []string) (string, error) {
 	ep, ok := r.res.Sockets[args[0]]
 	if !ok {
 		return "", fmt.Errorf("no socket %s", args[0])
 	}
-	return "", r.tell(h, fmt.Sprintf("destroy %s %s", ep.Local, ep.Remote))
+	return "", r.command(h, fmt.Sprintf("destroy %s %s", ep.Local, ep.Remote))
 }
 
-// obeyDestroy is the helper's part: addresses as AddrPort writes them.
-func obeyDestroy(local, remote string) error {
+// runDestroy executes it in the helper. The addresses are in the form of AddrPort.
+func runDestroy(local, remote string) error {
 	from, err := netip.ParseAddrPort(local)
 	if err != nil {
 		return err

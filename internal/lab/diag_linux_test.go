@@ -18,7 +18,8 @@ func TestDestroyRequest(t *testing.T) {
 	if binary.BigEndian.Uint16(r[24:]) != 80 || binary.BigEndian.Uint16(r[26:]) != 5000 || r[31] != 1 || r[47] != 2 {
 		t.Errorf("addresses %x", r[24:60])
 	}
-	if r = destroyRequest(netip.MustParseAddrPort("[::1]:80"), netip.AddrPort{}); r[16] != unix.AF_INET6 || r[43] != 1 || r[27] != 0 {
+	if r = destroyRequest(netip.MustParseAddrPort("[::1]:80"), netip.AddrPort{}); r[16] != unix.AF_INET6 || r[43] != 1 ||
+		r[27] != 0 {
 		t.Errorf("listener, IPv6: %x", r)
 	}
 }

@@ -18,7 +18,7 @@ import (
 type Expectation struct {
 	Line  int
 	Modes []string
-	// May are those of Modes with a "?". In them the ending may be missing.
+	// May are the modes with a "?", in which the ending may be missing.
 	May    []string
 	Socket string
 	Path   string
@@ -30,10 +30,11 @@ type Expectation struct {
 // peer.actor.pid and the like go inside. Value is
 //
 //	text   this text, number or boolean (false and 0 also match no such field)
-//	>=N    at least N; likewise <=N
+//	>=N    at least N; <=N at most N
 //	A..B   a number from A to B
 //	a|b    one of these
 //	@NAME  the id of this helper process or thread of the scenario
+//	~text  contains this text, in which _ stands for a blank
 type FieldWant struct{ Key, Value string }
 
 func (e Expectation) String() string {
@@ -65,11 +66,11 @@ func parseExpectation(text string, line int) (Expectation, error) {
 	}
 	words := strings.Fields(text)
 	if len(words) < 2 || !isName(words[0]) {
-		return e, fmt.Errorf("want: SOCKET PATH KEY=VALUE..., not %q", text)
+		return e, fmt.Errorf("want SOCKET PATH KEY=VALUE..., not %q", text)
 	}
 	e.Socket, e.Path = words[0], words[1]
 	if !strings.Contains(e.Path, ".") {
-		return e, fmt.Errorf("%q is no path: it has no family before a dot", e.Path)
+		return e, fmt.Errorf("%q is not a path: it has no family before a dot", e.Path)
 	}
 	for _, word := range words[2:] {
 		key, value, ok := strings.Cut(word, "=")
@@ -84,8 +85,8 @@ func parseExpectation(text string, line int) (Expectation, error) {
 	return e, nil
 }
 
-// checkValue finds malformed bounds, so that a typing error cannot be mistaken
-// for an ending that differs.
+// checkValue returns an error for malformed bounds, which would otherwise look
+// like an ending that differs.
 func checkValue(value string) error {
 	var bounds []string
 	if rest, ok := strings.CutPrefix(value, ">="); ok {
@@ -97,18 +98,24 @@ func checkValue(value string) error {
 	}
 	for _, b := range bounds {
 		if _, err := strconv.ParseInt(b, 10, 64); err != nil {
-			return fmt.Errorf("%q is no whole number in %q", b, value)
+			return fmt.Errorf("%q is not a whole number in %q", b, value)
 		}
 	}
 	return nil
 }
 
-// matches reports whether a field's text is what is wanted. ids are the
-// process and thread ids for @NAME.
+// matches reports whether a field's text is what is wanted. ids are the process and thread ids for @NAME; every id
+// matches one that is 0, which is not known.
 func (f FieldWant) matches(got string, ids map[string]int) bool {
 	if name, ok := strings.CutPrefix(f.Value, "@"); ok {
-		id, known := ids[name]
-		return known && got == strconv.Itoa(id)
+		id, ok := ids[name]
+		if ok && id == 0 {
+			return inRange(got, "1", "")
+		}
+		return ok && got == strconv.Itoa(id)
+	}
+	if text, ok := strings.CutPrefix(f.Value, "~"); ok {
+		return strings.Contains(got, strings.ReplaceAll(text, "_", " "))
 	}
 	if rest, ok := strings.CutPrefix(f.Value, ">="); ok {
 		return inRange(got, rest, "")
@@ -154,7 +161,7 @@ func lookup(fields map[string]any, key string) (string, bool) {
 	return "", false
 }
 
-// fieldText writes a decoded JSON value the way a scenario's author does.
+// fieldText returns a decoded JSON value as scenarios write it.
 func fieldText(v any) string {
 	switch v := v.(type) {
 	case string:

@@ -4,8 +4,8 @@ package lab
 
 import "golang.org/x/sys/unix"
 
-// A socket filter sees each segment that reaches this socket, from the TCP
-// header on, and its result says how many bytes to keep: 0 drops the segment
+// A socket filter runs for each segment that reaches the socket, and sees it from
+// the TCP header on. It returns how many bytes to keep: 0 drops the segment
 // silently, as if the network had lost it.
 
 // dropAll drops every segment.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// helperEnv says to a process that it is a helper: its value lists the names of
-// the sockets that it inherited, from descriptor firstSocket on.
+// helperEnv marks a process as a helper. Its value is the names of the sockets
+// that it inherited, from descriptor firstSocket on.
 const helperEnv = "CLOSETRACE_LAB_HELPER"
 
 // Descriptors of a helper process.
@@ -24,16 +25,17 @@ const (
 	firstSocket = 4
 )
 
-// notARun is an argument that no program takes: one that does not call RunHelper
-// ends at once, and does not run as if the user had started it.
-const notARun = "--this-is-a-lab-helper"
+// helperArgument is an argument that no program accepts. A program that does not
+// call RunHelper fails because of it, instead of running as if the user had
+// started it.
+const helperArgument = "--this-is-a-lab-helper"
 
 const ready = "ready"
 
 // RunHelper must be the first call of main, and of TestMain in tests: a
-// scenario that needs a second process starts this program again. If this
-// process is such a helper, RunHelper does its job and returns true; then the
-// program has nothing else to do.
+// scenario that needs a second process starts this program again. In such a
+// helper process RunHelper executes the commands of the parent and returns true
+// when there are no more. Then the program must exit.
 func RunHelper() bool {
 	names, isHelper := os.LookupEnv(helperEnv)
 	if !isHelper {
@@ -46,13 +48,13 @@ func RunHelper() bool {
 	answer := ready
 	for {
 		if _, err := unix.Write(controlFD, []byte(answer)); err != nil {
-			return true // the parent is gone
+			return true // the parent has ended
 		}
 		command, err := receive(controlFD)
 		if err != nil || command == "" {
 			return true
 		}
-		if err := obey(command, sockets); err != nil {
+		if err := runCommand(command, sockets); err != nil {
 			answer = err.Error()
 		} else {
 			answer = ready
@@ -60,7 +62,7 @@ func RunHelper() bool {
 	}
 }
 
-// receive reads one message; "" is the end.
+// receive reads one message. It returns "" at the end.
 func receive(fd int) (string, error) {
 	buf := make([]byte, 512)
 	for {
@@ -71,8 +73,8 @@ func receive(fd int) (string, error) {
 	}
 }
 
-// obey does one command of the parent in the helper.
-func obey(command string, sockets map[string]int) error {
+// runCommand executes one command of the parent in the helper.
+func runCommand(command string, sockets map[string]int) error {
 	words := append(strings.Fields(command), "", "")
 	switch words[0] {
 	case "close":
@@ -83,7 +85,7 @@ func obey(command string, sockets map[string]int) error {
 		delete(sockets, words[1])
 		return unix.Close(fd)
 	case "destroy":
-		return obeyDestroy(words[1], words[2])
+		return runDestroy(words[1], words[2])
 	case "exit":
 		code, err := strconv.Atoi(words[1])
 		if err != nil {
@@ -94,6 +96,10 @@ func obey(command string, sockets map[string]int) error {
 		for _, fd := range sockets {
 			unix.CloseOnExec(fd)
 		}
+		runtime.LockOSThread() // the name is that of the thread
+		if err := os.WriteFile("/proc/thread-self/comm", []byte("before-exec"), 0); err != nil {
+			return err
+		}
 		return unix.Exec("/proc/self/exe", os.Args, []string{helperEnv + "="})
 	}
 	return fmt.Errorf("unknown command %q", command)
@@ -102,12 +108,12 @@ func obey(command string, sockets map[string]int) error {
 // helper is a second process that holds some of the scenario's sockets.
 type helper struct {
 	pid     int
-	control int // descriptor of our end, -1 once the helper has ended
+	control int // descriptor of the parent's end, -1 once the helper has ended
 }
 
-// spawn starts a helper that inherits sockets. This process closes its own
-// descriptors of them, which ends nothing: the helper has copies.
-func (r *room) spawn(name string, sockets []string) error {
+// spawn starts a helper that inherits sockets, and closes this process's
+// descriptors of them. The sockets stay open, because the helper has copies.
+func (r *sandbox) spawn(name string, sockets []string) error {
 	if r.helpers[name] != nil {
 		return fmt.Errorf("a second helper %s", name)
 	}
@@ -124,8 +130,8 @@ func (r *room) spawn(name string, sockets []string) error {
 		}
 		files = append(files, uintptr(r.sockets[s].fd.Load()))
 	}
-	// The signal comes when the room's thread ends, at the latest.
-	pid, err := syscall.ForkExec("/proc/self/exe", []string{"lab-helper", notARun}, &syscall.ProcAttr{
+	// The kernel sends the signal at the latest when the sandbox's thread ends.
+	pid, err := syscall.ForkExec("/proc/self/exe", []string{"lab-helper", helperArgument}, &syscall.ProcAttr{
 		Env:   []string{helperEnv + "=" + strings.Join(sockets, " ")},
 		Files: files,
 		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
@@ -135,8 +141,8 @@ func (r *room) spawn(name string, sockets []string) error {
 		return fmt.Errorf("start a helper: %w", err)
 	}
 	h := &helper{pid: pid, control: pair[0]}
-	r.helpers[name], r.res.IDs[name] = h, pid
-	if err := r.answered(h); err != nil {
+	r.helpers[name], r.res.IDs[name] = h, reportedID(pid)
+	if err := r.awaitReady(h); err != nil {
 		return err
 	}
 	for _, s := range sockets {
@@ -147,19 +153,19 @@ func (r *room) spawn(name string, sockets []string) error {
 	return nil
 }
 
-// tell gives the helper a command and waits until it is done.
-func (r *room) tell(h *helper, command string) error {
+// command sends the helper a command and waits until it has executed it.
+func (r *sandbox) command(h *helper, text string) error {
 	if h.control < 0 {
 		return errors.New("the helper has ended")
 	}
-	if _, err := unix.Write(h.control, []byte(command)); err != nil {
+	if _, err := unix.Write(h.control, []byte(text)); err != nil {
 		return err
 	}
-	return r.answered(h)
+	return r.awaitReady(h)
 }
 
-// answered waits for the helper to say that it is ready.
-func (r *room) answered(h *helper) error {
+// awaitReady waits until the helper is ready.
+func (r *sandbox) awaitReady(h *helper) error {
 	if err := r.poll(h.control, unix.POLLIN); err != nil {
 		return err
 	}
@@ -175,36 +181,36 @@ func (r *room) answered(h *helper) error {
 	return nil
 }
 
-// exit makes the helper call exit and waits until the process is gone.
+// exit makes the helper exit and waits until the process has ended.
 func (h *helper) exit(code int) error {
 	if _, err := unix.Write(h.control, fmt.Appendf(nil, "exit %d", code)); err != nil {
 		return err
 	}
-	status, err := h.reap(patience)
+	status, err := h.reap(stepTimeout)
 	if err == nil && (!status.Exited() || status.ExitStatus() != code) {
 		err = fmt.Errorf("the helper ended with status %#x", uint32(status))
 	}
 	return err
 }
 
-// kill sends SIGKILL and waits until the process is gone.
+// kill sends SIGKILL and waits until the process has ended.
 func (h *helper) kill() error {
 	if err := unix.Kill(h.pid, unix.SIGKILL); err != nil {
 		return err
 	}
-	_, err := h.reap(patience)
+	_, err := h.reap(stepTimeout)
 	return err
 }
 
-// end makes sure that no process is left.
+// end kills the helper if it has not ended.
 func (h *helper) end() {
 	if h.control >= 0 {
-		_ = h.kill() // what remains of it, PDEATHSIG ends
+		_ = h.kill() // if that fails, PDEATHSIG kills it
 	}
 }
 
-// reap waits for the process to end. When wait4 reports it, all its threads
-// have closed what they held.
+// reap waits for the process to end. When wait4 reports it, the process has
+// closed all its descriptors.
 func (h *helper) reap(within time.Duration) (unix.WaitStatus, error) {
 	var status unix.WaitStatus
 	for begin := time.Now(); time.Since(begin) < within; {

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// doInFlight sends a descriptor in a message (SCM_RIGHTS) that nobody reads.
-func doInFlight(r *room, s *socket, _ []string) (string, error) {
+// doInFlight sends a descriptor in a message (SCM_RIGHTS) that is never received.
+func doInFlight(r *sandbox, s *socket, _ []string) (string, error) {
 	fd, err := s.use()
 	if err != nil {
 		return "", err
@@ -30,8 +30,8 @@ func doInFlight(r *room, s *socket, _ []string) (string, error) {
 	return "", nil
 }
 
-// doDrop closes the Unix sockets between which the message with a descriptor is.
-func doDrop(r *room, s *socket, _ []string) (string, error) {
+// doDrop discards the message with a descriptor: it closes both Unix sockets.
+func doDrop(r *sandbox, s *socket, _ []string) (string, error) {
 	m := r.messages[s.name]
 	if m == nil {
 		return "", fmt.Errorf("no message with %s", s.name)
@@ -40,7 +40,7 @@ func doDrop(r *room, s *socket, _ []string) (string, error) {
 	return "", m.drop()
 }
 
-// message is a descriptor on its way between two Unix sockets.
+// message is a descriptor in flight between two Unix sockets.
 type message struct{ ends [2]int }
 
 func (m *message) drop() error {

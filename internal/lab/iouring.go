@@ -40,7 +40,7 @@ type ioUringParams struct {
 	}
 }
 
-// ioUringSetup makes a ring for one request.
+// ioUringSetup creates a ring for one request.
 func ioUringSetup() (fd int, p ioUringParams, err error) {
 	n, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&p)), 0)
 	if errno != 0 {
@@ -54,8 +54,8 @@ func ioUringSetup() (fd int, p ioUringParams, err error) {
 	return int(n), p, nil
 }
 
-// ioUring makes one request about a descriptor through a new ring and waits
-// for it. length is the request's own number: for shutdown, how.
+// ioUring submits one request for a descriptor through a new ring and waits for
+// its completion. length is the argument of the request: for shutdown, how.
 func ioUring(opcode byte, fd int, length uint32) error {
 	ring, p, err := ioUringSetup()
 	if err != nil {
@@ -93,7 +93,7 @@ func ioUring(opcode byte, fd int, length uint32) error {
 }
 
 // doIOURing closes or shuts down through io_uring.
-func doIOURing(_ *room, s *socket, args []string) (string, error) {
+func doIOURing(_ *sandbox, s *socket, args []string) (string, error) {
 	fd, err := s.use()
 	if err != nil {
 		return "", err
@@ -105,5 +105,5 @@ func doIOURing(_ *room, s *socket, args []string) (string, error) {
 	case "shutdown-wr":
 		return "", ioUring(ioUringShutdown, fd, unix.SHUT_WR)
 	}
-	return "", fmt.Errorf("want: io-uring close, or io-uring shutdown-wr")
+	return "", fmt.Errorf("want io-uring close or io-uring shutdown-wr")
 }

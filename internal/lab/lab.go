@@ -1,10 +1,10 @@
 // Package lab provokes every way a TCP connection can end, with real sockets in
-// a private network namespace, and says which endings a tracer must then have
-// seen: these, and no others.
+// a private network namespace, and compares the endings that a tracer saw with
+// those that it must see: these, and no others.
 //
-// It knows sockets, not BPF: it imports no other package of this module. One
-// scenario is one text file in scenarios/. The same file is provoked live,
-// compared with recorded events, and run on every kernel of the microVM matrix.
+// It does not use BPF or the types of a tracer. A scenario is a text file in
+// scenarios/. The same file is run live, compared with recorded events, and run
+// on every kernel of the microVM matrix.
 //
 // Reading and comparing scenarios works on any OS; running them needs Linux.
 package lab
@@ -20,7 +20,7 @@ import (
 //go:embed scenarios/*.txtar
 var files embed.FS
 
-// extension is what a scenario's file name has after its scenario's name.
+// extension is the extension of the files of scenarios.
 const extension = ".txtar"
 
 // Scenarios returns all scenarios, sorted by name.

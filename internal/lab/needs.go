@@ -13,8 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// needs returns the scenario's conditions, with those that follow from its
-// family.
+// needs returns the scenario's needs, with those of its family.
 func (sc *Scenario) needs() []string {
 	if sc.Family == IPv4 {
 		return sc.Needs
@@ -22,9 +21,9 @@ func (sc *Scenario) needs() []string {
 	return append([]string{"ipv6"}, sc.Needs...)
 }
 
-// unmet says why a need does not hold here; "" means that it holds. It runs in
-// the scenario's namespace.
-func (r *room) unmet(need string) (reason string, err error) {
+// unmet returns why a need does not hold here, "" if it holds. It must run in the
+// scenario's namespace.
+func (r *sandbox) unmet(need string) (reason string, err error) {
 	if version, ok := strings.CutPrefix(need, "kernel>="); ok {
 		return kernelOlder(version)
 	}
@@ -41,6 +40,8 @@ func (r *room) unmet(need string) (reason string, err error) {
 		return lacksCapability(unix.CAP_NET_RAW)
 	case "mptcp":
 		return lacksProtocol(unix.IPPROTO_MPTCP)
+	case needFirewall:
+		return lacksFirewall()
 	case "sock_destroy":
 		return lacksDestroy()
 	case "ipv6":
@@ -66,7 +67,7 @@ func (r *room) unmet(need string) (reason string, err error) {
 
 const maxOrphans = "net.ipv4.tcp_max_orphans"
 
-// kernelOlder says if the running kernel is older than a release such as 5.14.
+// kernelOlder returns the running release if it is older than one such as 5.14.
 func kernelOlder(than string) (string, error) {
 	var un unix.Utsname
 	if err := unix.Uname(&un); err != nil {
@@ -86,7 +87,7 @@ func kernelOlder(than string) (string, error) {
 	return "this is " + release, nil
 }
 
-// lacksCapability says if the thread does not have a capability in effect.
+// lacksCapability returns why a capability is not effective, "" if it is.
 func lacksCapability(capability int) (string, error) {
 	status, err := os.ReadFile("/proc/thread-self/status")
 	if err != nil {
@@ -104,7 +105,7 @@ func lacksCapability(capability int) (string, error) {
 	return "", nil
 }
 
-// lacksProtocol says if no socket of a protocol can be made.
+// lacksProtocol returns why no socket of a protocol can be opened, "" if it can.
 func lacksProtocol(protocol int) (string, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
@@ -113,18 +114,17 @@ func lacksProtocol(protocol int) (string, error) {
 	return "", unix.Close(fd)
 }
 
-// lacksDestroy says if SOCK_DESTROY does not work: it needs CAP_NET_ADMIN, the
+// lacksDestroy returns why SOCK_DESTROY does not work, "" if it does. It needs CAP_NET_ADMIN, the
 // module tcp_diag and a kernel built with CONFIG_INET_DIAG_DESTROY.
 func lacksDestroy() (string, error) {
-	nobody := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 1)
-	if err := destroy(nobody, nobody); err != unix.ENOENT {
+	unused := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 1)
+	if err := destroy(unused, unused); err != unix.ENOENT {
 		return fmt.Sprintf("sock_diag answers: %v", err), nil
 	}
 	return "", nil
 }
 
-// loopbackV6 tries to use ::1, which is there only a moment after the device
-// came up.
+// loopbackV6 binds a socket to ::1, which takes a moment after the device is up.
 func loopbackV6() (string, error) {
 	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -11,12 +11,14 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/closetrace/closetrace/internal/netns"
 )
 
-// onNewThread runs do on an operating system thread of its own, which ends
-// afterwards, so that whatever do changes about it (its namespace, its signal
-// mask) is gone with it. It is never the process's main thread: /proc/self
-// speaks of that one, and it cannot end.
+// onNewThread runs do on an operating system thread that ends afterwards, and
+// with it everything that do changed about it, such as its namespace and signal
+// mask. It is never the process's main thread, which /proc/self describes and
+// which cannot end.
 func onNewThread(do func()) {
 	done := make(chan struct{})
 	go func() {
@@ -33,10 +35,9 @@ func onNewThread(do func()) {
 	<-done
 }
 
-// blockSignals keeps signals away from this thread's system calls: the Go
-// runtime's own preemption signal would end the wait of a lingering close.
-// SIGUSR1 still gets through, for the steps that want just that. Signals of
-// faults (SIGSEGV ...) must not be blocked.
+// blockSignals blocks the signals of this thread: the Go runtime's preemption
+// signal would end the wait of a lingering close. SIGUSR1 is not blocked, for the
+// steps that need a signal. Signals of faults (SIGSEGV ...) must not be blocked.
 func blockSignals() {
 	var set unix.Sigset_t
 	for sig := unix.Signal(1); sig < 32; sig++ {
@@ -53,7 +54,7 @@ func blockSignals() {
 
 // enterNewNetns moves the calling thread into a new network namespace and
 // brings up its loopback device.
-func (r *room) enterNewNetns() error {
+func (r *sandbox) enterNewNetns() error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("new network namespace: %w", err)
 	}
@@ -62,11 +63,9 @@ func (r *room) enterNewNetns() error {
 		return fmt.Errorf("new network namespace: %w", err)
 	}
 	r.netns = fd
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	if r.res.Netns, err = netns.Inode("/proc/thread-self/ns/net"); err != nil {
 		return fmt.Errorf("new network namespace: %w", err)
 	}
-	r.res.Netns = uint32(st.Ino)
 	return loopbackUp()
 }
 
@@ -94,15 +93,15 @@ func outside(do func() error) error {
 	return <-result
 }
 
-// sysctlPath is the file of a setting. Which namespace's setting it is depends
-// on the thread that opens it.
+// sysctlPath returns the file of a setting. It is the setting of the network
+// namespace of the thread that opens it.
 func sysctlPath(key string) string {
 	return filepath.Join("/proc/sys", strings.ReplaceAll(key, ".", "/"))
 }
 
-// setGlobal changes a setting that is one for the whole machine, until restore
-// or the end of the run.
-func (r *room) setGlobal(key, value string) error {
+// setGlobal changes a setting of the whole machine until restore or the end of
+// the run.
+func (r *sandbox) setGlobal(key, value string) error {
 	return outside(func() error {
 		old, err := os.ReadFile(sysctlPath(key))
 		if err != nil {
@@ -116,7 +115,7 @@ func (r *room) setGlobal(key, value string) error {
 }
 
 // restore gives a global setting its old value.
-func (r *room) restore(key string) error {
+func (r *sandbox) restore(key string) error {
 	value, changed := r.globals[key]
 	if !changed {
 		return fmt.Errorf("%s was not changed", key)

@@ -20,14 +20,14 @@ const (
 	// tcp_max_orphans is compared with (LHS_ORPHAN_PERIOD, net/ipv4/tcp.c), and a
 	// tick more.
 	orphanPeriod = 110 * time.Millisecond
-	// noTimers: a CPU on which no timer runs for so long has not that one.
+	// noTimers is how long to wait for a CPU to run timers. Without one in that time, it does not have that timer.
 	noTimers = 2 * time.Second
 )
 
-// doOrphans waits until the kernel has counted its orphans. Its timer is a
-// deferrable one, which a CPU that sleeps puts off for as long as it likes, so
-// every CPU is kept awake, once it is due, until timers have run there.
-func doOrphans(r *room, _ struct{}, _ []string) (string, error) {
+// doOrphans waits until the kernel has counted its orphans. The kernel does it in
+// a deferrable timer, which an idle CPU delays without limit. So once the timer
+// is due, every CPU is kept busy until it has run its timers.
+func doOrphans(r *sandbox, _ struct{}, _ []string) (string, error) {
 	select {
 	case <-time.After(orphanPeriod):
 	case <-r.ctx.Done():
@@ -51,8 +51,8 @@ func doOrphans(r *room, _ struct{}, _ []string) (string, error) {
 	return "", errors.Join(errs...)
 }
 
-// stayAwake runs on one CPU, and nowhere else, until the kernel has run timers
-// there. The thread ends with its goroutine, as that is locked to it.
+// stayAwake keeps one CPU busy until the kernel has run timers there. It changes
+// the affinity of its thread, which ends with its goroutine.
 func stayAwake(cpu int) error {
 	var only unix.CPUSet
 	only.Set(cpu)
@@ -69,8 +69,8 @@ func stayAwake(cpu int) error {
 	return err
 }
 
-// timerRuns is how often a CPU has run its timers, by /proc/softirqs: a column for
-// each CPU, and a line for each kind.
+// timerRuns returns how often a CPU has run its timers, from /proc/softirqs: a
+// column for each CPU, and a line for each kind.
 func timerRuns(cpu int) (string, error) {
 	text, err := os.ReadFile("/proc/softirqs")
 	if err != nil {

@@ -41,7 +41,7 @@ func stateName(n uint8) string {
 type entry struct {
 	Endpoint
 	state   string
-	rxQueue int // bytes received and not read, a FIN counting one
+	rxQueue int // bytes received and not read, a FIN counts as one
 }
 
 // entries reads the TCP sockets of the calling thread's namespace.
@@ -96,7 +96,7 @@ func parseHexAddr(text string) (netip.AddrPort, bool) {
 }
 
 // find returns the kernel's entry for a named socket of the run.
-func (r *room) find(name string) (entry, bool, error) {
+func (r *sandbox) find(name string) (entry, bool, error) {
 	ep, known := r.res.Sockets[name]
 	if !known {
 		return entry{}, false, fmt.Errorf("no socket %s", name)
@@ -110,9 +110,10 @@ func (r *room) find(name string) (entry, bool, error) {
 	return entry{}, false, err
 }
 
-// tcpState returns a socket's state: by TCP_INFO if this process holds it, else
-// as the kernel's table of connections has it; GONE if that has none.
-func (r *room) tcpState(name string) (string, error) {
+// tcpState returns a socket's state, from TCP_INFO if this process holds the
+// socket, otherwise from /proc/net/tcp. It returns GONE if the socket is not
+// there.
+func (r *sandbox) tcpState(name string) (string, error) {
 	if s := r.sockets[name]; s != nil && s.fd.Load() >= 0 {
 		info, err := unix.GetsockoptTCPInfo(int(s.fd.Load()), unix.IPPROTO_TCP, unix.TCP_INFO)
 		if err != nil {
@@ -125,17 +126,4 @@ func (r *room) tcpState(name string) (string, error) {
 		return "GONE", err
 	}
 	return e.state, err
-}
-
-// readCounters returns the calling thread's namespace's kernel counters.
-func readCounters() (map[string]uint64, error) {
-	counters := map[string]uint64{}
-	for _, file := range []string{"snmp", "netstat"} {
-		data, err := os.ReadFile("/proc/thread-self/net/" + file)
-		if err != nil {
-			return nil, err
-		}
-		parseCounters(string(data), counters)
-	}
-	return counters, nil
 }

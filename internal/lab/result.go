@@ -2,9 +2,9 @@ package lab
 
 import "net/netip"
 
-// Result is what a run of a scenario's steps left behind: who was who, when,
-// and what the kernel counted. It has a JSON form so that it can be kept
-// beside recorded events and used by Compare again.
+// Result describes a run of a scenario: its sockets and processes, its window,
+// and what the kernel counted. Its JSON form is stored with recorded events, to
+// compare them again.
 type Result struct {
 	// Netns is the inode number of the scenario's network namespace.
 	Netns uint32 `json:"netns"`
@@ -19,7 +19,8 @@ type Result struct {
 	// Counters are the differences over the window, by nstat's names
 	// without "TcpExt".
 	Counters map[string]uint64 `json:"counters"`
-	// IDs are process ids of helpers and thread ids of threads, by name.
+	// IDs are process ids of helpers and thread ids of threads, by name, in the initial pid namespace; 0 if that is not
+	// known.
 	IDs map[string]int `json:"ids,omitempty"`
 	// NotPossible says which need does not hold on this machine, and how
 	// that was found. The steps were not run then.

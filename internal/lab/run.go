@@ -11,17 +11,19 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/closetrace/closetrace/internal/netns"
 )
 
-// patience bounds every wait for something that is sure to come. It is long
+// stepTimeout bounds every wait of a step. It is long
 // because an emulated machine is some twenty times slower than a real one.
-const patience = 30 * time.Second
+const stepTimeout = 30 * time.Second
 
-// running lets scenarios run side by side, but for those that run alone.
+// running is held for reading by scenarios that run at the same time, for writing by one that runs alone.
 var running sync.RWMutex
 
-// room is one run of a scenario: its namespace and what lives there.
-type room struct {
+// sandbox is one run of a scenario: its network namespace, sockets, threads and helper processes.
+type sandbox struct {
 	ctx     context.Context
 	sc      *Scenario
 	res     *Result
@@ -30,33 +32,32 @@ type room struct {
 	sockets map[string]*socket
 	threads map[string]*thread
 	helpers map[string]*helper
-	// messages are descriptors on their way, by the name of the socket.
+	// messages are descriptors in SCM_RIGHTS messages that were not received, by the name of the socket.
 	messages map[string]*message
 	globals  map[string]string // global settings to restore
 }
 
-// Run provokes the scenario in a new network namespace, on a thread of its own
-// that dies with it.
+// Run runs the steps of the scenario in a new network namespace, on a thread that ends with it.
 //
 // After the last step, while sockets are still open, Run calls settle (if it is
-// not nil) with the result so far: there the caller waits until its tracer has
-// reported the expected endings and a quiet period has passed. Only then the
-// window ends, and what is left is closed.
+// not nil) with the result so far: the caller waits until its tracer has
+// reported the expected endings and a quiet period has passed. Then the window
+// ends, and Run closes the remaining sockets.
 //
-// An error means that a step did not behave as written, or that there is no
-// right to make a namespace (then it wraps EPERM). If a need of the scenario
-// does not hold, the result says so in NotPossible and nothing was run. The
-// result is never nil.
+// Run returns an error if a step had another outcome than written, or if the
+// process may not create a namespace (the error wraps EPERM). If a need of the
+// scenario does not hold, the result says so in NotPossible and no step was run.
+// The result is never nil.
 //
-// Scenarios may be run at the same time. One that has to run [Scenario.Alone]
-// waits until the others have ended, and lets none begin.
+// Scenarios may run at the same time. One that is [Scenario.Alone] waits until
+// the others have ended, and blocks new ones.
 func (sc *Scenario) Run(ctx context.Context, settle func(*Result)) (*Result, error) {
 	return sc.RunWith(ctx, nil, settle)
 }
 
-// RunWith is Run, and calls begin (if it is not nil) before the first step, on
-// the scenario's thread inside its namespace, so that the caller can open what
-// has to watch from in there. An error of it ends the run.
+// RunWith is like Run, and calls begin (if it is not nil) before the first step
+// on the scenario's thread. There the caller can open sockets and files of the
+// namespace. An error of begin ends the run.
 func (sc *Scenario) RunWith(ctx context.Context, begin func(*Result) error, settle func(*Result)) (*Result, error) {
 	if sc.Alone() {
 		running.Lock()
@@ -65,7 +66,7 @@ func (sc *Scenario) RunWith(ctx context.Context, begin func(*Result) error, sett
 		running.RLock()
 		defer running.RUnlock()
 	}
-	r := &room{
+	r := &sandbox{
 		ctx: ctx,
 		sc:  sc,
 		res: &Result{
@@ -88,8 +89,8 @@ func (sc *Scenario) RunWith(ctx context.Context, begin func(*Result) error, sett
 	return r.res, err
 }
 
-// run is the life of the room, on the room's thread.
-func (r *room) run(begin func(*Result) error, settle func(*Result)) (err error) {
+// run runs the scenario on the sandbox's thread.
+func (r *sandbox) run(begin func(*Result) error, settle func(*Result)) (err error) {
 	if err := r.enterNewNetns(); err != nil {
 		return err
 	}
@@ -111,7 +112,7 @@ func (r *room) run(begin func(*Result) error, settle func(*Result)) (err error) 
 			return err
 		}
 	}
-	if r.base, err = readCounters(); err != nil {
+	if r.base, err = netns.ThreadCounters(); err != nil {
 		return err
 	}
 	r.res.StartNS, r.res.EndNS = monotonic(), math.MaxUint64
@@ -126,10 +127,10 @@ func (r *room) run(begin func(*Result) error, settle func(*Result)) (err error) 
 	return r.endWindow()
 }
 
-// endWindow notes when the window ended and how the counters had moved by then.
-func (r *room) endWindow() error {
+// endWindow sets the end of the window and how far the counters moved in it.
+func (r *sandbox) endWindow() error {
 	r.res.EndNS = monotonic()
-	now, err := readCounters()
+	now, err := netns.ThreadCounters()
 	for name, n := range now {
 		if before := r.base[name]; n > before {
 			r.res.Counters[name] = n - before
@@ -138,8 +139,8 @@ func (r *room) endWindow() error {
 	return err
 }
 
-// step takes one step and checks what the application saw.
-func (r *room) step(st Step) error {
+// step runs one step and checks its outcome.
+func (r *sandbox) step(st Step) error {
 	if err := r.ctx.Err(); err != nil {
 		return err
 	}
@@ -151,8 +152,8 @@ func (r *room) step(st Step) error {
 	return check(st.Want, outcome, err)
 }
 
-// check compares what a step wants with its outcome. A system call's error is
-// an outcome, too.
+// check compares the outcome of a step with the expected one. The error of a
+// system call is an outcome as well.
 func check(want, outcome string, err error) error {
 	var errno unix.Errno
 	if errors.As(err, &errno) && want != "" {
@@ -162,15 +163,15 @@ func check(want, outcome string, err error) error {
 	case err != nil:
 		return err
 	case want == "" && outcome == "EOF":
-		return errors.New("end of file")
+		return errors.New("unexpected EOF")
 	case want != "" && outcome != want:
 		return fmt.Errorf("got %s, not %s", outcome, want)
 	}
 	return nil
 }
 
-// cleanup ends what the steps left: helpers, threads, sockets, settings.
-func (r *room) cleanup() error {
+// cleanup ends helpers and threads, closes sockets and restores settings.
+func (r *sandbox) cleanup() error {
 	if r.res.EndNS == math.MaxUint64 {
 		r.res.EndNS = monotonic() // a step failed
 	}
@@ -188,17 +189,16 @@ func (r *room) cleanup() error {
 		s.abandon()
 	}
 	for name, t := range r.threads {
-		if !t.ended(patience) {
+		if !t.ended(stepTimeout) {
 			errs = append(errs, fmt.Errorf("thread %s is still blocked", name))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// until polls until the condition holds. The condition also says what it found
-// instead, for the error.
-func (r *room) until(want string, found func() (now string, err error)) error {
-	deadline := time.Now().Add(patience)
+// until polls until found returns want. What it returned last is in the error.
+func (r *sandbox) until(want string, found func() (now string, err error)) error {
+	deadline := time.Now().Add(stepTimeout)
 	for pause := 100 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
 		now, err := found()
 		if err != nil || now == want {
@@ -208,7 +208,7 @@ func (r *room) until(want string, found func() (now string, err error)) error {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%s, not %s, after %v", now, want, patience)
+			return fmt.Errorf("%s, not %s, after %v", now, want, stepTimeout)
 		}
 		time.Sleep(pause)
 	}

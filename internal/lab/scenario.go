@@ -13,11 +13,11 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 )
 
-// Modes are the attach modes that a scenario can tell apart.
+// Modes are the attach modes that a scenario can name.
 var Modes = []string{"fentry", "kprobe", "tracepoint"}
 
-// Scenario is one way for a connection to end: how to provoke it and what must
-// be seen then.
+// Scenario is one way for a connection to end: how to provoke it, and which
+// endings must be seen.
 type Scenario struct {
 	// Name is the file's name: a slug, or a slug, "_" and a variant.
 	Name string
@@ -37,8 +37,8 @@ type Scenario struct {
 	Endings []Expectation
 	// Counters are the kernel counters that the steps move.
 	Counters []CounterWant
-	// Stuck are the sockets that wait for their end when the steps are done, if
-	// the scenario is about them.
+	// Stuck are the sockets that are stuck after the last step, if the scenario is
+	// about them.
 	Stuck []StuckWant
 	// Unseen gives, for an attach mode that cannot see this scenario's
 	// endings, the reason. In that mode only the endings whose line names
@@ -116,10 +116,10 @@ func (sc *Scenario) parseComment() error {
 		}
 	}
 	if len(sc.Families) == 0 {
-		return errors.New("families: of what?")
+		return errors.New("families: no family listed")
 	}
 	if sc.Title == "" {
-		return errors.New("no title: the first line must say in one sentence what happens")
+		return errors.New("no title: the first line must be a sentence")
 	}
 	return nil
 }
@@ -183,10 +183,11 @@ func (sc *Scenario) addStuck(text string, line int) error {
 	return err
 }
 
-// Alone tells that nothing else may happen while the scenario runs: it changes a
-// setting of the whole machine, or starts a process, which for a moment holds
-// copies of all our descriptors, so that no close is then the last, or has a
-// close wait under SO_LINGER, of which kprobes follow a few at a time only.
+// Alone reports whether the scenario must run without others at the same time. It
+// changes a setting of the whole machine; or it starts a process, which for a
+// moment holds copies of all descriptors, so a close(2) in another scenario would
+// not be the last; or it blocks a close(2) by SO_LINGER, of which kretprobes
+// follow only a few at a time.
 func (sc *Scenario) Alone() bool {
 	return slices.ContainsFunc(sc.Steps, func(st Step) bool {
 		switch st.Verb {
@@ -209,6 +210,25 @@ func (sc *Scenario) Expected(mode string) []Expectation {
 		}
 	}
 	return want
+}
+
+// Counting returns the scenario as it is for a tracer that only counts the ordinary endings of some paths: those may be
+// missing. Abnormal endings, such as the close by a process that was killed, may not.
+func (sc *Scenario) Counting(paths ...string) *Scenario {
+	counting := *sc
+	counting.Endings = slices.Clone(sc.Endings)
+	for i := range counting.Endings {
+		e := &counting.Endings[i]
+		if slices.Contains(paths, e.Path) && !e.wants("abnormal", "true") && !e.wants("trigger", "signal") {
+			e.May = Modes
+		}
+	}
+	return &counting
+}
+
+// wants reports whether a field must have a value.
+func (e *Expectation) wants(key, value string) bool {
+	return slices.Contains(e.Fields, FieldWant{key, value})
 }
 
 // Section returns a section's text, and whether the file has it.

@@ -22,7 +22,7 @@ B recv -> ECONNRESET
 A close.rst.unread rst=true unread_bytes=1..5 duration_ns=>=7
 -- counters --
 TcpOutRsts +1
-TCPAbortOnData any
+TCPAbortOnData +0..2
 -- events.fentry.jsonl --
 {"a":1}
 -- unseen.tracepoint --
@@ -56,7 +56,8 @@ func TestParse(t *testing.T) {
 	if e := sc.Endings[1]; e.Line != 13 || len(e.Modes) != 0 || e.Fields[2] != (FieldWant{"duration_ns", ">=7"}) {
 		t.Errorf("ending %+v", e)
 	}
-	if c := sc.Counters; c[0] != (CounterWant{Line: 15, Name: "TcpOutRsts", Delta: 1}) || !c[1].Any {
+	if c := sc.Counters; c[0] != (CounterWant{15, "TcpOutRsts", 1, 1}) ||
+		c[1] != (CounterWant{16, "TCPAbortOnData", 0, 2}) {
 		t.Errorf("counters %+v", c)
 	}
 	if sc.Unseen["tracepoint"] != "nothing changes" {
@@ -74,7 +75,9 @@ func TestFamilies(t *testing.T) {
 	if sc := parse(t, sample); !sc.Compares("close.x") || sc.Compares("recv.rst") {
 		t.Errorf("without the header %q", sc.Families)
 	}
-	for _, bad := range []string{"families:\n-- steps --\n-- endings --\n", "families: recv\n-- steps --\n-- endings --\nA close.x\n"} {
+	for _, bad := range []string{
+		"families:\n-- steps --\n-- endings --\n", "families: recv\n-- steps --\n-- endings --\nA close.x\n",
+	} {
 		if _, err := Parse("sample", []byte("# T.\n"+bad)); err == nil {
 			t.Errorf("taken: %q", bad)
 		}
@@ -111,19 +114,19 @@ func TestParseErrors(t *testing.T) {
 		{"arrow", head + steps + "A recv ->\n" + endings, "sample.txtar:3: one word must follow ->"},
 		{"two results", head + steps + "A recv -> 1 2\n" + endings, "one word must follow ->"},
 		{"no verb", head + steps + "A\n" + endings, "no verb"},
-		{"start", head + steps + "start T A close\n" + endings, "want: start THREAD"},
+		{"start", head + steps + "start T A close\n" + endings, "want start THREAD"},
 		{"start in start", head + steps + "start T: start U: A close\n" + endings, "start within start"},
-		{"start with result", head + steps + "start T: A recv -> 1\n" + endings, "start asserts nothing"},
+		{"start with result", head + steps + "start T: A recv -> 1\n" + endings, "start has no outcome"},
 		{"mode", head + steps + endings + "[ftrace] A close.x\n", "sample.txtar:4: unknown attach mode"},
 		{"bracket", head + steps + endings + "[fentry A close.x\n", "no ]"},
-		{"no path", head + steps + endings + "A\n", "want: SOCKET PATH"},
+		{"no path", head + steps + endings + "A\n", "want SOCKET PATH"},
 		{"no family", head + steps + endings + "A close\n", "has no family"},
 		{"no value", head + steps + endings + "A close.x fin=\n", "want KEY=VALUE"},
-		{"bound", head + steps + endings + "A close.x n=>=x\n", "no whole number"},
-		{"range", head + steps + endings + "A close.x n=1..\n", "no whole number"},
-		{"counter", head + steps + endings + "-- counters --\nTcpOutRsts\n", "want: COUNTER +N"},
-		{"counter sign", head + steps + endings + "-- counters --\nTcpOutRsts 1\n", "want +N or any"},
-		{"stuck", head + steps + endings + "-- stuck --\nA\n", "want: SOCKET DIAGNOSIS"},
+		{"bound", head + steps + endings + "A close.x n=>=x\n", "not a whole number"},
+		{"range", head + steps + endings + "A close.x n=1..\n", "not a whole number"},
+		{"counter", head + steps + endings + "-- counters --\nTcpOutRsts\n", "want COUNTER +N"},
+		{"counter sign", head + steps + endings + "-- counters --\nTcpOutRsts 1\n", "want +N or +A..B"},
+		{"stuck", head + steps + endings + "-- stuck --\nA\n", "want SOCKET DIAGNOSIS"},
 		{"unseen mode", head + steps + endings + "-- unseen.magic --\nx\n", "unseen.MODE"},
 		{"unseen reason", head + steps + endings + "-- unseen.kprobe --\n\n", "unseen.MODE"},
 	} {

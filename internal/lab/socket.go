@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socket is one name's descriptor. Several names may stand for copies of one.
+// socket is a descriptor with a name. Several names may have descriptors of one
+// socket.
 type socket struct {
 	name string
 	// fd is -1 once this process has closed its descriptor. It is atomic
@@ -19,9 +20,9 @@ type socket struct {
 	fd atomic.Int64
 }
 
-// open makes a socket of the scenario's family and names it. The protocol is TCP
+// open opens a socket of the scenario's family and names it. The protocol is TCP
 // or MPTCP.
-func (r *room) open(name string, protocol int) (*socket, error) {
+func (r *sandbox) open(name string, protocol int) (*socket, error) {
 	domain := unix.AF_INET6
 	if r.sc.Family == IPv4 {
 		domain = unix.AF_INET
@@ -39,8 +40,8 @@ func (r *room) open(name string, protocol int) (*socket, error) {
 	return r.adopt(name, fd)
 }
 
-// adopt names a descriptor and notes its addresses.
-func (r *room) adopt(name string, fd int) (*socket, error) {
+// adopt names a descriptor and stores its addresses.
+func (r *sandbox) adopt(name string, fd int) (*socket, error) {
 	if r.sockets[name] != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("a second socket %s", name)
@@ -52,9 +53,9 @@ func (r *room) adopt(name string, fd int) (*socket, error) {
 	return s, nil
 }
 
-// note keeps a socket's addresses for the result. It keeps what is known
-// already, because the kernel forgets addresses when a connection fails.
-func (r *room) note(s *socket) {
+// note stores a socket's addresses in the result. It does not replace a known
+// address by none, because the kernel clears addresses when a connection fails.
+func (r *sandbox) note(s *socket) {
 	fd := int(s.fd.Load())
 	ep := r.res.Sockets[s.name]
 	if sa, err := unix.Getsockname(fd); err == nil && addrPort(sa).Port() != 0 {
@@ -66,8 +67,8 @@ func (r *room) note(s *socket) {
 	r.res.Sockets[s.name] = ep.unmap()
 }
 
-// address is the scenario's loopback address with a port.
-func (r *room) address(port uint16) unix.Sockaddr {
+// address returns the scenario's loopback address with a port.
+func (r *sandbox) address(port uint16) unix.Sockaddr {
 	switch r.sc.Family {
 	case IPv6:
 		return &unix.SockaddrInet6{Port: int(port), Addr: [16]byte{15: 1}}
@@ -87,11 +88,11 @@ func addrPort(sa unix.Sockaddr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// use returns the descriptor, if this process still has it.
+// use returns the descriptor, or an error if this process has closed it.
 func (s *socket) use() (int, error) {
 	fd := int(s.fd.Load())
 	if fd < 0 {
-		return fd, fmt.Errorf("%s is closed here", s.name)
+		return fd, fmt.Errorf("this process has closed %s", s.name)
 	}
 	return fd, nil
 }
@@ -100,27 +101,27 @@ func (s *socket) use() (int, error) {
 func (s *socket) close() error {
 	fd := s.fd.Swap(-1)
 	if fd < 0 {
-		return fmt.Errorf("%s is closed already", s.name)
+		return fmt.Errorf("%s is already closed", s.name)
 	}
 	return unix.Close(int(fd))
 }
 
-// abandon closes what a run left open: without waiting, and waking any thread
-// that is blocked in the socket.
+// abandon closes a socket that a run left open, without waiting, and wakes any
+// thread that is blocked in it.
 func (s *socket) abandon() {
 	fd := int(s.fd.Swap(-1))
 	if fd < 0 {
 		return
 	}
-	// These may fail, depending on the socket's state. Closing is what counts.
+	// The first two fail in some states. Only close matters.
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	_ = unix.Shutdown(fd, unix.SHUT_RDWR)
 	_ = unix.Close(fd)
 }
 
-// poll waits until one of the events, or an error or hang-up, is there.
-func (r *room) poll(fd int, events int16) error {
-	deadline := time.Now().Add(patience)
+// poll waits until one of the events, an error or a hang-up occurs.
+func (r *sandbox) poll(fd int, events int16) error {
+	deadline := time.Now().Add(stepTimeout)
 	for {
 		if err := r.ctx.Err(); err != nil {
 			return err
@@ -133,19 +134,19 @@ func (r *room) poll(fd int, events int16) error {
 		case n > 0:
 			return nil
 		case time.Now().After(deadline):
-			return fmt.Errorf("nothing happened for %v", patience)
+			return fmt.Errorf("no event for %v", stepTimeout)
 		}
 	}
 }
 
-// connect connects a socket and notes both sides' addresses.
-func (r *room) connect(s *socket, port uint16, nonblock bool, fastopen string) error {
+// connect connects a socket and stores the addresses of both sides.
+func (r *sandbox) connect(s *socket, port uint16, nonblock bool, fastopen string) error {
 	fd, err := s.use()
 	if err != nil {
 		return err
 	}
 	// SO_SNDTIMEO also bounds a blocking connect(2).
-	tv := unix.NsecToTimeval(patience.Nanoseconds())
+	tv := unix.NsecToTimeval(stepTimeout.Nanoseconds())
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &tv); err != nil {
 		return err
 	}
@@ -170,9 +171,9 @@ func (r *room) connect(s *socket, port uint16, nonblock bool, fastopen string) e
 	return err
 }
 
-// uninterrupted repeats a system call for as long as a signal ends it: the Go
-// runtime sends signals of its own, and on a socket with a timeout the kernel
-// does not restart the call. A connect(2) that is repeated goes on waiting.
+// uninterrupted repeats a system call that a signal ended: the Go runtime sends
+// signals, and on a socket with a timeout the kernel does not restart the call. A
+// repeated connect(2) continues to wait.
 func uninterrupted(call func() error) error {
 	for {
 		if err := call(); err != unix.EINTR {

@@ -12,7 +12,7 @@ import (
 )
 
 // doBind reserves a port without listening on it: any, or that of A.
-func doBind(r *room, s *socket, args []string) (string, error) {
+func doBind(r *sandbox, s *socket, args []string) (string, error) {
 	fd, err := s.use()
 	if err != nil {
 		return "", err
@@ -29,8 +29,8 @@ func doBind(r *room, s *socket, args []string) (string, error) {
 	return "", err
 }
 
-// doBacklog changes how long a listener's accept queue may get.
-func doBacklog(_ *room, s *socket, args []string) (string, error) {
+// doBacklog changes the maximum length of a listener's accept queue.
+func doBacklog(_ *sandbox, s *socket, args []string) (string, error) {
 	n, err := strconv.Atoi(args[0])
 	if err != nil {
 		return "", err
@@ -43,22 +43,27 @@ func doBacklog(_ *room, s *socket, args []string) (string, error) {
 }
 
 // doDisconnect calls connect(2) with AF_UNSPEC.
-func doDisconnect(_ *room, s *socket, _ []string) (string, error) {
+func doDisconnect(_ *sandbox, s *socket, _ []string) (string, error) {
 	fd, err := s.use()
 	if err != nil {
 		return "", err
 	}
 	var unspec unix.RawSockaddrAny // AF_UNSPEC is 0
-	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&unspec)), unsafe.Sizeof(unspec.Addr))
+	_, _, errno := unix.Syscall(
+		unix.SYS_CONNECT,
+		uintptr(fd),
+		uintptr(unsafe.Pointer(&unspec)),
+		unsafe.Sizeof(unspec.Addr),
+	)
 	if errno != 0 {
 		return "", errno
 	}
 	return "", nil
 }
 
-// doKeepalive switches keepalive on: after IDLE seconds without a word COUNT
-// probes, INTERVAL seconds apart.
-func doKeepalive(r *room, s *socket, args []string) (string, error) {
+// doKeepalive enables keepalive: after IDLE seconds without a segment the kernel
+// sends COUNT probes, INTERVAL seconds apart.
+func doKeepalive(r *sandbox, s *socket, args []string) (string, error) {
 	for i, name := range []int{unix.TCP_KEEPIDLE, unix.TCP_KEEPINTVL, unix.TCP_KEEPCNT} {
 		if _, err := option(unix.IPPROTO_TCP, name)(r, s, args[i:i+1]); err != nil {
 			return "", err
@@ -67,20 +72,20 @@ func doKeepalive(r *room, s *socket, args []string) (string, error) {
 	return enable(unix.SOL_SOCKET, unix.SO_KEEPALIVE)(r, s, nil)
 }
 
-func doSend(r *room, s *socket, args []string) (string, error) {
+func doSend(r *sandbox, s *socket, args []string) (string, error) {
 	n, err := strconv.Atoi(args[0])
 	if err != nil || n < 0 || n > 1<<24 {
-		return "", fmt.Errorf("%q is no number of bytes", args[0])
+		return "", fmt.Errorf("%q is not a number of bytes", args[0])
 	}
 	return r.send(s, bytes.Repeat([]byte{'a'}, n))
 }
 
-func doSendText(r *room, s *socket, args []string) (string, error) {
+func doSendText(r *sandbox, s *socket, args []string) (string, error) {
 	return r.send(s, []byte(args[0]))
 }
 
-// send sends all of it; the outcome is the number of bytes.
-func (r *room) send(s *socket, data []byte) (string, error) {
+// send sends all of data. The outcome is the number of bytes.
+func (r *sandbox) send(s *socket, data []byte) (string, error) {
 	fd, err := s.use()
 	if err != nil {
 		return "", err
@@ -102,14 +107,14 @@ func (r *room) send(s *socket, data []byte) (string, error) {
 	return strconv.Itoa(len(data)), nil
 }
 
-// doFill sends until the send buffer is full. With "window" it goes on until the
-// peer takes no more, either.
-func doFill(_ *room, s *socket, args []string) (string, error) {
+// doFill sends until the send buffer is full. With "window" it continues until
+// the peer's window is closed as well.
+func doFill(_ *sandbox, s *socket, args []string) (string, error) {
 	fd, err := s.use()
 	if err != nil {
 		return "", err
 	}
-	stalled := 0 // ms for the peer to take something
+	stalled := 0 // ms to wait for the peer to open its window
 	if len(args) > 0 && args[0] == "window" {
 		stalled = 150
 	}
@@ -132,7 +137,7 @@ func doFill(_ *room, s *socket, args []string) (string, error) {
 }
 
 // doUrgent sends one byte of urgent data.
-func doUrgent(_ *room, s *socket, _ []string) (string, error) {
+func doUrgent(_ *sandbox, s *socket, _ []string) (string, error) {
 	fd, err := s.use()
 	if err != nil {
 		return "", err
@@ -143,13 +148,13 @@ func doUrgent(_ *room, s *socket, _ []string) (string, error) {
 
 // doRecv waits for data and reads it: N bytes, or without N whatever one call
 // returns. The outcome is the number of bytes, or EOF.
-func doRecv(r *room, s *socket, args []string) (string, error) {
+func doRecv(r *sandbox, s *socket, args []string) (string, error) {
 	if len(args) == 0 {
 		return r.recv(s, make([]byte, 64<<10), unix.POLLIN, 0)
 	}
 	want, err := strconv.Atoi(args[0])
 	if err != nil || want < 1 || want > 1<<24 {
-		return "", fmt.Errorf("%q is no number of bytes", args[0])
+		return "", fmt.Errorf("%q is not a number of bytes", args[0])
 	}
 	for rest := want; rest > 0; {
 		outcome, err := r.recv(s, make([]byte, rest), unix.POLLIN, 0)
@@ -166,7 +171,7 @@ func doRecv(r *room, s *socket, args []string) (string, error) {
 }
 
 // recv waits for events and calls recv(2) once.
-func (r *room) recv(s *socket, buf []byte, events int16, flags int) (string, error) {
+func (r *sandbox) recv(s *socket, buf []byte, events int16, flags int) (string, error) {
 	fd, err := s.use()
 	if err != nil {
 		return "", err
@@ -189,16 +194,16 @@ func (r *room) recv(s *socket, buf []byte, events int16, flags int) (string, err
 }
 
 // doRecvBlock calls a blocking recv(2) of up to N bytes, for threads.
-func doRecvBlock(_ *room, s *socket, args []string) (string, error) {
+func doRecvBlock(_ *sandbox, s *socket, args []string) (string, error) {
 	n, err := strconv.Atoi(args[0])
 	if err != nil || n < 1 || n > 1<<24 {
-		return "", fmt.Errorf("%q is no number of bytes", args[0])
+		return "", fmt.Errorf("%q is not a number of bytes", args[0])
 	}
 	fd, err := s.use()
 	if err != nil {
 		return "", err
 	}
-	tv := unix.NsecToTimeval(patience.Nanoseconds())
+	tv := unix.NsecToTimeval(stepTimeout.Nanoseconds())
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
 		return "", err
 	}
@@ -210,21 +215,21 @@ func doRecvBlock(_ *room, s *socket, args []string) (string, error) {
 }
 
 // doRecvUrgent reads the byte of urgent data. It stays in the receive queue.
-func doRecvUrgent(r *room, s *socket, _ []string) (string, error) {
+func doRecvUrgent(r *sandbox, s *socket, _ []string) (string, error) {
 	return r.recv(s, make([]byte, 1), unix.POLLPRI, unix.MSG_OOB)
 }
 
-func doPeek(r *room, s *socket, args []string) (string, error) {
+func doPeek(r *sandbox, s *socket, args []string) (string, error) {
 	n, err := strconv.Atoi(args[0])
 	if err != nil || n < 1 || n > 1<<24 {
-		return "", fmt.Errorf("%q is no number of bytes", args[0])
+		return "", fmt.Errorf("%q is not a number of bytes", args[0])
 	}
 	return r.recv(s, make([]byte, n), unix.POLLIN, unix.MSG_PEEK)
 }
 
 // doUnread waits until N bytes are received and not read. SIOCINQ stops before
-// urgent data, so the receive queue of the kernel's table counts, too.
-func doUnread(r *room, s *socket, args []string) (string, error) {
+// urgent data, so the receive queue in /proc/net/tcp counts as well.
+func doUnread(r *sandbox, s *socket, args []string) (string, error) {
 	return "", r.until(args[0], func() (string, error) {
 		fd, err := s.use()
 		if err != nil {
@@ -241,7 +246,7 @@ func doUnread(r *room, s *socket, args []string) (string, error) {
 
 // doQueued waits until N connections are in a listener's accept queue, which is
 // what tcpi_unacked means there.
-func doQueued(r *room, s *socket, args []string) (string, error) {
+func doQueued(r *sandbox, s *socket, args []string) (string, error) {
 	return "", r.until(args[0], func() (string, error) {
 		fd, err := s.use()
 		if err != nil {
@@ -264,8 +269,8 @@ func pendingError(fd int) error {
 	return err
 }
 
-// doConnected waits for the end of a connect that was begun with nonblock.
-func doConnected(r *room, s *socket, _ []string) (string, error) {
+// doConnected waits for the end of a connect with nonblock.
+func doConnected(r *sandbox, s *socket, _ []string) (string, error) {
 	fd, err := s.use()
 	if err != nil {
 		return "", err
@@ -277,7 +282,7 @@ func doConnected(r *room, s *socket, _ []string) (string, error) {
 }
 
 // doError waits until an error is pending. The outcome is its name.
-func doError(r *room, s *socket, _ []string) (string, error) {
+func doError(r *sandbox, s *socket, _ []string) (string, error) {
 	fd, err := s.use()
 	if err != nil {
 		return "", err
@@ -295,10 +300,10 @@ func doError(r *room, s *socket, _ []string) (string, error) {
 	return "", found
 }
 
-func doShutdown(_ *room, s *socket, args []string) (string, error) {
+func doShutdown(_ *sandbox, s *socket, args []string) (string, error) {
 	how, ok := map[string]int{"rd": unix.SHUT_RD, "wr": unix.SHUT_WR, "rdwr": unix.SHUT_RDWR}[args[0]]
 	if !ok {
-		return "", fmt.Errorf("shutdown of what? %q", args[0])
+		return "", fmt.Errorf("want shutdown rd, wr or rdwr, not %q", args[0])
 	}
 	fd, err := s.use()
 	if err != nil {
@@ -307,10 +312,10 @@ func doShutdown(_ *room, s *socket, args []string) (string, error) {
 	return "", unix.Shutdown(fd, how)
 }
 
-func doClose(_ *room, s *socket, _ []string) (string, error) { return "", s.close() }
+func doClose(_ *sandbox, s *socket, _ []string) (string, error) { return "", s.close() }
 
-// doDup2 puts another file in the place of the socket's descriptor.
-func doDup2(_ *room, s *socket, _ []string) (string, error) {
+// doDup2 replaces the socket's descriptor by another file.
+func doDup2(_ *sandbox, s *socket, _ []string) (string, error) {
 	fd, err := s.use()
 	if err != nil {
 		return "", err
@@ -323,11 +328,11 @@ func doDup2(_ *room, s *socket, _ []string) (string, error) {
 	if err := unix.Dup3(other, fd, unix.O_CLOEXEC); err != nil {
 		return "", err
 	}
-	return "", s.close() // now of /dev/null
+	return "", s.close() // the descriptor of /dev/null
 }
 
 // doCloseRange closes the descriptor with close_range(2), Linux 5.9.
-func doCloseRange(_ *room, s *socket, _ []string) (string, error) {
+func doCloseRange(_ *sandbox, s *socket, _ []string) (string, error) {
 	fd, err := s.use()
 	if err != nil {
 		return "", err
@@ -340,7 +345,7 @@ func doCloseRange(_ *room, s *socket, _ []string) (string, error) {
 }
 
 // doLinger sets SO_LINGER: on SECONDS, or off.
-func doLinger(_ *room, s *socket, args []string) (string, error) {
+func doLinger(_ *sandbox, s *socket, args []string) (string, error) {
 	var l unix.Linger
 	switch {
 	case args[0] == "on" && len(args) == 2:
@@ -350,7 +355,7 @@ func doLinger(_ *room, s *socket, args []string) (string, error) {
 		}
 		l = unix.Linger{Onoff: 1, Linger: int32(seconds)}
 	case args[0] != "off":
-		return "", fmt.Errorf("want: linger on SECONDS, or linger off")
+		return "", fmt.Errorf("want linger on SECONDS or linger off")
 	}
 	fd, err := s.use()
 	if err != nil {
@@ -359,9 +364,9 @@ func doLinger(_ *room, s *socket, args []string) (string, error) {
 	return "", unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &l)
 }
 
-// option is a verb that sets a socket option to a number.
-func option(level, name int) func(*room, *socket, []string) (string, error) {
-	return func(_ *room, s *socket, args []string) (string, error) {
+// option returns a verb that sets a socket option to a number.
+func option(level, name int) func(*sandbox, *socket, []string) (string, error) {
+	return func(_ *sandbox, s *socket, args []string) (string, error) {
 		value, err := strconv.Atoi(args[0])
 		if err != nil {
 			return "", err
@@ -374,15 +379,15 @@ func option(level, name int) func(*room, *socket, []string) (string, error) {
 	}
 }
 
-// enable is a verb that switches a socket option on.
-func enable(level, name int) func(*room, *socket, []string) (string, error) {
+// enable returns a verb that enables a socket option.
+func enable(level, name int) func(*sandbox, *socket, []string) (string, error) {
 	set := option(level, name)
-	return func(r *room, s *socket, _ []string) (string, error) { return set(r, s, []string{"1"}) }
+	return func(r *sandbox, s *socket, _ []string) (string, error) { return set(r, s, []string{"1"}) }
 }
 
-// doFilter loses segments on their way to the socket: all, SYNs, those
-// without payload, or those whose payload begins with a character.
-func doFilter(_ *room, s *socket, args []string) (string, error) {
+// doFilter drops segments for the socket: all, SYNs, those without payload, or
+// those whose payload begins with a character.
+func doFilter(_ *sandbox, s *socket, args []string) (string, error) {
 	fd, err := s.use()
 	if err != nil {
 		return "", err
@@ -399,14 +404,14 @@ func doFilter(_ *room, s *socket, args []string) (string, error) {
 	case args[0] == "off":
 		return "", detachFilter(fd)
 	}
-	return "", fmt.Errorf("want: filter drop, filter syn, filter empty, filter payload X, or filter off")
+	return "", fmt.Errorf("want filter drop, filter syn, filter empty, filter payload X, or filter off")
 }
 
-func doHelperClose(r *room, h *helper, args []string) (string, error) {
-	return "", r.tell(h, "close "+args[0])
+func doHelperClose(r *sandbox, h *helper, args []string) (string, error) {
+	return "", r.command(h, "close "+args[0])
 }
 
-func doHelperExit(_ *room, h *helper, args []string) (string, error) {
+func doHelperExit(_ *sandbox, h *helper, args []string) (string, error) {
 	code, err := strconv.Atoi(args[0])
 	if err != nil {
 		return "", err
@@ -414,9 +419,9 @@ func doHelperExit(_ *room, h *helper, args []string) (string, error) {
 	return "", h.exit(code)
 }
 
-func doHelperKill(_ *room, h *helper, _ []string) (string, error) { return "", h.kill() }
+func doHelperKill(_ *sandbox, h *helper, _ []string) (string, error) { return "", h.kill() }
 
-// doHelperExec makes the helper execute itself anew; that closes its sockets.
-func doHelperExec(r *room, h *helper, _ []string) (string, error) {
-	return "", r.tell(h, "exec-cloexec")
+// doHelperExec makes the helper execute itself again, which closes its sockets.
+func doHelperExec(r *sandbox, h *helper, _ []string) (string, error) {
+	return "", r.command(h, "exec-cloexec")
 }

@@ -17,17 +17,17 @@ import (
 type Step struct {
 	Line int    // in the scenario's file, from 1
 	Text string // as written
-	Name string // "" if the verb names what it makes itself
+	Name string // "" if the verb has none
 	Verb string
 	Args []string
-	// Want is what the application must see: an errno's name, EOF, or a
-	// number of bytes. "" means that the call must succeed.
+	// Want is the expected outcome: the name of an errno, EOF, or a number of
+	// bytes. "" means that the call must succeed.
 	Want string
-	// Inner is what the thread of a "start" step does.
+	// Inner is the step that the thread of a "start" step executes.
 	Inner *Step
 }
 
-// parseStep reads one line. It does not know the verbs: Run looks them up.
+// parseStep parses one line. It does not check the verb: Run does.
 func parseStep(text string, line int) (Step, error) {
 	st := Step{Line: line, Text: text}
 	action, want, hasWant := strings.Cut(text, "->")
@@ -53,10 +53,10 @@ func parseStart(st Step, rest string) (Step, error) {
 	thread, action, ok := strings.Cut(rest, ":")
 	thread = strings.TrimSpace(thread)
 	if !ok || !isName(thread) || strings.ContainsAny(thread, " \t") {
-		return st, errors.New("want: start THREAD: NAME verb args")
+		return st, errors.New("want start THREAD: NAME verb args")
 	}
 	if st.Want != "" {
-		return st, errors.New("start asserts nothing: write the result after wait")
+		return st, errors.New("start has no outcome: write -> after wait")
 	}
 	inner, err := parseStep(strings.TrimSpace(action), st.Line)
 	if err != nil {

@@ -14,7 +14,7 @@ type StuckWant struct {
 	Socket, Diagnosis string
 }
 
-// StuckSeen is a socket that was found waiting for its end, and its diagnosis.
+// StuckSeen is a socket that was found stuck, and its diagnosis.
 type StuckSeen struct {
 	Endpoint
 	Diagnosis string
@@ -23,14 +23,14 @@ type StuckSeen struct {
 func parseStuckWant(text string, line int) (StuckWant, error) {
 	words := strings.Fields(text)
 	if len(words) != 2 || !isName(words[0]) {
-		return StuckWant{}, fmt.Errorf("want: SOCKET DIAGNOSIS, not %q", text)
+		return StuckWant{}, fmt.Errorf("want SOCKET DIAGNOSIS, not %q", text)
 	}
 	return StuckWant{line, words[0], words[1]}, nil
 }
 
-// CompareStuck says where the sockets that were found in a run's namespace, while
-// its sockets were still open, differ from those of the section "stuck": all of
-// them have to be there, and no others. A scenario without it says nothing of them.
+// CompareStuck returns where the sockets found in a run's namespace, while its
+// sockets were still open, differ from the section "stuck": all of them must be
+// there, and no others. It returns nil for a scenario without that section.
 func CompareStuck(sc *Scenario, res *Result, found []StuckSeen) (wrong []Mismatch) {
 	if len(sc.Stuck) == 0 {
 		return nil
@@ -51,7 +51,10 @@ func CompareStuck(sc *Scenario, res *Result, found []StuckSeen) (wrong []Mismatc
 	}
 	for _, s := range found {
 		if !expected[s.unmap()] {
-			wrong = append(wrong, Mismatch{Text: fmt.Sprintf("not expected to be stuck: %s of %s to %s", s.Diagnosis, s.Local, s.Remote)})
+			wrong = append(
+				wrong,
+				Mismatch{Text: fmt.Sprintf("not expected to be stuck: %s of %s to %s", s.Diagnosis, s.Local, s.Remote)},
+			)
 		}
 	}
 	return wrong

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// thread is a system call that blocks, or may, on a thread of its own.
+// thread is a system call that may block, on an operating system thread of its own.
 type thread struct {
 	tid     int
 	done    chan struct{} // closed when the call has returned
@@ -21,8 +21,8 @@ type thread struct {
 	err     error
 }
 
-// start begins a step on a new thread.
-func (r *room) start(name string, st Step) error {
+// start executes a step on a new thread.
+func (r *sandbox) start(name string, st Step) error {
 	if r.threads[name] != nil {
 		return fmt.Errorf("a second thread %s", name)
 	}
@@ -39,11 +39,11 @@ func (r *room) start(name string, st Step) error {
 	})
 	t.tid = <-began
 	r.threads[name] = t
-	r.res.IDs[name] = t.tid
+	r.res.IDs[name] = reportedID(t.tid)
 	return nil
 }
 
-// ended waits a while for the thread's call to return.
+// ended waits for the thread's call to return, and reports whether it did.
 func (t *thread) ended(within time.Duration) bool {
 	select {
 	case <-t.done:
@@ -53,15 +53,15 @@ func (t *thread) ended(within time.Duration) bool {
 	}
 }
 
-// wait returns what the thread's call returned.
+// wait waits for the thread's call and returns its outcome.
 func (t *thread) wait() (string, error) {
-	if !t.ended(patience) {
-		return "", fmt.Errorf("still blocked after %v", patience)
+	if !t.ended(stepTimeout) {
+		return "", fmt.Errorf("still blocked after %v", stepTimeout)
 	}
 	return t.outcome, t.err
 }
 
-// blockable are the system calls in which a step can wait for a thread to sleep.
+// blockable are the system calls for which "blocked" can wait, by their numbers.
 var blockable = map[string]int{
 	"recv":  unix.SYS_RECVFROM,
 	"close": unix.SYS_CLOSE,
@@ -81,15 +81,15 @@ func (t *thread) blockedIn(call string) (string, error) {
 	return "system call " + number, nil
 }
 
-// interrupt sends a signal until the thread's call has returned: one signal
-// could come before the call has begun to sleep. The Go runtime catches it.
+// interrupt sends a signal until the thread's call has returned, because a signal
+// may arrive before the call blocks. The Go runtime catches it.
 func (t *thread) interrupt(sig unix.Signal) error {
-	for begin := time.Now(); time.Since(begin) < patience; {
-		// It fails once the thread has ended, which is what is waited for.
+	for begin := time.Now(); time.Since(begin) < stepTimeout; {
+		// It fails once the thread has ended, and then ended returns true.
 		_ = unix.Tgkill(unix.Getpid(), t.tid, sig)
 		if t.ended(10 * time.Millisecond) {
 			return nil
 		}
 	}
-	return fmt.Errorf("still blocked after %v", patience)
+	return fmt.Errorf("still blocked after %v", stepTimeout)
 }

@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// verb is one word of the step language. Its usage says which arguments it
-// takes: those in brackets are optional, and "..." stands for any number.
+// verb is a verb of the steps. Its usage lists its arguments: those in brackets
+// are optional, "..." means any number.
 type verb[T any] struct {
 	usage string
-	do    func(r *room, actor T, args []string) (outcome string, err error)
+	do    func(r *sandbox, actor T, args []string) (outcome string, err error)
 }
 
 // count returns the least and the greatest number of arguments.
@@ -31,27 +31,30 @@ func (v verb[T]) count() (least, most int) {
 	return least, most
 }
 
-// roomVerbs make things or concern the whole room; no name stands before them.
-var roomVerbs = map[string]verb[struct{}]{
-	"pair":     {"A B", doPair},
-	"listen":   {"L [option] ...", doListen},
-	"socket":   {"A [mptcp]", doSocket},
-	"connect":  {"A L [option] ...", doConnect},
-	"accept":   {"B L", doAccept},
-	"dup":      {"A NEW", doDup},
-	"spawn":    {"P [A] ...", doSpawn},
-	"wait":     {"T", doWait},
-	"blocked":  {"T recv|close", doBlocked},
-	"signal":   {"T USR1", doSignal},
-	"sysctl":   {"KEY=VALUE", doSysctl},
-	"global":   {"KEY=VALUE", doGlobal},
-	"restore":  {"KEY", doRestore},
-	"counter":  {"NAME +N", doCounter},
-	"requests": {"L N", doRequests},
-	"orphans":  {"", doOrphans},
+// sandboxVerbs create sockets, threads and helpers or concern the whole sandbox.
+// No name precedes them.
+var sandboxVerbs = map[string]verb[struct{}]{
+	"pair":        {"A B", doPair},
+	"listen":      {"L [option] ...", doListen},
+	"socket":      {"A [mptcp]", doSocket},
+	"connect":     {"A L [option] ...", doConnect},
+	"accept":      {"B L", doAccept},
+	"dup":         {"A NEW", doDup},
+	"spawn":       {"P [A] ...", doSpawn},
+	"wait":        {"T", doWait},
+	"blocked":     {"T recv|close", doBlocked},
+	"signal":      {"T USR1", doSignal},
+	"sysctl":      {"KEY=VALUE", doSysctl},
+	"global":      {"KEY=VALUE", doGlobal},
+	"restore":     {"KEY", doRestore},
+	"counter":     {"NAME +N", doCounter},
+	"requests":    {"L N", doRequests},
+	"orphans":     {"", doOrphans},
+	"firewall":    {"input|forward|output reset|refuse|drop A", doFirewall},
+	"no-firewall": {"", doNoFirewall},
 }
 
-// socketVerbs are what a socket does; its name stands before them.
+// socketVerbs act on the socket whose name precedes them.
 var socketVerbs = map[string]verb[*socket]{
 	"bind":         {"[A]", doBind},
 	"backlog":      {"N", doBacklog},
@@ -78,7 +81,7 @@ var socketVerbs = map[string]verb[*socket]{
 	"syncnt":       {"N", option(unix.IPPROTO_TCP, unix.TCP_SYNCNT)},
 	"sndbuf":       {"BYTES", option(unix.SOL_SOCKET, unix.SO_SNDBUF)},
 	"filter":       {"drop|syn|empty|payload|off [X]", doFilter},
-	"forge":        {"syn|ack", doForge},
+	"forge":        {"syn|ack|window0|rst|rst-at [N] [WINDOW] [ID] [timestamps]", doForge},
 	"icmp":         {"CODE", doICMP},
 	"close":        {"", doClose},
 	"dup2":         {"", doDup2},
@@ -89,7 +92,7 @@ var socketVerbs = map[string]verb[*socket]{
 	"shutdown":     {"rd|wr|rdwr", doShutdown},
 }
 
-// helperVerbs are what a helper process does; its name stands before them.
+// helperVerbs act in the helper process whose name precedes them.
 var helperVerbs = map[string]verb[*helper]{
 	"close":        {"A", doHelperClose},
 	"destroy":      {"A", doHelperDestroy},
@@ -98,12 +101,12 @@ var helperVerbs = map[string]verb[*helper]{
 	"exec-cloexec": {"", doHelperExec},
 }
 
-// stateVerb is apart: its name may also be a socket that no descriptor of this
-// process stands for, such as A.peer.
+// stateVerb is not a socketVerb: the name before it may be a socket of which this
+// process has no descriptor, such as A.peer.
 const stateVerb = "state"
 
-// bind finds what a step does, without doing it.
-func (r *room) bind(st Step) (do func() (string, error), err error) {
+// bind returns a function that executes a step.
+func (r *sandbox) bind(st Step) (do func() (string, error), err error) {
 	if st.Verb == "start" {
 		return func() (string, error) { return "", r.start(st.Args[0], *st.Inner) }, nil
 	}
@@ -111,7 +114,7 @@ func (r *room) bind(st Step) (do func() (string, error), err error) {
 		return func() (string, error) { return "", r.awaitState(st.Name, st.Args[0]) }, nil
 	}
 	if st.Name == "" {
-		return bindVerb(r, roomVerbs, struct{}{}, st)
+		return bindVerb(r, sandboxVerbs, struct{}{}, st)
 	}
 	if h := r.helpers[st.Name]; h != nil {
 		return bindVerb(r, helperVerbs, h, st)
@@ -122,7 +125,7 @@ func (r *room) bind(st Step) (do func() (string, error), err error) {
 	return nil, fmt.Errorf("no socket or helper %s", st.Name)
 }
 
-func bindVerb[T any](r *room, table map[string]verb[T], actor T, st Step) (func() (string, error), error) {
+func bindVerb[T any](r *sandbox, table map[string]verb[T], actor T, st Step) (func() (string, error), error) {
 	v, ok := table[st.Verb]
 	if !ok {
 		return nil, fmt.Errorf("unknown verb %q", st.Verb)
@@ -133,16 +136,16 @@ func bindVerb[T any](r *room, table map[string]verb[T], actor T, st Step) (func(
 	return func() (string, error) { return v.do(r, actor, st.Args) }, nil
 }
 
-// checkVerbs looks up all verbs before anything is done.
-func (r *room) checkVerbs() error {
+// checkVerbs looks up all verbs before the first step.
+func (r *sandbox) checkVerbs() error {
 	for _, st := range r.sc.Steps {
 		if st.Inner != nil {
 			st = *st.Inner
 		}
-		_, isRoom := roomVerbs[st.Verb]
+		_, isSandbox := sandboxVerbs[st.Verb]
 		_, isSocket := socketVerbs[st.Verb]
 		_, isHelper := helperVerbs[st.Verb]
-		if st.Name == "" && isRoom || st.Name != "" && (isSocket || isHelper || st.Verb == stateVerb) {
+		if st.Name == "" && isSandbox || st.Name != "" && (isSocket || isHelper || st.Verb == stateVerb) {
 			continue
 		}
 		return fmt.Errorf("%s%s:%d: unknown verb in %q", r.sc.Name, extension, st.Line, st.Text)

@@ -21,13 +21,15 @@ type bpfCall struct {
 	EnteredSk    uint64
 	EnteredNs    uint64
 	BeganJiffies uint64
+	Note         uint64
 	Reported     uint8
 	LastState    uint8
 	ChildBefore  uint8
 	Waiting      uint8
 	Disconnects  uint8
-	Remembered   uint8
-	Pad          [2]uint8
+	HasEndpoints uint8
+	Noted        uint8
+	Pad          [1]uint8
 }
 
 type bpfCallStack struct {
@@ -47,10 +49,110 @@ const (
 	bpfCounterCOUNT_NO_MEMORY  bpfCounter = 2
 	bpfCounterCOUNT_BEGUN      bpfCounter = 3
 	bpfCounterCOUNT_ENDED      bpfCounter = 4
-	bpfCounterCOUNTERS         bpfCounter = 5
+	bpfCounterCOUNT_ACTIVE     bpfCounter = 5
+	bpfCounterCOUNT_PASSIVE    bpfCounter = 6
+	bpfCounterCOUNT_PEER_FIN   bpfCounter = 7
+	bpfCounterCOUNTERS         bpfCounter = 8
 )
 
-type bpfCourse struct {
+type bpfCpuCounts struct {
+	_     structs.HostLayout
+	Of    [8]uint64
+	Notes uint64
+	Pad   [7]uint64
+}
+
+type bpfEndpoints struct {
+	_              structs.HostLayout
+	Sock           uint64
+	Listener       uint64
+	CgroupId       uint64
+	SocketCgroupId uint64
+	Inode          uint64
+	Caller         uint64
+	Netns          uint32
+	Pid            uint32
+	Tid            uint32
+	Uid            uint32
+	TaskFlags      uint32
+	ExitCode       int32
+	Syscall        int32
+	Segment        uint32
+	UserTimeout    uint32
+	Stack          int32
+	SocketUid      uint32
+	RstOptions     uint32
+	RstWindow      uint16
+	RstIpId        uint16
+	RemotePort     uint16
+	Family         uint8
+	RstTtl         uint8
+	Local          [16]uint8
+	Remote         [16]uint8
+	Comm           [16]uint8
+	Process        [16]uint8
+}
+
+type bpfEvent struct {
+	_         structs.HostLayout
+	Progress  bpfProgress
+	Endpoints bpfEndpoints
+}
+
+type bpfFilterField uint32
+
+const (
+	bpfFilterFieldFILTER_PORT        bpfFilterField = 0
+	bpfFilterFieldFILTER_LOCAL_PORT  bpfFilterField = 1
+	bpfFilterFieldFILTER_REMOTE_PORT bpfFilterField = 2
+	bpfFilterFieldFILTER_NETNS       bpfFilterField = 3
+	bpfFilterFieldFILTER_FIELDS      bpfFilterField = 4
+)
+
+type bpfFilterKey struct {
+	_     structs.HostLayout
+	Field bpfFilterField
+	Value uint32
+}
+
+type bpfNote struct {
+	_             structs.HostLayout
+	Begun         uint64
+	TimeNs        uint64
+	Sock          uint64
+	Netns         uint32
+	Pid           uint32
+	Tid           uint32
+	Uid           uint32
+	FirstSent     uint32
+	FirstReceived uint32
+	SndNxt        uint32
+	Unsent        uint32
+	LocalPort     uint16
+	RemotePort    uint16
+	Family        uint8
+	Before        uint8
+	Accepted      uint8
+	Pad           uint8
+	Local         [16]uint8
+	Remote        [16]uint8
+	Comm          [16]uint8
+	Process       [16]uint8
+	Ended         uint64
+}
+
+type bpfOldName struct {
+	_    structs.HostLayout
+	Comm [16]uint8
+}
+
+type bpfOpenFin struct {
+	_        structs.HostLayout
+	Sock     uint64
+	Received uint64
+}
+
+type bpfProgress struct {
 	_               structs.HostLayout
 	TimeNs          uint64
 	DurationNs      uint64
@@ -73,6 +175,20 @@ type bpfCourse struct {
 	ChildrenReset   uint32
 	ChildrenDropped uint32
 	Requests        uint32
+	BacklogLimit    uint32
+	FirstSent       uint32
+	FirstReceived   uint32
+	SndNxt          uint32
+	SegmentSeq      uint32
+	SegmentAck      uint32
+	IdleReceived    uint32
+	IdleSent        uint32
+	Retransmitting  uint32
+	Probing         uint32
+	SrttUs          uint32
+	Retransmitted   uint32
+	IcmpErrno       uint32
+	Icmp            uint32
 	LocalPort       uint16
 	Kind            uint8
 	Before          uint8
@@ -86,52 +202,18 @@ type bpfCourse struct {
 	SegmentFlags    uint8
 }
 
-type bpfEvent struct {
+type bpfReceivedRst struct {
 	_       structs.HostLayout
-	Course  bpfCourse
-	Parties bpfParties
-}
-
-type bpfFilterField uint32
-
-const (
-	bpfFilterFieldFILTER_PID         bpfFilterField = 0
-	bpfFilterFieldFILTER_PORT        bpfFilterField = 1
-	bpfFilterFieldFILTER_LOCAL_PORT  bpfFilterField = 2
-	bpfFilterFieldFILTER_REMOTE_PORT bpfFilterField = 3
-	bpfFilterFieldFILTER_FIELDS      bpfFilterField = 4
-)
-
-type bpfFilterKey struct {
-	_     structs.HostLayout
-	Field bpfFilterField
-	Value uint32
-}
-
-type bpfParties struct {
-	_              structs.HostLayout
-	Sock           uint64
-	Listener       uint64
-	CgroupId       uint64
-	SocketCgroupId uint64
-	Inode          uint64
-	Caller         uint64
-	Netns          uint32
-	Pid            uint32
-	Tid            uint32
-	Uid            uint32
-	TaskFlags      uint32
-	ExitCode       int32
-	Syscall        int32
-	Segment        uint32
-	UserTimeout    uint32
-	Stack          int32
-	SocketUid      uint32
-	Family         uint16
-	RemotePort     uint16
-	Local          [16]uint8
-	Remote         [16]uint8
-	Comm           [16]uint8
+	Sk      uint64
+	SndNxt  uint32
+	Seq     uint32
+	Ack     uint32
+	Options uint32
+	Window  uint16
+	IpId    uint16
+	Ttl     uint8
+	Flags   uint8
+	Pad     [2]uint8
 }
 
 type bpfReplyRate struct {
@@ -192,9 +274,14 @@ type bpfStuckSocket struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	bpfMapCalls                     = "calls"
-	bpfMapCounters                  = "counters"
+	bpfMapCounts                    = "counts"
 	bpfMapFilterCgroups             = "filter_cgroups"
 	bpfMapFilterValues              = "filter_values"
+	bpfMapMoreFins                  = "more_fins"
+	bpfMapNotes                     = "notes"
+	bpfMapOldNames                  = "old_names"
+	bpfMapOpenFins                  = "open_fins"
+	bpfMapReceivedRsts              = "received_rsts"
 	bpfMapReplyRates                = "reply_rates"
 	bpfMapRing                      = "ring"
 	bpfMapScmDropped                = "scm_dropped"
@@ -204,6 +291,8 @@ const (
 	bpfProgFentryFilpClose          = "fentry_filp_close"
 	bpfProgFentryFilpFlush          = "fentry_filp_flush"
 	bpfProgFentryInetShutdown       = "fentry_inet_shutdown"
+	bpfProgFentryNfSendReset        = "fentry_nf_send_reset"
+	bpfProgFentryNfSendReset6       = "fentry_nf_send_reset6"
 	bpfProgFentryScmDestroy         = "fentry_scm_destroy"
 	bpfProgFentrySkStreamError      = "fentry_sk_stream_error"
 	bpfProgFentryTcpAbort           = "fentry_tcp_abort"
@@ -212,6 +301,7 @@ const (
 	bpfProgFentryTcpDisconnect      = "fentry_tcp_disconnect"
 	bpfProgFentryTcpDone            = "fentry_tcp_done"
 	bpfProgFentryTcpFin             = "fentry_tcp_fin"
+	bpfProgFentryTcpReset           = "fentry_tcp_reset"
 	bpfProgFentryTcpSendActiveReset = "fentry_tcp_send_active_reset"
 	bpfProgFentryTcpSendFin         = "fentry_tcp_send_fin"
 	bpfProgFentryTcpShutdown        = "fentry_tcp_shutdown"
@@ -228,6 +318,8 @@ const (
 	bpfProgKprobeFilpClose          = "kprobe_filp_close"
 	bpfProgKprobeFilpFlush          = "kprobe_filp_flush"
 	bpfProgKprobeInetShutdown       = "kprobe_inet_shutdown"
+	bpfProgKprobeNfSendReset        = "kprobe_nf_send_reset"
+	bpfProgKprobeNfSendReset6       = "kprobe_nf_send_reset6"
 	bpfProgKprobeScmDestroy         = "kprobe_scm_destroy"
 	bpfProgKprobeSkStreamError      = "kprobe_sk_stream_error"
 	bpfProgKprobeTcpAbort           = "kprobe_tcp_abort"
@@ -236,6 +328,7 @@ const (
 	bpfProgKprobeTcpDisconnect      = "kprobe_tcp_disconnect"
 	bpfProgKprobeTcpDone            = "kprobe_tcp_done"
 	bpfProgKprobeTcpFin             = "kprobe_tcp_fin"
+	bpfProgKprobeTcpReset           = "kprobe_tcp_reset"
 	bpfProgKprobeTcpSendActiveReset = "kprobe_tcp_send_active_reset"
 	bpfProgKprobeTcpSendFin         = "kprobe_tcp_send_fin"
 	bpfProgKprobeTcpShutdown        = "kprobe_tcp_shutdown"
@@ -251,21 +344,34 @@ const (
 	bpfProgTracepointSignalDeliver  = "tracepoint_signal_deliver"
 	bpfProgTracepointSoftirqState   = "tracepoint_softirq_state"
 	bpfProgTracepointSysEnter       = "tracepoint_sys_enter"
+	bpfProgTracepointTaskRename     = "tracepoint_task_rename"
 	bpfProgTracepointTaskState      = "tracepoint_task_state"
 	bpfProgTracepointTcpDestroySock = "tracepoint_tcp_destroy_sock"
 	bpfProgTracepointTcpSendReset   = "tracepoint_tcp_send_reset"
 	bpfVarByTracepoints             = "by_tracepoints"
 	bpfVarCallStackType             = "call_stack_type"
+	bpfVarCloseWaitNs               = "close_wait_ns"
+	bpfVarCountActive               = "count_active"
+	bpfVarCountPassive              = "count_passive"
+	bpfVarCounterType               = "counter_type"
+	bpfVarCpuCountsType             = "cpu_counts_type"
 	bpfVarFilterCgroup              = "filter_cgroup"
 	bpfVarFilterFamily              = "filter_family"
-	bpfVarFilterNetns               = "filter_netns"
 	bpfVarFilterValueOf             = "filter_value_of"
 	bpfVarFilterValuesOf            = "filter_values_of"
+	bpfVarFinsElsewhere             = "fins_elsewhere"
 	bpfVarHasDisconnect             = "has_disconnect"
+	bpfVarHasFilter                 = "has_filter"
 	bpfVarHasInetShutdown           = "has_inet_shutdown"
 	bpfVarHasLockedClose            = "has_locked_close"
+	bpfVarHasRename                 = "has_rename"
+	bpfVarHasReset                  = "has_reset"
 	bpfVarHasTaskStorage            = "has_task_storage"
+	bpfVarInferFins                 = "infer_fins"
 	bpfVarNoCall                    = "no_call"
+	bpfVarNoteType                  = "note_type"
+	bpfVarNotesPerCpu               = "notes_per_cpu"
+	bpfVarOpenFinType               = "open_fin_type"
 	bpfVarResetReasonArg            = "reset_reason_arg"
 	bpfVarScmDrops                  = "scm_drops"
 	bpfVarStuckHolderType           = "stuck_holder_type"
@@ -322,6 +428,8 @@ type bpfProgramSpecs struct {
 	FentryFilpClose          *ebpf.ProgramSpec `ebpf:"fentry_filp_close"`
 	FentryFilpFlush          *ebpf.ProgramSpec `ebpf:"fentry_filp_flush"`
 	FentryInetShutdown       *ebpf.ProgramSpec `ebpf:"fentry_inet_shutdown"`
+	FentryNfSendReset        *ebpf.ProgramSpec `ebpf:"fentry_nf_send_reset"`
+	FentryNfSendReset6       *ebpf.ProgramSpec `ebpf:"fentry_nf_send_reset6"`
 	FentryScmDestroy         *ebpf.ProgramSpec `ebpf:"fentry_scm_destroy"`
 	FentrySkStreamError      *ebpf.ProgramSpec `ebpf:"fentry_sk_stream_error"`
 	FentryTcpAbort           *ebpf.ProgramSpec `ebpf:"fentry_tcp_abort"`
@@ -330,6 +438,7 @@ type bpfProgramSpecs struct {
 	FentryTcpDisconnect      *ebpf.ProgramSpec `ebpf:"fentry_tcp_disconnect"`
 	FentryTcpDone            *ebpf.ProgramSpec `ebpf:"fentry_tcp_done"`
 	FentryTcpFin             *ebpf.ProgramSpec `ebpf:"fentry_tcp_fin"`
+	FentryTcpReset           *ebpf.ProgramSpec `ebpf:"fentry_tcp_reset"`
 	FentryTcpSendActiveReset *ebpf.ProgramSpec `ebpf:"fentry_tcp_send_active_reset"`
 	FentryTcpSendFin         *ebpf.ProgramSpec `ebpf:"fentry_tcp_send_fin"`
 	FentryTcpShutdown        *ebpf.ProgramSpec `ebpf:"fentry_tcp_shutdown"`
@@ -346,6 +455,8 @@ type bpfProgramSpecs struct {
 	KprobeFilpClose          *ebpf.ProgramSpec `ebpf:"kprobe_filp_close"`
 	KprobeFilpFlush          *ebpf.ProgramSpec `ebpf:"kprobe_filp_flush"`
 	KprobeInetShutdown       *ebpf.ProgramSpec `ebpf:"kprobe_inet_shutdown"`
+	KprobeNfSendReset        *ebpf.ProgramSpec `ebpf:"kprobe_nf_send_reset"`
+	KprobeNfSendReset6       *ebpf.ProgramSpec `ebpf:"kprobe_nf_send_reset6"`
 	KprobeScmDestroy         *ebpf.ProgramSpec `ebpf:"kprobe_scm_destroy"`
 	KprobeSkStreamError      *ebpf.ProgramSpec `ebpf:"kprobe_sk_stream_error"`
 	KprobeTcpAbort           *ebpf.ProgramSpec `ebpf:"kprobe_tcp_abort"`
@@ -354,6 +465,7 @@ type bpfProgramSpecs struct {
 	KprobeTcpDisconnect      *ebpf.ProgramSpec `ebpf:"kprobe_tcp_disconnect"`
 	KprobeTcpDone            *ebpf.ProgramSpec `ebpf:"kprobe_tcp_done"`
 	KprobeTcpFin             *ebpf.ProgramSpec `ebpf:"kprobe_tcp_fin"`
+	KprobeTcpReset           *ebpf.ProgramSpec `ebpf:"kprobe_tcp_reset"`
 	KprobeTcpSendActiveReset *ebpf.ProgramSpec `ebpf:"kprobe_tcp_send_active_reset"`
 	KprobeTcpSendFin         *ebpf.ProgramSpec `ebpf:"kprobe_tcp_send_fin"`
 	KprobeTcpShutdown        *ebpf.ProgramSpec `ebpf:"kprobe_tcp_shutdown"`
@@ -369,6 +481,7 @@ type bpfProgramSpecs struct {
 	TracepointSignalDeliver  *ebpf.ProgramSpec `ebpf:"tracepoint_signal_deliver"`
 	TracepointSoftirqState   *ebpf.ProgramSpec `ebpf:"tracepoint_softirq_state"`
 	TracepointSysEnter       *ebpf.ProgramSpec `ebpf:"tracepoint_sys_enter"`
+	TracepointTaskRename     *ebpf.ProgramSpec `ebpf:"tracepoint_task_rename"`
 	TracepointTaskState      *ebpf.ProgramSpec `ebpf:"tracepoint_task_state"`
 	TracepointTcpDestroySock *ebpf.ProgramSpec `ebpf:"tracepoint_tcp_destroy_sock"`
 	TracepointTcpSendReset   *ebpf.ProgramSpec `ebpf:"tracepoint_tcp_send_reset"`
@@ -379,9 +492,14 @@ type bpfProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
 	Calls         *ebpf.MapSpec `ebpf:"calls"`
-	Counters      *ebpf.MapSpec `ebpf:"counters"`
+	Counts        *ebpf.MapSpec `ebpf:"counts"`
 	FilterCgroups *ebpf.MapSpec `ebpf:"filter_cgroups"`
 	FilterValues  *ebpf.MapSpec `ebpf:"filter_values"`
+	MoreFins      *ebpf.MapSpec `ebpf:"more_fins"`
+	Notes         *ebpf.MapSpec `ebpf:"notes"`
+	OldNames      *ebpf.MapSpec `ebpf:"old_names"`
+	OpenFins      *ebpf.MapSpec `ebpf:"open_fins"`
+	ReceivedRsts  *ebpf.MapSpec `ebpf:"received_rsts"`
 	ReplyRates    *ebpf.MapSpec `ebpf:"reply_rates"`
 	Ring          *ebpf.MapSpec `ebpf:"ring"`
 	ScmDropped    *ebpf.MapSpec `ebpf:"scm_dropped"`
@@ -396,16 +514,28 @@ type bpfMapSpecs struct {
 type bpfVariableSpecs struct {
 	ByTracepoints    *ebpf.VariableSpec `ebpf:"by_tracepoints"`
 	CallStackType    *ebpf.VariableSpec `ebpf:"call_stack_type"`
+	CloseWaitNs      *ebpf.VariableSpec `ebpf:"close_wait_ns"`
+	CountActive      *ebpf.VariableSpec `ebpf:"count_active"`
+	CountPassive     *ebpf.VariableSpec `ebpf:"count_passive"`
+	CounterType      *ebpf.VariableSpec `ebpf:"counter_type"`
+	CpuCountsType    *ebpf.VariableSpec `ebpf:"cpu_counts_type"`
 	FilterCgroup     *ebpf.VariableSpec `ebpf:"filter_cgroup"`
 	FilterFamily     *ebpf.VariableSpec `ebpf:"filter_family"`
-	FilterNetns      *ebpf.VariableSpec `ebpf:"filter_netns"`
 	FilterValueOf    *ebpf.VariableSpec `ebpf:"filter_value_of"`
 	FilterValuesOf   *ebpf.VariableSpec `ebpf:"filter_values_of"`
+	FinsElsewhere    *ebpf.VariableSpec `ebpf:"fins_elsewhere"`
 	HasDisconnect    *ebpf.VariableSpec `ebpf:"has_disconnect"`
+	HasFilter        *ebpf.VariableSpec `ebpf:"has_filter"`
 	HasInetShutdown  *ebpf.VariableSpec `ebpf:"has_inet_shutdown"`
 	HasLockedClose   *ebpf.VariableSpec `ebpf:"has_locked_close"`
+	HasRename        *ebpf.VariableSpec `ebpf:"has_rename"`
+	HasReset         *ebpf.VariableSpec `ebpf:"has_reset"`
 	HasTaskStorage   *ebpf.VariableSpec `ebpf:"has_task_storage"`
+	InferFins        *ebpf.VariableSpec `ebpf:"infer_fins"`
 	NoCall           *ebpf.VariableSpec `ebpf:"no_call"`
+	NoteType         *ebpf.VariableSpec `ebpf:"note_type"`
+	NotesPerCpu      *ebpf.VariableSpec `ebpf:"notes_per_cpu"`
+	OpenFinType      *ebpf.VariableSpec `ebpf:"open_fin_type"`
 	ResetReasonArg   *ebpf.VariableSpec `ebpf:"reset_reason_arg"`
 	ScmDrops         *ebpf.VariableSpec `ebpf:"scm_drops"`
 	StuckHolderType  *ebpf.VariableSpec `ebpf:"stuck_holder_type"`
@@ -438,9 +568,14 @@ func (o *bpfObjects) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
 	Calls         *ebpf.Map `ebpf:"calls"`
-	Counters      *ebpf.Map `ebpf:"counters"`
+	Counts        *ebpf.Map `ebpf:"counts"`
 	FilterCgroups *ebpf.Map `ebpf:"filter_cgroups"`
 	FilterValues  *ebpf.Map `ebpf:"filter_values"`
+	MoreFins      *ebpf.Map `ebpf:"more_fins"`
+	Notes         *ebpf.Map `ebpf:"notes"`
+	OldNames      *ebpf.Map `ebpf:"old_names"`
+	OpenFins      *ebpf.Map `ebpf:"open_fins"`
+	ReceivedRsts  *ebpf.Map `ebpf:"received_rsts"`
 	ReplyRates    *ebpf.Map `ebpf:"reply_rates"`
 	Ring          *ebpf.Map `ebpf:"ring"`
 	ScmDropped    *ebpf.Map `ebpf:"scm_dropped"`
@@ -452,9 +587,14 @@ type bpfMaps struct {
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Calls,
-		m.Counters,
+		m.Counts,
 		m.FilterCgroups,
 		m.FilterValues,
+		m.MoreFins,
+		m.Notes,
+		m.OldNames,
+		m.OpenFins,
+		m.ReceivedRsts,
 		m.ReplyRates,
 		m.Ring,
 		m.ScmDropped,
@@ -470,16 +610,28 @@ func (m *bpfMaps) Close() error {
 type bpfVariables struct {
 	ByTracepoints    *ebpf.Variable `ebpf:"by_tracepoints"`
 	CallStackType    *ebpf.Variable `ebpf:"call_stack_type"`
+	CloseWaitNs      *ebpf.Variable `ebpf:"close_wait_ns"`
+	CountActive      *ebpf.Variable `ebpf:"count_active"`
+	CountPassive     *ebpf.Variable `ebpf:"count_passive"`
+	CounterType      *ebpf.Variable `ebpf:"counter_type"`
+	CpuCountsType    *ebpf.Variable `ebpf:"cpu_counts_type"`
 	FilterCgroup     *ebpf.Variable `ebpf:"filter_cgroup"`
 	FilterFamily     *ebpf.Variable `ebpf:"filter_family"`
-	FilterNetns      *ebpf.Variable `ebpf:"filter_netns"`
 	FilterValueOf    *ebpf.Variable `ebpf:"filter_value_of"`
 	FilterValuesOf   *ebpf.Variable `ebpf:"filter_values_of"`
+	FinsElsewhere    *ebpf.Variable `ebpf:"fins_elsewhere"`
 	HasDisconnect    *ebpf.Variable `ebpf:"has_disconnect"`
+	HasFilter        *ebpf.Variable `ebpf:"has_filter"`
 	HasInetShutdown  *ebpf.Variable `ebpf:"has_inet_shutdown"`
 	HasLockedClose   *ebpf.Variable `ebpf:"has_locked_close"`
+	HasRename        *ebpf.Variable `ebpf:"has_rename"`
+	HasReset         *ebpf.Variable `ebpf:"has_reset"`
 	HasTaskStorage   *ebpf.Variable `ebpf:"has_task_storage"`
+	InferFins        *ebpf.Variable `ebpf:"infer_fins"`
 	NoCall           *ebpf.Variable `ebpf:"no_call"`
+	NoteType         *ebpf.Variable `ebpf:"note_type"`
+	NotesPerCpu      *ebpf.Variable `ebpf:"notes_per_cpu"`
+	OpenFinType      *ebpf.Variable `ebpf:"open_fin_type"`
 	ResetReasonArg   *ebpf.Variable `ebpf:"reset_reason_arg"`
 	ScmDrops         *ebpf.Variable `ebpf:"scm_drops"`
 	StuckHolderType  *ebpf.Variable `ebpf:"stuck_holder_type"`
@@ -498,6 +650,8 @@ type bpfPrograms struct {
 	FentryFilpClose          *ebpf.Program `ebpf:"fentry_filp_close"`
 	FentryFilpFlush          *ebpf.Program `ebpf:"fentry_filp_flush"`
 	FentryInetShutdown       *ebpf.Program `ebpf:"fentry_inet_shutdown"`
+	FentryNfSendReset        *ebpf.Program `ebpf:"fentry_nf_send_reset"`
+	FentryNfSendReset6       *ebpf.Program `ebpf:"fentry_nf_send_reset6"`
 	FentryScmDestroy         *ebpf.Program `ebpf:"fentry_scm_destroy"`
 	FentrySkStreamError      *ebpf.Program `ebpf:"fentry_sk_stream_error"`
 	FentryTcpAbort           *ebpf.Program `ebpf:"fentry_tcp_abort"`
@@ -506,6 +660,7 @@ type bpfPrograms struct {
 	FentryTcpDisconnect      *ebpf.Program `ebpf:"fentry_tcp_disconnect"`
 	FentryTcpDone            *ebpf.Program `ebpf:"fentry_tcp_done"`
 	FentryTcpFin             *ebpf.Program `ebpf:"fentry_tcp_fin"`
+	FentryTcpReset           *ebpf.Program `ebpf:"fentry_tcp_reset"`
 	FentryTcpSendActiveReset *ebpf.Program `ebpf:"fentry_tcp_send_active_reset"`
 	FentryTcpSendFin         *ebpf.Program `ebpf:"fentry_tcp_send_fin"`
 	FentryTcpShutdown        *ebpf.Program `ebpf:"fentry_tcp_shutdown"`
@@ -522,6 +677,8 @@ type bpfPrograms struct {
 	KprobeFilpClose          *ebpf.Program `ebpf:"kprobe_filp_close"`
 	KprobeFilpFlush          *ebpf.Program `ebpf:"kprobe_filp_flush"`
 	KprobeInetShutdown       *ebpf.Program `ebpf:"kprobe_inet_shutdown"`
+	KprobeNfSendReset        *ebpf.Program `ebpf:"kprobe_nf_send_reset"`
+	KprobeNfSendReset6       *ebpf.Program `ebpf:"kprobe_nf_send_reset6"`
 	KprobeScmDestroy         *ebpf.Program `ebpf:"kprobe_scm_destroy"`
 	KprobeSkStreamError      *ebpf.Program `ebpf:"kprobe_sk_stream_error"`
 	KprobeTcpAbort           *ebpf.Program `ebpf:"kprobe_tcp_abort"`
@@ -530,6 +687,7 @@ type bpfPrograms struct {
 	KprobeTcpDisconnect      *ebpf.Program `ebpf:"kprobe_tcp_disconnect"`
 	KprobeTcpDone            *ebpf.Program `ebpf:"kprobe_tcp_done"`
 	KprobeTcpFin             *ebpf.Program `ebpf:"kprobe_tcp_fin"`
+	KprobeTcpReset           *ebpf.Program `ebpf:"kprobe_tcp_reset"`
 	KprobeTcpSendActiveReset *ebpf.Program `ebpf:"kprobe_tcp_send_active_reset"`
 	KprobeTcpSendFin         *ebpf.Program `ebpf:"kprobe_tcp_send_fin"`
 	KprobeTcpShutdown        *ebpf.Program `ebpf:"kprobe_tcp_shutdown"`
@@ -545,6 +703,7 @@ type bpfPrograms struct {
 	TracepointSignalDeliver  *ebpf.Program `ebpf:"tracepoint_signal_deliver"`
 	TracepointSoftirqState   *ebpf.Program `ebpf:"tracepoint_softirq_state"`
 	TracepointSysEnter       *ebpf.Program `ebpf:"tracepoint_sys_enter"`
+	TracepointTaskRename     *ebpf.Program `ebpf:"tracepoint_task_rename"`
 	TracepointTaskState      *ebpf.Program `ebpf:"tracepoint_task_state"`
 	TracepointTcpDestroySock *ebpf.Program `ebpf:"tracepoint_tcp_destroy_sock"`
 	TracepointTcpSendReset   *ebpf.Program `ebpf:"tracepoint_tcp_send_reset"`
@@ -555,6 +714,8 @@ func (p *bpfPrograms) Close() error {
 		p.FentryFilpClose,
 		p.FentryFilpFlush,
 		p.FentryInetShutdown,
+		p.FentryNfSendReset,
+		p.FentryNfSendReset6,
 		p.FentryScmDestroy,
 		p.FentrySkStreamError,
 		p.FentryTcpAbort,
@@ -563,6 +724,7 @@ func (p *bpfPrograms) Close() error {
 		p.FentryTcpDisconnect,
 		p.FentryTcpDone,
 		p.FentryTcpFin,
+		p.FentryTcpReset,
 		p.FentryTcpSendActiveReset,
 		p.FentryTcpSendFin,
 		p.FentryTcpShutdown,
@@ -579,6 +741,8 @@ func (p *bpfPrograms) Close() error {
 		p.KprobeFilpClose,
 		p.KprobeFilpFlush,
 		p.KprobeInetShutdown,
+		p.KprobeNfSendReset,
+		p.KprobeNfSendReset6,
 		p.KprobeScmDestroy,
 		p.KprobeSkStreamError,
 		p.KprobeTcpAbort,
@@ -587,6 +751,7 @@ func (p *bpfPrograms) Close() error {
 		p.KprobeTcpDisconnect,
 		p.KprobeTcpDone,
 		p.KprobeTcpFin,
+		p.KprobeTcpReset,
 		p.KprobeTcpSendActiveReset,
 		p.KprobeTcpSendFin,
 		p.KprobeTcpShutdown,
@@ -602,6 +767,7 @@ func (p *bpfPrograms) Close() error {
 		p.TracepointSignalDeliver,
 		p.TracepointSoftirqState,
 		p.TracepointSysEnter,
+		p.TracepointTaskRename,
 		p.TracepointTaskState,
 		p.TracepointTcpDestroySock,
 		p.TracepointTcpSendReset,

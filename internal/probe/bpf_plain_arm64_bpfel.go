@@ -18,9 +18,14 @@ import (
 const (
 	bpfPlainMapCallSlots                 = "call_slots"
 	bpfPlainMapCalls                     = "calls"
-	bpfPlainMapCounters                  = "counters"
+	bpfPlainMapCounts                    = "counts"
 	bpfPlainMapFilterCgroups             = "filter_cgroups"
 	bpfPlainMapFilterValues              = "filter_values"
+	bpfPlainMapMoreFins                  = "more_fins"
+	bpfPlainMapNotes                     = "notes"
+	bpfPlainMapOldNames                  = "old_names"
+	bpfPlainMapOpenFins                  = "open_fins"
+	bpfPlainMapReceivedRsts              = "received_rsts"
 	bpfPlainMapReplyRates                = "reply_rates"
 	bpfPlainMapRing                      = "ring"
 	bpfPlainMapScmDropped                = "scm_dropped"
@@ -30,6 +35,8 @@ const (
 	bpfPlainProgFentryFilpClose          = "fentry_filp_close"
 	bpfPlainProgFentryFilpFlush          = "fentry_filp_flush"
 	bpfPlainProgFentryInetShutdown       = "fentry_inet_shutdown"
+	bpfPlainProgFentryNfSendReset        = "fentry_nf_send_reset"
+	bpfPlainProgFentryNfSendReset6       = "fentry_nf_send_reset6"
 	bpfPlainProgFentryScmDestroy         = "fentry_scm_destroy"
 	bpfPlainProgFentrySkStreamError      = "fentry_sk_stream_error"
 	bpfPlainProgFentryTcpAbort           = "fentry_tcp_abort"
@@ -38,6 +45,7 @@ const (
 	bpfPlainProgFentryTcpDisconnect      = "fentry_tcp_disconnect"
 	bpfPlainProgFentryTcpDone            = "fentry_tcp_done"
 	bpfPlainProgFentryTcpFin             = "fentry_tcp_fin"
+	bpfPlainProgFentryTcpReset           = "fentry_tcp_reset"
 	bpfPlainProgFentryTcpSendActiveReset = "fentry_tcp_send_active_reset"
 	bpfPlainProgFentryTcpSendFin         = "fentry_tcp_send_fin"
 	bpfPlainProgFentryTcpShutdown        = "fentry_tcp_shutdown"
@@ -54,6 +62,8 @@ const (
 	bpfPlainProgKprobeFilpClose          = "kprobe_filp_close"
 	bpfPlainProgKprobeFilpFlush          = "kprobe_filp_flush"
 	bpfPlainProgKprobeInetShutdown       = "kprobe_inet_shutdown"
+	bpfPlainProgKprobeNfSendReset        = "kprobe_nf_send_reset"
+	bpfPlainProgKprobeNfSendReset6       = "kprobe_nf_send_reset6"
 	bpfPlainProgKprobeScmDestroy         = "kprobe_scm_destroy"
 	bpfPlainProgKprobeSkStreamError      = "kprobe_sk_stream_error"
 	bpfPlainProgKprobeTcpAbort           = "kprobe_tcp_abort"
@@ -62,6 +72,7 @@ const (
 	bpfPlainProgKprobeTcpDisconnect      = "kprobe_tcp_disconnect"
 	bpfPlainProgKprobeTcpDone            = "kprobe_tcp_done"
 	bpfPlainProgKprobeTcpFin             = "kprobe_tcp_fin"
+	bpfPlainProgKprobeTcpReset           = "kprobe_tcp_reset"
 	bpfPlainProgKprobeTcpSendActiveReset = "kprobe_tcp_send_active_reset"
 	bpfPlainProgKprobeTcpSendFin         = "kprobe_tcp_send_fin"
 	bpfPlainProgKprobeTcpShutdown        = "kprobe_tcp_shutdown"
@@ -77,21 +88,34 @@ const (
 	bpfPlainProgTracepointSignalDeliver  = "tracepoint_signal_deliver"
 	bpfPlainProgTracepointSoftirqState   = "tracepoint_softirq_state"
 	bpfPlainProgTracepointSysEnter       = "tracepoint_sys_enter"
+	bpfPlainProgTracepointTaskRename     = "tracepoint_task_rename"
 	bpfPlainProgTracepointTaskState      = "tracepoint_task_state"
 	bpfPlainProgTracepointTcpDestroySock = "tracepoint_tcp_destroy_sock"
 	bpfPlainProgTracepointTcpSendReset   = "tracepoint_tcp_send_reset"
 	bpfPlainVarByTracepoints             = "by_tracepoints"
 	bpfPlainVarCallStackType             = "call_stack_type"
+	bpfPlainVarCloseWaitNs               = "close_wait_ns"
+	bpfPlainVarCountActive               = "count_active"
+	bpfPlainVarCountPassive              = "count_passive"
+	bpfPlainVarCounterType               = "counter_type"
+	bpfPlainVarCpuCountsType             = "cpu_counts_type"
 	bpfPlainVarFilterCgroup              = "filter_cgroup"
 	bpfPlainVarFilterFamily              = "filter_family"
-	bpfPlainVarFilterNetns               = "filter_netns"
 	bpfPlainVarFilterValueOf             = "filter_value_of"
 	bpfPlainVarFilterValuesOf            = "filter_values_of"
+	bpfPlainVarFinsElsewhere             = "fins_elsewhere"
 	bpfPlainVarHasDisconnect             = "has_disconnect"
+	bpfPlainVarHasFilter                 = "has_filter"
 	bpfPlainVarHasInetShutdown           = "has_inet_shutdown"
 	bpfPlainVarHasLockedClose            = "has_locked_close"
+	bpfPlainVarHasRename                 = "has_rename"
+	bpfPlainVarHasReset                  = "has_reset"
 	bpfPlainVarHasTaskStorage            = "has_task_storage"
+	bpfPlainVarInferFins                 = "infer_fins"
 	bpfPlainVarNoCall                    = "no_call"
+	bpfPlainVarNoteType                  = "note_type"
+	bpfPlainVarNotesPerCpu               = "notes_per_cpu"
+	bpfPlainVarOpenFinType               = "open_fin_type"
 	bpfPlainVarResetReasonArg            = "reset_reason_arg"
 	bpfPlainVarScmDrops                  = "scm_drops"
 	bpfPlainVarSlotsFoundTaken           = "slots_found_taken"
@@ -149,6 +173,8 @@ type bpfPlainProgramSpecs struct {
 	FentryFilpClose          *ebpf.ProgramSpec `ebpf:"fentry_filp_close"`
 	FentryFilpFlush          *ebpf.ProgramSpec `ebpf:"fentry_filp_flush"`
 	FentryInetShutdown       *ebpf.ProgramSpec `ebpf:"fentry_inet_shutdown"`
+	FentryNfSendReset        *ebpf.ProgramSpec `ebpf:"fentry_nf_send_reset"`
+	FentryNfSendReset6       *ebpf.ProgramSpec `ebpf:"fentry_nf_send_reset6"`
 	FentryScmDestroy         *ebpf.ProgramSpec `ebpf:"fentry_scm_destroy"`
 	FentrySkStreamError      *ebpf.ProgramSpec `ebpf:"fentry_sk_stream_error"`
 	FentryTcpAbort           *ebpf.ProgramSpec `ebpf:"fentry_tcp_abort"`
@@ -157,6 +183,7 @@ type bpfPlainProgramSpecs struct {
 	FentryTcpDisconnect      *ebpf.ProgramSpec `ebpf:"fentry_tcp_disconnect"`
 	FentryTcpDone            *ebpf.ProgramSpec `ebpf:"fentry_tcp_done"`
 	FentryTcpFin             *ebpf.ProgramSpec `ebpf:"fentry_tcp_fin"`
+	FentryTcpReset           *ebpf.ProgramSpec `ebpf:"fentry_tcp_reset"`
 	FentryTcpSendActiveReset *ebpf.ProgramSpec `ebpf:"fentry_tcp_send_active_reset"`
 	FentryTcpSendFin         *ebpf.ProgramSpec `ebpf:"fentry_tcp_send_fin"`
 	FentryTcpShutdown        *ebpf.ProgramSpec `ebpf:"fentry_tcp_shutdown"`
@@ -173,6 +200,8 @@ type bpfPlainProgramSpecs struct {
 	KprobeFilpClose          *ebpf.ProgramSpec `ebpf:"kprobe_filp_close"`
 	KprobeFilpFlush          *ebpf.ProgramSpec `ebpf:"kprobe_filp_flush"`
 	KprobeInetShutdown       *ebpf.ProgramSpec `ebpf:"kprobe_inet_shutdown"`
+	KprobeNfSendReset        *ebpf.ProgramSpec `ebpf:"kprobe_nf_send_reset"`
+	KprobeNfSendReset6       *ebpf.ProgramSpec `ebpf:"kprobe_nf_send_reset6"`
 	KprobeScmDestroy         *ebpf.ProgramSpec `ebpf:"kprobe_scm_destroy"`
 	KprobeSkStreamError      *ebpf.ProgramSpec `ebpf:"kprobe_sk_stream_error"`
 	KprobeTcpAbort           *ebpf.ProgramSpec `ebpf:"kprobe_tcp_abort"`
@@ -181,6 +210,7 @@ type bpfPlainProgramSpecs struct {
 	KprobeTcpDisconnect      *ebpf.ProgramSpec `ebpf:"kprobe_tcp_disconnect"`
 	KprobeTcpDone            *ebpf.ProgramSpec `ebpf:"kprobe_tcp_done"`
 	KprobeTcpFin             *ebpf.ProgramSpec `ebpf:"kprobe_tcp_fin"`
+	KprobeTcpReset           *ebpf.ProgramSpec `ebpf:"kprobe_tcp_reset"`
 	KprobeTcpSendActiveReset *ebpf.ProgramSpec `ebpf:"kprobe_tcp_send_active_reset"`
 	KprobeTcpSendFin         *ebpf.ProgramSpec `ebpf:"kprobe_tcp_send_fin"`
 	KprobeTcpShutdown        *ebpf.ProgramSpec `ebpf:"kprobe_tcp_shutdown"`
@@ -196,6 +226,7 @@ type bpfPlainProgramSpecs struct {
 	TracepointSignalDeliver  *ebpf.ProgramSpec `ebpf:"tracepoint_signal_deliver"`
 	TracepointSoftirqState   *ebpf.ProgramSpec `ebpf:"tracepoint_softirq_state"`
 	TracepointSysEnter       *ebpf.ProgramSpec `ebpf:"tracepoint_sys_enter"`
+	TracepointTaskRename     *ebpf.ProgramSpec `ebpf:"tracepoint_task_rename"`
 	TracepointTaskState      *ebpf.ProgramSpec `ebpf:"tracepoint_task_state"`
 	TracepointTcpDestroySock *ebpf.ProgramSpec `ebpf:"tracepoint_tcp_destroy_sock"`
 	TracepointTcpSendReset   *ebpf.ProgramSpec `ebpf:"tracepoint_tcp_send_reset"`
@@ -207,9 +238,14 @@ type bpfPlainProgramSpecs struct {
 type bpfPlainMapSpecs struct {
 	CallSlots     *ebpf.MapSpec `ebpf:"call_slots"`
 	Calls         *ebpf.MapSpec `ebpf:"calls"`
-	Counters      *ebpf.MapSpec `ebpf:"counters"`
+	Counts        *ebpf.MapSpec `ebpf:"counts"`
 	FilterCgroups *ebpf.MapSpec `ebpf:"filter_cgroups"`
 	FilterValues  *ebpf.MapSpec `ebpf:"filter_values"`
+	MoreFins      *ebpf.MapSpec `ebpf:"more_fins"`
+	Notes         *ebpf.MapSpec `ebpf:"notes"`
+	OldNames      *ebpf.MapSpec `ebpf:"old_names"`
+	OpenFins      *ebpf.MapSpec `ebpf:"open_fins"`
+	ReceivedRsts  *ebpf.MapSpec `ebpf:"received_rsts"`
 	ReplyRates    *ebpf.MapSpec `ebpf:"reply_rates"`
 	Ring          *ebpf.MapSpec `ebpf:"ring"`
 	ScmDropped    *ebpf.MapSpec `ebpf:"scm_dropped"`
@@ -224,16 +260,28 @@ type bpfPlainMapSpecs struct {
 type bpfPlainVariableSpecs struct {
 	ByTracepoints    *ebpf.VariableSpec `ebpf:"by_tracepoints"`
 	CallStackType    *ebpf.VariableSpec `ebpf:"call_stack_type"`
+	CloseWaitNs      *ebpf.VariableSpec `ebpf:"close_wait_ns"`
+	CountActive      *ebpf.VariableSpec `ebpf:"count_active"`
+	CountPassive     *ebpf.VariableSpec `ebpf:"count_passive"`
+	CounterType      *ebpf.VariableSpec `ebpf:"counter_type"`
+	CpuCountsType    *ebpf.VariableSpec `ebpf:"cpu_counts_type"`
 	FilterCgroup     *ebpf.VariableSpec `ebpf:"filter_cgroup"`
 	FilterFamily     *ebpf.VariableSpec `ebpf:"filter_family"`
-	FilterNetns      *ebpf.VariableSpec `ebpf:"filter_netns"`
 	FilterValueOf    *ebpf.VariableSpec `ebpf:"filter_value_of"`
 	FilterValuesOf   *ebpf.VariableSpec `ebpf:"filter_values_of"`
+	FinsElsewhere    *ebpf.VariableSpec `ebpf:"fins_elsewhere"`
 	HasDisconnect    *ebpf.VariableSpec `ebpf:"has_disconnect"`
+	HasFilter        *ebpf.VariableSpec `ebpf:"has_filter"`
 	HasInetShutdown  *ebpf.VariableSpec `ebpf:"has_inet_shutdown"`
 	HasLockedClose   *ebpf.VariableSpec `ebpf:"has_locked_close"`
+	HasRename        *ebpf.VariableSpec `ebpf:"has_rename"`
+	HasReset         *ebpf.VariableSpec `ebpf:"has_reset"`
 	HasTaskStorage   *ebpf.VariableSpec `ebpf:"has_task_storage"`
+	InferFins        *ebpf.VariableSpec `ebpf:"infer_fins"`
 	NoCall           *ebpf.VariableSpec `ebpf:"no_call"`
+	NoteType         *ebpf.VariableSpec `ebpf:"note_type"`
+	NotesPerCpu      *ebpf.VariableSpec `ebpf:"notes_per_cpu"`
+	OpenFinType      *ebpf.VariableSpec `ebpf:"open_fin_type"`
 	ResetReasonArg   *ebpf.VariableSpec `ebpf:"reset_reason_arg"`
 	ScmDrops         *ebpf.VariableSpec `ebpf:"scm_drops"`
 	SlotsFoundTaken  *ebpf.VariableSpec `ebpf:"slots_found_taken"`
@@ -268,9 +316,14 @@ func (o *bpfPlainObjects) Close() error {
 type bpfPlainMaps struct {
 	CallSlots     *ebpf.Map `ebpf:"call_slots"`
 	Calls         *ebpf.Map `ebpf:"calls"`
-	Counters      *ebpf.Map `ebpf:"counters"`
+	Counts        *ebpf.Map `ebpf:"counts"`
 	FilterCgroups *ebpf.Map `ebpf:"filter_cgroups"`
 	FilterValues  *ebpf.Map `ebpf:"filter_values"`
+	MoreFins      *ebpf.Map `ebpf:"more_fins"`
+	Notes         *ebpf.Map `ebpf:"notes"`
+	OldNames      *ebpf.Map `ebpf:"old_names"`
+	OpenFins      *ebpf.Map `ebpf:"open_fins"`
+	ReceivedRsts  *ebpf.Map `ebpf:"received_rsts"`
 	ReplyRates    *ebpf.Map `ebpf:"reply_rates"`
 	Ring          *ebpf.Map `ebpf:"ring"`
 	ScmDropped    *ebpf.Map `ebpf:"scm_dropped"`
@@ -283,9 +336,14 @@ func (m *bpfPlainMaps) Close() error {
 	return _BpfPlainClose(
 		m.CallSlots,
 		m.Calls,
-		m.Counters,
+		m.Counts,
 		m.FilterCgroups,
 		m.FilterValues,
+		m.MoreFins,
+		m.Notes,
+		m.OldNames,
+		m.OpenFins,
+		m.ReceivedRsts,
 		m.ReplyRates,
 		m.Ring,
 		m.ScmDropped,
@@ -301,16 +359,28 @@ func (m *bpfPlainMaps) Close() error {
 type bpfPlainVariables struct {
 	ByTracepoints    *ebpf.Variable `ebpf:"by_tracepoints"`
 	CallStackType    *ebpf.Variable `ebpf:"call_stack_type"`
+	CloseWaitNs      *ebpf.Variable `ebpf:"close_wait_ns"`
+	CountActive      *ebpf.Variable `ebpf:"count_active"`
+	CountPassive     *ebpf.Variable `ebpf:"count_passive"`
+	CounterType      *ebpf.Variable `ebpf:"counter_type"`
+	CpuCountsType    *ebpf.Variable `ebpf:"cpu_counts_type"`
 	FilterCgroup     *ebpf.Variable `ebpf:"filter_cgroup"`
 	FilterFamily     *ebpf.Variable `ebpf:"filter_family"`
-	FilterNetns      *ebpf.Variable `ebpf:"filter_netns"`
 	FilterValueOf    *ebpf.Variable `ebpf:"filter_value_of"`
 	FilterValuesOf   *ebpf.Variable `ebpf:"filter_values_of"`
+	FinsElsewhere    *ebpf.Variable `ebpf:"fins_elsewhere"`
 	HasDisconnect    *ebpf.Variable `ebpf:"has_disconnect"`
+	HasFilter        *ebpf.Variable `ebpf:"has_filter"`
 	HasInetShutdown  *ebpf.Variable `ebpf:"has_inet_shutdown"`
 	HasLockedClose   *ebpf.Variable `ebpf:"has_locked_close"`
+	HasRename        *ebpf.Variable `ebpf:"has_rename"`
+	HasReset         *ebpf.Variable `ebpf:"has_reset"`
 	HasTaskStorage   *ebpf.Variable `ebpf:"has_task_storage"`
+	InferFins        *ebpf.Variable `ebpf:"infer_fins"`
 	NoCall           *ebpf.Variable `ebpf:"no_call"`
+	NoteType         *ebpf.Variable `ebpf:"note_type"`
+	NotesPerCpu      *ebpf.Variable `ebpf:"notes_per_cpu"`
+	OpenFinType      *ebpf.Variable `ebpf:"open_fin_type"`
 	ResetReasonArg   *ebpf.Variable `ebpf:"reset_reason_arg"`
 	ScmDrops         *ebpf.Variable `ebpf:"scm_drops"`
 	SlotsFoundTaken  *ebpf.Variable `ebpf:"slots_found_taken"`
@@ -330,6 +400,8 @@ type bpfPlainPrograms struct {
 	FentryFilpClose          *ebpf.Program `ebpf:"fentry_filp_close"`
 	FentryFilpFlush          *ebpf.Program `ebpf:"fentry_filp_flush"`
 	FentryInetShutdown       *ebpf.Program `ebpf:"fentry_inet_shutdown"`
+	FentryNfSendReset        *ebpf.Program `ebpf:"fentry_nf_send_reset"`
+	FentryNfSendReset6       *ebpf.Program `ebpf:"fentry_nf_send_reset6"`
 	FentryScmDestroy         *ebpf.Program `ebpf:"fentry_scm_destroy"`
 	FentrySkStreamError      *ebpf.Program `ebpf:"fentry_sk_stream_error"`
 	FentryTcpAbort           *ebpf.Program `ebpf:"fentry_tcp_abort"`
@@ -338,6 +410,7 @@ type bpfPlainPrograms struct {
 	FentryTcpDisconnect      *ebpf.Program `ebpf:"fentry_tcp_disconnect"`
 	FentryTcpDone            *ebpf.Program `ebpf:"fentry_tcp_done"`
 	FentryTcpFin             *ebpf.Program `ebpf:"fentry_tcp_fin"`
+	FentryTcpReset           *ebpf.Program `ebpf:"fentry_tcp_reset"`
 	FentryTcpSendActiveReset *ebpf.Program `ebpf:"fentry_tcp_send_active_reset"`
 	FentryTcpSendFin         *ebpf.Program `ebpf:"fentry_tcp_send_fin"`
 	FentryTcpShutdown        *ebpf.Program `ebpf:"fentry_tcp_shutdown"`
@@ -354,6 +427,8 @@ type bpfPlainPrograms struct {
 	KprobeFilpClose          *ebpf.Program `ebpf:"kprobe_filp_close"`
 	KprobeFilpFlush          *ebpf.Program `ebpf:"kprobe_filp_flush"`
 	KprobeInetShutdown       *ebpf.Program `ebpf:"kprobe_inet_shutdown"`
+	KprobeNfSendReset        *ebpf.Program `ebpf:"kprobe_nf_send_reset"`
+	KprobeNfSendReset6       *ebpf.Program `ebpf:"kprobe_nf_send_reset6"`
 	KprobeScmDestroy         *ebpf.Program `ebpf:"kprobe_scm_destroy"`
 	KprobeSkStreamError      *ebpf.Program `ebpf:"kprobe_sk_stream_error"`
 	KprobeTcpAbort           *ebpf.Program `ebpf:"kprobe_tcp_abort"`
@@ -362,6 +437,7 @@ type bpfPlainPrograms struct {
 	KprobeTcpDisconnect      *ebpf.Program `ebpf:"kprobe_tcp_disconnect"`
 	KprobeTcpDone            *ebpf.Program `ebpf:"kprobe_tcp_done"`
 	KprobeTcpFin             *ebpf.Program `ebpf:"kprobe_tcp_fin"`
+	KprobeTcpReset           *ebpf.Program `ebpf:"kprobe_tcp_reset"`
 	KprobeTcpSendActiveReset *ebpf.Program `ebpf:"kprobe_tcp_send_active_reset"`
 	KprobeTcpSendFin         *ebpf.Program `ebpf:"kprobe_tcp_send_fin"`
 	KprobeTcpShutdown        *ebpf.Program `ebpf:"kprobe_tcp_shutdown"`
@@ -377,6 +453,7 @@ type bpfPlainPrograms struct {
 	TracepointSignalDeliver  *ebpf.Program `ebpf:"tracepoint_signal_deliver"`
 	TracepointSoftirqState   *ebpf.Program `ebpf:"tracepoint_softirq_state"`
 	TracepointSysEnter       *ebpf.Program `ebpf:"tracepoint_sys_enter"`
+	TracepointTaskRename     *ebpf.Program `ebpf:"tracepoint_task_rename"`
 	TracepointTaskState      *ebpf.Program `ebpf:"tracepoint_task_state"`
 	TracepointTcpDestroySock *ebpf.Program `ebpf:"tracepoint_tcp_destroy_sock"`
 	TracepointTcpSendReset   *ebpf.Program `ebpf:"tracepoint_tcp_send_reset"`
@@ -387,6 +464,8 @@ func (p *bpfPlainPrograms) Close() error {
 		p.FentryFilpClose,
 		p.FentryFilpFlush,
 		p.FentryInetShutdown,
+		p.FentryNfSendReset,
+		p.FentryNfSendReset6,
 		p.FentryScmDestroy,
 		p.FentrySkStreamError,
 		p.FentryTcpAbort,
@@ -395,6 +474,7 @@ func (p *bpfPlainPrograms) Close() error {
 		p.FentryTcpDisconnect,
 		p.FentryTcpDone,
 		p.FentryTcpFin,
+		p.FentryTcpReset,
 		p.FentryTcpSendActiveReset,
 		p.FentryTcpSendFin,
 		p.FentryTcpShutdown,
@@ -411,6 +491,8 @@ func (p *bpfPlainPrograms) Close() error {
 		p.KprobeFilpClose,
 		p.KprobeFilpFlush,
 		p.KprobeInetShutdown,
+		p.KprobeNfSendReset,
+		p.KprobeNfSendReset6,
 		p.KprobeScmDestroy,
 		p.KprobeSkStreamError,
 		p.KprobeTcpAbort,
@@ -419,6 +501,7 @@ func (p *bpfPlainPrograms) Close() error {
 		p.KprobeTcpDisconnect,
 		p.KprobeTcpDone,
 		p.KprobeTcpFin,
+		p.KprobeTcpReset,
 		p.KprobeTcpSendActiveReset,
 		p.KprobeTcpSendFin,
 		p.KprobeTcpShutdown,
@@ -434,6 +517,7 @@ func (p *bpfPlainPrograms) Close() error {
 		p.TracepointSignalDeliver,
 		p.TracepointSoftirqState,
 		p.TracepointSysEnter,
+		p.TracepointTaskRename,
 		p.TracepointTaskState,
 		p.TracepointTcpDestroySock,
 		p.TracepointTcpSendReset,

@@ -12,40 +12,39 @@ import (
 	"github.com/closetrace/closetrace/internal/kernel"
 )
 
-// Report is what can be traced on this machine, found by doing it: each hook of
-// each mode was loaded, attached and detached again.
+// Report says what can be traced on this machine: each hook of each mode was loaded, attached and detached.
 type Report struct {
 	Modes []ModeReport `json:"modes"`
-	// Takes is the mode that is taken unless one is asked for; "" if none works.
+	// Takes is the mode that closetrace chooses without --attach; "" if none works.
 	Takes Mode `json:"takes,omitempty"`
-	// Err is what [Open] says where none does.
+	// Err is the error of [Open] if no mode works.
 	Err error `json:"-"`
 }
 
-// ModeReport is what one mode can do.
+// ModeReport is the result for one mode.
 type ModeReport struct {
 	Mode   Mode         `json:"mode"`
 	Works  bool         `json:"works"`
-	Reason string       `json:"reason,omitempty"` // why it does not
+	Reason string       `json:"reason,omitempty"` // why it does not work
 	Hooks  []HookReport `json:"hooks"`
-	Unseen []string     `json:"unseen"` // what it does not see here
+	Unseen []string     `json:"unseen"` // what it does not see on this machine
 }
 
-// HookReport is what one hook of a mode can do.
+// HookReport is the result for one hook of a mode.
 type HookReport struct {
 	Hook     string `json:"hook"`
 	Fires    string `json:"fires"`    // how often its programs run
-	Required bool   `json:"required"` // there is no tracing in this mode without it
+	Required bool   `json:"required"` // the mode does not work without it
 	Works    bool   `json:"works"`
-	// Needless: this kernel tells the same by another hook.
+	// Needless: not attached on this kernel, because it cannot answer, which Reason says, or because another hook shows
+	// the same.
 	Needless bool   `json:"needless,omitempty"`
 	Reason   string `json:"reason,omitempty"` // why it does not work
 	Unseen   string `json:"unseen,omitempty"` // what is not seen without it
-	Shared   bool   `json:"shared,omitempty"` // attached for [Options.SharedCloses] alone
+	Shared   bool   `json:"shared,omitempty"` // only for [Options.SharedCloses]
 }
 
-// Check tries every hook of every mode that o.Attach allows. If ctx ends, its cause
-// is returned.
+// Check tries every hook of every mode that o.Attach allows. If ctx ends, it returns its cause.
 func Check(ctx context.Context, o Options) (*Report, error) {
 	o.Log = slog.New(slog.DiscardHandler)
 	o.share()
@@ -76,7 +75,7 @@ func Check(ctx context.Context, o Options) (*Report, error) {
 	return r, nil
 }
 
-// refuse: nothing of the mode could be tried.
+// refuse fills the report of a mode that could not be tried.
 func (m *ModeReport) refuse(err error) {
 	m.Reason = err.Error()
 	for _, h := range hooks[m.Mode] {
@@ -117,7 +116,7 @@ func checkMode(ctx context.Context, k *kernel.Kernel, mode Mode, o Options) (Mod
 	return m, err
 }
 
-// unsee lists what is not seen, each once.
+// unsee lists what the mode does not see, each once.
 func (m *ModeReport) unsee(k *kernel.Kernel, missing []string) {
 	add := func(unseen string) {
 		if !slices.Contains(m.Unseen, unseen) {
@@ -136,12 +135,14 @@ func (m *ModeReport) unsee(k *kernel.Kernel, missing []string) {
 	}
 }
 
-// checkHook attaches one hook alone, set up as among all others, unless it was
-// attached with these already.
+// checkHook attaches one hook, configured as with all others, unless it was already attached together with them.
 func checkHook(k *kernel.Kernel, mode Mode, h hook, attached []string, o Options) HookReport {
 	r := HookReport{Hook: h.symbol, Fires: h.fires, Required: !h.optional}
 	if h.until != nil && h.until(k) {
 		r.Needless = true
+		if h.useless != "" {
+			r.Reason, r.Unseen = h.useless, h.unseen
+		}
 		return r
 	}
 	if !slices.Contains(attached, h.symbol) {
@@ -154,18 +155,18 @@ func checkHook(k *kernel.Kernel, mode Mode, h hook, attached []string, o Options
 	return r
 }
 
-// whose is what errors name a program by, and how long the verifier's log is.
-// The hook tells, and what is the same for all hooks can be told once.
-var whose = regexp.MustCompile(`(program|attaching) \w+: | \(\d+ line\(s\) omitted\)`)
+// programName matches the parts of an error that name a program, and the length of the verifier's log: the report
+// already names the hook, and the same reason for all hooks is shown once.
+var programName = regexp.MustCompile(`(program|attaching) \w+: | \(\d+ line\(s\) omitted\)`)
 
-func reason(err error) string { return whose.ReplaceAllString(oneLine(err), "") }
+func reason(err error) string { return programName.ReplaceAllString(oneLine(err), "") }
 
 func try(k *kernel.Kernel, mode Mode, h hook, o Options) error {
 	if err := exists(k, &h, o.Fault); err != nil {
 		return err
 	}
 	var p Probe
-	err := p.load(k, newPlan(k, mode, true, nil), []hook{h}, o)
+	err := p.load(k, newPlan(k, mode, Options{SharedCloses: true}, nil), []hook{h}, o)
 	if err == nil {
 		err = p.attach(&h, o.Fault)
 	}

@@ -3,7 +3,6 @@ package probe
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"os"
 	"reflect"
 	"regexp"
@@ -12,11 +11,12 @@ import (
 	"testing"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/kernel"
 )
 
 var testNames = names{
-	resetReason: map[uint32]string{11: "TCP_ABORT_ON_CLOSE"},
+	resetReasonOf: resetReasons(map[uint32]string{11: "TCP_ABORT_ON_CLOSE"}),
 	syscall: func(n int32, compat bool) string {
 		if n == 3 && !compat {
 			return "close"
@@ -40,11 +40,11 @@ func raw(t testing.TB, w bpfEvent) []byte {
 
 func TestDecode(t *testing.T) {
 	w := bpfEvent{
-		Course: bpfCourse{
+		Progress: bpfProgress{
 			TimeNs: 7, Flags: uint32(events.SentRST | events.TaskContext), KernelReason: 11, ReceiveQueue: 148, BytesReceived: 200,
 			LocalPort: 443, Kind: uint8(events.KindClose), Before: uint8(events.Established), After: uint8(events.Close),
 		},
-		Parties: bpfParties{
+		Endpoints: bpfEndpoints{
 			Pid: 10, Tid: 11, Uid: 12, Syscall: 3, Family: 2, RemotePort: 51234,
 			Local: [16]uint8{10, 0, 0, 5}, Remote: [16]uint8{10, 0, 0, 9}, Comm: [16]uint8{'n', 'g', 'i', 'n', 'x'},
 		},
@@ -64,6 +64,52 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+// The headers of a RST are there if the kernel side saw it, whatever their values.
+func TestDecodeReceivedRST(t *testing.T) {
+	w := bpfEvent{
+		Progress: bpfProgress{
+			Kind: uint8(events.KindDone), SegmentSeq: 1, SegmentAck: 2, SegmentFlags: 0x14, SrttUs: 42, Retransmitted: 3,
+		},
+		Endpoints: bpfEndpoints{RstTtl: 33},
+	}
+	var ev events.Event
+	if err := testNames.decode(raw(t, w), &ev); err != nil {
+		t.Fatal(err)
+	}
+	if ev.RST == nil || *ev.RST != (events.RSTHeaders{TTL: 33}) {
+		t.Errorf("headers %+v", ev.RST)
+	}
+	w.Endpoints.RstWindow, w.Endpoints.RstIpId, w.Endpoints.RstOptions = 512, 4660, 1<<8
+	if err := testNames.decode(raw(t, w), &ev); err != nil {
+		t.Fatal(err)
+	}
+	if want := (events.RSTHeaders{TTL: 33, Window: 512, IPID: 4660, Options: 1 << 8}); ev.RST == nil || *ev.RST != want {
+		t.Errorf("headers %+v, want %+v", ev.RST, want)
+	}
+	if ev.SegmentSeq != 1 || ev.SegmentAck != 2 || ev.SegmentFlags != 0x14 || ev.SRTTUS != 42 || ev.Retransmitted != 3 {
+		t.Errorf("%+v", ev)
+	}
+	w.Endpoints.RstTtl = 0
+	if err := testNames.decode(raw(t, w), &ev); err != nil || ev.RST != nil {
+		t.Errorf("%v, headers %+v of a RST that was not seen", err, ev.RST)
+	}
+}
+
+// What an MPTCP connection did not read is added to what its subflow has not passed on. The result of the RST itself
+// means nothing.
+func TestDecodeMPTCPReset(t *testing.T) {
+	for flags, want := range map[events.Flags]uint32{events.MPTCP: 58, events.MPTCP | events.PeerFIN: 57, 0: 1} {
+		w := bpfEvent{Progress: bpfProgress{
+			Kind: uint8(events.KindReset), Flags: uint32(flags | events.SentRST), Before: uint8(events.Established),
+			ReceiveQueue: 1, Result: 57,
+		}}
+		var ev events.Event
+		if err := testNames.decode(raw(t, w), &ev); err != nil || ev.UnreadBytes != want {
+			t.Errorf("%v: %v, %d unread, want %d", flags, err, ev.UnreadBytes, want)
+		}
+	}
+}
+
 // Sequence numbers count SYN and FIN, payload does not.
 func TestDecodePayload(t *testing.T) {
 	tests := []struct {
@@ -75,29 +121,64 @@ func TestDecodePayload(t *testing.T) {
 		wantUnacked            uint32
 		received, wantReceived uint64
 	}{
-		{name: "plain", state: events.Established, queue: 5, unsent: 6, unacked: 7, wantUnread: 5, wantUnsent: 6, wantUnacked: 7, received: 5, wantReceived: 5},
+		{
+			name:         "plain",
+			state:        events.Established,
+			queue:        5,
+			unsent:       6,
+			unacked:      7,
+			wantUnread:   5,
+			wantUnsent:   6,
+			wantUnacked:  7,
+			received:     5,
+			wantReceived: 5,
+		},
 		{name: "only the peer's FIN is queued", state: events.CloseWait, flags: events.PeerFIN, queue: 1, received: 1},
-		{name: "data and FIN", state: events.CloseWait, flags: events.PeerFIN, queue: 71, wantUnread: 70, received: 101, wantReceived: 100},
+		{
+			name:         "data and FIN",
+			state:        events.CloseWait,
+			flags:        events.PeerFIN,
+			queue:        71,
+			wantUnread:   70,
+			received:     101,
+			wantReceived: 100,
+		},
 		{name: "FIN was read", state: events.CloseWait, flags: events.PeerFIN, queue: 0, received: 101, wantReceived: 100},
 		{name: "our FIN in flight", state: events.FinWait1, unacked: 1},
 		{name: "our FIN behind data", state: events.LastAck, unsent: 101, unacked: 50, wantUnsent: 100, wantUnacked: 50},
 		{name: "our SYN in flight", state: events.SynRecv, unacked: 1},
 		{name: "connecting", state: events.SynSent, unacked: 1, queue: 3},
 		{name: "listening", state: events.Listen, queue: 9},
-		{name: "closed", state: events.Close, queue: 9, unacked: 2},
+		{name: "closed", state: events.Close, queue: 9, unacked: 2, wantUnread: 9, received: 20, wantReceived: 20},
+		{
+			name:         "closed after both FINs",
+			state:        events.Close,
+			flags:        events.PeerFIN,
+			queue:        10,
+			wantUnread:   9,
+			received:     21,
+			wantReceived: 20,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var ev events.Event
-			err := testNames.decode(raw(t, bpfEvent{Course: bpfCourse{
+			err := testNames.decode(raw(t, bpfEvent{Progress: bpfProgress{
 				Kind: uint8(events.KindClose), Before: uint8(tt.state), Flags: uint32(tt.flags),
 				ReceiveQueue: tt.queue, Unsent: tt.unsent, Unacked: tt.unacked, BytesReceived: tt.received,
 			}}), &ev)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if ev.UnreadBytes != tt.wantUnread || ev.UnsentBytes != tt.wantUnsent || ev.UnackedBytes != tt.wantUnacked || ev.BytesReceived != tt.wantReceived {
-				t.Errorf("unread %d unsent %d unacked %d received %d", ev.UnreadBytes, ev.UnsentBytes, ev.UnackedBytes, ev.BytesReceived)
+			if ev.UnreadBytes != tt.wantUnread || ev.UnsentBytes != tt.wantUnsent || ev.UnackedBytes != tt.wantUnacked ||
+				ev.BytesReceived != tt.wantReceived {
+				t.Errorf(
+					"unread %d unsent %d unacked %d received %d",
+					ev.UnreadBytes,
+					ev.UnsentBytes,
+					ev.UnackedBytes,
+					ev.BytesReceived,
+				)
 			}
 		})
 	}
@@ -107,8 +188,8 @@ func TestDecodePayload(t *testing.T) {
 func TestDecodeBlamesNobodyInSoftirq(t *testing.T) {
 	var ev events.Event
 	err := testNames.decode(raw(t, bpfEvent{
-		Course:  bpfCourse{Kind: uint8(events.KindFIN)},
-		Parties: bpfParties{Pid: 10, Tid: 11, Syscall: 3, Comm: [16]uint8{'x'}},
+		Progress:  bpfProgress{Kind: uint8(events.KindFIN)},
+		Endpoints: bpfEndpoints{Pid: 10, Tid: 11, Syscall: 3, Comm: [16]uint8{'x'}},
 	}), &ev)
 	if err != nil {
 		t.Fatal(err)
@@ -120,11 +201,14 @@ func TestDecodeBlamesNobodyInSoftirq(t *testing.T) {
 
 // The record of a call says nothing of a kernel stack, and 0 is the id of one.
 func TestDecodeTakesNoStackOfAnother(t *testing.T) {
-	of := names{syscall: testNames.syscall, stack: func(id uint32, _ uint64) []string { return []string{strconv.Itoa(int(id))} }}
+	of := names{
+		syscall: testNames.syscall,
+		stack:   func(id uint32, _ uint64) []string { return []string{strconv.Itoa(int(id))} },
+	}
 	for kind := events.KindClose; kind.Valid(); kind++ {
 		want := kind == events.KindReset || kind == events.KindReply || kind == events.KindDone
 		var ev events.Event
-		if err := of.decode(raw(t, bpfEvent{Course: bpfCourse{Kind: uint8(kind)}}), &ev); err != nil {
+		if err := of.decode(raw(t, bpfEvent{Progress: bpfProgress{Kind: uint8(kind)}}), &ev); err != nil {
 			t.Fatal(err)
 		}
 		if got := len(ev.Stack) > 0; got != want {
@@ -139,23 +223,43 @@ func TestDecodeResult(t *testing.T) {
 		events.KindShutdown: {Result: 9}, events.KindShared: {References: 9}, events.KindWaitOver: {Signal: 9},
 	} {
 		var ev events.Event
-		if err := testNames.decode(raw(t, bpfEvent{Course: bpfCourse{Kind: uint8(kind), Result: 9}}), &ev); err != nil {
+		if err := testNames.decode(raw(t, bpfEvent{Progress: bpfProgress{Kind: uint8(kind), Result: 9}}), &ev); err != nil {
 			t.Fatal(err)
 		}
-		if got := (events.Event{Result: ev.Result, References: ev.References, Signal: ev.Signal}); !reflect.DeepEqual(got, want) {
+		if got := (events.Event{Result: ev.Result, References: ev.References, Signal: ev.Signal}); !reflect.DeepEqual(
+			got,
+			want,
+		) {
 			t.Errorf("%s: %+v", kind, got)
 		}
 	}
 }
 
+// A hook of netfilter has its name, also one of a later kernel.
+func TestDecodeReject(t *testing.T) {
+	for hook, want := range map[uint8]string{0: "PREROUTING", 1: "INPUT", 2: "FORWARD", 3: "OUTPUT", 9: "hook 9"} {
+		ev := events.Event{How: 7}
+		record := bpfEvent{Progress: bpfProgress{
+			Kind: uint8(events.KindReject), How: hook, Flags: uint32(events.SentRST), SegmentSeq: 5, SegmentFlags: 2,
+		}}
+		if err := testNames.decode(raw(t, record), &ev); err != nil {
+			t.Fatal(err)
+		}
+		if ev.NetfilterHook != want || ev.How != 0 || ev.SegmentSeq != 5 || ev.SegmentFlags != 2 {
+			t.Errorf("%d: %+v", hook, ev)
+		}
+	}
+}
+
 func TestDecodeRejects(t *testing.T) {
-	whole := raw(t, bpfEvent{Course: bpfCourse{Kind: uint8(events.KindClose)}})
-	unknown := raw(t, bpfEvent{Course: bpfCourse{Kind: 99}})
-	for name, bad := range map[string][]byte{"empty": nil, "one byte short": whole[:len(whole)-1], "unknown kind": unknown, "kind 0": raw(t, bpfEvent{})} {
+	whole := raw(t, bpfEvent{Progress: bpfProgress{Kind: uint8(events.KindClose)}})
+	unknown := raw(t, bpfEvent{Progress: bpfProgress{Kind: 99}})
+	for name, bad := range map[string][]byte{
+		"empty": nil, "one byte short": whole[:len(whole)-1], "unknown kind": unknown, "kind 0": raw(t, bpfEvent{}),
+	} {
 		var ev events.Event
 		err := testNames.decode(bad, &ev)
-		var undecodable interface{ Undecodable() bool }
-		if !errors.As(err, &undecodable) || !undecodable.Undecodable() {
+		if !hint.Is(err, hint.Undecodable) {
 			t.Errorf("%s: got %v, want an error that concerns the one record", name, err)
 		}
 	}
@@ -167,11 +271,19 @@ func TestDecodeRejects(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	whole := names{
-		resetReason: testNames.resetReason, syscall: kernel.SyscallName,
+		resetReasonOf: testNames.resetReasonOf, syscall: kernel.SyscallName,
 		stack: func(id uint32, _ uint64) []string { return []string{strconv.Itoa(int(id))} },
 	}
-	f.Add(raw(f, bpfEvent{Course: bpfCourse{Kind: uint8(events.KindClose)}, Parties: bpfParties{Family: 2}}))
-	f.Add(raw(f, bpfEvent{Course: bpfCourse{Kind: uint8(events.KindReset), AtRst: 255, Before: 255}, Parties: bpfParties{Family: 10}}))
+	f.Add(raw(f, bpfEvent{Progress: bpfProgress{Kind: uint8(events.KindClose)}, Endpoints: bpfEndpoints{Family: 2}}))
+	f.Add(
+		raw(
+			f,
+			bpfEvent{
+				Progress:  bpfProgress{Kind: uint8(events.KindReset), AtRst: 255, Before: 255},
+				Endpoints: bpfEndpoints{Family: 10},
+			},
+		),
+	)
 	f.Add([]byte{1, 2, 3})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var ev events.Event
@@ -202,7 +314,7 @@ func TestEnumsAgreeWithC(t *testing.T) {
 			t.Errorf("C has %s, Go has %d %s", m[0], kind, kind)
 		}
 	}
-	if events.Kind(len(kinds)+1).Valid() || len(kinds) == 0 {
+	if events.Kind(len(kinds)+1) != events.KindLoss || len(kinds) == 0 { // which the kernel side does not report
 		t.Errorf("C has %d kinds, Go has others", len(kinds))
 	}
 	flags := regexp.MustCompile(`\b([A-Z_]+) = 1 << (\d+),`).FindAllStringSubmatch(string(source), -1)
@@ -210,7 +322,14 @@ func TestEnumsAgreeWithC(t *testing.T) {
 	if len(goNames) != len(flags) || len(flags) == 0 {
 		t.Fatalf("C has %d flags, Go names %d of them", len(flags), len(goNames))
 	}
-	short := map[string]string{"sent-fin": "fin", "sent-rst": "rst", "disconnected": "disconnect", "linger-on": "linger", "is-mptcp": "mptcp", "has-ulp": "ulp"}
+	short := map[string]string{
+		"sent-fin":     "fin",
+		"sent-rst":     "rst",
+		"disconnected": "disconnect",
+		"linger-on":    "linger",
+		"is-mptcp":     "mptcp",
+		"has-ulp":      "ulp",
+	}
 	for i, m := range flags {
 		name := strings.ReplaceAll(strings.ToLower(m[1]), "_", "-")
 		if s, ok := short[name]; ok {
@@ -228,10 +347,10 @@ func TestEnumsAgreeWithC(t *testing.T) {
 func BenchmarkDecode(b *testing.B) {
 	names := names{syscall: kernel.SyscallName}
 	record := raw(b, bpfEvent{
-		Course: bpfCourse{
+		Progress: bpfProgress{
 			Kind: uint8(events.KindClose), Flags: uint32(events.TaskContext | events.SentFIN), Before: uint8(events.Established),
 		},
-		Parties: bpfParties{Syscall: 3, Family: 2, Comm: [16]uint8{'n', 'g', 'i', 'n', 'x'}},
+		Endpoints: bpfEndpoints{Syscall: 3, Family: 2, Comm: [16]uint8{'n', 'g', 'i', 'n', 'x'}},
 	})
 	var ev events.Event
 	b.ReportAllocs()

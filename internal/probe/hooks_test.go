@@ -3,6 +3,7 @@
 package probe
 
 import (
+	"encoding/binary"
 	"slices"
 	"strings"
 	"testing"
@@ -69,7 +70,7 @@ func agree(t *testing.T, spec *ebpf.CollectionSpec) {
 
 func TestMissionHooks(t *testing.T) {
 	for _, mode := range []Mode{Fentry, Kprobe} {
-		attached := symbols(newPlan(nil, mode, false, nil).hooks)
+		attached := symbols(newPlan(nil, mode, Options{}, nil).hooks)
 		for _, fn := range []string{"tcp_close", "__tcp_close", "tcp_shutdown", "tcp_send_fin", "tcp_send_active_reset"} {
 			if !slices.Contains(attached, fn) {
 				t.Errorf("%s mode does not attach %s", mode, fn)
@@ -79,11 +80,11 @@ func TestMissionHooks(t *testing.T) {
 }
 
 func TestPlanWithoutOptionalHooks(t *testing.T) {
-	full := newPlan(nil, Fentry, false, nil)
+	full := newPlan(nil, Fentry, Options{}, nil)
 	if full.has("fexit_tcp_close") || !full.has("fexit_tcp_close_locked") {
 		t.Error("with __tcp_close, the return of tcp_close is not needed")
 	}
-	old := newPlan(nil, Fentry, false, []string{"__tcp_close", "inet_shutdown"})
+	old := newPlan(nil, Fentry, Options{}, []string{"__tcp_close", "inet_shutdown"})
 	for _, name := range []string{"fexit_tcp_close", "fexit_tcp_shutdown", "fentry_tcp_close"} {
 		if !old.has(name) {
 			t.Errorf("without __tcp_close and inet_shutdown, %s has to stand in", name)
@@ -92,8 +93,85 @@ func TestPlanWithoutOptionalHooks(t *testing.T) {
 	if got := symbols(old.missing); !slices.Equal(got, []string{"__tcp_close", "inet_shutdown"}) {
 		t.Errorf("missing %v", got)
 	}
-	if p := newPlan(nil, Fentry, false, []string{"tcp_send_fin"}); !p.has("fentry_tcp_send_fin") {
+	if p := newPlan(nil, Fentry, Options{}, []string{"tcp_send_fin"}); !p.has("fentry_tcp_send_fin") {
 		t.Error("a hook that is not optional was left out")
+	}
+}
+
+// The quiet tier leaves out what fires for every ordinary close, if what it infers that from is there.
+func TestQuietPlanLeavesOut(t *testing.T) {
+	both := Options{Quiet: Quiet{Active: true, Passive: true}}
+	for name, tt := range map[string]struct {
+		mode   Mode
+		o      Options
+		absent []string
+		infers bool
+	}{
+		"fentry":                   {Fentry, both, nil, true},
+		"kprobe":                   {Kprobe, both, []string{"tcp_fin"}, true},
+		"one kind":                 {Fentry, Options{Quiet: Quiet{Active: true}}, nil, false},
+		"full":                     {Fentry, Options{}, nil, false},
+		"without the locked close": {Fentry, both, []string{"__tcp_close"}, false},
+		"without disconnects":      {Kprobe, both, []string{"tcp_disconnect"}, false},
+		"tracepoint":               {Tracepoint, both, nil, false},
+	} {
+		p := newPlan(nil, tt.mode, tt.o, tt.absent)
+		attached := symbols(p.hooks)
+		for _, fn := range []string{"tcp_close", "tcp_send_fin"} {
+			if want := !tt.infers && tt.mode != Tracepoint; slices.Contains(attached, fn) != want {
+				t.Errorf("%s: %s attached %v", name, fn, !want)
+			}
+		}
+		if p.infersFINs() != tt.infers || slices.Contains(symbols(p.missing), "tcp_send_fin") {
+			t.Errorf("%s: infers FINs %v, missing %v", name, p.infersFINs(), symbols(p.missing))
+		}
+	}
+}
+
+// The place of a FIN follows from the ports as the kernel has them: the remote one in network order, then the local one
+// in host order.
+func TestFINPlace(t *testing.T) {
+	const local, remote = 443, 51234
+	var portpair [4]byte
+	binary.BigEndian.PutUint16(portpair[:], remote)
+	binary.NativeEndian.PutUint16(portpair[2:], local)
+	hash := binary.NativeEndian.Uint32(portpair[:]) * finHash
+	if got := finPlace(local, remote); got != hash>>(32-finBits) || got >= finPlaces {
+		t.Errorf("place %d", got)
+	}
+	if finPlace(local, remote) == finPlace(remote, local) {
+		t.Error("both ends of a connection on this host have one place")
+	}
+}
+
+// A function of a module that is not loaded is missing, and no fault of the kernel.
+func TestModuleNotLoaded(t *testing.T) {
+	absent := hook{symbol: "no_such_function", module: "no_such_module"}
+	for name, h := range map[string]*hook{"another module": &absent, "no module": {symbol: absent.symbol}} {
+		if h.notLoaded() != (h == &absent) {
+			t.Errorf("%s: not loaded %v", name, h.notLoaded())
+		}
+	}
+	for _, mode := range []Mode{Fentry, Kprobe} {
+		for _, symbol := range []string{"nf_send_reset", "nf_send_reset6"} {
+			i := slices.IndexFunc(hooks[mode], func(h hook) bool { return h.symbol == symbol })
+			if i < 0 || !hooks[mode][i].optional || hooks[mode][i].module == "" {
+				t.Errorf("%s, %s: not optional, or of no module", mode, symbol)
+			}
+		}
+	}
+}
+
+func TestHidesPeers(t *testing.T) {
+	for hides, filters := range map[bool][]Filter{
+		false: {{}, {Ports: []uint16{80}}, {IPv4: true}, {Netns: []uint32{7}}},
+		true:  {{LocalPorts: []uint16{80}}, {RemotePorts: []uint16{80}}, {Cgroups: []uint64{1}}},
+	} {
+		for _, f := range filters {
+			if f.HidesPeers() != hides {
+				t.Errorf("%+v: %v", f, !hides)
+			}
+		}
 	}
 }
 

@@ -4,13 +4,11 @@ package probe
 
 import (
 	"bufio"
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"time"
 	"unsafe"
 
@@ -19,34 +17,33 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/kernel"
-	"github.com/closetrace/closetrace/internal/stuck"
+	"github.com/closetrace/closetrace/internal/sockets"
 )
 
-// Iterators tell of the sockets that there are now, and of who holds them. Nothing
-// of them runs but while they are read.
+// Iterators list the sockets of this machine and their holders, by BPF iterators. Their programs run only while they
+// are read, except the one that traces changes of state.
 type Iterators struct {
-	sockets, files *link.Iter
-	changes        link.Link     // nil: changes of state are not traced
-	tick           time.Duration // a jiffy
+	tcp, files *link.Iter
+	changes    link.Link     // nil: changes of state are not traced
+	jiffy      time.Duration // length of one
 }
 
-// iteratorPrograms are the only ones that are loaded.
+// iteratorPrograms are loaded always.
 type iteratorPrograms struct {
 	TCP      *ebpf.Program `ebpf:"iterate_tcp"`       // 5.9
 	TaskFile *ebpf.Program `ebpf:"iterate_task_file"` // 5.8
 }
 
-// tracingPrograms are loaded where changes of state are traced.
+// tracingPrograms are loaded if changes of state are traced.
 type tracingPrograms struct {
 	iteratorPrograms
 	Change *ebpf.Program `ebpf:"trace_state_change"` // 5.11
 }
 
-// OpenIterators loads them. With trace, changes of state are traced from now on,
-// and their time is known; where that cannot be, it is said, and the rest is done.
-// Where the kernel has no iterators, or this process no right to them, the error is
-// a [kernel.Error].
+// OpenIterators loads and attaches the iterators. With trace, it also traces changes of state from now on, so that
+// their time is known (5.11). If the kernel cannot do that, it logs a warning and does the rest.
 func OpenIterators(trace bool, log *slog.Logger) (*Iterators, error) {
 	o := Options{Log: log}
 	o.share()
@@ -59,18 +56,21 @@ func OpenIterators(trace bool, log *slog.Logger) (*Iterators, error) {
 	if err != nil {
 		return nil, err
 	}
-	it.tick = time.Second / time.Duration(hz)
+	it.jiffy = time.Second / time.Duration(hz)
 	err = it.load(k, o.Shared, trace)
 	if untraced := err; trace && err != nil {
 		if err = it.load(k, o.Shared, false); err == nil {
-			log.Warn("no change of state is traced: every age is the least that is certain", "because", untraced)
+			log.Warn("no change of state is traced: ages are lower bounds", "because", untraced)
 		}
 	}
+	if scarce := kernel.Scarce(err); scarce != nil {
+		return nil, scarce
+	}
 	if err != nil {
-		return nil, &kernel.Error{
-			Kind: kernel.ErrUnsupported,
+		return nil, &hint.Error{
+			Kind: hint.Unsupported,
 			What: fmt.Sprintf("kernel %s has no BPF iterators over TCP sockets: %v", k.Release, err),
-			Next: "leave out --source: sock_diag then tells of them",
+			Hint: "leave out --source: closetrace then asks sock_diag",
 		}
 	}
 	return it, nil
@@ -90,7 +90,7 @@ func (it *Iterators) load(k *kernel.Kernel, shared *Shared, trace bool) error {
 	if trace {
 		wanted = &programs
 	} else {
-		spec.Maps[bpfMapSinceSmall].MaxEntries = 1 // which nobody fills
+		spec.Maps[bpfMapSinceSmall].MaxEntries = 1 // never filled
 	}
 	err = spec.LoadAndAssign(wanted, &ebpf.CollectionOptions{Cache: shared.types})
 	if err != nil {
@@ -105,129 +105,112 @@ func (it *Iterators) load(k *kernel.Kernel, shared *Shared, trace bool) error {
 	return nil
 }
 
-// attach puts the programs in place; first the one that traces.
+// attach attaches the programs, the one that traces changes of state first.
 func (it *Iterators) attach(programs tracingPrograms) (err error) {
 	if programs.Change != nil {
 		if it.changes, err = link.AttachTracing(link.TracingOptions{Program: programs.Change}); err != nil {
 			return err
 		}
 	}
-	if it.sockets, err = link.AttachIter(link.IterOptions{Program: programs.TCP}); err != nil {
+	if it.tcp, err = link.AttachIter(link.IterOptions{Program: programs.TCP}); err != nil {
 		return err
 	}
 	it.files, err = link.AttachIter(link.IterOptions{Program: programs.TaskFile})
 	return err
 }
 
-// Traces tells whether changes of state are traced.
+// Traces reports whether changes of state are traced.
 func (it *Iterators) Traces() bool { return it.changes != nil }
 
-// Close frees them.
+// Close detaches and frees the programs.
 func (it *Iterators) Close() error {
 	var errs []error
 	if it.changes != nil {
 		errs = append(errs, it.changes.Close())
 	}
-	if it.sockets != nil {
-		errs = append(errs, it.sockets.Close())
+	if it.tcp != nil {
+		errs = append(errs, it.tcp.Close())
 	}
 	if it.files != nil {
 		errs = append(errs, it.files.Close())
 	}
-	*it = Iterators{tick: it.tick}
+	*it = Iterators{jiffy: it.jiffy}
 	return errors.Join(errs...)
 }
 
-// Sockets are those of the calling thread's network namespace that listen or wait
-// for their end.
-func (it *Iterators) Sockets() ([]stuck.Socket, error) {
-	// A kernel may come by the same socket twice, if others of its bucket have gone meanwhile.
-	type identity struct {
-		inode                 uint64
-		local, remote         [16]byte
-		localPort, remotePort uint16
-	}
-	seen := map[identity]bool{}
-	var all []stuck.Socket
-	err := eachRecord(it.sockets, func(r *bpfStuckSocket) {
-		if id := (identity{r.Inode, r.Local, r.Remote, r.LocalPort, r.RemotePort}); !seen[id] {
-			seen[id] = true
-			all = append(all, it.socket(r))
-		}
+// AppendSockets adds the sockets of the calling thread's network namespace that listen or that do not close: those in
+// CLOSE_WAIT, FIN_WAIT1, FIN_WAIT2, CLOSING and LAST_ACK.
+func (it *Iterators) AppendSockets(to *sockets.List) error {
+	// A kernel may show a socket twice if others of its hash bucket were closed meanwhile.
+	seen := sockets.NewSeen()
+	return eachRecord(it.tcp, func(r *bpfStuckSocket) {
+		s := it.socket(r)
+		to.AddOnce(&s, seen)
 	})
-	return all, err
 }
 
-func (it *Iterators) socket(r *bpfStuckSocket) stuck.Socket {
-	jiffies := func(n uint32) time.Duration { return time.Duration(n) * it.tick }
-	return stuck.Socket{
+func (it *Iterators) socket(r *bpfStuckSocket) sockets.Socket {
+	jiffies := func(n uint32) time.Duration { return time.Duration(n) * it.jiffy }
+	return sockets.Socket{
 		Netns:        r.Netns,
-		Local:        onTheWire(address(r.Family, &r.Local, r.LocalPort)),
-		Remote:       onTheWire(address(r.Family, &r.Remote, r.RemotePort)),
+		Local:        onTheWire(address(uint8(r.Family), &r.Local, r.LocalPort)),
+		Remote:       onTheWire(address(uint8(r.Family), &r.Remote, r.RemotePort)),
 		State:        events.State(r.State),
 		Inode:        r.Inode,
 		UID:          r.Uid,
 		ReceiveQueue: r.ReceiveQueue, SendQueue: r.SendQueue, NotSent: r.NotSent,
 		LastHeard: jiffies(r.HeardJiffies), InState: time.Duration(r.AgeNs),
 		RTO: jiffies(r.RtoJiffies), Backoff: r.Backoff, Retries: r.Retransmits,
-		Mini: r.Small != 0, TimeLeft: time.Duration(max(int64(r.Expires), 0)) * it.tick,
+		Mini: r.Small != 0, TimeLeft: time.Duration(max(int64(r.Expires), 0)) * it.jiffy,
 	}
 }
 
-// onTheWire shows an IPv4 address as one.
+// onTheWire turns a v4-mapped address into IPv4.
 func onTheWire(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
-// Holders are the processes of this pid namespace that hold one of the sockets,
-// which are given by their inodes. Of each, the process with the lowest id comes
-// first.
-func (it *Iterators) Holders(wanted map[uint64]bool) (map[uint64][]stuck.Holder, error) {
+// Holders returns the processes of this pid namespace that hold the sockets with these inodes.
+func (it *Iterators) Holders(wanted sockets.Inodes) (*sockets.Holders, error) {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
 		return nil, err
 	}
-	// Threads that share a table are shown one by one if the first thread has ended.
-	type slot struct {
-		table uint64
+	// If the first thread of a process has ended, the kernel shows each of the others, which share a descriptor table.
+	type table struct {
+		files uint64
 		pid   uint32
-		fd    uint32
 	}
-	seen := map[slot]bool{}
-	found := map[uint64][]stuck.Holder{}
+	numbers := map[table]int{}
+	found := &sockets.Holders{}
 	err := eachRecord(it.files, func(r *bpfStuckHolder) {
-		at := slot{r.Table, r.Pid, r.Fd}
-		if !wanted[r.Inode] || seen[at] {
+		if !wanted.Has(r.Inode) {
 			return
 		}
-		seen[at] = true
-		found[r.Inode] = addHolder(found[r.Inode], r, time.Duration(now.Nano()))
+		of := table{r.Table, r.Pid}
+		number, known := numbers[of]
+		if !known {
+			number = found.Add(holder(r, time.Duration(now.Nano())))
+			numbers[of] = number
+		}
+		found.Hold(number, r.Inode, int(r.Fd))
 	})
-	for _, holders := range found {
-		slices.SortStableFunc(holders, func(a, b stuck.Holder) int {
-			return cmp.Or(cmp.Compare(a.PID, b.PID), cmp.Compare(a.TID, b.TID))
-		})
-	}
 	return found, err
 }
 
-// addHolder adds a descriptor; those of one table follow each other.
-func addHolder(holders []stuck.Holder, r *bpfStuckHolder, now time.Duration) []stuck.Holder {
+// holder returns who has a descriptor.
+func holder(r *bpfStuckHolder, now time.Duration) sockets.Holder {
 	tid := r.Tid
 	if tid == r.Pid {
 		tid = 0
 	}
-	if n := len(holders); n > 0 && holders[n-1].PID == r.Pid && holders[n-1].TID == tid {
-		holders[n-1].FDs = append(holders[n-1].FDs, int(r.Fd))
-		return holders
-	}
-	return append(holders, stuck.Holder{
-		PID: r.Pid, TID: tid, Comm: comm(r.Comm), UID: r.Uid, FDs: []int{int(r.Fd)},
+	return sockets.Holder{
+		PID: r.Pid, TID: tid, Comm: comm(r.Comm), UID: r.Uid,
 		Parent: r.Parent, Age: max(now-time.Duration(r.Began), 0),
-	})
+	}
 }
 
-// eachRecord goes through all that an iterator writes.
+// eachRecord reads all records of an iterator.
 func eachRecord[T any](it *link.Iter, do func(*T)) error {
 	from, err := it.Open()
 	if err != nil {
@@ -237,7 +220,7 @@ func eachRecord[T any](it *link.Iter, do func(*T)) error {
 	var record T
 	// The twins that bpf2go generates have the layout of the C structs and hold no pointers.
 	raw := unsafe.Slice((*byte)(unsafe.Pointer(&record)), unsafe.Sizeof(record))
-	for buffered := bufio.NewReaderSize(patientReader{from}, 1<<16); ; {
+	for buffered := bufio.NewReaderSize(retryingReader{from}, 1<<16); ; {
 		switch _, err := io.ReadFull(buffered, raw); {
 		case errors.Is(err, io.EOF):
 			return nil
@@ -248,11 +231,11 @@ func eachRecord[T any](it *link.Iter, do func(*T)) error {
 	}
 }
 
-// patientReader goes on where the kernel pauses: after a million objects of which
-// there was nothing to tell.
-type patientReader struct{ io.Reader }
+// retryingReader reads again after EAGAIN, which the kernel returns after a million objects of which it wrote no record
+// (bpf_seq_read).
+type retryingReader struct{ io.Reader }
 
-func (r patientReader) Read(p []byte) (int, error) {
+func (r retryingReader) Read(p []byte) (int, error) {
 	for {
 		n, err := r.Reader.Read(p)
 		if n > 0 || !errors.Is(err, unix.EAGAIN) {

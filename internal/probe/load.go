@@ -8,17 +8,19 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"github.com/closetrace/closetrace/internal/kernel"
 )
 
-// exists tells whether the kernel has the place that a hook wants, so that a
-// missing function is told from a refused program.
+// exists returns an error if the kernel does not have the function or tracepoint of a hook, to distinguish that from a
+// rejected program.
 func exists(k *kernel.Kernel, h *hook, fault Fault) error {
 	if fault.hits(h, AtLookup) {
 		return errRefused
@@ -29,19 +31,30 @@ func exists(k *kernel.Kernel, h *hook, fault Fault) error {
 		}
 		return nil
 	}
-	if !k.HasFunc(h.symbol) {
+	switch {
+	case k.HasFunc(h.symbol):
+		return nil
+	case h.module == "":
 		return fmt.Errorf("kernel function %s: %w", h.symbol, os.ErrNotExist)
+	case !kernel.HasModule(h.module):
+		return errNotLoaded{h.module}
+	case h.programs[0].kind == tracing && !kernel.HasModuleBTF(h.module):
+		return fmt.Errorf("kernel module %s has no BTF, which fentry needs (5.11): %w", h.module, os.ErrNotExist)
 	}
 	return nil
 }
 
-var errRefused = errors.New("refused, as the test asked for")
+// errNotLoaded means that a function is in a kernel module that is not loaded.
+type errNotLoaded struct{ module string }
 
-// kprobeDevice is the perf event source of kprobes (4.17), there if the kernel
-// was built with CONFIG_KPROBE_EVENTS.
+func (e errNotLoaded) Error() string { return "kernel module " + e.module + " is not loaded" }
+
+var errRefused = errors.New("refused by the test")
+
+// kprobeDevice is the perf event source of kprobes (4.17). It exists if the kernel was built with CONFIG_KPROBE_EVENTS.
 const kprobeDevice = "/sys/bus/event_source/devices/kprobe/type"
 
-// possible tells early and in plain words that this kernel cannot do a mode.
+// possible returns an error if this kernel cannot do a mode at all.
 func possible(mode Mode) error {
 	if mode != Kprobe {
 		return nil
@@ -52,7 +65,7 @@ func possible(mode Mode) error {
 	return nil
 }
 
-// load puts the programs of some hooks of a plan, and the maps, into the kernel.
+// load loads the maps, and the programs of some hooks of a plan.
 func (p *Probe) load(k *kernel.Kernel, pl plan, only []hook, o Options) error {
 	object, err := o.Shared.object(k)
 	if err != nil {
@@ -65,30 +78,43 @@ func (p *Probe) load(k *kernel.Kernel, pl plan, only []hook, o Options) error {
 		case h == nil:
 			delete(spec.Programs, name)
 		case o.Fault.hits(h, AtLoad):
-			prog.Instructions = asm.Instructions{asm.Return()} // of what register 0 never got
+			prog.Instructions = asm.Instructions{asm.Return()} // invalid: register 0 is not set
 		}
 	}
-	delete(spec.Maps, bpfMapSince) // of the iterators, as the next
+	delete(spec.Maps, bpfMapSince) // of the iterators, as the next one
 	delete(spec.Maps, bpfMapSinceSmall)
 	size := o.BufferSize
 	if size == 0 {
 		size = DefaultBufferSize
 	}
 	spec.Maps[bpfMapRing].MaxEntries = uint32(size)
-	storage := hasTaskStorage()
+	spec.Maps[bpfMapFilterValues].MaxEntries = max(spec.Maps[bpfMapFilterValues].MaxEntries, o.Filter.values())
+	storage := hasTaskStorage(spec.Maps[bpfMapCalls])
 	if !storage {
-		followByThread(spec.Maps[bpfMapCalls])
+		keyByThread(spec.Maps[bpfMapCalls])
 	}
+	p.quietOf = o.quiet(&pl)
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("counting the CPUs: %w", err)
+	}
+	spec.Maps[bpfMapCounts].MaxEntries = uint32(cpus)
+	notes := sizeQuiet(spec, p.quietOf, cpus)
 	if err := configure(spec, k, pl, o, size, storage); err != nil {
 		return err
 	}
-	p.names.resetReason = k.EnumNames("sk_rst_reason", "SK_RST_REASON_")
-	delete(p.names.resetReason, 0) // NOT_SPECIFIED is no reason
+	if err := configureQuiet(spec, p.quietOf, notes, o.CloseWait); err != nil {
+		return err
+	}
+	p.names.resetReasonOf = resetReasons(k.EnumNames("sk_rst_reason", "SK_RST_REASON_"))
 	p.names.syscall = kernel.SyscallName
 	p.names.stack = p.stack
 	p.coll, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Cache: o.Shared.types})
 	if err != nil {
 		return fmt.Errorf("loading: %w", brief(err))
+	}
+	if p.counts, err = p.coll.Maps[bpfMapCounts].Memory(); err != nil {
+		return fmt.Errorf("mapping the counters: %w", err)
 	}
 	return errors.Join(
 		fillFilter(p.coll.Maps[bpfMapFilterValues], o.Filter),
@@ -96,76 +122,114 @@ func (p *Probe) load(k *kernel.Kernel, pl plan, only []hook, o Options) error {
 	)
 }
 
-// hasTaskStorage tells whether tracing programs have task storage (5.11; for
-// all of them from 5.13 on).
-func hasTaskStorage() bool {
-	return !errors.Is(features.HaveProgramHelper(ebpf.Kprobe, asm.FnTaskStorageGet), ebpf.ErrNotSupported)
+// hasTaskStorage reports whether tracing programs can keep a map in task storage (5.11; all of them from 5.13 on). From
+// 7.0 on its memory comes from kmalloc_nolock, which on a CPU without a compare-and-exchange of 16 bytes (amd64: cx16)
+// has none: so it is tried, with the storage of this process.
+func hasTaskStorage(calls *ebpf.MapSpec) bool {
+	if errors.Is(features.HaveProgramHelper(ebpf.Kprobe, asm.FnTaskStorageGet), ebpf.ErrNotSupported) {
+		return false
+	}
+	trial, err := ebpf.NewMap(calls.Copy())
+	if err != nil {
+		return true // loading fails for the same reason, and says so
+	}
+	defer trial.Close()
+	self, err := unix.PidfdOpen(os.Getpid(), 0) // 5.3
+	if err != nil {
+		return true
+	}
+	defer unix.Close(self)
+	err = trial.Update(uint32(self), make([]byte, calls.ValueSize), ebpf.UpdateNoExist)
+	return !errors.Is(err, unix.ENOMEM)
 }
 
-// callsFollowed is how many threads can be in a close or shutdown at a time
-// where there is no task storage. A call that its map forgets is not told.
-const callsFollowed = 16384
+// maxCalls is the number of threads that can be in a call at the same time without task storage. A call that its map
+// evicts is not reported.
+const maxCalls = 16384
 
-// followByThread makes a map of task storage one by thread id.
-func followByThread(calls *ebpf.MapSpec) {
+// keyByThread turns a map of task storage into one by thread id.
+func keyByThread(calls *ebpf.MapSpec) {
 	calls.Type = ebpf.LRUHash
-	calls.MaxEntries = callsFollowed
+	calls.MaxEntries = maxCalls
 	calls.Flags = 0
 	calls.Key, calls.Value = nil, nil // BTF is for task storage
 }
 
-// brief leaves out the verifier's log, of which the error's text has one line.
-// The verifier's no is the kernel's, not a lack of privileges, though both come
-// as "permission denied".
+// brief drops the verifier's log, of which the text of the error has one line. A rejection by the verifier is not a
+// lack of privileges, but both are "permission denied".
 func brief(err error) error {
 	var verdict *ebpf.VerifierError
 	rejected := errors.As(err, &verdict) && len(verdict.Log) > 0
 	if errors.Is(err, os.ErrPermission) && !rejected {
 		return fmt.Errorf("%w: %s", os.ErrPermission, oneLine(err))
 	}
-	return errors.New(oneLine(err))
+	text := errors.New(oneLine(err))
+	if kernel.Scarce(err) != nil {
+		return &scarcity{text, err}
+	}
+	return text
 }
 
-// oneLine also drops a guess of the library's: the limit on locked memory was
-// lifted before, or did not matter.
+// scarcity is an error in one line that still is what [kernel.Scarce] looks for.
+type scarcity struct {
+	error
+	cause error
+}
+
+func (s *scarcity) Unwrap() error { return s.cause }
+
+// oneLine joins lines, and drops a guess of the library: the limit on locked memory was lifted before, or is
+// irrelevant.
 func oneLine(err error) string {
 	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
 	return strings.Replace(text, " (MEMLOCK may be too low, consider rlimit.RemoveMemlock)", "", 1)
 }
 
-// configure writes the settings of bpf/maps.h, which are constants to the
-// verifier: what they exclude is not even checked.
+// configure sets the variables of bpf/maps.h. They are constants for the verifier, which does not check code that they
+// exclude.
 func configure(spec *ebpf.CollectionSpec, k *kernel.Kernel, pl plan, o Options, size int, storage bool) error {
 	f := o.Filter
 	reasonArg := k.FuncParam("tcp_send_active_reset", "sk_rst_reason")
 	if reasonArg > 3 {
-		return fmt.Errorf("tcp_send_active_reset takes its reason as argument %d, 2 or 3 is known", reasonArg)
-	}
-	family := uint16(0)
-	if f.IPv4 != f.IPv6 {
-		family = 10 // AF_INET6
-		if f.IPv4 {
-			family = 2 // AF_INET
-		}
+		return fmt.Errorf("the reason is argument %d of tcp_send_active_reset; only 2 and 3 are supported", reasonArg)
 	}
 	many, first := firstValues(f)
+	ports := len(f.Ports) + len(f.LocalPorts) + len(f.RemotePorts)
+	filtered := len(f.Netns) > 0 || familyOf(f) != 0 || len(f.Cgroups) > 0 || ports > 0
 	settings := map[string]any{
 		bpfVarResetReasonArg:   uint8(reasonArg),
-		bpfVarTraceResetReason: flag(replyReason(k)),
+		bpfVarTraceResetReason: flag(hasReplyReason(k)),
 		bpfVarHasInetShutdown:  flag(pl.has("fentry_inet_shutdown") || pl.has("kprobe_inet_shutdown")),
 		bpfVarHasLockedClose:   flag(pl.has("fentry_tcp_close_locked") || pl.has("kprobe_tcp_close_locked")),
 		bpfVarHasDisconnect:    flag(pl.has("fentry_tcp_disconnect") || pl.has("kprobe_tcp_disconnect")),
+		bpfVarHasReset:         flag(pl.has("fentry_tcp_reset") || pl.has("kprobe_tcp_reset")),
+		bpfVarInferFins:        flag(pl.infersFINs()),
+		bpfVarHasRename:        flag(pl.has("tracepoint_task_rename")),
 		bpfVarHasTaskStorage:   flag(storage),
 		bpfVarByTracepoints:    flag(pl.mode == Tracepoint),
 		bpfVarWantStacks:       flag(o.Stacks),
 		bpfVarWantPeerFins:     flag(o.CloseWait == 0),
 		bpfVarWakeupBytes:      uint32(size / 4),
-		bpfVarFilterNetns:      f.Netns,
-		bpfVarFilterFamily:     family,
+		bpfVarHasFilter:        flag(filtered),
+		bpfVarFilterFamily:     familyOf(f),
 		bpfVarFilterCgroup:     flag(len(f.Cgroups) > 0),
 		bpfVarFilterValuesOf:   many,
 		bpfVarFilterValueOf:    first,
 	}
+	return set(spec, settings)
+}
+
+// configureQuiet sets the variables of the quiet tier. notes is the number of notes of a CPU.
+func configureQuiet(spec *ebpf.CollectionSpec, q Quiet, notes int, closeWait time.Duration) error {
+	return set(spec, map[string]any{
+		bpfVarCountActive:  flag(q.Active),
+		bpfVarCountPassive: flag(q.Passive),
+		bpfVarNotesPerCpu:  uint32(notes),
+		bpfVarCloseWaitNs:  uint64(closeWait),
+	})
+}
+
+func set(spec *ebpf.CollectionSpec, settings map[string]any) error {
 	for name, value := range settings {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("setting %s: %w", name, err)
@@ -181,53 +245,7 @@ func flag(on bool) uint8 {
 	return 0
 }
 
-// valuesOf is what a filter lets pass, by field.
-func valuesOf(f Filter) [bpfFilterFieldFILTER_FIELDS][]uint32 {
-	wide := func(ports []uint16) (all []uint32) {
-		for _, port := range ports {
-			all = append(all, uint32(port))
-		}
-		return all
-	}
-	return [bpfFilterFieldFILTER_FIELDS][]uint32{
-		bpfFilterFieldFILTER_PID:         f.PIDs,
-		bpfFilterFieldFILTER_PORT:        wide(f.Ports),
-		bpfFilterFieldFILTER_LOCAL_PORT:  wide(f.LocalPorts),
-		bpfFilterFieldFILTER_REMOTE_PORT: wide(f.RemotePorts),
-	}
-}
-
-// firstValues says of each field how many values it has, and the first.
-func firstValues(f Filter) (many, first [bpfFilterFieldFILTER_FIELDS]uint32) {
-	for field, values := range valuesOf(f) {
-		if many[field] = uint32(len(values)); len(values) > 0 {
-			first[field] = values[0]
-		}
-	}
-	return many, first
-}
-
-func fillFilter(m *ebpf.Map, f Filter) error {
-	for field, values := range valuesOf(f) {
-		for _, v := range values {
-			if err := m.Put(bpfFilterKey{Field: bpfFilterField(field), Value: v}, uint8(1)); err != nil {
-				return fmt.Errorf("setting the filter: %w", err)
-			}
-		}
-	}
-	return nil
-}
-
-func fillCgroups(m *ebpf.Map, f Filter) error {
-	for _, id := range f.Cgroups {
-		if err := m.Put(id, uint8(1)); err != nil {
-			return fmt.Errorf("setting the filter by cgroup: %w", err)
-		}
-	}
-	return nil
-}
-
-// attach puts the programs of one hook in place.
+// attach attaches the programs of one hook.
 func (p *Probe) attach(h *hook, fault Fault) error {
 	if fault.hits(h, AtAttach) {
 		return errRefused
@@ -245,10 +263,10 @@ func (p *Probe) attach(h *hook, fault Fault) error {
 func (p *Probe) link(h *hook, prog program) (link.Link, error) {
 	loaded := p.coll.Programs[prog.name]
 	switch prog.kind {
-	case entry:
+	case kprobe:
 		ln, err := link.Kprobe(h.symbol, loaded, nil)
 		return ln, paranoid(err)
-	case ret:
+	case kretprobe:
 		ln, err := link.Kretprobe(h.symbol, loaded, nil)
 		return ln, paranoid(err)
 	case rawPoint:
@@ -259,9 +277,8 @@ func (p *Probe) link(h *hook, prog program) (link.Link, error) {
 	}
 }
 
-// paranoid explains why kprobes are refused to those who have CAP_PERFMON: the
-// kernels of Debian and Ubuntu know higher levels of kernel.perf_event_paranoid
-// than others do.
+// paranoid explains why kprobes are refused with CAP_PERFMON: kernels of Debian and Ubuntu have more levels of
+// kernel.perf_event_paranoid than others.
 func paranoid(err error) error {
 	if !errors.Is(err, os.ErrPermission) {
 		return err
@@ -271,5 +288,14 @@ func paranoid(err error) error {
 	if level <= 2 {
 		return err
 	}
-	return fmt.Errorf("%w (kernel.perf_event_paranoid is %d: kprobes then take CAP_SYS_ADMIN on this kernel)", err, level)
+	return fmt.Errorf("%w (kernel.perf_event_paranoid is %d: kprobes need CAP_SYS_ADMIN on this kernel)", err, level)
+}
+
+// resetReasons returns the names of the reasons of a RST, or nil without any.
+func resetReasons(names map[uint32]string) func(uint32) string {
+	if names == nil {
+		return nil
+	}
+	delete(names, 0) // NOT_SPECIFIED
+	return func(n uint32) string { return names[n] }
 }

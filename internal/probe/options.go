@@ -8,14 +8,15 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 
+	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/kernel"
 )
 
-// Mode is a way to attach to the kernel's functions.
+// Mode is a way to attach to kernel functions.
 type Mode string
 
-// The attach modes. Auto takes the first of Fentry, Kprobe and Tracepoint that
-// works on this kernel, which is also their order from cheap to dear.
+// The attach modes. Auto is the first of Fentry, Kprobe and Tracepoint that works on this kernel: from cheap to
+// expensive.
 const (
 	Auto       Mode = "auto"
 	Fentry     Mode = "fentry"
@@ -23,54 +24,40 @@ const (
 	Tracepoint Mode = "tracepoint"
 )
 
-// Filter is decided in the kernel, before a record is made. An empty list or a
-// zero does not restrict; within a list any match suffices, between the fields
-// all must hold.
-type Filter struct {
-	PIDs        []uint32 // thread group ids as in the initial pid namespace
-	Ports       []uint16 // local or remote
-	LocalPorts  []uint16
-	RemotePorts []uint16
-	IPv4, IPv6  bool   // by what is on the wire: v4-mapped counts as IPv4
-	Netns       uint32 // inode of a network namespace
-	// Cgroups by id: the socket was made in one of these or below, or the task
-	// whose call it is runs there.
-	Cgroups []uint64
-}
-
-// Options say what to attach and what to report.
+// Options select what to attach and what to report.
 type Options struct {
 	Attach     Mode
 	Filter     Filter
 	BufferSize int // of the ring buffer, bytes, a power of two; 0 is [DefaultBufferSize]
-	// SharedCloses: also report a close(2) that closes nothing, because the
-	// socket has other references. Costs a program per close(2) of any file, in
-	// tracepoint mode per system call.
+	// SharedCloses also reports close(2) on a shared descriptor. A program then runs for each close(2) of any file, in
+	// tracepoint mode for each system call.
 	SharedCloses bool
-	// Stacks: also where a task's call came from.
+	// Quiet are the closes that are counted and noted in the kernel. Where they cannot be recognized, all are reported.
+	Quiet Quiet
+	// Stacks adds the user and kernel stack of each call.
 	Stacks bool
-	// CloseWait is [events.Header.CloseWaitNS]. Unless it is 0, a FIN received in
-	// FIN_WAIT2, which is the orderly end, is not reported.
+	// CloseWait is [events.Header.CloseWaitNS]. Only if it is 0, a FIN received in FIN_WAIT2, the orderly end, is
+	// reported.
 	CloseWait time.Duration
-	Log       *slog.Logger // why a mode or a hook was not taken; never nil
-	Shared    *Shared      // between calls of [Open]; may be nil
+	Log       *slog.Logger // why a mode or a hook is not used; never nil
+	Shared    *Shared      // reused by several calls of [Open]; may be nil
 	Fault     Fault        // for tests
 }
 
-// Shared is what takes most of the time and memory of attaching, and needs to be
-// read once: the kernel's types, and what bpf/ was compiled to.
+// Shared holds what takes most of the time and memory of attaching and can be reused: the types of the kernel and the
+// BPF objects.
 type Shared struct {
 	types         *btf.Cache
-	probed, plain func() (*ebpf.CollectionSpec, error) // the two ways of bpf/read.h
+	probed, plain func() (*ebpf.CollectionSpec, error) // the two variants of bpf/read.h
 }
 
-// NewShared reads nothing yet.
+// NewShared returns an empty Shared. What it holds is read at its first use.
 func NewShared() *Shared {
 	return &Shared{btf.NewCache(), sync.OnceValues(loadBpf), sync.OnceValues(loadBpfPlain)}
 }
 
-// object is what bpf/ was compiled to for this kernel: programs may read by
-// bpf_rdonly_cast (6.2), or not.
+// object returns the BPF object for this kernel: with plain loads if it has bpf_rdonly_cast (6.2), otherwise with
+// helpers.
 func (s *Shared) object(k *kernel.Kernel) (*ebpf.CollectionSpec, error) {
 	if k.HasFunc("bpf_rdonly_cast") && kernel.HasJIT() {
 		return s.plain()
@@ -78,42 +65,54 @@ func (s *Shared) object(k *kernel.Kernel) (*ebpf.CollectionSpec, error) {
 	return s.probed()
 }
 
-// share has these read once.
+// share sets Shared if it is nil.
 func (o *Options) share() {
 	if o.Shared == nil {
 		o.Shared = NewShared()
 	}
 }
 
-// Fault is a kernel that refuses one hook.
+// Fault makes one hook fail, for tests.
 type Fault struct {
 	Hook string // its symbol; "" for none
 	At   Stage
 }
 
-// Stage is when a kernel refuses a hook.
+// Stage is when the hook fails.
 type Stage uint8
 
 // The stages.
 const (
-	AtLookup Stage = iota // there is no such function or tracepoint
-	AtLoad                // the verifier says no
-	AtAttach              // nothing may be put there
+	AtLookup Stage = iota // the kernel does not have the function or tracepoint
+	AtLoad                // the verifier rejects the program
+	AtAttach              // attaching is refused
 )
 
 func (f Fault) hits(h *hook, at Stage) bool { return f.Hook == h.symbol && f.At == at }
 
-// DefaultBufferSize of the ring buffer in bytes.
+// DefaultBufferSize is the default size of the ring buffer in bytes.
 const DefaultBufferSize = 4 << 20
 
-// Losses is what happened and was not reported, since the start.
+// Losses counts what was not reported since the start.
 type Losses struct {
 	LostRecords  uint64 // the ring buffer was full
-	MissedProbes uint64 // a program did not run, or a call's return was never seen
-	Suppressed   uint64 // RSTs in reply beyond the rate that is reported one by one
+	MissedProbes uint64 // a program did not run, or the return of a call was not seen
+	Suppressed   uint64 // RST replies over the rate limit
 }
 
 // Add returns the sum of both.
 func (l Losses) Add(m Losses) Losses {
 	return Losses{l.LostRecords + m.LostRecords, l.MissedProbes + m.MissedProbes, l.Suppressed + m.Suppressed}
 }
+
+// ReportsAll is part of a source that counts no endings.
+type ReportsAll struct{}
+
+// Counted returns nil.
+func (ReportsAll) Counted() map[events.Path]uint64 { return nil }
+
+// Notes has none.
+func (ReportsAll) Notes(func(*events.Event)) uint64 { return 0 }
+
+// PeerFIN knows none.
+func (ReportsAll) PeerFIN(*events.Event) (uint64, bool) { return 0, false }

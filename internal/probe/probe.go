@@ -1,19 +1,21 @@
 //go:build linux && (amd64 || arm64)
 
-// Package probe is the only room that knows the kernel side: it loads the BPF
-// object, chooses an attach mode, attaches, decodes the records and counts what
-// was lost. It yields events and draws no conclusions.
+// Package probe loads the BPF programs, chooses an attach mode, attaches them, decodes their records and counts
+// losses. It returns events and draws no conclusions.
 package probe
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -21,49 +23,54 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/kernel"
 )
 
-// ErrIdle is returned by [Probe.Read] when all events so far have been read
-// and no other came within a tick: time to flush.
+// ErrIdle is returned by [Probe.Read] if all events were read and no other arrived within a tick: the caller should
+// flush.
 var ErrIdle = errors.New("no event for now")
 
-// tick bounds how late an event is read: the kernel side does not wake the
-// reader, which comes by this often.
+// tick is how often the ring buffer is polled, because the kernel side does not wake the reader.
 const tick = 50 * time.Millisecond
 
-// Probe is a live trace: programs attached to this kernel, and their events.
+// Probe is a live trace: the attached programs and their events.
 type Probe struct {
-	header events.Header
-	names  names
-	coll   *ebpf.Collection
-	links  []attached
-	reader *ringbuf.Reader
-	record ringbuf.Record
+	header  events.Header
+	names   names
+	coll    *ebpf.Collection
+	counts  *ebpf.Memory // of bpf/maps.h
+	linksMu sync.Mutex   // guards links, missedByLinks and detached
+	links   []attached
+	reader  *ringbuf.Reader
+	record  ringbuf.Record
 
-	missedByLinks uint64 // of links that are closed
-	// What happens while programs are attached one by one, or taken off, is seen
-	// in part only, and left out: before began, and after ended, if that is set.
+	missedByLinks uint64 // of closed links
+	// Events before began and, if it is set, after ended are discarded: while programs are attached or detached, not
+	// all of them run.
 	began, ended atomic.Uint64 // CLOCK_MONOTONIC
 	detached     bool
-	// All that was reported before idle has been read; nextIdle is when the
-	// reader comes by again. CLOCK_MONOTONIC.
+	// All events before idle were read. nextIdle is the time of the next poll. CLOCK_MONOTONIC.
 	idle, nextIdle uint64
-	// uncounted names programs whose missed runs are no loss, or show elsewhere.
+	// uncounted are the programs whose missed runs are no loss, or are counted elsewhere.
 	uncounted map[string]bool
 	symbols   *kernel.Symbols
-	stacks    *stacks // nil: not wanted
+	stacks    *stacks // nil without Options.Stacks
+	quietOf   Quiet
+	quiet     *quietSide // nil if every close is reported
+	noticed   noticed
+	ready     events.Event // read, and returned after the loss before it
+	hasReady  bool
 }
 
-// attached is a program in its place.
+// attached is an attached program.
 type attached struct {
 	link.Link
 	atReturn bool
 }
 
-// Open loads and attaches. When it returns, every ending from now on is seen.
-// Errors that the operator can act on are a [kernel.Error]; if ctx ends
-// meanwhile, its cause is returned. Nothing stays attached after an error.
+// Open loads and attaches the programs. It sees every ending after it returned. If ctx ends meanwhile, it returns its
+// cause. After an error nothing remains attached.
 func Open(ctx context.Context, o Options) (*Probe, error) {
 	o.share()
 	k, err := ready(o)
@@ -75,8 +82,8 @@ func Open(ctx context.Context, o Options) (*Probe, error) {
 		p, err := openMode(ctx, k, mode, o)
 		if err == nil {
 			o.Log.Debug("attached", "mode", mode, "hooks", p.header.Hooks)
-			k, o.Shared = nil, nil // for begin
-			if err := p.begin(); err != nil {
+			k, o.Shared = nil, nil // so that begin can free them
+			if err := p.begin(o.CloseWait); err != nil {
 				return nil, errors.Join(err, p.Close())
 			}
 			return p, nil
@@ -84,28 +91,35 @@ func Open(ctx context.Context, o Options) (*Probe, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		o.Log.Debug("not taken", "mode", mode, "because", err)
+		o.Log.Debug("mode not used", "mode", mode, "because", err)
 		refusals = append(refusals, fmt.Errorf("%s: %w", mode, err))
 	}
 	return nil, refused(k, o.Attach, refusals)
 }
 
-// ready finds what every mode needs: privileges, type information, memory.
+// ready checks what every mode needs: privileges, type information, memory.
 func ready(o Options) (*kernel.Kernel, error) {
-	if err := kernel.CheckPrivileges(); err != nil {
-		return nil, err
+	liftMemlock(o.Log)
+	for _, check := range []func() error{kernel.CheckEnvironment, kernel.CheckPrivileges} {
+		if err := check(); err != nil {
+			return nil, err
+		}
 	}
 	k, err := kernel.Running(o.Shared.types)
 	if err != nil {
 		return nil, err
 	}
-	if err := rlimit.RemoveMemlock(); err != nil {
-		o.Log.Debug("the limit on locked memory stays", "err", err) // matters before 5.11 only
-	}
 	return k, nil
 }
 
-// ladder is the order in which modes are tried, from cheap to dear.
+// liftMemlock lifts the limit on locked memory, which matters before 5.11 only.
+func liftMemlock(log *slog.Logger) {
+	if err := rlimit.RemoveMemlock(); err != nil {
+		log.Debug("cannot lift the limit on locked memory", "err", err)
+	}
+}
+
+// ladder returns the modes to try, from cheap to expensive.
 func ladder(m Mode) []Mode {
 	if m == Auto || m == "" {
 		return []Mode{Fentry, Kprobe, Tracepoint}
@@ -115,52 +129,67 @@ func ladder(m Mode) []Mode {
 
 func refused(k *kernel.Kernel, mode Mode, refusals []error) error {
 	all := errors.Join(refusals...)
-	e := &kernel.Error{Kind: kernel.ErrUnsupported}
+	e := &hint.Error{Kind: hint.Unsupported}
 	if mode == Auto || mode == "" {
 		e.What = fmt.Sprintf("no attach mode works on kernel %s: %v", k.Release, oneLine(all))
-		e.Next = "closetrace check says why each was refused; it needs a kernel 5.8 or later with BPF and BTF"
+		e.Hint = "closetrace check says why each was refused; it needs a kernel 5.8 or later with BPF and BTF"
 	} else {
 		e.What = fmt.Sprintf("attach mode does not work on kernel %s: %v", k.Release, oneLine(all))
-		e.Next = "leave out --attach: closetrace takes the cheapest mode that works here"
+		e.Hint = "leave out --attach: closetrace then uses the cheapest mode that works here"
+	}
+	if scarce := kernel.Scarce(all); scarce != nil {
+		return scarce
 	}
 	switch {
 	case kernel.Lockdown() == "confidentiality":
-		e.Kind = kernel.ErrPrivilege
+		e.Kind = hint.Privilege
 		e.What = fmt.Sprintf("kernel %s is locked down (confidentiality), which forbids tracing", k.Release)
-		e.Next = "lockdown is set at boot, by lockdown= or by the machine's security settings; integrity does not forbid it"
+		e.Hint = "set lockdown=integrity at boot, or change the security settings of the machine"
 	case errors.Is(all, os.ErrPermission):
-		e.Kind = kernel.ErrPrivilege
-		e.Next = "run as root outside of a container; seccomp and security modules also forbid tracing"
+		e.Kind = hint.Privilege
+		e.Hint = "run as root outside of containers, seccomp filters and security profiles"
 	}
 	return e
 }
 
-// openMode attaches in one mode. An optional hook that refuses is left out and
-// the whole begun again, because programs are compiled for what is attached.
+// openMode attaches in one mode. If an optional hook fails, it starts again without it, because the configuration of
+// the programs depends on what is attached.
 func openMode(ctx context.Context, k *kernel.Kernel, mode Mode, o Options) (*Probe, error) {
 	if err := possible(mode); err != nil {
 		return nil, err
 	}
 	var absent []string
+	refused := map[string]error{}
 	for {
-		pl := newPlan(k, mode, o.SharedCloses, absent)
+		pl := newPlan(k, mode, o, absent)
 		p, failed, err := open(ctx, k, pl, o)
 		if err == nil {
 			for _, h := range pl.missing {
-				o.Log.Warn("not seen on this kernel", "missing", h.symbol, "unseen", h.unseen)
+				h.reportMissing(o.Log, refused[h.symbol])
 			}
 			return p, nil
 		}
 		if failed == nil || !failed.optional {
 			return nil, err
 		}
-		o.Log.Debug("left out", "hook", failed.symbol, "because", err)
-		absent = append(absent, failed.symbol)
+		o.Log.Debug("hook not used", "hook", failed.symbol, "because", err)
+		absent, refused[failed.symbol] = append(absent, failed.symbol), err
 	}
 }
 
-// open loads and attaches a plan. On an error that one hook is to blame for,
-// that hook is returned.
+// reportMissing logs what is not seen without a hook that could not be attached.
+func (h *hook) reportMissing(log *slog.Logger, err error) {
+	switch {
+	case h.notLoaded():
+		log.Debug("not loaded when tracing began", "module", h.module, "unseen", h.unseen)
+	case errors.Is(err, os.ErrPermission): // fentry finds the types of a module with CAP_SYS_ADMIN alone
+		log.Warn("not seen with these privileges", "missing", h.symbol, "unseen", h.unseen)
+	default:
+		log.Warn("not seen on this kernel", "missing", h.symbol, "unseen", h.unseen)
+	}
+}
+
+// open loads and attaches a plan. It returns the hook that caused an error, or nil if none did.
 func open(ctx context.Context, k *kernel.Kernel, pl plan, o Options) (p *Probe, failed *hook, err error) {
 	for i := range pl.hooks {
 		if err := exists(k, &pl.hooks[i], o.Fault); err != nil {
@@ -192,24 +221,26 @@ func open(ctx context.Context, k *kernel.Kernel, pl plan, o Options) (p *Probe, 
 	return p, nil, err
 }
 
-// begin begins to read. The ring buffer takes its place in memory, twice, once that
-// of the kernel's types is given back.
-func (p *Probe) begin() (err error) {
+// begin opens the ring buffer. It frees the types of the kernel before, because the buffer is mapped twice.
+func (p *Probe) begin(closeWait time.Duration) (err error) {
 	debug.FreeOSMemory()
 	if p.reader, err = ringbuf.NewReader(p.coll.Maps[bpfMapRing]); err != nil {
 		return fmt.Errorf("opening the ring buffer: %w", err)
 	}
 	if p.stacks != nil {
-		// This reads them: there is no time for it when a process is about to end.
-		// The programs themselves are among them only now.
+		// Read the symbols now: later a process may end meanwhile. They include the attached programs.
 		p.symbols.Names(nil)
 	}
-	p.comeByAgain()
+	if err := p.openQuiet(closeWait); err != nil {
+		return err
+	}
+	p.setPoll()
 	p.began.Store(kernel.MonoNow())
+	p.beginNoticing()
 	return nil
 }
 
-// blame finds the optional hook that cannot be loaded, where the rest can.
+// blame returns the optional hook whose program fails to load, or nil if the mode itself fails.
 func blame(k *kernel.Kernel, pl plan, o Options) *hook {
 	loads := func(only []hook) bool {
 		var p Probe
@@ -217,7 +248,7 @@ func blame(k *kernel.Kernel, pl plan, o Options) *hook {
 		return p.load(k, pl, only, o) == nil
 	}
 	if !loads(slices.DeleteFunc(slices.Clone(pl.hooks), func(h hook) bool { return h.optional })) {
-		return nil // the mode is refused, or there is no right to it
+		return nil // the mode does not work, or privileges are missing
 	}
 	for i, h := range pl.hooks {
 		if h.optional && !loads([]hook{h}) {
@@ -229,26 +260,41 @@ func blame(k *kernel.Kernel, pl plan, o Options) *hook {
 
 func newHeader(k *kernel.Kernel, pl plan, o Options) (events.Header, error) {
 	hz, err := kernel.HZ()
+	host, boot := kernel.Host()
 	return events.Header{
-		Schema: events.SchemaVersion, Kernel: k.Release, Attach: string(pl.mode),
+		Schema: events.SchemaVersion, Host: host, BootID: boot, Kernel: k.Release, Attach: string(pl.mode),
 		Hooks: symbols(pl.hooks), Missing: symbols(pl.missing),
-		HZ: hz, WallOffsetNS: kernel.WallOffset(), CloseWaitNS: uint64(o.CloseWait),
+		HZ: hz, WallOffsetNS: kernel.WallOffset(), CloseWaitNS: uint64(o.CloseWait), Record: Layout(),
 	}, err
 }
 
-// Header says what is attached, where, and what is missing.
+// Header describes the run: what is attached, on which kernel, and what is missing.
 func (p *Probe) Header() events.Header { return p.header }
 
-// Read waits for the next event and overwrites ev with it. It returns
-// [ErrIdle] once all are read and a tick has passed, [os.ErrClosed] after
-// Close, and an error with a method Undecodable for a single bad record, after
-// which reading goes on. Not for concurrent use.
+// Read waits for the next event and overwrites ev. It returns [ErrIdle] if all events were read and a tick has
+// passed, [os.ErrClosed] after Close, and an error of kind [hint.Undecodable] for a single invalid record, after
+// which reading can continue. A loss comes before the events after it. It is not safe for concurrent use.
 func (p *Probe) Read(ev *events.Event) error {
+	if p.hasReady {
+		*ev, p.hasReady = p.ready, false
+		return nil
+	}
+	err := p.read(ev)
+	if err == nil && ev.MonoNS > p.noticed.at && p.noticeLoss(&p.ready) {
+		*ev, p.ready, p.hasReady = p.ready, *ev, true
+	}
+	return err
+}
+
+func (p *Probe) read(ev *events.Event) error {
 	for {
 		if err := p.reader.ReadInto(&p.record); err != nil {
 			if errors.Is(err, os.ErrDeadlineExceeded) {
+				if p.noticeLoss(ev) {
+					return nil
+				}
 				p.idle = p.nextIdle
-				p.comeByAgain()
+				p.setPoll()
 				return ErrIdle
 			}
 			return err
@@ -257,6 +303,7 @@ func (p *Probe) Read(ev *events.Event) error {
 			continue
 		}
 		err := p.names.decode(p.record.RawSample, ev)
+		ev.Record = p.record.RawSample
 		if err == nil && p.stacks != nil {
 			p.stacks.take(ev)
 		}
@@ -266,59 +313,73 @@ func (p *Probe) Read(ev *events.Event) error {
 	}
 }
 
-// comeByAgain sets when reading ends next.
-func (p *Probe) comeByAgain() {
-	// The reader waits for whole milliseconds, which is up to one less.
-	p.nextIdle = kernel.MonoNow() + uint64(tick-time.Millisecond)
-	p.reader.SetDeadline(time.Now().Add(tick))
+// setPoll sets the time of the next poll.
+func (p *Probe) setPoll() { p.pollIn(tick) }
+
+// PollSoon makes the next poll come sooner than after a tick. It is called by the goroutine that reads.
+func (p *Probe) PollSoon() {
+	const soon = 10 * time.Millisecond
+	if kernel.MonoNow()+uint64(soon) < p.nextIdle {
+		p.pollIn(soon)
+	}
 }
 
-// IdleNS is the moment of the last [ErrIdle]: all that was reported before it
-// has been read. It is not the present: closetrace may have been stopped, or have
-// waited for a processor. CLOCK_MONOTONIC, nanoseconds.
+func (p *Probe) pollIn(d time.Duration) {
+	// The reader rounds down to milliseconds.
+	p.nextIdle = kernel.MonoNow() + uint64(d-time.Millisecond)
+	p.reader.SetDeadline(time.Now().Add(d))
+}
+
+// IdleNS returns the time of the last [ErrIdle], in nanoseconds of CLOCK_MONOTONIC: all events before it were read.
+// It may be in the past, because closetrace may have been stopped or waited for a CPU.
 func (p *Probe) IdleNS() uint64 { return p.idle }
 
-// covers tells whether all programs were in place when something began.
+// covers reports whether all programs were attached at this time.
 func (p *Probe) covers(monoNS uint64) bool {
 	ended := p.ended.Load()
 	return monoNS >= p.began.Load() && (ended == 0 || monoNS <= ended)
 }
 
-// Losses are counted by the kernel side from the moment of attaching.
+// Losses returns what was lost since attaching.
 func (p *Probe) Losses() Losses {
 	var l Losses
-	counters := p.coll.Maps[bpfMapCounters]
-	l.LostRecords = sumOverCPUs(counters, bpfCounterCOUNT_LOST)
-	l.MissedProbes = sumOverCPUs(counters, bpfCounterCOUNT_NO_MEMORY)
-	l.Suppressed = sumOverCPUs(counters, bpfCounterCOUNT_SUPPRESSED)
-	for name, prog := range p.coll.Programs {
-		if stats, err := prog.Stats(); err == nil && !p.uncounted[name] { // 5.12
-			l.MissedProbes += stats.RecursionMisses
-		}
-	}
-	l.MissedProbes += p.missedByLinks
-	for _, a := range p.links {
-		l.MissedProbes += missedByLink(a)
-	}
-	if p.detached {
-		// Until then, some are just in progress.
-		l.MissedProbes += sumOverCPUs(counters, bpfCounterCOUNT_BEGUN) - sumOverCPUs(counters, bpfCounterCOUNT_ENDED)
-	}
+	l.LostRecords = p.count(bpfCounterCOUNT_LOST)
+	l.MissedProbes = p.count(bpfCounterCOUNT_NO_MEMORY) + p.missedRuns()
+	l.Suppressed = p.count(bpfCounterCOUNT_SUPPRESSED)
 	return l
 }
 
-func sumOverCPUs(m *ebpf.Map, c bpfCounter) (sum uint64) {
-	var perCPU []uint64
-	if m.Lookup(c, &perCPU) != nil {
-		return 0
+// missedRuns returns how often programs did not run, and how many returns of calls were not seen.
+func (p *Probe) missedRuns() (n uint64) {
+	p.linksMu.Lock()
+	defer p.linksMu.Unlock()
+	for name, prog := range p.coll.Programs {
+		if stats, err := prog.Stats(); err == nil && !p.uncounted[name] { // 5.12
+			n += stats.RecursionMisses
+		}
 	}
-	for _, n := range perCPU {
-		sum += n
+	n += p.missedByLinks
+	for _, a := range p.links {
+		n += missedByLink(a)
+	}
+	if p.detached {
+		// Before, some calls are still running.
+		n += p.count(bpfCounterCOUNT_BEGUN) - p.count(bpfCounterCOUNT_ENDED)
+	}
+	return n
+}
+
+// count returns a counter of the kernel side, summed over the CPUs.
+func (p *Probe) count(c bpfCounter) (sum uint64) {
+	const size = int64(unsafe.Sizeof(bpfCpuCounts{}))
+	at := int64(unsafe.Offsetof(bpfCpuCounts{}.Of)) + 8*int64(c)
+	for ; at < int64(p.counts.Size()); at += size {
+		sum += wordAt(p.counts, at)
 	}
 	return sum
 }
 
-// missedByLink asks the kernel how often a kprobe could not run (6.7).
+// missedByLink returns how often a kprobe could not run (6.7).
 func missedByLink(a attached) uint64 {
 	if a.atReturn {
 		return 0
@@ -338,9 +399,8 @@ func missedByLink(a attached) uint64 {
 	return kprobe.Missed
 }
 
-// stack names the functions of a kernel stack, innermost first, without the
-// entries of the tracing itself. caller, if not 0, is missing in it behind the
-// first.
+// stack returns the functions of a kernel stack, innermost first, without those of tracing. caller, if it is not 0,
+// is the second function, which the stack lacks.
 func (p *Probe) stack(id uint32, caller uint64) []string {
 	var addresses [stackDepth]uint64
 	if p.coll.Maps[bpfMapStacks].Lookup(id, &addresses) != nil {
@@ -359,12 +419,13 @@ func whole(stack []uint64, caller uint64) []uint64 {
 // stackDepth is STACK_DEPTH of bpf/maps.h.
 const stackDepth = 32
 
-// Detach takes the programs off the kernel; events already in the buffer can
-// still be read.
+// Detach detaches the programs. Events in the buffer can still be read.
 func (p *Probe) Detach() error {
 	p.ended.CompareAndSwap(0, kernel.MonoNow())
+	p.linksMu.Lock()
+	defer p.linksMu.Unlock()
 	var errs []error
-	// Returns last: the calls that are in progress come to their end.
+	// Returns last, so that running calls are still reported.
 	for _, atReturn := range []bool{false, true} {
 		for _, a := range p.links {
 			if a.atReturn == atReturn {

@@ -10,28 +10,25 @@ import (
 
 const stackRecordSize = int(unsafe.Sizeof(bpfCallStack{}))
 
-// maxStacks bounds what waits for its event, which comes when the call returns:
-// about 4 MB.
+// maxStacks bounds the number of stacks that wait for their event, which follows when the call returns: about 4 MB.
 const maxStacks = 4096
 
-// stackKey is what a stack and its event have in common.
+// stackKey identifies a stack and its event.
 type stackKey struct{ sock, monoNS uint64 }
 
-// stacks are those of calls whose event is still to come. The oldest is forgotten
-// first.
+// stacks holds the stacks of calls whose event has not arrived. It drops the oldest first.
 type stacks struct {
 	names func(addresses []uint64) []string // of the kernel
-	of    map[stackKey]*events.CallStack
-	order []stackKey // a ring
+	byKey map[stackKey]*events.CallStack
+	order []stackKey // ring, the oldest at next
 	next  int
 }
 
 func newStacks(names func([]uint64) []string) *stacks {
-	return &stacks{names: names, of: map[stackKey]*events.CallStack{}, order: make([]stackKey, maxStacks)}
+	return &stacks{names: names, byKey: map[stackKey]*events.CallStack{}, order: make([]stackKey, maxStacks)}
 }
 
-// keep takes a record of the ring buffer if it is a struct call_stack of
-// bpf/event.h.
+// keep stores a record of the ring buffer if it is a struct call_stack of bpf/event.h, and reports whether it is.
 func (s *stacks) keep(raw []byte) bool {
 	if len(raw) != stackRecordSize {
 		return false
@@ -39,26 +36,26 @@ func (s *stacks) keep(raw []byte) bool {
 	var w bpfCallStack
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&w)), stackRecordSize), raw) // as in decode
 	key := stackKey{w.Sock, w.TimeNs}
-	delete(s.of, s.order[s.next]) // nothing, if its event has come
+	delete(s.byKey, s.order[s.next]) // no effect if its event has arrived
 	s.order[s.next] = key
 	s.next = (s.next + 1) % maxStacks
-	s.of[key] = &events.CallStack{
+	s.byKey[key] = &events.CallStack{
 		Kernel: withoutTracing(s.names(w.Kernel[:])), Addresses: upToZero(w.User[:]), StartStack: w.StartStack,
 	}
 	return true
 }
 
-// take completes an event.
+// take sets the stack of an event.
 func (s *stacks) take(ev *events.Event) {
 	key := stackKey{ev.Sock, ev.MonoNS}
-	ev.CallStack = s.of[key]
-	delete(s.of, key)
+	ev.CallStack = s.byKey[key]
+	delete(s.byKey, key)
 }
 
-// tracingFrames are what stands on top of a kernel stack because it is traced.
+// tracingFrames are prefixes of the functions at the top of a kernel stack that belong to tracing.
 var tracingFrames = []string{"bpf_prog_", "bpf_trampoline_", "bpf_trace_run", "__bpf_trace_", "__traceiter_"}
 
-// withoutTracing leaves that out.
+// withoutTracing returns the stack without those functions.
 func withoutTracing(stack []string) []string {
 	is := func(name string) bool {
 		return slices.ContainsFunc(tracingFrames, func(prefix string) bool { return strings.HasPrefix(name, prefix) })

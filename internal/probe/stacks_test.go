@@ -29,7 +29,7 @@ func TestStacksFindTheirEvents(t *testing.T) {
 		return all
 	}
 	s := newStacks(names)
-	if s.keep(raw(t, bpfEvent{Course: bpfCourse{Kind: uint8(events.KindClose)}})) {
+	if s.keep(raw(t, bpfEvent{Progress: bpfProgress{Kind: uint8(events.KindClose)}})) {
 		t.Error("an event was taken for a stack")
 	}
 	if !s.keep(rawStack(t, 7, 100)) || !s.keep(rawStack(t, 7, 200)) {
@@ -47,14 +47,15 @@ func TestStacksFindTheirEvents(t *testing.T) {
 		if (ev.CallStack != nil) != tt.found {
 			t.Fatalf("%+v: %+v", tt, ev.CallStack)
 		}
-		if c := ev.CallStack; c != nil && (!slices.Equal(c.Addresses, []uint64{5, 6}) || fmt.Sprint(c.Kernel) != "[tcp_close __fput]" || c.StartStack != 9) {
+		if c := ev.CallStack; c != nil &&
+			(!slices.Equal(c.Addresses, []uint64{5, 6}) || fmt.Sprint(c.Kernel) != "[tcp_close __fput]" || c.StartStack != 9) {
 			t.Errorf("%+v", c)
 		}
 	}
-	for n := range uint64(2 * maxStacks) {
+	for n := range uint64(10_000) {
 		s.keep(rawStack(t, 1, n))
 	}
-	if len(s.of) != maxStacks {
-		t.Errorf("%d are kept", len(s.of))
+	if len(s.byKey) != 4_096 {
+		t.Errorf("%d stacks are kept, want 4,096", len(s.byKey))
 	}
 }

@@ -3,54 +3,103 @@ package record
 import (
 	"bufio"
 	"bytes"
+	"errors"
+	"fmt"
+	"hash/maphash"
 	"io"
+	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/hint"
 )
 
-// compressed is what the name of a file ends in that is to be compressed by
-// Zstandard.
+// compressed is the extension of files that are compressed by Zstandard.
 const compressed = ".zst"
 
-// What decompressing may take of memory, whatever a file says of itself. The
-// encoder's own window is 8 MiB.
+// maxWindow is the maximum memory for decompression, whatever a file asks for.
+// The encoder's own window is 8 MiB.
 const maxWindow = 64 << 20
 
-// File is a record in the making.
+// jsonLines are the extensions of files in format 1.
+var jsonLines = []string{".jsonl", ".jsonl" + compressed}
+
+// File is a recording that is being written.
 type File struct {
-	*Writer
-	file    *os.File
-	zstd    *zstd.Encoder // nil if it is not compressed
-	buf     *bufio.Writer
-	waiting bool // for a flush
+	encoder
+	file  *os.File
+	count *counter
+	zstd  *zstd.Encoder // nil if not compressed
+	pend  *counter      // what zstd has got; nil if not compressed
+	sent  int64         // of pend, when zstd was flushed
+	buf   *bufio.Writer
+	dirty bool // has something to flush
 }
 
-// Create makes or empties a file and begins a record in it. It is written by way
-// of what through makes of the file, if that is not nil.
-func Create(path string, h events.Header, through func(io.Writer) io.Writer) (*File, error) {
-	file, err := os.Create(path)
+// counter counts bytes on their way.
+type counter struct {
+	io.Writer
+	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.Writer.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// Options say how to create a file.
+type Options struct {
+	Force bool // replace a file that exists
+	// Through, if it is not nil, returns the writer through which the file is written.
+	Through func(io.Writer) io.Writer
+	// As calls a function with the rights that files are created and deleted with; nil: with those of the caller.
+	As       func(func() error) error
+	Rotation Rotation
+}
+
+// Create creates a file and writes the header of a recording: of format 2 or, if the name ends in .jsonl or .jsonl.zst,
+// of format 1. Only its owner may read a new file: it has addresses and names of processes. A regular file that exists
+// is an error of kind [hint.Usage] without Force. Create does not wait for the reader of a FIFO: without one it returns
+// an error.
+func Create(path string, h events.Header, o Options) (*File, error) {
+	return create(path, h, maphash.MakeSeed(), o)
+}
+
+// create is [Create] with the seed of the aliases.
+func create(path string, h events.Header, seed maphash.Seed, o Options) (*File, error) {
+	file, err := openToWrite(path, o)
 	if err != nil {
 		return nil, err
 	}
 	f := &File{file: file}
 	var w io.Writer = file
-	if through != nil {
-		w = through(file)
+	if o.Through != nil {
+		w = o.Through(file)
 	}
+	f.count = &counter{Writer: w}
+	w = f.count
 	if strings.HasSuffix(path, compressed) {
-		f.zstd, err = zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
+		f.zstd, err = zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
 		if err != nil {
 			file.Close()
 			return nil, err
 		}
-		w = f.zstd
+		f.pend = &counter{Writer: f.zstd}
+		w = f.pend
 	}
 	f.buf = bufio.NewWriterSize(w, 64<<10)
-	if f.Writer, err = NewWriter(f.buf, h); err == nil {
+	if slices.ContainsFunc(jsonLines, func(end string) bool { return strings.HasSuffix(path, end) }) {
+		f.encoder, err = newWriter(f.buf, h, seed)
+	} else {
+		f.encoder, err = newBinaryWriter(f.buf, h, seed)
+	}
+	if err == nil {
 		err = f.flush()
 	}
 	if err != nil {
@@ -60,25 +109,51 @@ func Create(path string, h events.Header, through func(io.Writer) io.Writer) (*F
 	return f, nil
 }
 
+// openToWrite opens a file for writing: a new one or, without rotation, one that is replaced or not a regular file.
+func openToWrite(path string, o Options) (*os.File, error) {
+	const flags = os.O_WRONLY | unix.O_NONBLOCK | unix.O_NOCTTY
+	if o.Force && !o.Rotation.Active() {
+		return os.OpenFile(path, flags|os.O_CREATE|os.O_TRUNC, 0o600)
+	}
+	file, err := os.OpenFile(path, flags|os.O_CREATE|os.O_EXCL, 0o600)
+	if !errors.Is(err, fs.ErrExist) {
+		return file, err
+	}
+	info, statErr := os.Stat(path)
+	if statErr != nil {
+		return nil, err
+	}
+	if info.Mode().IsRegular() || o.Rotation.Active() {
+		return nil, hint.New(hint.Usage, path+" exists", "use another name, or --force to replace the file")
+	}
+	return os.OpenFile(path, flags, 0)
+}
+
 // Write appends an event.
 func (f *File) Write(ev *events.Event) error {
-	f.waiting = true
-	return f.Writer.Write(ev)
+	f.dirty = true
+	return f.encoder.Write(ev)
 }
 
-// Idle appends that moment.
+// Owner appends the owner of an event that was written before.
+func (f *File) Owner(ev *events.Event) error {
+	f.dirty = true
+	return f.encoder.Owner(ev)
+}
+
+// Idle appends the end of what was read and reported: see [Writer.Idle].
 func (f *File) Idle(monoNS uint64) error {
-	f.waiting = true
-	return f.Writer.Idle(monoNS)
+	f.dirty = true
+	return f.encoder.Idle(monoNS)
 }
 
-// Flush gives to the system what is written so far, so that it is safe even if
-// this process is killed.
+// Flush writes what is buffered to the file, so that they survive even if this
+// process is killed.
 func (f *File) Flush() error {
-	if !f.waiting {
+	if !f.dirty {
 		return nil
 	}
-	f.waiting = false
+	f.dirty = false
 	return f.flush()
 }
 
@@ -86,8 +161,21 @@ func (f *File) flush() error {
 	err := f.buf.Flush()
 	if err == nil && f.zstd != nil {
 		err = f.zstd.Flush()
+		f.sent = f.pend.n
 	}
 	return err
+}
+
+// full reports whether the file has at least size bytes. What is not compressed yet counts as it is, unless that would
+// make the file full: then it is compressed.
+func (f *File) full(size int64) bool {
+	n := f.count.n + int64(f.buf.Buffered())
+	if f.zstd == nil || n+f.pend.n-f.sent < size {
+		return n >= size
+	}
+	// An error is that of the next write.
+	_ = f.flush()
+	return f.count.n >= size
 }
 
 // Close ends the record and the file.
@@ -107,30 +195,69 @@ func (f *File) Close(e *End) error {
 	return err
 }
 
-// Open reads the record in a file, which is decompressed if it looks so,
-// whatever its name. The closer is of the file.
-func Open(path string) (*Reader, io.Closer, error) {
-	file, err := os.Open(path)
+// Open opens a file to [Read] a recording from. It does not block: a FIFO, a device or a directory is an error, as is a
+// file that cannot be opened, of kind [hint.Usage].
+func Open(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
-		return nil, nil, err
+		return nil, hint.New(hint.Usage, err.Error(), makeOne)
 	}
-	text, err := plain(file)
-	if err != nil {
-		file.Close()
-		return nil, nil, err
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &fs.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
 	}
-	r, err := NewReader(text)
 	if err != nil {
 		file.Close()
-		return nil, nil, err
+		return nil, hint.New(hint.Usage, err.Error(), makeOne)
 	}
-	return r, file, nil
+	return file, nil
 }
 
-// plain decompresses what is compressed.
+const makeOne = "closetrace -w FILE makes a recording"
+
+// Read returns the recording in an open file, of either format, whose records newDecode decodes. It decompresses the
+// file if it begins like a compressed one, whatever its name.
+func Read(file *os.File, newDecode NewDecode) (*Reader, error) {
+	r, err := readAny(file, newDecode)
+	if err != nil {
+		return nil, unreadable(file.Name(), err)
+	}
+	r.Name = file.Name()
+	return r, nil
+}
+
+func readAny(file io.Reader, newDecode NewDecode) (*Reader, error) {
+	content, err := plain(file)
+	if err != nil {
+		return nil, err
+	}
+	buffered := bufio.NewReaderSize(content, 64<<10)
+	begin, err := buffered.Peek(len(magic))
+	cut := len(begin) > 0 || errors.Is(err, io.ErrUnexpectedEOF) // also of what is compressed
+	switch {
+	case cut && len(begin) < len(magic) && bytes.HasPrefix(magic, begin):
+		return nil, noHeader("its header " + errCut.Error())
+	case !bytes.Equal(begin, magic):
+		return NewReader(buffered)
+	}
+	if _, err := buffered.Discard(len(magic)); err != nil {
+		return nil, err
+	}
+	return newBinaryReader(buffered, newDecode)
+}
+
+func unreadable(path string, err error) error {
+	var failed *fs.PathError
+	if errors.As(err, &failed) {
+		return hint.New(hint.Usage, err.Error(), makeOne)
+	}
+	return fmt.Errorf("%s is not a recording: %w", path, err)
+}
+
+// plain returns r, decompressed if it is compressed.
 func plain(r io.Reader) (io.Reader, error) {
 	buffered := bufio.NewReader(r)
-	// Too short a file fails where its header is read.
+	// A file that is too short fails when its header is read.
 	magic, _ := buffered.Peek(4)
 	if !bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}) {
 		return buffered, nil

@@ -37,7 +37,7 @@ func FuzzReader(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		if copied.Len() > maxLine {
+		if copied.Len() > 1<<20 {
 			return // escapes may make a line longer than what is read
 		}
 		_, again, _ := readAll(t, copied.Bytes())
@@ -45,7 +45,7 @@ func FuzzReader(f *testing.F) {
 			t.Fatalf("%d events became %d", len(read), len(again))
 		}
 		for i := range read {
-			read[i].Sock, read[i].Listener = w.alias(read[i].Sock), w.alias(read[i].Listener)
+			read[i].Sock, read[i].Listener = alias(w.seed, read[i].Sock), alias(w.seed, read[i].Listener)
 			if !reflect.DeepEqual(again[i], read[i]) {
 				t.Errorf("read %+v\nthen %+v", read[i], again[i])
 			}

@@ -1,43 +1,80 @@
-// Package record reads and writes a stream of events as a file of lines, each
-// one JSON object: the [events.Header] first, then the events, and at the end
-// what only the end of a run knows. What is recorded are facts, not verdicts, so
-// that a later closetrace may conclude better from the same file.
+// Package record reads and writes a stream of events as a file: the [events.Header], the events, and the [End].
+// Format 2 has them in frames, most events as the kernel side wrote them; format 1 is lines of JSON. A recording has
+// events and no verdicts, so a later closetrace may conclude better from the same file.
 //
-// docs/record.md describes the format and what it promises.
+// docs/record.md describes the format and its promise.
 package record
 
-import "errors"
+import (
+	"errors"
 
-// The kinds of line that are no event; those of events are of [events.Kind].
-const (
-	kindIdle = "idle"
-	kindEnd  = "end"
+	"github.com/closetrace/closetrace/internal/hint"
 )
 
-// End is what only the end of a run knows.
+// The kinds of the lines that are not events. Events have an [events.Kind].
+const (
+	kindIdle  = "idle"
+	kindEnd   = "end"
+	kindOwner = "owner"
+)
+
+// End is the last line: what is known only at the end of a run.
 type End struct {
-	TookNS       int64  `json:"took_ns"` // the run
+	TookNS       int64  `json:"took_ns"` // duration of the run
 	LostRecords  uint64 `json:"lost_records"`
 	MissedProbes uint64 `json:"missed_probes"`
 	Suppressed   uint64 `json:"suppressed_replies"`
 	Undecodable  uint64 `json:"undecodable_records"`
 	Audit        Audit  `json:"audit"`
+	// Continues: the recording goes on in the next file. The other fields are then about this file.
+	Continues bool     `json:"continues,omitempty"`
+	File      *FileEnd `json:"file,omitempty"` // nil if there is no rotation
 }
 
+// FileEnd is what [End] is about, for one file of several. Its losses are those that were noticed in this file.
+type FileEnd struct {
+	TookNS       int64  `json:"took_ns"`
+	LostRecords  uint64 `json:"lost_records"`
+	MissedProbes uint64 `json:"missed_probes"`
+	Suppressed   uint64 `json:"suppressed_replies"`
+}
+
+// Why files of a recording have no audit.
+const (
+	goesOn     = "the recording goes on in another file"
+	beganAhead = "the recording began in another file"
+)
+
 // Audit is how far the counters of [events.Header.AuditNetns] moved during the
-// run, and the part of it that fell into attaching and detaching. Counters that
-// did not move are left out.
+// run, and how far of that while attaching and detaching. Counters that did not
+// move are left out.
 type Audit struct {
-	Impossible string            `json:"impossible,omitempty"` // why the counters say nothing
+	Impossible string            `json:"impossible,omitempty"` // why there are no counters
+	Moved      map[string]uint64 `json:"moved,omitempty"`
+	Edges      map[string]uint64 `json:"edges,omitempty"`
+	// Others are other namespaces that had endings or whose audited counters moved.
+	Others []NetnsAudit `json:"others,omitempty"`
+}
+
+// NetnsAudit is [Audit] for another network namespace.
+type NetnsAudit struct {
+	Netns      uint32            `json:"netns"`
+	Impossible string            `json:"impossible,omitempty"`
+	New        bool              `json:"new,omitempty"` // it appeared during the run
 	Moved      map[string]uint64 `json:"moved,omitempty"`
 	Edges      map[string]uint64 `json:"edges,omitempty"`
 }
 
-// ErrIdle is returned by [Reader.Read] where the recording run had nothing more
-// to read and told what it had held back until then: [Reader.IdleNS].
-var ErrIdle = errors.New("nothing to read at this moment")
+// ErrIdle is returned by [Reader.Read] where the recording run had read
+// everything and reported all pending endings until [Reader.IdleNS].
+var ErrIdle = errors.New("nothing to read now")
 
-// Damage is where a record can be read no further. All before it is whole.
+// noHeader says that a file ends before its header does.
+type noHeader string
+
+func (n noHeader) Error() string { return string(n) }
+
+// Damage is the place from which a record cannot be read. Everything before it is whole.
 type Damage struct {
 	Line int
 	Err  error
@@ -46,16 +83,9 @@ type Damage struct {
 func (d *Damage) Error() string { return d.Err.Error() }
 func (d *Damage) Unwrap() error { return d.Err }
 
-// unknown is a whole line that this version does not understand.
-type unknown struct{ err error }
-
-func (u *unknown) Error() string { return u.err.Error() }
-func (u *unknown) Unwrap() error { return u.err }
-
-// Undecodable marks the error as one that concerns a single line.
-func (u *unknown) Undecodable() bool { return true }
-
-// Hint says what to do.
-func (u *unknown) Hint() string {
-	return "a newer closetrace may have written it; use one that is as new"
+// unknown returns the error for a whole line that this version cannot decode.
+func unknown(err error) error {
+	return &hint.Error{
+		Kind: hint.Undecodable, Err: err, Hint: "a newer closetrace may have written it; use one that is as new",
+	}
 }

@@ -12,18 +12,29 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/hint"
 )
 
-var header = events.Header{Schema: events.SchemaVersion, Kernel: "6.1.0", Attach: "fentry", HZ: 250, WallOffsetNS: 5, AuditNetns: 7}
+var header = events.Header{
+	Schema:       events.SchemaVersion,
+	Kernel:       "6.1.0",
+	Attach:       "fentry",
+	HZ:           250,
+	WallOffsetNS: 5,
+	AuditNetns:   7,
+}
 
 func samples() []events.Event {
 	return []events.Event{
 		{Kind: events.KindClose, MonoNS: 1, Flags: events.SentRST | events.TaskContext, Before: events.Established,
 			After: events.Close, Local: netip.MustParseAddrPort("10.0.0.5:443"), Remote: netip.MustParseAddrPort("[::ffff:1.2.3.4]:80"),
-			Task: events.Task{PID: 1, Comm: "a\x1b[31m\xffb"}, UnreadBytes: 148},
+			Task: events.Task{PID: 1, Comm: "a\x1b[31m\xffb", Process: "p\xfe"}, UnreadBytes: 148},
 		{Kind: events.KindDone, MonoNS: 2, Before: events.BoundInactive + 1, Owner: &events.Task{PID: 2, Comm: "\xfe"}},
 		{Kind: events.KindWaitOver, MonoNS: 3, Signal: 15},
+		{Kind: events.KindDone, OtherEnd: &events.OtherEnd{State: events.LastAck, Owner: &events.Task{Comm: "\xfe"}}},
 	}
 }
 
@@ -56,15 +67,20 @@ func lines(t *testing.T, r *Reader) (got []string, err error) {
 
 // shown is an event with its pointers resolved.
 func shown(ev events.Event) any {
-	var owner events.Task
+	var owner, otherOwner events.Task
+	var other events.OtherEnd
 	if ev.Owner != nil {
 		owner = *ev.Owner
 	}
-	ev.Owner = nil
+	if ev.OtherEnd != nil {
+		other, otherOwner = *ev.OtherEnd, *ev.OtherEnd.Owner
+	}
+	ev.Owner, ev.OtherEnd, other.Owner = nil, nil, nil
 	return struct {
 		events.Event
-		owner events.Task
-	}{ev, owner}
+		owner, otherOwner events.Task
+		other             events.OtherEnd
+	}{ev, owner, otherOwner, other}
 }
 
 // What is written is read again, in a file of either kind; any bytes that a
@@ -72,7 +88,7 @@ func shown(ev events.Event) any {
 func TestRoundTrip(t *testing.T) {
 	for _, name := range []string{"a.jsonl", "a.jsonl.zst"} {
 		path := filepath.Join(t.TempDir(), name)
-		f, err := Create(path, header, nil)
+		f, err := Create(path, header, Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,11 +102,15 @@ func TestRoundTrip(t *testing.T) {
 		if err := f.Close(sampleEnd()); err != nil {
 			t.Fatal(err)
 		}
-		r, file, err := Open(path)
+		file, err := Open(path)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer file.Close()
+		r, err := Read(file, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
 		got, err := lines(t, r)
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: read\n%s\nwrote\n%s\n%v", name, strings.Join(got, "\n"), strings.Join(want, "\n"), err)
@@ -127,7 +147,8 @@ func TestAddressesOfTheKernelStayThere(t *testing.T) {
 		}
 		read = append(read, *ev)
 	}
-	if read[0].Sock == read[1].Sock || read[0].Sock != read[2].Sock || read[3].Sock != 0 || read[0].Listener != read[0].Sock {
+	if read[0].Sock == read[1].Sock || read[0].Sock != read[2].Sock || read[3].Sock != 0 ||
+		read[0].Listener != read[0].Sock {
 		t.Errorf("sockets %x, %x, %x, %x", read[0].Sock, read[1].Sock, read[2].Sock, read[3].Sock)
 	}
 }
@@ -156,7 +177,7 @@ func TestDamage(t *testing.T) {
 		{"an unknown flag", strings.Replace(event, `"fin"`, `"fun"`, 1) + event, 1, 1, false, ""},
 		{"an unknown state", strings.Replace(event, "ESTABLISHED", "EST", 1) + event, 1, 1, false, ""},
 		{"an unknown field", strings.Replace(event, `{`, `{"x":[],`, 1) + event, 2, 0, false, ""},
-		{"a line without end", strings.Repeat("x", maxLine+1), 0, 0, false, "line 2"},
+		{"a line without end", strings.Repeat("x", 1<<20+1), 0, 0, false, "line 2"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -188,9 +209,43 @@ func TestDamage(t *testing.T) {
 		if err := os.WriteFile(path, []byte(head), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := Open(path); err == nil {
+		file, err := Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		if _, err := Read(file, nil); err == nil {
 			t.Errorf("header %q was accepted", head)
 		}
+	}
+}
+
+// Open and Create do not wait for the other end of a FIFO, and a new recording is for its owner only.
+func TestOpenAndCreate(t *testing.T) {
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{fifo, dir, "/dev/null"} {
+		if _, err := Open(path); !hint.Is(err, hint.Usage) || !strings.HasSuffix(err.Error(), "not a regular file") {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if _, err := Create(fifo, header, Options{}); !errors.Is(err, unix.ENXIO) {
+		t.Errorf("a FIFO without a reader: %v", err)
+	}
+	path := filepath.Join(dir, "new")
+	defer unix.Umask(unix.Umask(0))
+	f, err := Create(path, header, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(&End{}); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(path); err != nil || st.Mode() != 0o600 {
+		t.Errorf("%v, %v", st.Mode(), err)
 	}
 }
 
@@ -250,11 +305,15 @@ func TestEveryVersion(t *testing.T) {
 	for version := 1; version <= events.SchemaVersion; version++ {
 		for _, name := range []string{"v%d.jsonl", "v%d.jsonl.zst"} {
 			t.Run(fmt.Sprintf(name, version), func(t *testing.T) {
-				r, file, err := Open(filepath.Join("testdata", fmt.Sprintf(name, version)))
+				file, err := Open(filepath.Join("testdata", fmt.Sprintf(name, version)))
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer file.Close()
+				r, err := Read(file, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
 				got, err := lines(t, r)
 				if err != nil || r.Header.Schema != version {
 					t.Fatalf("version %d, error %v", r.Header.Schema, err)
@@ -268,7 +327,8 @@ func TestEveryVersion(t *testing.T) {
 // checkVersion: the same run was recorded by each version.
 func checkVersion(t *testing.T, r *Reader, got []string) {
 	t.Helper()
-	if len(got) < 22 || r.Header.Attach != "tracepoint" || len(r.Header.Hooks) != 4 || r.Header.HZ != 250 || r.Header.AuditNetns == 0 {
+	if len(got) < 22 || r.Header.Attach != "tracepoint" || len(r.Header.Hooks) != 4 || r.Header.HZ != 250 ||
+		r.Header.AuditNetns == 0 {
 		t.Errorf("%d lines under %+v", len(got), r.Header)
 	}
 	text := strings.Join(got, "\n")

@@ -14,9 +14,9 @@ import (
 	"github.com/closetrace/closetrace/internal/events"
 )
 
-// askCRI asks by the Container Runtime Interface of Kubernetes, version 1. That is
-// gRPC; its one call with one answer is a POST of HTTP/2, which takes no library
-// of gRPC: see docs/containers.md.
+// askCRI uses the Container Runtime Interface of Kubernetes, version 1. That is gRPC;
+// a call with one answer is an HTTP/2 POST, which needs no gRPC library: see
+// docs/containers.md.
 func askCRI(ctx context.Context, client *http.Client, id string) (*events.ContainerNames, error) {
 	message := protowire.AppendString(protowire.AppendTag(nil, statusRequestID, protowire.BytesType), id)
 	frame := append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))), message...) // 0: not compressed
@@ -39,7 +39,7 @@ func askCRI(ctx context.Context, client *http.Client, id string) (*events.Contai
 	if err != nil {
 		return nil, err
 	}
-	// Without a message the trailer is the header.
+	// Without a message the header has what the trailer would.
 	const ok, notFound = "0", "5"
 	switch status := cmp.Or(response.Trailer.Get("Grpc-Status"), response.Header.Get("Grpc-Status")); status {
 	case notFound:
@@ -56,7 +56,7 @@ func askCRI(ctx context.Context, client *http.Client, id string) (*events.Contai
 
 var errUnreadable = errors.New("its answer cannot be read")
 
-// The numbers of fields in k8s.io/cri-api/pkg/apis/runtime/v1/api.proto.
+// Field numbers of k8s.io/cri-api/pkg/apis/runtime/v1/api.proto.
 const (
 	statusRequestID = 1 // ContainerStatusRequest.container_id
 	responseStatus  = 1 // ContainerStatusResponse.status
@@ -67,7 +67,7 @@ const (
 	imageImage, imageAsUserSpecified = 1, 18 // ImageSpec
 )
 
-// criNames reads a ContainerStatusResponse.
+// criNames decodes a ContainerStatusResponse.
 func criNames(message []byte, id string) (*events.ContainerNames, error) {
 	response, err := fieldsOf(message, nil)
 	if err != nil {
@@ -79,7 +79,7 @@ func criNames(message []byte, id string) (*events.ContainerNames, error) {
 			return nil
 		}
 		entry, err := fieldsOf(value, nil)
-		labels[string(entry[1])] = string(entry[2]) // as any map
+		labels[string(entry[1])] = string(entry[2]) // like every map
 		return err
 	})
 	if err != nil {
@@ -104,8 +104,8 @@ func criNames(message []byte, id string) (*events.ContainerNames, error) {
 	}, nil
 }
 
-// fieldsOf returns the fields of a message that are strings or messages, the last
-// of each number, and shows all of them to each, if it is set.
+// fieldsOf returns the fields of a message that are strings or messages by number, the
+// last one if there are several. It calls each, unless it is nil, for all of them.
 func fieldsOf(message []byte, each func(protowire.Number, []byte) error) (map[protowire.Number][]byte, error) {
 	fields := map[protowire.Number][]byte{}
 	for len(message) > 0 {

@@ -12,9 +12,9 @@ import (
 	"github.com/closetrace/closetrace/internal/events"
 )
 
-// askDocker asks by the API of Docker, which Podman has, too.
+// askDocker uses the API of Docker, which Podman implements.
 func askDocker(ctx context.Context, client *http.Client, id string) (*events.ContainerNames, error) {
-	// The host is made up, as the socket is known.
+	// The host is a placeholder: dial connects to the socket.
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/containers/"+id+"/json", nil)
 	if err != nil {
 		return nil, err
@@ -38,7 +38,7 @@ func askDocker(ctx context.Context, client *http.Client, id string) (*events.Con
 	return dockerNames(text, id)
 }
 
-// dockerNames reads the answer.
+// dockerNames decodes the answer.
 func dockerNames(text []byte, id string) (*events.ContainerNames, error) {
 	var container struct {
 		ID     string `json:"Id"`
@@ -52,7 +52,7 @@ func dockerNames(text []byte, id string) (*events.ContainerNames, error) {
 		return nil, fmt.Errorf("its answer cannot be read: %w", err)
 	}
 	if container.ID != id {
-		return nil, nil // another one has this id for its name
+		return nil, nil // a container whose name is this id
 	}
 	labels := container.Config.Labels
 	return &events.ContainerNames{
@@ -63,7 +63,7 @@ func dockerNames(text []byte, id string) (*events.ContainerNames, error) {
 	}, nil
 }
 
-// readAll reads an answer that is not too large.
+// readAll reads an answer of at most maxAnswer bytes.
 func readAll(body io.Reader) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(body, maxAnswer+1))
 	if err == nil && len(text) > maxAnswer {

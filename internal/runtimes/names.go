@@ -1,6 +1,7 @@
 package runtimes
 
 import (
+	"cmp"
 	"log/slog"
 	"time"
 
@@ -8,30 +9,30 @@ import (
 )
 
 const (
-	// Patience is how long an event may wait for an answer. One that is later
-	// serves later events.
-	Patience = 50 * time.Millisecond
-	// maxAsked is how many questions there are at a time.
-	maxAsked = 4
-	// rest is how long a runtime is not asked again that failed.
-	rest = 10 * time.Second
-	// maxKnown bounds what is remembered: some MB.
-	maxKnown = 4096
+	// AnswerTimeout is how long an event may wait for an answer. Later events use an
+	// answer that comes later.
+	AnswerTimeout = 50 * time.Millisecond
+	// maxRequests is the maximum number of requests at a time.
+	maxRequests = 4
+	// retryInterval is how long after a failure a runtime is not asked.
+	retryInterval = 10 * time.Second
+	// maxNames is the maximum number of names in memory, some MB.
+	maxNames = 4096
 )
 
-// Names finds what containers are called. A runtime is asked once for a container,
-// beside the stream of events: an event waits for an answer only if no other is
-// under way, so that a runtime that does not answer holds up one event of each
-// [limit]. Not for concurrent use.
+// Names finds the names of containers. It asks a runtime once per container, next to
+// the stream of events: an event waits for an answer only if no other request is in
+// flight, so that a runtime that does not answer delays one event per [limit]. Names
+// must not be used concurrently.
 type Names struct {
-	ask      func(events.Container) (*events.ContainerNames, error)
-	patience time.Duration
-	log      *slog.Logger
+	ask     func(events.Container) (*events.ContainerNames, error)
+	timeout time.Duration
+	log     *slog.Logger
 
-	known   map[string]*events.ContainerNames // by id; nil: no names, or none yet
-	asked   int                               // questions under way
-	answers chan answer
-	resting map[string]time.Time // until when, by runtime
+	names    map[string]*events.ContainerNames // by id; nil: no names, or none yet
+	inFlight int                               // requests
+	answers  chan answer
+	retryAt  map[string]time.Time // by runtime whose failure was logged
 }
 
 type answer struct {
@@ -40,56 +41,61 @@ type answer struct {
 	err       error
 }
 
-// New asks these runtimes, and says on log, once of each, that one fails. What an
-// event may wait is [Patience], but for tests.
-func New(apis []*API, patience time.Duration, log *slog.Logger) *Names {
-	return &Names{
-		ask:      func(c events.Container) (*events.ContainerNames, error) { return Ask(apis, c) },
-		patience: patience, log: log,
-		known: map[string]*events.ContainerNames{}, answers: make(chan answer, maxAsked), resting: map[string]time.Time{},
+// New returns the names that apis have. It logs the first failure of each runtime, unless [Absent] has returned it.
+// timeout is how long an event may wait: [AnswerTimeout], except in tests.
+func New(apis []*API, timeout time.Duration, log *slog.Logger) *Names {
+	n := &Names{
+		ask:     func(c events.Container) (*events.ContainerNames, error) { return Ask(apis, c) },
+		timeout: timeout, log: log,
+		names: map[string]*events.ContainerNames{}, answers: make(chan answer, maxRequests), retryAt: map[string]time.Time{},
 	}
+	for _, a := range apis {
+		if a.absent {
+			n.retryAt[a.Runtime], n.retryAt[""] = time.Time{}, time.Time{}
+		}
+	}
+	return n
 }
 
-// Fill names the container that the socket of an event belongs to.
-func (n *Names) Fill(ev *events.Event) {
+// Resolve sets the names of the container that the socket of an event belongs to.
+func (n *Names) Resolve(ev *events.Event) {
 	path := ev.SocketCgroupPath()
 	if ev.SocketCgroupID == 0 {
 		path = ev.Cgroup
 	}
 	c := events.ContainerOf(path)
-	if c.ID == "" || c.Runtime == "lxc" { // whose ids are names
+	if c.ID == "" || c.Runtime == "lxc" { // its ids are names
 		return
 	}
 	n.collect(0)
-	if _, known := n.known[c.ID]; !known && n.asked < maxAsked && !time.Now().Before(n.resting[c.Runtime]) {
+	if _, found := n.names[c.ID]; !found && n.inFlight < maxRequests && !time.Now().Before(n.retryAt[c.Runtime]) {
 		n.begin(c)
-		if n.asked == 1 {
-			n.collect(n.patience)
+		if n.inFlight == 1 {
+			n.collect(n.timeout)
 		}
 	}
-	ev.ContainerNames = n.known[c.ID]
+	ev.ContainerNames = n.names[c.ID]
 }
 
-// begin asks.
+// begin starts a request.
 func (n *Names) begin(c events.Container) {
-	if len(n.known) >= maxKnown {
-		clear(n.known)
+	if len(n.names) >= maxNames {
+		clear(n.names)
 	}
-	n.known[c.ID] = nil
-	n.asked++
+	n.names[c.ID] = nil
+	n.inFlight++
 	go func() {
 		names, err := n.ask(c)
 		n.answers <- answer{c, names, err}
 	}()
 }
 
-// collect takes the answers that there are, and if there is none, the first that
-// comes in time.
+// collect keeps the answers that are there, or if there is none, waits for the first.
 func (n *Names) collect(wait time.Duration) {
-	for n.asked > 0 {
+	for n.inFlight > 0 {
 		select {
 		case a := <-n.answers:
-			n.take(a)
+			n.keep(a)
 			wait = 0
 			continue
 		default:
@@ -99,27 +105,23 @@ func (n *Names) collect(wait time.Duration) {
 		}
 		select {
 		case a := <-n.answers:
-			n.take(a)
+			n.keep(a)
 		case <-time.After(wait):
 		}
 		wait = 0
 	}
 }
 
-func (n *Names) take(a answer) {
-	n.asked--
+func (n *Names) keep(a answer) {
+	n.inFlight--
 	if a.err == nil {
-		n.known[a.container.ID] = a.names
+		n.names[a.container.ID] = a.names
 		return
 	}
-	delete(n.known, a.container.ID) // to be asked again
-	of := a.container.Runtime
-	if _, said := n.resting[of]; !said {
-		whose := of
-		if of == "" {
-			whose = "any runtime"
-		}
-		n.log.Warn("names of containers are missing that were to come from "+whose, "because", a.err)
+	delete(n.names, a.container.ID) // ask again
+	runtime := a.container.Runtime
+	if _, logged := n.retryAt[runtime]; !logged {
+		n.log.Warn("cannot get container names from "+cmp.Or(runtime, "any runtime"), "because", a.err)
 	}
-	n.resting[of] = time.Now().Add(rest)
+	n.retryAt[runtime] = time.Now().Add(retryInterval)
 }

@@ -1,8 +1,8 @@
-// Package runtimes asks container runtimes what a container is called, by their
-// APIs on unix sockets. It asks nobody before it is told to.
+// Package runtimes finds containers, and gets their names from the runtimes' APIs on
+// unix sockets. It opens no socket before it is asked for a name, or whether any runtime is there.
 //
-// What they answer is under the control of whoever made the container, and of
-// whoever listens at the socket: it is bounded here, and escaped where it is shown.
+// The user who made a container, and any process that listens on the socket, control
+// the answers. This package limits their size, and sinks escape them.
 package runtimes
 
 import (
@@ -12,39 +12,41 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/kernel"
 )
 
 const (
-	// limit is how long a question may take.
+	// limit is the timeout of a request.
 	limit = 2 * time.Second
-	// maxAnswer is how large an answer may be, in bytes. What a container was made
-	// of is in it, as its environment.
+	// maxAnswer is the maximum size of an answer in bytes. An answer contains the
+	// whole configuration of a container, for example its environment.
 	maxAnswer = 1 << 20
-	// maxName is how much of a name is taken, in bytes: twice that of Kubernetes.
+	// maxName is the maximum size of a name in bytes: twice that of Kubernetes.
 	maxName = 512
 )
 
-// API is that of a container runtime.
+// API is the API of a container runtime.
 type API struct {
-	Runtime string   // as events.Container has it
-	Sockets []string // the first one that is there is asked
-	// Unusable, if set, is why none can be asked.
-	Unusable error
-	ask      question
+	Runtime  string   // as in [events.Container]
+	Sockets  []string // paths; the first that exists is used
+	Unusable error    // if set, why none can be used
+	ask      request
 	client   *http.Client
 	limit    time.Duration
+	absent   bool // see [Absent]
 }
 
-// question asks what the container with this id is called. It returns nil if the
+// request asks for the names of the container with this id. It returns nil if the
 // runtime has no such container.
-type question func(ctx context.Context, client *http.Client, id string) (*events.ContainerNames, error)
+type request func(ctx context.Context, client *http.Client, id string) (*events.ContainerNames, error)
 
-// System returns the APIs of the runtimes whose containers closetrace knows, at the
-// sockets that the environment tells, or else where packages have them.
+// System returns the APIs of the supported runtimes, at the sockets that the
+// environment names, or otherwise at those of the runtimes' packages.
 func System(getenv func(string) string) []*API {
 	return []*API{
 		newAPI("docker", getenv, "DOCKER_HOST", false, askDocker, "/run/docker.sock"),
@@ -55,12 +57,12 @@ func System(getenv func(string) string) []*API {
 	}
 }
 
-func newAPI(runtime string, getenv func(string) string, variable string, grpc bool, ask question, usual ...string) *API {
+func newAPI(runtime string, getenv func(string) string, variable string, grpc bool, ask request, usual ...string) *API {
 	a := &API{Runtime: runtime, Sockets: usual, ask: ask, limit: limit}
 	if place := getenv(variable); place != "" {
 		path, ok := strings.CutPrefix(place, "unix://")
 		if a.Sockets = []string{path}; !ok && !strings.HasPrefix(place, "/") {
-			a.Unusable = fmt.Errorf("%s=%s is no unix socket", variable, place)
+			a.Unusable = fmt.Errorf("%s=%s is not a unix socket", variable, place)
 		}
 	}
 	protocols := &http.Protocols{}
@@ -76,11 +78,16 @@ func newAPI(runtime string, getenv func(string) string, variable string, grpc bo
 	return a
 }
 
-// dial reaches the first socket that is there.
+// dial connects to the first socket that exists, with the rights of the user, who
+// may have named it.
 func (a *API) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	var failed error
 	for _, socket := range a.Sockets {
-		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		var conn net.Conn
+		err := kernel.AsUser(func() (err error) {
+			conn, err = (&net.Dialer{}).DialContext(ctx, "unix", socket)
+			return err
+		})
 		if !errors.Is(err, fs.ErrNotExist) {
 			return conn, err
 		}
@@ -96,17 +103,21 @@ func (a *API) names(id string) (*events.ContainerNames, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), a.limit)
 	defer cancel()
 	names, err := a.ask(ctx, a.client, id)
+	var place *url.Error
+	if errors.As(err, &place) {
+		err = place.Err // the URL is a placeholder
+	}
 	var net *net.OpError
 	if errors.As(err, &net) {
-		err = net // without the made-up URL
+		err = net
 	} else if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("no answer within %v from %s", a.limit, strings.Join(a.Sockets, ", "))
 	}
 	return names, err
 }
 
-// Ask asks the container's runtime what it is called, or all of them where that is
-// not known. It returns nil if they have no such container.
+// Ask returns the names that the container's runtime has for it, or the first of all
+// runtimes if its runtime is unknown. It returns nil if they have no such container.
 func Ask(apis []*API, c events.Container) (*events.ContainerNames, error) {
 	var absent, failed error
 	answered := false
@@ -132,7 +143,40 @@ func Ask(apis []*API, c events.Container) (*events.ContainerNames, error) {
 	return nil, failed
 }
 
-// bounded is a name as a record can hold it.
+// Absent returns why no runtime can be asked, or nil if one accepts a connection.
+func Absent(apis []*API) error {
+	var reason error
+	for _, a := range apis {
+		err := a.connect()
+		if err == nil {
+			return nil
+		}
+		// A socket that refuses says more than one that is not there.
+		if reason == nil || !errors.Is(err, fs.ErrNotExist) {
+			reason = err
+		}
+	}
+	for _, a := range apis {
+		a.absent = true
+	}
+	return reason
+}
+
+// connect reports whether the runtime accepts a connection.
+func (a *API) connect() error {
+	if a.Unusable != nil {
+		return a.Unusable
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), a.limit)
+	defer cancel()
+	conn, err := a.dial(ctx, "", "")
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+// bounded returns a name as a recording can contain it.
 func bounded(name string) string {
 	if len(name) > maxName {
 		name = name[:maxName] + "…"
@@ -140,7 +184,7 @@ func bounded(name string) string {
 	return strings.ToValidUTF8(name, "\uFFFD")
 }
 
-// The labels by which Kubernetes tells a runtime whose container it is.
+// The labels that Kubernetes gives a container.
 const (
 	labelName      = "io.kubernetes.container.name"
 	labelPod       = "io.kubernetes.pod.name"

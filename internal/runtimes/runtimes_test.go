@@ -25,7 +25,7 @@ const (
 	anotherID = "1f4b1c2d3e4f5a6b7c8d9e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d"
 )
 
-// serve answers at a unix socket, over HTTP/1 and as gRPC has it over HTTP/2.
+// serve answers on a unix socket, over HTTP/1 and over HTTP/2 like gRPC.
 func serve(t *testing.T, handler http.HandlerFunc) (socket string) {
 	t.Helper()
 	socket = filepath.Join(t.TempDir(), "s")
@@ -41,12 +41,12 @@ func serve(t *testing.T, handler http.HandlerFunc) (socket string) {
 	return socket
 }
 
-// at is an environment in which all runtimes are at a socket.
+// at returns an environment in which all runtimes use one socket.
 func at(socket string) func(string) string {
 	return func(name string) string { return "unix://" + socket }
 }
 
-// aDocker is what Docker and Podman answer, in short.
+// aDocker answers like Docker and Podman, in short.
 func aDocker(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet || r.URL.Path != "/containers/"+anID+"/json" {
 		http.Error(w, `{"message":"no such container"}`, http.StatusNotFound)
@@ -56,7 +56,7 @@ func aDocker(w http.ResponseWriter, r *http.Request) {
 		"Config":{"Image":"nginx:1.25","Env":["A=B"],"Labels":{"io.kubernetes.pod.name":"web-0"}}}`, anID)
 }
 
-// aCRI answers as a server of gRPC does: message, or status alone.
+// aCRI answers like a gRPC server: a message, or only a status.
 func aCRI(t *testing.T) http.HandlerFunc {
 	// As k8s.io/cri-api 0.37 writes it.
 	message, err := os.ReadFile("testdata/container-status.pb")
@@ -68,7 +68,8 @@ func aCRI(t *testing.T) http.HandlerFunc {
 		w.Header().Set("Content-Type", "application/grpc")
 		switch {
 		case r.URL.Path != "/runtime.v1.RuntimeService/ContainerStatus" || r.Header.Get("TE") != "trailers" ||
-			r.Header.Get("Content-Type") != "application/grpc" || len(body) < 7 || int(binary.BigEndian.Uint32(body[1:])) != len(body)-5:
+			r.Header.Get("Content-Type") != "application/grpc" || len(body) < 7 ||
+			int(binary.BigEndian.Uint32(body[1:])) != len(body)-5:
 			w.Header().Set("Grpc-Status", "12")
 		case string(body[7:]) != anID:
 			w.Header().Set("Grpc-Status", "5")
@@ -105,8 +106,8 @@ func TestAsk(t *testing.T) {
 	}
 }
 
-// What a runtime answers that is none of closetrace's expectations is an error, and
-// neither waited for nor read without end.
+// An unexpected answer is an error. closetrace does not wait for it or read it without
+// limit.
 func TestBadAnswers(t *testing.T) {
 	apis := System(at(filepath.Join(t.TempDir(), "none")))
 	for _, a := range apis {
@@ -114,7 +115,8 @@ func TestBadAnswers(t *testing.T) {
 			t.Errorf("%s is absent: %v", a.Runtime, err)
 		}
 	}
-	if _, err := Ask(System(func(string) string { return "tcp://10.0.0.5:2375" }), events.Container{ID: anID}); err == nil || !strings.Contains(err.Error(), "tcp://") {
+	remote := System(func(string) string { return "tcp://10.0.0.5:2375" })
+	if _, err := Ask(remote, events.Container{ID: anID}); err == nil || !strings.Contains(err.Error(), "tcp://") {
 		t.Errorf("no unix socket: %v", err)
 	}
 	write := func(text string) http.HandlerFunc {
@@ -160,7 +162,7 @@ func TestNoAnswer(t *testing.T) {
 	}
 }
 
-// endless writes until nobody reads any more.
+// endless writes until the client closes the connection.
 func endless(w io.Writer) {
 	text := []byte(strings.Repeat(" ", 1<<16))
 	for {
@@ -170,17 +172,18 @@ func endless(w io.Writer) {
 	}
 }
 
-// What a runtime says is bounded, and is text.
+// Names have a maximum size and are valid UTF-8.
 func TestNamesAreBounded(t *testing.T) {
-	long := strings.Repeat("x", 10*maxName)
+	long := strings.Repeat("x", 10*512)
 	names, err := dockerNames([]byte(`{"Id":"`+anID+`","Name":"/`+long+`","Config":{"Image":"\u0080`+"\x80"+`"}}`), anID)
-	if err != nil || len(names.Name) > maxName+3 || names.Image != "\u0080\uFFFD" {
+	if err != nil || len(names.Name) > 512+3 || names.Image != "\u0080\uFFFD" {
 		t.Errorf("%+v, %v", names, err)
 	}
 	status := protowire.AppendString(protowire.AppendTag(nil, statusID, protowire.BytesType), anID)
 	metadata := protowire.AppendString(protowire.AppendTag(nil, metadataName, protowire.BytesType), "\x80")
 	status = protowire.AppendBytes(protowire.AppendTag(status, statusMetadata, protowire.BytesType), metadata)
-	names, err = criNames(protowire.AppendBytes(protowire.AppendTag(nil, responseStatus, protowire.BytesType), status), anID)
+	field := protowire.AppendTag(nil, responseStatus, protowire.BytesType)
+	names, err = criNames(protowire.AppendBytes(field, status), anID)
 	if err != nil || names.Name != "\uFFFD" {
 		t.Errorf("%+v, %v", names, err)
 	}
@@ -190,7 +193,7 @@ func event(runtime, id string) *events.Event {
 	return &events.Event{CgroupID: 7, SocketCgroupID: 7, Cgroup: "/" + runtime + "-" + id + ".scope"}
 }
 
-// A runtime is asked once for a container, and for no other process's sake.
+// A runtime is asked once per container, and not for processes outside of containers.
 func TestNamesAskOnce(t *testing.T) {
 	n := New(nil, time.Hour, slog.New(slog.DiscardHandler))
 	asked := 0
@@ -203,14 +206,14 @@ func TestNamesAskOnce(t *testing.T) {
 	}
 	for range 3 {
 		ev := event("docker", anID)
-		if n.Fill(ev); ev.ContainerNames == nil || ev.ContainerNames.Name != "web" {
+		if n.Resolve(ev); ev.ContainerNames == nil || ev.ContainerNames.Name != "web" {
 			t.Fatalf("names %+v", ev.ContainerNames)
 		}
 		for _, ev := range []*events.Event{
 			event("docker", anotherID), event("docker", "shorter"), {Cgroup: "/lxc.payload.web"},
 			{SocketCgroupID: 7, CgroupID: 8, Cgroup: "/docker-" + strings.Repeat("a", 64) + ".scope"}, // the actor's
 		} {
-			if n.Fill(ev); ev.ContainerNames != nil {
+			if n.Resolve(ev); ev.ContainerNames != nil {
 				t.Errorf("%s is called %+v", ev.Cgroup, ev.ContainerNames)
 			}
 		}
@@ -220,7 +223,7 @@ func TestNamesAskOnce(t *testing.T) {
 	}
 }
 
-// A runtime that does not answer holds up one event only; it is told of once.
+// A runtime that does not answer delays one event only, and is logged once.
 func TestNamesDoNotWait(t *testing.T) {
 	var said strings.Builder
 	n := New(nil, time.Millisecond, slog.New(slog.NewTextHandler(&said, nil)))
@@ -231,30 +234,30 @@ func TestNamesDoNotWait(t *testing.T) {
 	}
 	for i := range 100 {
 		ev := event("docker", fmt.Sprintf("%064x", i))
-		if n.Fill(ev); ev.ContainerNames != nil {
+		if n.Resolve(ev); ev.ContainerNames != nil {
 			t.Fatalf("named %+v", ev.ContainerNames)
 		}
-		n.patience = time.Hour // of which only the first event would have any
+		n.timeout = time.Hour // only the first event would wait
 	}
-	if n.asked != maxAsked {
-		t.Errorf("%d questions at a time", n.asked)
+	if n.inFlight != 4 {
+		t.Errorf("%d requests at a time, want 4", n.inFlight)
 	}
 	close(release)
-	for n.asked > 0 {
+	for n.inFlight > 0 {
 		n.collect(time.Hour)
 	}
 	for range 3 {
-		n.Fill(event("docker", anID)) // which rests
+		n.Resolve(event("docker", anID)) // which is not asked again yet
 	}
-	if n.asked != 0 || strings.Count(said.String(), "it hangs") != 1 {
-		t.Errorf("%d asked, said:\n%s", n.asked, said.String())
+	if n.inFlight != 0 || strings.Count(said.String(), "it hangs") != 1 {
+		t.Errorf("%d asked, said:\n%s", n.inFlight, said.String())
 	}
-	n.resting["docker"] = time.Now()
+	n.retryAt["docker"] = time.Now()
 	n.ask = func(events.Container) (*events.ContainerNames, error) {
 		return &events.ContainerNames{Name: "web"}, nil
 	}
 	ev := event("docker", anID)
-	if n.Fill(ev); ev.ContainerNames == nil {
+	if n.Resolve(ev); ev.ContainerNames == nil {
 		t.Error("not asked again")
 	}
 }
@@ -262,11 +265,11 @@ func TestNamesDoNotWait(t *testing.T) {
 func TestNamesAreForgotten(t *testing.T) {
 	n := New(nil, time.Hour, slog.New(slog.DiscardHandler))
 	n.ask = func(events.Container) (*events.ContainerNames, error) { return nil, nil }
-	for i := range maxKnown + 1 {
-		n.Fill(event("docker", fmt.Sprintf("%064x", i)))
+	for i := range 5_000 {
+		n.Resolve(event("docker", fmt.Sprintf("%064x", i)))
 	}
-	if len(n.known) > maxKnown {
-		t.Errorf("%d are remembered", len(n.known))
+	if len(n.names) > 4_096 {
+		t.Errorf("%d names are kept in memory, want at most 4,096", len(n.names))
 	}
 }
 
@@ -281,4 +284,36 @@ func FuzzNames(f *testing.F) {
 		_, _ = criNames(text, anID)
 		_, _ = dockerNames(text, anID)
 	})
+}
+
+// Absent says why no runtime can be asked.
+func TestAbsent(t *testing.T) {
+	nowhere := filepath.Join(t.TempDir(), "absent")
+	refuses := filepath.Join(t.TempDir(), "refuses")
+	at, err := net.ListenUnix("unix", &net.UnixAddr{Name: refuses})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at.SetUnlinkOnClose(false)
+	at.Close()
+	apis := func(docker, others string) []*API {
+		return System(func(name string) string {
+			if name == "DOCKER_HOST" {
+				return docker
+			}
+			return others
+		})
+	}
+	for name, tt := range map[string]struct{ docker, others, want string }{
+		"one answers":     {nowhere, serve(t, aDocker), ""},
+		"none":            {nowhere, nowhere, nowhere + ": connect: no such file or directory"},
+		"one refuses":     {refuses, nowhere, refuses + ": connect: connection refused"},
+		"a host":          {"tcp://10.0.0.9:2375", nowhere, "DOCKER_HOST=tcp://10.0.0.9:2375 is not a unix socket"},
+		"a host, and one": {"tcp://10.0.0.9:2375", serve(t, aDocker), ""},
+	} {
+		err := Absent(apis(tt.docker, tt.others))
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

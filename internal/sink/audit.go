@@ -1,187 +1,394 @@
 package sink
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/closetrace/closetrace/internal/events"
 )
 
-// Counters are a network namespace's own, by nstat's names without "TcpExt".
+// Counters are those of a network namespace, by the names of nstat(8) without "TcpExt".
 type Counters map[string]uint64
 
-// Audit compares the endings of one network namespace with how far that
-// namespace's own counters moved meanwhile: every RST that the kernel says it
-// sent has to be explained by an ending.
+// Audit compares the endings of network namespaces with the kernel's counters of these namespaces: an ending must
+// explain every RST that the kernel counted.
 //
-// RSTs that do not come from TCP, as those of netfilter's REJECT, are neither
-// counted there nor seen here.
+// RSTs that TCP does not send, for example those of netfilter's REJECT, are not counted, also where they are reported.
 type Audit struct {
-	Netns uint32 // whose endings these are
-	// Impossible is why there is nothing to compare; empty if there is.
+	Netns uint32 // inode number of the namespace that is always compared
+	// Impossible is why the audit of that namespace is skipped; empty if it is not.
 	Impossible string
-	// Moved is the movement from before attaching until after detaching, Edges
-	// the part of it that fell into attaching and detaching.
+	// Moved is how far the counters moved from before attaching until after detaching, Edges the part of it while
+	// attaching and detaching.
 	Moved, Edges Counters
+	// Others are other namespaces that had endings or whose counters moved.
+	Others []NetnsCounters
 	// Missing are the hooks that could not be attached.
 	Missing []string
-	// ByTracepoint: a kernel before 6.10 does not tell of RSTs in reply where
-	// there is no socket.
+	// ByTracepoint: in tracepoint mode a kernel before 6.10 does not report RSTs without a socket.
 	ByTracepoint bool
 
-	explained [len(audited)]uint64
-	replies   bool   // such a RST was seen all the same
-	elsewhere uint64 // endings of other namespaces
+	spaces map[uint32]*explained
+	last   *explained // of lastNetns, because most endings are of few namespaces
+	lastNS uint32
+	beyond uint64 // endings of namespaces beyond maxSpaces
 }
 
-// audited are the counters that tell of resets, and which endings move them.
-var audited = [...]struct {
-	counter string
-	name    string // in the line
-	moves   func(*events.Ending) bool
-}{
-	{"TcpOutRsts", "RSTs sent", func(e *events.Ending) bool { return e.RST }},
-	{"TcpEstabResets", "resets of connections (EstabResets)", cutShort},
-	{"TCPAbortOnClose", "TCPAbortOnClose", func(e *events.Ending) bool { return e.RST && e.Path == "close.rst.unread" }},
-	{"TCPAbortOnData", "TCPAbortOnData", discards},
-	{"TCPAbortOnLinger", "TCPAbortOnLinger", func(e *events.Ending) bool { return e.Path == "close.rst.linger2" }},
-	{"TCPAbortOnTimeout", "TCPAbortOnTimeout", givesUp},
-	{"TCPAbortOnMemory", "TCPAbortOnMemory", func(e *events.Ending) bool {
-		return e.Path == "close.rst.oom" || e.Path == "abort.orphan.oom"
-	}},
+// NetnsCounters is how far the counters of a network namespace moved during a run.
+type NetnsCounters struct {
+	Netns uint32
+	// Impossible is why they were not read; empty if they were.
+	Impossible   string
+	New          bool // the namespace appeared during the run
+	Moved, Edges Counters
 }
 
-// failed counts RSTs that TCP made and could not send. It has them in
-// TcpOutRsts, too.
-const failed = "TCPAbortFailed"
+// FiltersUncounted is why the audit is skipped in a run with filters of the kernel side. Only a verbose summary has it.
+const FiltersUncounted = "kernel counters cannot be filtered by process, cgroup, port or address family"
 
-// cutShort: an open connection went to CLOSE without a FIN of this side. Of a
-// child of a listener that was closed unseen, the state before is not known, but
-// only an open one is reset.
-func cutShort(e *events.Ending) bool {
-	open := e.Before == events.Established || e.Before == events.CloseWait ||
-		e.Path == "close.rst.accept-queue-child"
-	return open && !e.FIN && (e.RST || e.After == events.Close)
-}
+// maxSpaces is the number of network namespaces whose endings are counted one by one.
+const maxSpaces = 1024
 
-// discards: SO_LINGER {1,0} counts at every close that it decides, even if no
-// RST is sent, and so do the resets in reply to data after close or shutdown.
-func discards(e *events.Ending) bool {
-	switch e.Path {
-	case "close.rst.linger0", "close.rst.linger0-unsent", "close.silent.linger0",
-		"close.rst.linger2-late", "shutdown.rdwr.data", "reply.data-after-close", "reply.fin1-ooo":
-		return true
-	case "close.silent.synsent":
-		return e.Evidence.LingerOn && e.Evidence.Linger == 0
-	}
-	return false
-}
-
-// givesUp: the paths through tcp_write_err.
-func givesUp(e *events.Ending) bool {
-	switch e.Path {
-	case "abort.keepalive", "abort.keepalive.user-timeout", "abort.user-timeout",
-		"abort.retrans-timeout", "abort.synack-timeout", "abort.orphan.retries":
-		return true
-	}
-	return false
+// explained is what the endings of a network namespace explain.
+type explained struct {
+	endings, overflows uint64 // overflows: RSTs because an accept queue was full
+	hasReply           bool   // a RST in reply without a socket was seen
+	moved              events.Moved
 }
 
 // Add counts e.
 func (a *Audit) Add(e *events.Ending) {
-	if e.Netns != a.Netns {
-		a.elsewhere++
-		return
+	x := a.last
+	if x == nil || a.lastNS != e.Netns {
+		if x = a.space(e.Netns); x == nil {
+			a.beyond++
+			return
+		}
+		a.last, a.lastNS = x, e.Netns
 	}
-	if !e.RST && e.After != events.Close {
-		return // in good order so far, as most: it moves none of them
+	x.endings++
+	switch e.Path {
+	case events.ReplyNoSocket:
+		x.hasReply = true
+	case events.ReplyOverflow:
+		x.overflows++
 	}
-	a.replies = a.replies || e.Path == "reply.nosocket"
-	for i := range audited {
-		if audited[i].moves(e) {
-			a.explained[i]++
+	x.moved.Add(e)
+}
+
+// space returns the counts of a namespace, or nil if there are too many.
+func (a *Audit) space(netns uint32) *explained {
+	x := a.spaces[netns]
+	if x != nil || len(a.spaces) >= maxSpaces {
+		return x
+	}
+	if a.spaces == nil {
+		a.spaces = make(map[uint32]*explained)
+	}
+	x = new(explained)
+	a.spaces[netns] = x
+	return x
+}
+
+// Spaces returns the network namespaces that had endings.
+func (a *Audit) Spaces() []uint32 { return slices.Sorted(maps.Keys(a.spaces)) }
+
+// Skip makes the audit compare nothing, for a reason.
+func (a *Audit) Skip(why string) { a.Impossible, a.Others = cmp.Or(a.Impossible, why), nil }
+
+// Only makes the audit compare these network namespaces, and reports whether it has the counters of all of them.
+func (a *Audit) Only(spaces []uint32) bool {
+	all := append([]NetnsCounters{{Netns: a.Netns, Impossible: a.Impossible, Moved: a.Moved, Edges: a.Edges}}, a.Others...)
+	all = slices.DeleteFunc(all, func(n NetnsCounters) bool { return !slices.Contains(spaces, n.Netns) })
+	a.Others = nil
+	if len(all) < len(spaces) {
+		return false
+	}
+	a.Netns, a.Impossible, a.Moved, a.Edges = all[0].Netns, all[0].Impossible, all[0].Moved, all[0].Edges
+	a.Others = all[1:]
+	return true
+}
+
+// comparison is the audit of one network namespace, or the sum of several.
+type comparison struct {
+	moved, edges Counters
+	isNew        bool
+	explained
+}
+
+func (a *Audit) compare(n NetnsCounters) comparison {
+	c := comparison{moved: n.Moved, edges: n.Edges, isNew: n.New}
+	if x := a.spaces[n.Netns]; x != nil {
+		c.explained = *x
+	}
+	return c
+}
+
+// lines returns the outcome of the audit. s has what was lost.
+func (a *Audit) lines(s *Summary) []string {
+	if a.Impossible == FiltersUncounted && !s.Verbose {
+		return nil
+	}
+	if a.Impossible != "" && len(a.Others) == 0 {
+		return []string{"audit skipped: " + a.Impossible}
+	}
+	own := NetnsCounters{Netns: a.Netns, Impossible: a.Impossible, Moved: a.Moved, Edges: a.Edges}
+	var lines []string
+	if own.Impossible != "" {
+		lines = append(lines, "audit skipped: "+own.Impossible)
+	} else {
+		line := "audit: " + a.line(a.compare(own), s)
+		if n := a.notCompared(); n > 0 {
+			line += "; " + events.Quantity(n, "ending", "endings") + " of other network namespaces not compared"
+		}
+		lines = append(lines, line)
+	}
+	lines = append(lines, a.otherLines(s)...)
+	return append(lines, a.dropLines(own, s)...)
+}
+
+// notCompared returns the number of endings of namespaces about which nothing is known.
+func (a *Audit) notCompared() uint64 {
+	n := a.beyond
+	for netns, x := range a.spaces {
+		known := func(o NetnsCounters) bool { return o.Netns == netns }
+		if netns != a.Netns && !slices.ContainsFunc(a.Others, known) {
+			n += x.endings
 		}
 	}
+	return n
 }
 
-// Explained returns how far the endings should have moved each counter.
-func (a *Audit) Explained() Counters {
-	all := Counters{}
-	for i, c := range audited {
-		all[c.counter] = a.explained[i]
-	}
-	return all
-}
-
-// line is the outcome. s says what was lost.
-func (a *Audit) line(s *Summary) string {
-	if a.Impossible != "" {
-		return "audit: not possible: " + a.Impossible
-	}
-	var said []string
-	for i, c := range audited {
-		moved, explained := a.Moved[c.counter], a.explained[i]
-		if i > 1 && moved == 0 && explained == 0 {
-			continue // the first two are what it is about
-		}
-		said = append(said, fmt.Sprintf("%s %s, explained %s", c.name, grouped(moved), grouped(explained)))
-	}
-	if n := a.Moved[failed]; n > 0 {
-		said = append(said, grouped(n)+" of the RSTs could not be sent ("+failed+")")
-	}
-	if why := a.difference(s); why != "" {
-		said = append(said, why)
-	}
-	if a.elsewhere > 0 {
-		said = append(said, plural(a.elsewhere, "ending", "endings")+" of other network namespaces not compared")
-	}
-	return "audit: " + strings.Join(said, "; ")
-}
-
-// difference says where the difference may come from, if there is one.
-func (a *Audit) difference(s *Summary) string {
-	var edges, short, surplus bool
-	for i, c := range audited {
-		moved, explained := a.Moved[c.counter], a.explained[i]
+// otherLines returns the audit of other namespaces: the sum of those without a difference in one line, a line for each
+// with one, and a line for each reason why some are skipped.
+func (a *Audit) otherLines(s *Summary) (lines []string) {
+	sum, equal := comparison{moved: Counters{}}, uint64(0)
+	skipped := map[string][]NetnsCounters{}
+	for _, o := range a.Others {
+		c := a.compare(o)
 		switch {
-		case moved > explained+a.Edges[c.counter]:
-			short = true
-		case moved > explained:
-			edges = true
-		case moved < explained:
-			surplus = true
+		case o.Impossible != "":
+			skipped[o.Impossible] = append(skipped[o.Impossible], o)
+		case c.gap() == (gap{}):
+			sum.add(&c)
+			equal++
+		default:
+			lines = append(lines, fmt.Sprintf("audit of network namespace %d: %s", o.Netns, a.line(c, s)))
 		}
 	}
-	causes := a.unseen(s)
+	if equal > 0 {
+		which := events.Quantity(equal, "other network namespace", "other network namespaces")
+		lines = append([]string{"audit of " + which + ": " + a.line(sum, s)}, lines...)
+	}
+	for _, reason := range slices.Sorted(maps.Keys(skipped)) {
+		lines = append(lines, a.skippedLine(reason, skipped[reason]))
+	}
+	return lines
+}
+
+// skippedLine names the namespaces that are not compared for one reason.
+func (a *Audit) skippedLine(reason string, skipped []NetnsCounters) string {
+	const most = 8 // names in a line
+	var names []string
+	var endings uint64
+	for i, o := range skipped {
+		if i < most {
+			names = append(names, strconv.FormatUint(uint64(o.Netns), 10))
+		}
+		if x := a.spaces[o.Netns]; x != nil {
+			endings += x.endings
+		}
+	}
+	if more := len(skipped) - most; more > 0 {
+		names = append(names, fmt.Sprintf("%d more", more))
+	}
+	return fmt.Sprintf("audit skipped for %s of network namespace %s: %s", events.Quantity(endings, "ending", "endings"),
+		strings.Join(names, ", "), reason)
+}
+
+func (c *comparison) add(d *comparison) {
+	for name, n := range d.moved {
+		c.moved[name] += n
+	}
+	for i, n := range d.explained.moved {
+		c.explained.moved[i] += n
+	}
+}
+
+// label names a counter in the line.
+func label(c events.Counter) string {
+	switch c {
+	case events.OutRsts:
+		return "RSTs sent"
+	case events.EstabResets:
+		return "resets of connections (EstabResets)"
+	}
+	return c.String()
+}
+
+// line returns the comparison of counters. s has what was lost.
+func (a *Audit) line(c comparison, s *Summary) string {
+	var parts []string
+	for i, explained := range c.explained.moved {
+		counter := events.Counter(i)
+		moved := c.moved[counter.String()]
+		if counter > events.EstabResets && moved == 0 && explained == 0 {
+			continue
+		}
+		parts = append(parts,
+			fmt.Sprintf("%s %s, explained %s", label(counter), events.Grouped(moved), events.Grouped(explained)))
+	}
+	if n := c.moved[events.AbortFailed]; n > 0 {
+		parts = append(parts, events.Grouped(n)+" of the RSTs could not be sent ("+events.AbortFailed+")")
+	}
+	if why := a.difference(c, s); why != "" {
+		parts = append(parts, why)
+	}
+	return strings.Join(parts, "; ")
+}
+
+// gap is how counters differ from what is explained.
+type gap struct {
+	edges, short, surplus bool
+	rsts                  uint64 // RSTs that were counted and not explained
+	others                bool   // another counter is short
+}
+
+func (c *comparison) gap() (g gap) {
+	for i, explained := range c.explained.moved {
+		name := events.Counter(i).String()
+		moved := c.moved[name]
+		switch {
+		case moved > explained+c.edges[name]:
+			g.short = true
+		case moved > explained:
+			g.edges = true
+		case moved < explained:
+			g.surplus = true
+		}
+		if moved > explained {
+			if events.Counter(i) == events.OutRsts {
+				g.rsts = moved - explained
+			} else {
+				g.others = true
+			}
+		}
+	}
+	return g
+}
+
+// difference returns the cause of a difference, or "".
+func (a *Audit) difference(c comparison, s *Summary) string {
+	g := c.gap()
+	if g.rsts > 0 && !g.others && !g.surplus && a.unexplainedRSTs() == s.Suppressed {
+		return "the difference: " + events.Quantity(g.rsts, "RST reply", "RST replies") + " over the rate limit"
+	}
+	causes := a.unseen(&c, s)
 	switch {
-	case short && len(causes) > 0:
-		return "the difference may be " + strings.Join(causes, ", ")
-	case short, surplus:
-		return "the cause of the difference is not known"
-	case edges:
-		return "the difference is what happened while attaching and detaching"
+	case g.short && len(causes) > 0:
+		return "possible cause: " + strings.Join(causes, ", ")
+	case g.short, g.surplus:
+		return "the cause of the difference is unknown"
+	case g.edges:
+		return "the difference arose while attaching and detaching"
 	}
 	return ""
 }
 
-// unseen is what may have kept endings from being told.
-func (a *Audit) unseen(s *Summary) []string {
+// unexplainedRSTs returns the number of RSTs that no ending explains, in all namespaces.
+func (a *Audit) unexplainedRSTs() uint64 {
+	own := a.compare(NetnsCounters{Netns: a.Netns, Moved: a.Moved})
+	n := own.gap().rsts
+	for _, o := range a.Others {
+		c := a.compare(o)
+		n += c.gap().rsts
+	}
+	return n
+}
+
+// unseen returns why endings may not have been reported.
+func (a *Audit) unseen(c *comparison, s *Summary) []string {
 	var causes []string
 	add := func(n uint64, one, many string) {
 		if n > 0 {
-			causes = append(causes, plural(n, one, many))
+			causes = append(causes, events.Quantity(n, one, many))
 		}
 	}
 	add(s.LostRecords, "lost record", "lost records")
 	add(s.MissedProbes, "missed probe", "missed probes")
-	add(s.Suppressed, "RST in reply beyond the rate", "RSTs in reply beyond the rate")
-	add(s.Undecodable, "record not decoded", "records not decoded")
-	add(s.Unexplained, "event not explained", "events not explained")
-	if len(a.Missing) > 0 {
-		causes = append(causes, "hooks that are missing here ("+strings.Join(a.Missing, ", ")+")")
+	add(s.Suppressed, "RST reply over the rate limit", "RST replies over the rate limit")
+	add(s.Undecodable, "undecodable record", "undecodable records")
+	add(s.Unexplained, "unexplained event", "unexplained events")
+	if missing := events.CountedHooks(a.Missing); len(missing) > 0 {
+		causes = append(causes, "missing hooks ("+strings.Join(missing, ", ")+")")
 	}
-	if a.ByTracepoint && !a.replies {
-		causes = append(causes, "RSTs in reply where there is no socket, which this kernel may not tell of")
+	if a.ByTracepoint && !c.hasReply {
+		causes = append(causes, "RST replies without a socket, which this kernel may not report")
+	}
+	if c.isNew {
+		causes = append(causes, "RSTs of a namespace that existed before and could not be found")
 	}
 	return causes
+}
+
+// Names of counters of handshakes that the kernel drops without a segment. No ending moves them.
+const (
+	listenOverflows = "ListenOverflows"
+	listenDrops     = "ListenDrops"
+	requestsDropped = "TCPReqQFullDrop"
+)
+
+// Dropped returns the counters of drops that have moved.
+func (c Counters) Dropped() bool { return c[listenOverflows]+c[listenDrops]+c[requestsDropped] > 0 }
+
+// dropLines returns what listeners dropped without an answer, one line per namespace, the most drops first.
+func (a *Audit) dropLines(own NetnsCounters, s *Summary) (lines []string) {
+	all := append([]NetnsCounters{own}, a.Others...)
+	slices.SortStableFunc(all, func(x, y NetnsCounters) int {
+		return cmp.Compare(y.Moved[listenDrops], x.Moved[listenDrops])
+	})
+	const most = 8
+	for _, n := range all {
+		c := a.compare(n)
+		text := c.drops(s)
+		if text == "" || n.Impossible != "" {
+			continue
+		}
+		where := ""
+		if n.Netns != a.Netns {
+			where = fmt.Sprintf(" in network namespace %d", n.Netns)
+		}
+		if lines = append(lines, "dropped without an answer"+where+": "+text); len(lines) == most {
+			break
+		}
+	}
+	return lines
+}
+
+// drops returns the segments of handshakes that listeners dropped without an answer, by reason. ListenDrops counts
+// those of the other two counters as well. With tcp_abort_on_overflow an overflow is answered.
+func (c *comparison) drops(s *Summary) string {
+	var parts []string
+	atMost := ""
+	if c.overflows > 0 && s.Suppressed > 0 {
+		atMost = "at most "
+	}
+	overflows, full := c.moved[listenOverflows], c.moved[requestsDropped]
+	if n := overflows - min(overflows, c.overflows); n > 0 {
+		parts = append(parts, atMost+events.Quantity(n, "SYN or ACK of a handshake", "SYNs or ACKs of handshakes")+
+			", accept queue full ("+listenOverflows+")")
+	}
+	if full > 0 {
+		parts = append(parts,
+			events.Quantity(full, "SYN", "SYNs")+", too many handshakes in progress ("+requestsDropped+")")
+	}
+	if all := c.moved[listenDrops]; all > overflows+full {
+		parts = append(parts, events.Quantity(all-overflows-full, "SYN or ACK", "SYNs or ACKs")+
+			" for another reason ("+listenDrops+")")
+	}
+	return strings.Join(parts, "; ")
 }

@@ -11,79 +11,110 @@ import (
 // column is one column of the table.
 type column struct {
 	head  string
-	width int // where nothing limits the table
-	least int // its width on the narrowest terminal
-	// cell appends the cell of e in at most width cells; 0 is without limit. It
-	// appends because it is on the way of every ending.
-	cell func(b []byte, e *events.Ending, width int) []byte
+	width int // at first
+	most  int // up to which it grows with its cells
+	// fill sets the cell of e on a terminal of so many cells; 0 means no limit. It reuses the memory of the cell, because
+	// it runs for every ending.
+	fill func(c *cell, e *events.Ending, terminal int)
 }
 
-// pathHead is the head of the column that is painted.
-const pathHead = "PATH"
+// cell is the text of one column in one row.
+type cell struct {
+	text  []byte
+	width int // in cells of the terminal
+}
 
-// absent stands where a column has nothing to say, so that every row has the
-// same number of fields.
+// ascii sets the text, one cell of the terminal per byte.
+func (c *cell) ascii(text []byte) { c.text, c.width = text, len(text) }
+
+func (c *cell) set(t text) { c.text, c.width = append(c.text[:0], t.shown...), t.width }
+
+// Indexes of columns: LOCAL, which is only a port on a narrow terminal, and PATH, which is painted.
+const (
+	localColumn = 3
+	pathColumn  = 5
+)
+
+// addressWidth is that of the longest IPv4 address. A column does not grow to the width of an IPv6 address, which moves
+// the rest of its row.
+const addressWidth = len("255.255.255.255:65535")
+
+// absent stands where a column has nothing to say, so that every row has the same number of fields.
 const absent = "-"
 
 func foreign(s string) string { return cmp.Or(printable(s), absent) }
 
-func number(n uint64) string { return strconv.FormatUint(n, 10) }
-
-// narrowColumns are those of every table, without the last, WHY.
-func narrowColumns(k *known) []column {
+// narrowColumns returns those of every table, without the last, WHY.
+func narrowColumns(t *texts) []column {
 	return []column{
-		{"TIME", 12, 12, func(b []byte, e *events.Ending, _ int) []byte { return k.appendTime(b, e.Time) }},
-		{"PID", 7, 7, func(b []byte, e *events.Ending, _ int) []byte { return appendPID(b, e) }},
-		text("COMM", 15, 8, k.comm),
-		{"LOCAL", 21, 6, func(b []byte, e *events.Ending, width int) []byte {
-			return appendAddress(b, e.Local, width, &k.addresses)
+		{"TIME", 12, 12, func(c *cell, e *events.Ending, _ int) { c.ascii(t.appendTime(c.text[:0], e.Time)) }},
+		{"PID", 5, 7, func(c *cell, e *events.Ending, _ int) { c.ascii(appendPID(c.text[:0], e)) }},
+		{"COMM", 7, 15, func(c *cell, e *events.Ending, terminal int) { c.set(t.cut(t.comm(e), commWidth(terminal))) }},
+		{"LOCAL", 15, addressWidth, func(c *cell, e *events.Ending, terminal int) {
+			c.ascii(appendAddress(c.text[:0], e.Local, terminal > 0 && terminal <= portsOnly, &t.addresses))
 		}},
-		{"REMOTE", 21, 17, func(b []byte, e *events.Ending, width int) []byte {
-			return appendAddress(b, e.Remote, width, &k.addresses)
+		{"REMOTE", 15, addressWidth, func(c *cell, e *events.Ending, _ int) {
+			c.ascii(appendAddress(c.text[:0], e.Remote, false, &t.addresses))
 		}},
-		words(pathHead, 20, 15, k.title),
+		words("PATH", 13, 20, t.title),
 	}
 }
 
-// words is a column of text that is never cut, text one of text that may be.
-func words(head string, width, least int, of func(*events.Ending) string) column {
-	return column{head, width, least, func(b []byte, e *events.Ending, _ int) []byte { return append(b, of(e)...) }}
+// commWidth returns up to how many cells a name is not cut; 0 means no limit.
+func commWidth(terminal int) int {
+	switch {
+	case terminal == 0:
+		return 0
+	case terminal < 100:
+		return 10
+	}
+	return 15
 }
 
-func text(head string, width, least int, of func(*events.Ending) string) column {
-	return column{head, width, least, func(b []byte, e *events.Ending, width int) []byte { return append(b, cut(of(e), width)...) }}
+// words returns a column of text that is never cut.
+func words(head string, width, most int, of func(*events.Ending) text) column {
+	return column{head, width, most, func(c *cell, e *events.Ending, _ int) { c.set(of(e)) }}
 }
 
-// wideColumns stand between PATH and WHY of a wide table, which has no limit.
-func wideColumns() []column {
+// wideColumns returns those between PATH and WHY of a wide table, which has no limit.
+func wideColumns(t *texts) []column {
 	count := func(head string, width int, of func(*events.Ending) uint64) column {
-		return column{head, width, 0, func(b []byte, e *events.Ending, _ int) []byte { return strconv.AppendUint(b, of(e), 10) }}
+		return column{head, width, width, func(c *cell, e *events.Ending, _ int) {
+			c.ascii(events.AppendNumber(c.text[:0], of(e)))
+		}}
+	}
+	foreign := func(head string, width int, of func(*events.Ending) string) column {
+		return words(head, width, width, func(e *events.Ending) text { return t.foreign.get(of(e)) })
+	}
+	own := func(head string, width int, of func(*events.Ending) string) column {
+		return words(head, width, width, func(e *events.Ending) text { return t.own.get(of(e)) })
 	}
 	return []column{
-		words("SLUG", 24, 0, func(e *events.Ending) string { return foreign(string(e.Path)) }),
-		words("OWNER", 23, 0, owner),
-		words("CGROUP", 20, 0, func(e *events.Ending) string { return foreign(cgroup(e)) }),
-		words("TRIGGER", 10, 0, trigger),
-		words("STATES", 22, 0, states),
+		foreign("SLUG", 24, func(e *events.Ending) string { return string(e.Path) }),
+		own("OWNER", 23, owner),
+		foreign("THREAD", 15, thread),
+		foreign("CGROUP", 20, cgroup),
+		own("TRIGGER", 10, trigger),
+		own("STATES", 22, states),
 		count("UNREAD", 8, func(e *events.Ending) uint64 { return uint64(e.Evidence.UnreadBytes) }),
 		count("UNSENT", 8, func(e *events.Ending) uint64 { return uint64(e.Evidence.UnsentBytes) }),
 		count("UNACKED", 8, func(e *events.Ending) uint64 { return uint64(e.Evidence.UnackedBytes) }),
 		count("SENT", 8, func(e *events.Ending) uint64 { return e.Evidence.BytesSent }),
 		count("RECV", 8, func(e *events.Ending) uint64 { return e.Evidence.BytesReceived }),
 		count("NETNS", 10, func(e *events.Ending) uint64 { return uint64(e.Netns) }),
-		words("TOOK", 9, 0, func(e *events.Ending) string { return took(e.DurationNS) }),
-		words("KERNEL REASON", 20, 0, func(e *events.Ending) string { return foreign(e.KernelReason) }),
-		words("CONF", 8, 0, (*events.Ending).Confidence),
+		own("TOOK", 9, func(e *events.Ending) string { return took(e.DurationNS) }),
+		foreign("KERNEL REASON", 20, func(e *events.Ending) string { return e.KernelReason }),
+		own("CONF", 8, (*events.Ending).Confidence),
 	}
 }
 
-// whyColumn is the last one of every table.
-func whyColumn(k *known) column {
-	return words("WHY", 0, 0, func(e *events.Ending) string { return k.foreign(e.Cause) })
+// whyColumn returns the last one of every table.
+func whyColumn(t *texts) column {
+	return words("WHY", 0, 0, func(e *events.Ending) text { return t.foreign.get(e.Cause) })
 }
 
-// who is the process that PID and COMM show: whose call it was or, where it is
-// nobody's call, whose socket it is. A wide table tells them apart by OWNER.
+// who returns the process that PID and COMM show: the one that made the call or, if no call did it, the one that holds
+// the socket. A wide table distinguishes them by OWNER.
 func who(e *events.Ending) *events.Task {
 	if e.Actor != nil {
 		return e.Actor
@@ -98,33 +129,26 @@ func appendPID(b []byte, e *events.Ending) []byte {
 	return append(b, absent...)
 }
 
-// owner is the process that holds the socket, where it was not its call.
+// owner returns the process that holds the socket, if another one or the kernel acted.
 func owner(e *events.Ending) string {
 	if e.Owner == nil {
 		return absent
 	}
-	return foreign(e.Owner.Comm) + "[" + number(uint64(e.Owner.PID)) + "]"
+	return foreign(e.Owner.Name()) + "[" + strconv.FormatUint(uint64(e.Owner.PID), 10) + "]"
 }
 
-// cgroup is in short where the socket belongs: a container, a systemd unit, or
-// else the path.
-func cgroup(e *events.Ending) string {
-	c := events.ContainerOf(e.Cgroup)
-	switch {
-	case c.ID != "":
-		name := c.ID[:min(len(c.ID), shortID)]
-		if e.ContainerNames != nil {
-			name = cmp.Or(e.ContainerNames.String(), name)
-		}
-		return cmp.Or(c.Runtime, "container") + ":" + name
-	case c.Unit != "":
-		return c.Unit
+// thread returns the name of the thread that made the call, if it differs from the name of the process.
+func thread(e *events.Ending) string {
+	if e.Actor == nil || e.Actor.Process == "" {
+		return ""
 	}
-	return e.Cgroup
+	return e.Actor.Comm
 }
 
-// shortID is how much of a container's id its runtime shows.
-const shortID = 12
+// cgroup returns in short where the socket belongs: a container, a systemd unit, or else the path of its cgroup.
+func cgroup(e *events.Ending) string {
+	return cmp.Or(e.Container(), events.ContainerOf(e.Cgroup).Unit, e.Cgroup)
+}
 
 func trigger(e *events.Ending) string {
 	if e.Signal != 0 {
@@ -137,8 +161,7 @@ func states(e *events.Ending) string {
 	return cmp.Or(e.Before.String(), absent) + "→" + cmp.Or(e.After.String(), absent)
 }
 
-// took is a duration to three digits or so, or absent where the return of the
-// call was not seen.
+// took returns a duration to about three digits, or absent if the return of the call was not seen.
 func took(ns uint64) string {
 	d := time.Duration(ns)
 	switch {

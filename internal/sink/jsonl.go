@@ -6,7 +6,7 @@ import (
 	"github.com/closetrace/closetrace/internal/events"
 )
 
-// JSONL writes each ending as one JSON object on a line of its own.
+// JSONL writes one JSON object per line for each ending.
 type JSONL struct {
 	batch
 	encoder *events.Encoder
@@ -17,14 +17,16 @@ func NewJSONL(w io.Writer) *JSONL {
 	return &JSONL{batch{w: w}, events.NewEncoder()}
 }
 
+// Begin says which host the endings are of.
+func (j *JSONL) Begin(h events.Header) { j.encoder.Begin(h) }
+
 // Write appends e to the batch.
 func (j *JSONL) Write(e *events.Ending) error {
 	j.buf = append(j.encoder.Append(j.buf, e), '\n')
 	return j.added()
 }
 
-// Flush writes the batch. The caller flushes when it has nothing more to
-// write for now.
+// Flush writes the batch.
 func (j *JSONL) Flush() error { return j.flush() }
 
 // Close flushes. The writer stays open: it is the caller's.

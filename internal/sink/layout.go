@@ -1,75 +1,82 @@
 package sink
 
-// layout says where the cells of a table stand.
+// layout is where the cells of a table begin. Columns begin narrow, and grow with their cells as long as the last
+// column keeps its room, so that addresses have what they need and no more.
 type layout struct {
-	starts []int // of each column
+	starts []int // of each column, in cells
 	widths []int
 	gap    int // between columns
-	limit  int // of a line; 0 is none
-	// below: the last column has no place beside the others, whatever is in it.
+	limit  int // of a line; 0: none
+	// below: the last column never fits beside the others, and gets lines of its own.
 	below bool
+	spare int // by how much columns may still grow
 }
 
-// beside is the width from which on the last column stands beside the others:
-// if it fits: it has 32 cells then.
-const beside = 118
+const (
+	// beside is the width from which on the last column has a place beside the others.
+	beside = 118
+	// roomy is the width from which on two blanks separate columns.
+	roomy = 140
+	// portsOnly is the width up to which LOCAL is only a port.
+	portsOnly = 70
+)
 
-// growth is in which order columns are given what a terminal has to spare
-// beyond their least widths: to is the width that the step may lead to. What is
-// left at the end is for the last column.
-var growth = []struct {
-	head string
-	to   int
-}{
-	{"WHY", 32}, {"LOCAL", 15}, {"COMM", 10}, {"REMOTE", 21}, {"WHY", 40}, {"LOCAL", 21}, {"COMM", 15},
-	{"PATH", 20}, {"WHY", 80}, {"REMOTE", 27}, {"WHY", 105}, {"REMOTE", 47}, {"LOCAL", 47},
-}
+// lastColumn returns what the last column keeps beside the others: on 120 cells the most frequent causes, then half of
+// what there is more, up to most of the causes.
+func lastColumn(width int) int { return 47 + min(max(width-120, 0)/2, 58) }
 
-// unlimited is the layout where lines may be as long as they like.
-func unlimited(columns []column) layout {
-	l := layout{gap: 2}
-	for _, c := range columns {
-		l.widths = append(l.widths, c.width)
-	}
-	return l.placed()
-}
-
-// fitted is the layout for lines of width cells.
-func fitted(columns []column, width int) layout {
-	l := layout{gap: 2, limit: width, below: width < beside}
-	if width < 100 {
+// newLayout returns the layout for lines of width cells; 0 means no limit.
+func newLayout(columns []column, width int) layout {
+	l := layout{gap: 2, limit: width, below: width > 0 && width < beside}
+	if width > 0 && width < roomy {
 		l.gap = 1
 	}
-	index := make(map[string]int, len(columns))
-	spare := width - l.gap*(len(columns)-1)
-	for i, c := range columns {
-		index[c.head] = i
-		l.widths = append(l.widths, c.least)
-		spare -= c.least
+	used := 0
+	for _, c := range columns {
+		l.widths = append(l.widths, c.width)
+		used += c.width + l.gap
 	}
+	used -= l.gap
 	if l.below {
-		spare += l.gap
-		delete(index, columns[len(columns)-1].head)
+		used -= l.gap // before the last column, which has no width of its own
+	} else {
+		used += lastColumn(width)
 	}
-	for _, step := range growth {
-		if i, ok := index[step.head]; ok {
-			more := max(min(step.to-l.widths[i], spare), 0)
-			l.widths[i] += more
-			spare -= more
-		}
+	if width > 0 && width <= portsOnly {
+		used -= l.widths[localColumn] - portOnly
+		l.widths[localColumn] = portOnly
 	}
-	return l.placed()
-}
-
-// placed is l with where its columns start.
-func (l layout) placed() layout {
-	at := 0
-	for _, width := range l.widths {
-		l.starts = append(l.starts, at)
-		at += width + l.gap
+	l.spare = max(width-used, 0)
+	if width == 0 {
+		l.spare = unlimited
 	}
+	l.place()
 	return l
 }
 
-// indent is where a further line of a row starts: under the second column.
+// unlimited is the spare of a line without a limit.
+const unlimited = 1 << 30
+
+// grow widens column i to width if there is room.
+func (l *layout) grow(i, width int) {
+	more := width - l.widths[i]
+	if more <= 0 || more > l.spare {
+		return
+	}
+	l.widths[i] += more
+	l.spare -= more
+	l.place()
+}
+
+// place sets the starts of the columns.
+func (l *layout) place() {
+	l.starts = l.starts[:0]
+	start := 0
+	for _, width := range l.widths {
+		l.starts = append(l.starts, start)
+		start += width + l.gap
+	}
+}
+
+// indent returns where further lines of a row begin: below the second column.
 func (l *layout) indent() int { return l.starts[1] }

@@ -4,170 +4,275 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/sink/table"
 )
 
-// Summary counts endings by path, and is printed at the end of a run.
-type Summary struct {
-	// Took is how long the run lasted.
-	Took time.Duration
-	// LostRecords is the number of facts for which the buffer had no room.
-	LostRecords uint64
-	// MissedProbes is how often the kernel side did not see a call, or not its
-	// return.
-	MissedProbes uint64
-	// Suppressed is the number of RSTs in reply beyond the rate that is
-	// reported one by one, as in a scan of ports.
-	Suppressed uint64
-	// Undecodable is the number of records that this program could not read.
-	Undecodable uint64
-	// Unexplained is the number of facts that led to no ending, because no rule
-	// covers them.
-	Unexplained uint64
-	// Unwritten is the number of endings that may not have reached whoever reads
-	// the output: what a write had taken in when it was given up is not known.
-	Unwritten uint64
-	// NoEnd: it is of a record whose end, which tells what was lost, was not read.
-	NoEnd bool
-	// Audit, if set, is told last.
-	Audit *Audit
+// SummaryOptions say how a summary looks.
+type SummaryOptions struct {
+	Width int // of the terminal in cells; 0 means no limit
+	Rows  int // how many lines its groups may have; 0 means 20
+	Color bool
+	ASCII bool // as in [TableOptions]
+	// IsTerminal: it goes to a terminal, which shows ^C where the cursor is.
+	IsTerminal bool
+	// Verbose adds why the audit is skipped for the filters of the run.
+	Verbose bool
+	// HidesNoEffect: endings without an effect are not printed, only counted.
+	HidesNoEffect bool
+}
 
-	paths map[events.Path]*pathCount
-	late  [32]*pathCount // some of the last, by length of the path
-	total uint64
-	left  uint64 // out by filters
+// Summary counts endings. It is printed at the end of a run: those that deserve attention in groups by path, process,
+// service and peer host, all others by path.
+type Summary struct {
+	SummaryOptions
+	Took         time.Duration // duration of the run
+	LostRecords  uint64        // records that found the ring buffer full
+	MissedProbes uint64        // calls, or returns of calls, that the kernel side did not see
+	Suppressed   uint64        // RSTs in reply over the rate that is reported, for example during a port scan
+	Undecodable  uint64        // records that could not be decoded
+	Unexplained  uint64        // events that no rule covers
+	// Unwritten is the largest number of endings that may not have reached the reader of the output: what an
+	// interrupted write has written is unknown.
+	Unwritten uint64
+	// Counted are endings that the kernel side counted by path and did not report, because none of them is shown.
+	Counted map[events.Path]uint64
+	NoEnd   bool   // the end of the recording, which contains the losses, was not read
+	Audit   *Audit // nil: none
+
+	// unresolved is the number of functions in stacks that were not named.
+	unresolved uint64
+
+	paths  map[events.Path]*pathCount
+	recent *memo[events.Path, *pathCount] // of paths
+	total  uint64
+	hidden uint64 // by filters
+
+	withoutEffect uint64 // and so not printed
+
+	groups groups
+	now    func() time.Time // nil: time.Now
 }
 
 type pathCount struct {
-	path         events.Path
-	title        string
-	endings      uint64
-	fins, resets uint64
+	path        events.Path
+	endings     uint64
+	ordinary    uint64 // of them, those that are in no group
+	finSent     uint64
+	rstSent     uint64
+	rstReceived uint64
 }
 
 // Add counts e.
 func (s *Summary) Add(e *events.Ending) {
-	late := &s.late[len(e.Path)%len(s.late)]
-	if *late == nil || (*late).path != e.Path {
-		*late = s.countOf(e)
+	if s.recent == nil {
+		s.recent = newMemo(s.countOf)
 	}
-	c := *late
 	s.total++
+	s.groups.services.Learn(e)
+	c := s.recent.get(e.Path)
 	c.endings++
+	if e.Severity() == events.Plain {
+		c.ordinary++
+	} else {
+		s.groups.add(e)
+	}
+	if s.HidesNoEffect && e.HasNoEffect() {
+		s.withoutEffect++
+	}
 	if e.FIN {
-		c.fins++
+		c.finSent++
 	}
 	if e.RST {
-		c.resets++
+		c.rstSent++
+	}
+	if e.ReceivedRST() {
+		c.rstReceived++
+	}
+	if e.Stack != nil {
+		s.unresolved += uint64(max(0, e.Stack.Unresolved))
 	}
 }
 
-func (s *Summary) countOf(e *events.Ending) *pathCount {
-	c := s.paths[e.Path]
+func (s *Summary) countOf(path events.Path) *pathCount {
+	c := s.paths[path]
 	if c == nil {
 		if s.paths == nil {
 			s.paths = make(map[events.Path]*pathCount)
 		}
-		c = &pathCount{path: e.Path, title: e.Title}
-		s.paths[e.Path] = c
+		c = &pathCount{path: path}
+		s.paths[path] = c
 	}
 	return c
 }
 
-// LeaveOut counts an ending that a filter did not let through.
-func (s *Summary) LeaveOut(*events.Ending) { s.left++ }
+// LeaveOut counts an ending that a filter hid.
+func (s *Summary) LeaveOut(*events.Ending) { s.hidden++ }
 
-// Endings returns how many were added.
+// Endings returns the number of endings that were added.
 func (s *Summary) Endings() uint64 { return s.total }
 
-// Print writes the table, most frequent path first, and the totals. What was
-// lost is always told, also if it is nothing.
+// Print writes the groups, the ordinary endings by path, and the totals. It always writes the losses, even if there are
+// none.
 func (s *Summary) Print(w io.Writer) error {
 	var b strings.Builder
-	s.table(&b)
-	fmt.Fprintf(&b, "%s in %s\n", plural(s.total, "ending", "endings"), s.Took.Round(time.Millisecond))
-	if s.left > 0 {
-		fmt.Fprintf(&b, "%s left out by filters\n", plural(s.left, "ending", "endings"))
+	b.WriteString(s.groupTable())
+	b.WriteString(s.ordinary())
+	fmt.Fprintf(&b, "%s in %s\n", events.Quantity(s.total, "ending", "endings"), s.Took.Round(time.Millisecond))
+	if n := s.hidden + s.counted(); n > 0 {
+		fmt.Fprintf(&b, "%s left out by filters%s\n", events.Quantity(n, "ending", "endings"), s.onlyCounted())
 	}
-	if s.NoEnd {
-		b.WriteString("how much was lost is not known: the end of the record was not read\n")
-	} else {
-		fmt.Fprintf(&b, "%s lost, %s missed\n",
-			plural(s.LostRecords, "record", "records"), plural(s.MissedProbes, "probe", "probes"))
+	if n := s.withoutEffect; n > 0 {
+		fmt.Fprintf(&b, "%s without an effect not shown; --all shows them\n", events.Quantity(n, "ending", "endings"))
 	}
-	if s.Suppressed > 0 {
-		fmt.Fprintf(&b, "%s in reply beyond the rate that is reported one by one\n", plural(s.Suppressed, "RST", "RSTs"))
-	}
-	if s.Undecodable > 0 {
-		fmt.Fprintf(&b, "%s not decoded\n", plural(s.Undecodable, "record", "records"))
-	}
-	if s.Unexplained > 0 {
-		fmt.Fprintf(&b, "%s not explained\n", plural(s.Unexplained, "event", "events"))
-	}
-	if s.Unwritten > 0 {
-		fmt.Fprintf(&b, "up to %s not written\n", plural(s.Unwritten, "ending", "endings"))
-	}
+	b.WriteString(s.remarks())
 	if s.Audit != nil {
-		b.WriteString(Tame(s.Audit.line(s)) + "\n")
+		for _, line := range s.Audit.lines(s) {
+			b.WriteString(s.wrapped(Tame(line)))
+		}
 	}
-	_, err := io.WriteString(w, b.String())
+	text := b.String()
+	if s.ASCII {
+		text = ASCII(text)
+	}
+	_, err := io.WriteString(w, text)
 	return err
 }
 
-func (s *Summary) table(b *strings.Builder) {
-	if len(s.paths) == 0 {
-		return
+// PrintInterim writes the groups and the ordinary endings so far, under the time.
+func (s *Summary) PrintInterim(w io.Writer, o SummaryOptions, now time.Time, took time.Duration) error {
+	final := s.SummaryOptions
+	s.SummaryOptions = o
+	defer func() { s.SummaryOptions = final }()
+	text := fmt.Sprintf("%s: %s in %s\n%s%s", now.Local().Format(time.TimeOnly),
+		events.Quantity(s.total, "ending", "endings"), took.Round(time.Second), s.groupTable(), s.ordinary())
+	if s.ASCII {
+		text = ASCII(text)
 	}
-	rows := [][5]string{{"ENDINGS", "FIN", "RST", "PATH", "TITLE"}}
-	for _, c := range s.sorted() {
-		rows = append(rows, [5]string{
-			grouped(c.endings), grouped(c.fins), grouped(c.resets),
-			foreign(string(c.path)), foreign(c.title),
-		})
-	}
-	var widths [5]int
-	for _, row := range rows {
-		for i, cell := range row {
-			widths[i] = max(widths[i], len(cell))
-		}
-	}
-	for _, row := range rows {
-		fmt.Fprintf(b, "%*s  %*s  %*s  %-*s  %s\n",
-			widths[0], row[0], widths[1], row[1], widths[2], row[2], widths[3], row[3], row[4])
-	}
+	_, err := io.WriteString(w, text)
+	return err
 }
 
+// PrintRecorded writes the totals of a run that only recorded events.
+func (s *Summary) PrintRecorded(w io.Writer, recorded uint64) error {
+	_, err := fmt.Fprintf(w, "%s in %s recorded\n%s",
+		events.Quantity(recorded, "event", "events"), s.Took.Round(time.Millisecond), s.remarks())
+	return err
+}
+
+// remarks returns the lines on what was lost, and on what else is not shown.
+func (s *Summary) remarks() string {
+	var b strings.Builder
+	b.WriteString(s.losses() + "\n")
+	for _, line := range []struct {
+		n                        uint64
+		before, one, many, after string
+	}{
+		{s.Suppressed, "", "RST reply", "RST replies", "not listed individually (rate limit)"},
+		{s.Undecodable, "", "record", "records", "not decoded"},
+		{s.Unexplained, "", "event", "events", "not explained"},
+		{
+			s.unresolved, "", "stack frame", "stack frames",
+			"not resolved (file replaced, too large, too slow or damaged): shown as module+offset",
+		},
+		{s.Unwritten, "up to ", "ending", "endings", "not written"},
+	} {
+		if line.n > 0 {
+			fmt.Fprintf(&b, "%s%s %s\n", line.before, events.Quantity(line.n, line.one, line.many), line.after)
+		}
+	}
+	return b.String()
+}
+
+// counted returns the number of endings that were only counted.
+func (s *Summary) counted() (sum uint64) {
+	for _, n := range s.Counted {
+		sum += n
+	}
+	return sum
+}
+
+// onlyCounted lists the endings that were only counted, by path, or returns "".
+func (s *Summary) onlyCounted() string {
+	var b strings.Builder
+	for _, path := range slices.Sorted(maps.Keys(s.Counted)) {
+		if n := s.Counted[path]; n > 0 {
+			fmt.Fprintf(&b, ", %s %s", events.Grouped(n), path)
+		}
+	}
+	if b.Len() == 0 {
+		return ""
+	}
+	return " (only counted: " + b.String()[2:] + ")"
+}
+
+// losses returns the line on what was lost.
+func (s *Summary) losses() string {
+	if s.NoEnd {
+		return "losses unknown: the end of the recording was not read"
+	}
+	return events.Quantity(s.LostRecords, "record", "records") + " lost, " +
+		events.Quantity(s.MissedProbes, "probe", "probes") + " missed"
+}
+
+// ordinary returns the ordinary endings in one line, the most frequent paths first, and what was sent and received.
+func (s *Summary) ordinary() string {
+	if s.total == 0 {
+		return ""
+	}
+	const most = 8 // paths in the line
+	var parts []string
+	var sum pathCount
+	for _, c := range s.paths {
+		sum.finSent += c.finSent
+		sum.rstSent += c.rstSent
+		sum.rstReceived += c.rstReceived
+	}
+	all := s.sorted()
+	for _, c := range all[:min(most, len(all))] {
+		parts = append(parts, events.Grouped(c.ordinary)+" "+foreign(string(c.path)))
+	}
+	if more := len(all) - most; more > 0 {
+		var endings uint64
+		for _, c := range all[most:] {
+			endings += c.ordinary
+		}
+		parts = append(parts, events.Grouped(endings)+" of "+events.Quantity(uint64(more), "more path", "more paths"))
+	}
+	var line string
+	if len(parts) > 0 {
+		line = s.wrapped("ordinary: " + strings.Join(parts, ", "))
+	}
+	return line + fmt.Sprintf("FIN SENT %s, RST SENT %s, RST RECEIVED %s\n", events.Grouped(sum.finSent),
+		events.Grouped(sum.rstSent), events.Grouped(sum.rstReceived))
+}
+
+// wrapped returns a line that fits the terminal.
+func (s *Summary) wrapped(line string) string {
+	if s.Width == 0 {
+		return line + "\n"
+	}
+	return strings.Join(table.Wrap(line, max(s.Width, readable)), "\n") + "\n"
+}
+
+// readable is the least width to which lines are wrapped.
+const readable = 24
+
+// sorted returns the paths of ordinary endings, the most frequent first.
 func (s *Summary) sorted() []*pathCount {
 	var all []*pathCount
 	for _, c := range s.paths {
-		all = append(all, c)
+		if c.ordinary > 0 {
+			all = append(all, c)
+		}
 	}
 	slices.SortFunc(all, func(a, b *pathCount) int {
-		return cmp.Or(cmp.Compare(b.endings, a.endings), cmp.Compare(a.path, b.path))
+		return cmp.Or(cmp.Compare(b.ordinary, a.ordinary), cmp.Compare(a.path, b.path))
 	})
 	return all
-}
-
-func plural(n uint64, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return grouped(n) + " " + many
-}
-
-// grouped writes n with a comma between thousands.
-func grouped(n uint64) string {
-	digits := number(n)
-	var b strings.Builder
-	for i, d := range digits {
-		if i > 0 && (len(digits)-i)%3 == 0 {
-			b.WriteByte(',')
-		}
-		b.WriteRune(d)
-	}
-	return b.String()
 }

@@ -2,36 +2,134 @@ package sink
 
 import (
 	"bytes"
+	"fmt"
+	"net/netip"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/closetrace/closetrace/internal/events"
 )
 
-func TestSummary(t *testing.T) {
-	s := Summary{Took: 12345678 * time.Microsecond, LostRecords: 1, MissedProbes: 1234567, Suppressed: 4000, Undecodable: 2, Unexplained: 3}
+// summaryOf returns a summary of the samples and of 1,996 resets.
+func summaryOf(o SummaryOptions) *Summary {
+	s := &Summary{
+		SummaryOptions: o,
+		Took:           12345678 * time.Microsecond,
+		LostRecords:    1,
+		MissedProbes:   1234567,
+		Suppressed:     4000,
+		Undecodable:    2,
+		Unexplained:    3,
+		now:            func() time.Time { return at(0) },
+	}
+	for n := range 1996 {
+		e := reset(n)
+		s.Add(&e)
+	}
 	for range 1200 {
-		s.Add(samples()[1])
+		e := *samples()[3]
+		s.Add(&e)
 	}
 	for _, e := range samples() {
 		s.Add(e)
 	}
+	return s
+}
+
+func printed(t *testing.T, s *Summary) string {
+	t.Helper()
 	var out bytes.Buffer
 	if err := s.Print(&out); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "summary.txt", out.Bytes())
-	if s.Endings() != 1209 {
-		t.Errorf("%d endings", s.Endings())
+	return out.String()
+}
+
+func TestSummary(t *testing.T) {
+	for _, width := range []int{80, 120, 200} {
+		s := summaryOf(SummaryOptions{Width: width})
+		golden(t, fmt.Sprintf("summary-%d.txt", width), []byte(printed(t, s)))
+		if s.Endings() != 3205 {
+			t.Errorf("%d endings", s.Endings())
+		}
+	}
+	golden(t, "summary.txt", []byte(printed(t, summaryOf(SummaryOptions{}))))
+	colored := printed(t, summaryOf(SummaryOptions{Color: true}))
+	if !strings.Contains(colored, "\x1b[31mclose.rst.unread\x1b[39m") {
+		t.Errorf("no colour:\n%q", colored)
+	}
+	if plain := strings.NewReplacer("\x1b[31m", "", "\x1b[33m", "", "\x1b[39m", "").Replace(colored); plain !=
+		printed(t, summaryOf(SummaryOptions{})) {
+		t.Errorf("colours take room:\n%s", plain)
+	}
+	ascii := printed(t, summaryOf(SummaryOptions{ASCII: true}))
+	if i := strings.IndexFunc(ascii, func(r rune) bool { return r > '~' }); i >= 0 {
+		t.Errorf("not ASCII: %q", ascii[i:])
+	}
+}
+
+// With more groups than rows the most important have theirs. With more groups than are kept, all endings are still
+// counted, in coarser groups.
+func TestSummaryIsBounded(t *testing.T) {
+	s := &Summary{SummaryOptions: SummaryOptions{Rows: 5}}
+	for n := range 5 * maxGroups {
+		e := reset(n)
+		e.Actor = &events.Task{PID: uint32(n), Comm: fmt.Sprintf("p%d", n/2)}
+		e.Remote = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(n >> 8), byte(n)}), 40000)
+		s.Add(&e)
+	}
+	e := *samples()[0]
+	for range 3 {
+		s.Add(&e)
+	}
+	var sum uint64
+	for _, g := range s.groups.sorted() {
+		sum += g.endings
+	}
+	if sum != 5*maxGroups+3 || len(s.groups.byKey) > 2*maxGroups+2 {
+		t.Errorf("%d endings in %d groups", sum, len(s.groups.byKey))
+	}
+	text := printed(t, s)
+	if lines := strings.Count(text, "\n"); lines > 12 || !strings.Contains(text, "\nand ") {
+		t.Errorf("%d lines:\n%s", lines, text)
+	}
+}
+
+// A group whose endings have another reason says how many.
+func TestSummaryOfSeveralReasons(t *testing.T) {
+	s := &Summary{}
+	for n, cause := range []string{"1 B unread", "9 B unread", "other", "5 B unread"} {
+		e := reset(n)
+		e.Cause = cause
+		s.Add(&e)
+	}
+	if text := printed(t, s); !strings.Contains(text, "1–9 B unread (1 with another reason)\n") {
+		t.Errorf("%s", text)
 	}
 }
 
 func TestSummaryOfNothing(t *testing.T) {
-	var out bytes.Buffer
-	s := Summary{Took: time.Second}
-	if err := s.Print(&out); err != nil {
-		t.Fatal(err)
+	want := "0 endings in 1s\n0 records lost, 0 probes missed\n"
+	if got := printed(t, &Summary{Took: time.Second}); got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
-	const want = "0 endings in 1s\n0 records lost, 0 probes missed\n"
-	if out.String() != want {
-		t.Errorf("got %q, want %q", out.String(), want)
+}
+
+// What the kernel side counted is in the summary; why there is no audit with filters is not, unless asked for.
+func TestSummaryWithFilters(t *testing.T) {
+	s := &Summary{
+		Took: time.Second, Counted: map[events.Path]uint64{events.CloseFINActive: 1200},
+		Audit: &Audit{Impossible: FiltersUncounted},
+	}
+	s.LeaveOut(samples()[0])
+	want := "0 endings in 1s\n1,201 endings left out by filters (only counted: 1,200 close.fin.active)\n" +
+		"0 records lost, 0 probes missed\n"
+	if got := printed(t, s); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	s.Verbose = true
+	if got := printed(t, s); got != want+"audit skipped: "+FiltersUncounted+"\n" {
+		t.Errorf("verbose: %q", got)
 	}
 }

@@ -8,20 +8,21 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/olekukonko/tablewriter/pkg/twwidth"
+
+	"github.com/closetrace/closetrace/internal/events"
 )
 
-func table(t testing.TB, o TableOptions) string {
+func rendered(t testing.TB, o TableOptions) string {
 	t.Helper()
 	twwidth.SetEastAsian(false)
 	var out bytes.Buffer
-	tab, err := NewTable(&out, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tab := NewTable(&out, o)
+	tab.now = func() time.Time { return at(0) }
 	for _, e := range samples() {
 		if err := tab.Write(e); err != nil {
 			t.Fatal(err)
@@ -36,19 +37,29 @@ func table(t testing.TB, o TableOptions) string {
 func TestTable(t *testing.T) {
 	for _, width := range []int{80, 120, 200} {
 		t.Run(fmt.Sprint(width), func(t *testing.T) {
-			golden(t, fmt.Sprintf("table-%d.txt", width), []byte(table(t, TableOptions{Width: width})))
+			golden(t, fmt.Sprintf("table-%d.txt", width), []byte(rendered(t, TableOptions{Width: width})))
 		})
 	}
-	t.Run("unlimited", func(t *testing.T) { golden(t, "table.txt", []byte(table(t, TableOptions{}))) })
-	t.Run("wide", func(t *testing.T) { golden(t, "wide.txt", []byte(table(t, TableOptions{Wide: true}))) })
-	t.Run("color", func(t *testing.T) { golden(t, "color.txt", []byte(table(t, TableOptions{Width: 120, Color: true}))) })
+	t.Run("ascii", func(t *testing.T) {
+		got := rendered(t, TableOptions{Width: 120, ASCII: true})
+		if i := strings.IndexFunc(got, func(r rune) bool { return r >= utf8.RuneSelf }); i >= 0 {
+			t.Errorf("not ASCII: %q", got[i:])
+		}
+		golden(t, "ascii.txt", []byte(got))
+	})
+	t.Run("unlimited", func(t *testing.T) { golden(t, "table.txt", []byte(rendered(t, TableOptions{}))) })
+	t.Run("wide", func(t *testing.T) { golden(t, "wide.txt", []byte(rendered(t, TableOptions{Wide: true}))) })
+	t.Run(
+		"color",
+		func(t *testing.T) { golden(t, "color.txt", []byte(rendered(t, TableOptions{Width: 120, Color: true}))) },
+	)
 }
 
 // Whatever the width, no line is longer, and nothing is cut but a long COMM.
 func TestTableFits(t *testing.T) {
-	whole := strings.ReplaceAll(table(t, TableOptions{}), "\n", " ")
+	whole := strings.ReplaceAll(rendered(t, TableOptions{}), "\n", " ")
 	for width := 70; width < 300; width++ {
-		got := table(t, TableOptions{Width: width})
+		got := rendered(t, TableOptions{Width: width})
 		for line := range strings.Lines(got) {
 			if w := twwidth.Width(strings.TrimSuffix(line, "\n")); w > width {
 				t.Errorf("width %d: %d cells: %s", width, w, line)
@@ -64,13 +75,55 @@ func TestTableFits(t *testing.T) {
 	}
 }
 
+// The most frequent causes fit beside the other columns at 120 columns.
+func TestFrequentRowsAreOneLine(t *testing.T) {
+	for _, cause := range []string{
+		"ECONNRESET; peer python3[12084]: 1,503 B unread", "abortive close (SO_LINGER {1,0}) in ESTABLISHED",
+		"all data read; ESTABLISHED → FIN_WAIT1", "peer closed first; CLOSE_WAIT → LAST_ACK",
+		"9 B arrived 250 ms after python3[12084] closed", "CLOSE_WAIT; this side has not closed for 10.0 s",
+	} {
+		e := samples()[0]
+		e.Cause, e.Actor = cause, &events.Task{PID: 12084, Comm: "python3"}
+		e.Local, e.Remote = addr("127.0.0.1:54619"), addr("10.13.0.11:8080")
+		var out bytes.Buffer
+		tab := NewTable(&out, TableOptions{Width: 120})
+		_ = tab.Write(e)
+		_ = tab.Close()
+		if strings.Count(out.String(), "\n") != 2 {
+			t.Errorf("%s", &out)
+		}
+	}
+}
+
+// The header has the date of rows that are not of today, and comes again when the date changes.
+func TestDate(t *testing.T) {
+	var out bytes.Buffer
+	tab := NewTable(&out, TableOptions{})
+	today := time.Date(2026, 11, 22, 0, 0, 5, 0, time.Local)
+	tab.now = func() time.Time { return today }
+	for _, before := range []time.Duration{time.Hour, time.Minute, time.Second, 0} {
+		e := samples()[0]
+		e.Time = today.Add(-before)
+		_ = tab.Write(e)
+	}
+	_ = tab.Close()
+	var heads []string
+	for line := range strings.Lines(out.String()) {
+		heads = append(heads, strings.Fields(line)[0])
+	}
+	want := "2026-11-21 23:00:05.000 23:59:05.000 2026-11-22 00:00:04.000 00:00:05.000"
+	if got := strings.Join(heads, " "); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 // Colours take no room: without them the table is the same.
 func TestTableColorsTakeNoRoom(t *testing.T) {
 	colors := regexp.MustCompile("\x1b\\[[0-9]+m")
 	for _, o := range []TableOptions{{}, {Width: 80}, {Width: 120}, {Wide: true}} {
-		plain := table(t, o)
+		plain := rendered(t, o)
 		o.Color = true
-		colored := table(t, o)
+		colored := rendered(t, o)
 		if colored == plain {
 			t.Errorf("%+v: no colours", o)
 		}
@@ -84,7 +137,7 @@ func TestTableColorsTakeNoRoom(t *testing.T) {
 // that is too long.
 func TestTableIsSafeForTerminals(t *testing.T) {
 	for _, o := range []TableOptions{{}, {Width: 80}, {Width: 120}, {Wide: true}} {
-		got := table(t, o)
+		got := rendered(t, o)
 		if !utf8.ValidString(got) {
 			t.Errorf("%+v: not UTF-8", o)
 		}
@@ -101,16 +154,13 @@ func TestTableIsSafeForTerminals(t *testing.T) {
 
 func TestTableNarrowerThanItsColumns(t *testing.T) {
 	for width := range 70 {
-		table(t, TableOptions{Width: width})
+		rendered(t, TableOptions{Width: width})
 	}
 }
 
 func TestTableTellsThatItsWriterFailed(t *testing.T) {
 	broken := errors.New("broken pipe")
-	tab, err := NewTable(failing{broken}, TableOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	tab := NewTable(failing{broken}, TableOptions{})
 	if err := tab.Write(samples()[0]); err != nil {
 		t.Errorf("before the flush: %v", err)
 	}
@@ -145,36 +195,32 @@ func TestPrintable(t *testing.T) {
 
 func TestAddress(t *testing.T) {
 	tests := []struct {
-		in    string
-		width int
-		want  string
+		in       string
+		onlyPort bool
+		want     string
 	}{
-		{"10.0.0.5:443", 0, "10.0.0.5:443"},
-		{"10.0.0.5:443", 6, ":443"},
-		{"192.168.100.200:51234", 15, "192.168.100.200:51234"},
-		{"[::ffff:10.0.0.5]:443", 0, "10.0.0.5:443"},
-		{"0.0.0.0:0", 21, "0.0.0.0:*"},
-		{"[::]:0", 21, "[::]:*"},
-		{"[2001:db8::1]:443", 17, "[2001:db8::1]:443"},
-		{"[2001:db8:1:2:3:4:5:6]:51234", 21, "[2001:db8:1:2:3:4:5:6]:51234"},
-		{"[2001:db8:1:2:3:4:5:6]:51234", 6, ":51234"},
+		{"10.0.0.5:443", false, "10.0.0.5:443"},
+		{"10.0.0.5:443", true, ":443"},
+		{"[::ffff:10.0.0.5]:443", false, "10.0.0.5:443"},
+		{"0.0.0.0:0", false, "0.0.0.0:*"},
+		{"[::]:0", false, "[::]:*"},
+		{"[2001:db8::1]:443", false, "[2001:db8::1]:443"},
+		{"[2001:db8:1:2:3:4:5:6]:51234", false, "[2001:db8:1:2:3:4:5:6]:51234"},
+		{"[2001:db8:1:2:3:4:5:6]:51234", true, ":51234"},
 	}
 	for _, tt := range tests {
-		got := string(appendAddress(nil, addr(tt.in), tt.width, nil))
+		got := string(appendAddress(nil, addr(tt.in), tt.onlyPort, nil))
 		if got != tt.want {
-			t.Errorf("%s in %d: got %s, want %s", tt.in, tt.width, got, tt.want)
+			t.Errorf("%s: got %s, want %s", tt.in, got, tt.want)
 		}
 	}
-	if got := string(appendAddress(nil, netip.AddrPort{}, 0, nil)); got != "-" {
+	if got := string(appendAddress(nil, netip.AddrPort{}, false, nil)); got != "-" {
 		t.Errorf("no address: got %s", got)
 	}
 }
 
 func BenchmarkTable(b *testing.B) {
-	tab, err := NewTable(discard{}, TableOptions{Width: 160})
-	if err != nil {
-		b.Fatal(err)
-	}
+	tab := NewTable(discard{}, TableOptions{Width: 160})
 	e := samples()[0]
 	b.ReportAllocs()
 	for b.Loop() {

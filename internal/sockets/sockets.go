@@ -1,92 +1,73 @@
-//go:build linux
-
-// Package sockets lists the TCP sockets of a network namespace, as sock_diag(7)
-// tells of them.
+// Package sockets lists the TCP sockets of this machine: their state and numbers, who holds them, and for how long they
+// have been in their state. It draws no conclusions.
 package sockets
 
 import (
-	"errors"
 	"fmt"
-	"net"
 	"net/netip"
+	"strconv"
 	"time"
 
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
-
 	"github.com/closetrace/closetrace/internal/events"
-	"github.com/closetrace/closetrace/internal/stuck"
 )
 
-// ErrUnsupported: this kernel has no sock_diag for TCP.
-var ErrUnsupported = errors.New("sock_diag does not know TCP")
+// Socket is one TCP socket as the kernel shows it.
+type Socket struct {
+	Netns         uint32 // inode number
+	Local, Remote netip.AddrPort
+	State         events.State
+	Inode         uint64 // of its file; 0: not accepted yet, or closed
+	UID           uint32
 
-// tries is how often a list is taken that changes meanwhile.
-const tries = 3
+	// ReceiveQueue is rcv_nxt - copied_seq: a received FIN counts as one byte until it is read. Of a listener: the
+	// number of connections that wait for accept(2).
+	ReceiveQueue uint32
+	// SendQueue is write_seq - snd_una: this side's FIN counts as one byte until it is acknowledged. Of a listener: the
+	// backlog.
+	SendQueue uint32
+	NotSent   uint32 // write_seq - snd_nxt: the part of SendQueue that was never sent
 
-// List returns the sockets of the calling thread's network namespace, whose inode
-// is netns. Not whole: some changed while they were listed, and may be missing.
-func List(netns uint32) (all []stuck.Socket, whole bool, err error) {
-	whole = true
-	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		some, ok, err := list(family)
-		if err != nil {
-			return nil, false, err
-		}
-		whole = whole && ok
-		for _, s := range some {
-			if one, ok := socket(s); ok {
-				one.Netns = netns
-				all = append(all, one)
-			}
-		}
-	}
-	return all, whole, nil
+	LastHeard time.Duration // since the last acknowledgement was received
+	InState   time.Duration // since the socket entered its state; 0: unknown
+	RTO       time.Duration // current retransmission timeout
+	Backoff   uint8         // number of times that the timeout was doubled
+	Retries   uint8         // retransmissions without an answer
+
+	// Mini: the kernel freed the socket after its close and keeps only a FIN_WAIT2 entry, for TimeLeft. Of the numbers
+	// it has InState alone.
+	Mini     bool
+	TimeLeft time.Duration
 }
 
-func list(family uint8) (all []*netlink.InetDiagTCPInfoResp, whole bool, err error) {
-	for range tries {
-		all, err = netlink.SocketDiagTCPInfo(family)
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-	}
-	switch {
-	case err == nil:
-		return all, true, nil
-	case errors.Is(err, netlink.ErrDumpInterrupted):
-		return all, false, nil
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EINVAL):
-		return nil, false, fmt.Errorf("%w: %w", ErrUnsupported, err)
-	}
-	return nil, false, fmt.Errorf("listing sockets: %w", err)
+// Holder is a process that has a socket open.
+type Holder struct {
+	PID    uint32        `json:"pid"`
+	TID    uint32        `json:"tid,omitempty"` // of a thread with a descriptor table of its own
+	Comm   string        `json:"comm"`
+	UID    uint32        `json:"uid"`
+	FDs    []int         `json:"fds"` // in ascending order
+	Parent uint32        `json:"-"`   // process id
+	Age    time.Duration `json:"-"`   // since the process started
+
+	Process *Process `json:"process,omitempty"` // nil: unknown
 }
 
-// miniTimer is idiag_timer of what the kernel keeps of a closed socket.
-const miniTimer = 3
-
-// socket takes over what is known. Addresses that speak IPv4 are shown as IPv4.
-func socket(r *netlink.InetDiagTCPInfoResp) (s stuck.Socket, ok bool) {
-	m, info := r.InetDiagMsg, r.TCPInfo
-	local, ok1 := address(m.ID.Source, m.ID.SourcePort)
-	remote, ok2 := address(m.ID.Destination, m.ID.DestinationPort)
-	s = stuck.Socket{
-		Local: local, Remote: remote, State: events.State(m.State), Inode: uint64(m.INode), UID: m.UID,
-		ReceiveQueue: m.RQueue, SendQueue: m.WQueue,
+// ID returns the process id, or process/thread.
+func (h Holder) ID() string {
+	if h.TID == 0 {
+		return strconv.Itoa(int(h.PID))
 	}
-	if m.Timer == miniTimer && info == nil {
-		s.Mini, s.TimeLeft = true, time.Duration(m.Expires)*time.Millisecond
-	}
-	if info != nil {
-		s.NotSent = info.Notsent_bytes
-		s.LastHeard = time.Duration(info.Last_ack_recv) * time.Millisecond
-		s.RTO = time.Duration(info.Rto) * time.Microsecond
-		s.Backoff, s.Retries = info.Backoff, info.Retransmits
-	}
-	return s, ok1 && ok2
+	return fmt.Sprintf("%d/%d", h.PID, h.TID)
 }
 
-func address(ip net.IP, port uint16) (netip.AddrPort, bool) {
-	addr, ok := netip.AddrFromSlice(ip)
-	return netip.AddrPortFrom(addr.Unmap(), port), ok
+// Snapshot is what Source.Look found.
+type Snapshot struct {
+	Sockets *List
+	Holders *Holders
+	// KeptByExec is that of the source. It may be nil.
+	KeptByExec func(pid, tid uint32, fd int) bool
+
+	HiddenProcesses    int  // whose descriptors may not be read
+	InaccessibleSpaces int  // network namespaces that may not be entered
+	Incomplete         bool // sockets changed while they were listed
 }

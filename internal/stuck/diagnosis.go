@@ -3,40 +3,61 @@ package stuck
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/sockets"
 )
 
-// Diagnosis is why a socket has not ended.
+// Diagnosis is why a socket does not close.
 type Diagnosis string
 
 // The diagnoses, of which exactly one holds.
 const (
-	// NeverAccepted: it is still in its listener's accept queue.
+	// NeverAccepted: the connection is still in the accept queue of its listener.
 	NeverAccepted Diagnosis = "never-accepted"
-	// Leaked: all was read, the EOF included, and nobody closes it.
+	// QueueFull: a listener drops handshakes, because too many connections wait for accept(2).
+	QueueFull Diagnosis = "accept-queue-full"
+	// Leaked: everything was read, including the EOF, and the application does not close the socket.
 	Leaked Diagnosis = "leaked"
-	// NotReading: something is left to read, be it only the EOF.
+	// NotReading: the application leaves data, or only the EOF, unread.
 	NotReading Diagnosis = "not-reading"
-	// BusySending: data is not sent, or not acknowledged.
+	// BusySending: data is unsent or unacknowledged.
 	BusySending Diagnosis = "busy-sending"
-	// ForkedChild: it is held by a process that has it from another one.
+	// ForkedChild: a process holds the socket that inherited it from another one.
 	ForkedChild Diagnosis = "forked-child"
-	// PeerSilent: nothing but the own FIN is not acknowledged.
+	// Inherited: a program holds the socket by mistake, because it was started by the process that accepted it.
+	Inherited Diagnosis = "inherited"
+	// PeerSilent: only the FIN of this side is unacknowledged.
 	PeerSilent Diagnosis = "peer-silent"
-	// PeerOpen: this end is closed, the other one is not.
+	// PeerOpen: this side is closed or shut down, the peer has not closed.
 	PeerOpen Diagnosis = "peer-open"
 )
 
-func (f *Finding) diagnose(s *Socket) Diagnosis {
+// WaitsForPeer reports whether the peer has to act, or the network. Otherwise this side has to.
+func (d Diagnosis) WaitsForPeer() bool { return d == BusySending || d == PeerSilent || d == PeerOpen }
+
+// afterFIN reports whether this side has sent its FIN, so that the peer has to act next.
+func afterFIN(s events.State) bool { return s != events.CloseWait && s != events.Listen }
+
+// falseFirst compares for sorting.
+func falseFirst(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+func (f *Finding) diagnose(s *sockets.Socket) Diagnosis {
 	sending := f.Unsent+f.Unacked > 0
 	eofLeft := f.EOFRead != nil && !*f.EOFRead
 	switch {
 	case s.Inode == 0 && s.State == events.CloseWait:
-		return NeverAccepted // a close would have made it LAST_ACK
+		return NeverAccepted // after a close it would be in LAST_ACK
 	case inherited(s, f.Holders):
 		return ForkedChild
 	case sending:
@@ -53,84 +74,103 @@ func (f *Finding) diagnose(s *Socket) Diagnosis {
 	return PeerSilent
 }
 
-// margin covers that processes' times are told in hundredths of a second, and the
-// kernel's clock may tick as rarely.
+// margin is the error of the comparison of two ages: /proc has the start of processes in hundredths of a second, and a
+// jiffy may be as long.
 const margin = 50 * time.Millisecond
 
-// inherited: each of those who hold the socket was started after something was last
-// heard on it. So they have it from another process.
-func inherited(s *Socket, holders []Holder) bool {
+// inherited reports whether every holder started after the last segment of the peer, so that they inherited the socket
+// from another process.
+func inherited(s *sockets.Socket, holders []sockets.Holder) bool {
 	return s.State == events.CloseWait && len(holders) > 0 &&
-		!slices.ContainsFunc(holders, func(h Holder) bool { return h.Age+margin >= s.LastHeard })
+		!slices.ContainsFunc(holders, func(h sockets.Holder) bool { return h.Age+margin >= s.LastHeard })
 }
 
-// related are those of the holders whose parent holds the socket, too.
-func related(holders []Holder) (children []Holder) {
+// related returns the holders whose parent is a holder as well.
+func related(holders []sockets.Holder) (children []sockets.Holder) {
 	for _, h := range holders {
-		if slices.ContainsFunc(holders, func(p Holder) bool { return p.PID == h.Parent }) {
+		if slices.ContainsFunc(holders, func(p sockets.Holder) bool { return p.PID == h.Parent }) {
 			children = append(children, h)
 		}
 	}
 	return children
 }
 
-// why is the diagnosis with its numbers.
-func (f *Finding) why(s *Socket) string {
+// why returns the diagnosis in words, with its numbers.
+func (f *Finding) why(s *sockets.Socket) string {
 	switch f.Diagnosis {
 	case NeverAccepted:
 		return f.whyNeverAccepted()
 	case Leaked:
 		if len(f.Holders) == 0 {
-			return "all was read, the EOF included, and it is not closed; no process is seen to hold it"
+			return "everything was read, including the EOF, but the socket is still open; its holder is not visible"
 		}
-		return "all was read, the EOF included, and it is not closed"
+		return "everything was read, including the EOF, but the socket is still open"
 	case NotReading:
 		return f.whyNotReading()
 	case BusySending:
 		return f.whySending(s)
 	case ForkedChild:
 		if children := related(f.Holders); len(children) > 0 {
-			return "a child has it from its parent, and it ends when both have closed it: " + names(f.Holders)
+			return "shared by a parent and its child; it closes when both have closed it: " + names(f.Holders)
 		}
-		return "who holds it was started after the connection, and has it from another process: " + names(f.Holders)
+		return "inherited: every holder started after the connection: " + names(f.Holders)
 	case PeerOpen:
 		return f.whyPeerOpen()
 	}
-	return fmt.Sprintf("all but the FIN is acknowledged; %s", sentAgain(s.Retries))
+	return "FIN unacknowledged" + after(s.Retries)
 }
 
 func (f *Finding) whyNeverAccepted() string {
 	l := f.Listener
 	if l == nil {
-		return "it was never accepted, and its listener is not seen"
+		return "never accepted; its listener is not visible"
 	}
-	why := fmt.Sprintf("it was never accepted: %s of %s wait at %s", number(l.Queued), number(l.Backlog), l.Address)
+	why := fmt.Sprintf("never accepted: %s of %s connections wait in the accept queue of %s",
+		number(l.Queued), number(l.Backlog), l.Address)
 	if len(l.Holders) > 0 {
 		why += ", held by " + names(l.Holders)
 	}
 	if l.Others > 0 {
-		why += fmt.Sprintf("; or at one of %d others there", l.Others)
+		why += "; or in that of " + events.Quantity(uint64(l.Others), "other listener", "other listeners") + " there"
 	}
 	return why
+}
+
+// addConditions adds to the reason which processes that have to act cannot.
+func (f *Finding) addConditions() {
+	holders := f.Holders
+	switch f.Diagnosis {
+	case NeverAccepted:
+		if f.Listener == nil {
+			return
+		}
+		holders = f.Listener.Holders
+	case QueueFull, NotReading, Leaked, Inherited, ForkedChild:
+	default:
+		return
+	}
+	if words := conditions(holders); words != "" {
+		f.Why += "; " + words
+	}
 }
 
 func (f *Finding) whyNotReading() string {
 	switch {
 	case f.Unread == 0:
-		return "all but the EOF was read"
+		return "only the EOF is unread"
 	case f.EOFRead != nil:
-		return number(f.Unread) + " B and the EOF are not read"
+		return number(f.Unread) + " B and the EOF are unread"
 	}
-	return number(f.Unread) + " B are not read"
+	return number(f.Unread) + " B unread"
 }
 
-func (f *Finding) whySending(s *Socket) string {
-	why := fmt.Sprintf("%s B are not sent and %s B not acknowledged; %s", number(f.Unsent), number(f.Unacked), sentAgain(s.Retries))
+func (f *Finding) whySending(s *sockets.Socket) string {
+	why := fmt.Sprintf("%s B unsent, %s B unacknowledged%s", number(f.Unsent), number(f.Unacked), after(s.Retries))
 	if f.EOFRead != nil && !*f.EOFRead {
-		why += "; the EOF is not read"
+		why += "; EOF unread"
 	}
 	if s.Inode == 0 {
-		why = "it is closed here; " + why
+		why = "closed on this side; " + why
 	}
 	return why
 }
@@ -138,30 +178,31 @@ func (f *Finding) whySending(s *Socket) string {
 func (f *Finding) whyPeerOpen() string {
 	switch {
 	case f.Ends != nil:
-		return fmt.Sprintf("it is closed here, the peer has not closed; the kernel forgets it in %s", f.Ends.Duration().Round(time.Second))
+		return fmt.Sprintf("closed on this side, the peer has not closed; the kernel removes it in %s",
+			f.Ends.Duration().Round(time.Second))
 	case f.Inode == 0:
-		return "it is closed here, the peer has not closed; the kernel ends it after its time"
+		return "closed on this side, the peer has not closed; a timer will end it"
 	}
-	return "it is shut down for writing, the peer has not closed; no timer ends it"
+	return "shut down for writing, the peer has not closed; no timer ends it"
 }
 
-func sentAgain(retries uint8) string {
-	switch retries {
-	case 0:
-		return "nothing had to be sent again"
-	case 1:
-		return "sent again once without an answer"
+// after returns how often the oldest unacknowledged segment was retransmitted.
+func after(retries uint8) string {
+	if retries == 0 {
+		return "; no retransmission yet"
 	}
-	return fmt.Sprintf("sent again %d times without an answer", retries)
+	return " after " + events.Quantity(uint64(retries), "retransmission", "retransmissions")
 }
 
-// names writes comm[pid], or comm[pid/tid], of each, of the first three if they are many.
-func names(holders []Holder) string {
-	const most = 3
+// mostNames is how many processes are named in one reason.
+const mostNames = 3
+
+// names lists holders as comm[pid] or comm[pid/tid], at most three of them.
+func names(holders []sockets.Holder) string {
 	var words []string
 	for i, h := range holders {
-		if i == most {
-			words = append(words, fmt.Sprintf("%d more", len(holders)-most))
+		if i == mostNames {
+			words = append(words, fmt.Sprintf("%d more", len(holders)-mostNames))
 			break
 		}
 		words = append(words, fmt.Sprintf("%s[%s]", h.Comm, h.ID()))
@@ -169,11 +210,4 @@ func names(holders []Holder) string {
 	return strings.Join(words, ", ")
 }
 
-// number writes n with a comma between thousands.
-func number(n uint32) string {
-	digits := strconv.Itoa(int(n))
-	for at := len(digits) - 3; at > 0; at -= 3 {
-		digits = digits[:at] + "," + digits[at:]
-	}
-	return digits
-}
+func number(n uint32) string { return events.Grouped(uint64(n)) }

@@ -2,14 +2,17 @@ package stuck
 
 import (
 	"cmp"
+	"hash/maphash"
+	"iter"
+	"maps"
 	"slices"
 
 	"github.com/closetrace/closetrace/internal/events"
 )
 
-// Key is what the sockets of a group have in common.
+// Key identifies a group: its sockets agree in all of this.
 type Key struct {
-	PID       uint32 // of who holds them, or the listener; the lowest if several do; 0: not known
+	PID       uint32 // holder of the socket, or of its listener; the lowest of several; 0: unknown
 	Comm      string
 	Netns     uint32
 	Service   string
@@ -17,11 +20,11 @@ type Key struct {
 	Diagnosis Diagnosis
 }
 
-// Group is sockets with the same story.
+// Group is a number of sockets with the same holder, service, state and diagnosis.
 type Group struct {
 	Key
 	Count                   int
-	Oldest                  *Milliseconds // at least; nil: of none it is known
+	Oldest                  *Milliseconds // least age; nil: unknown for all of them
 	Exact                   bool          // Oldest is its age
 	Unread, Unsent, Unacked uint64
 	Why                     string // of the oldest
@@ -29,35 +32,79 @@ type Group struct {
 
 func (f *Finding) key() Key {
 	k := Key{Netns: f.Netns, Service: f.Service, State: f.State, Diagnosis: f.Diagnosis}
-	holders := f.Holders
-	if f.Listener != nil {
-		holders = f.Listener.Holders
-	}
-	if len(holders) > 0 {
+	if holders := f.holders(); len(holders) > 0 {
 		k.PID, k.Comm = holders[0].PID, holders[0].Comm
 	}
 	return k
 }
 
-// Groups puts together what belongs together, the most first.
-func Groups(found []Finding) []Group {
-	index := map[Key]int{}
-	var groups []Group
-	for i := range found {
-		key := found[i].key()
-		at, known := index[key]
-		if !known {
-			at = len(groups)
-			index[key] = at
-			groups = append(groups, Group{Key: key})
+// mostGroups is how many groups are kept. Without a listener each socket may be in a group of its own.
+const mostGroups = 1000
+
+// Grouping has the groups of a report.
+type Grouping struct {
+	Groups []Group // those that wait for a peer last, then the largest first, at most mostGroups
+	// MoreGroups and MoreSockets are how many are left out.
+	MoreGroups, MoreSockets int
+
+	counts map[uint64]int // of all groups, by the hash of the key
+}
+
+var seed = maphash.MakeSeed()
+
+// hash returns the hash of a key. Of a million groups, two have the same one in 37 million runs.
+func (k *Key) hash() uint64 { return maphash.Comparable(seed, *k) }
+
+// Groups returns the groups of the findings. It goes through them once more if there are too many groups to keep.
+func Groups(findings iter.Seq[*Finding]) *Grouping {
+	g := &Grouping{counts: map[uint64]int{}}
+	groups := map[uint64]*Group{}
+	for f := range findings {
+		key := f.key()
+		hash := key.hash()
+		g.counts[hash]++
+		if g.counts[hash] == 1 && len(groups) < mostGroups {
+			groups[hash] = &Group{Key: key}
 		}
-		groups[at].add(&found[i])
+		if group := groups[hash]; group != nil {
+			group.add(f)
+		}
 	}
-	slices.SortFunc(groups, func(a, b Group) int {
-		return cmp.Or(b.Count-a.Count, older(a.Oldest, b.Oldest), cmp.Compare(a.PID, b.PID),
+	if len(g.counts) > mostGroups {
+		groups = g.largest()
+		for f := range findings {
+			key := f.key()
+			if group := groups[key.hash()]; group != nil {
+				group.Key = key
+				group.add(f)
+			}
+		}
+	}
+	for _, group := range groups {
+		g.Groups = append(g.Groups, *group)
+		g.MoreSockets -= group.Count
+	}
+	for _, n := range g.counts {
+		g.MoreSockets += n
+	}
+	g.MoreGroups = len(g.counts) - len(g.Groups)
+	slices.SortFunc(g.Groups, func(a, b Group) int {
+		return cmp.Or(falseFirst(a.Diagnosis.WaitsForPeer(), b.Diagnosis.WaitsForPeer()), b.Count-a.Count,
+			older(a.Oldest, b.Oldest), cmp.Compare(a.PID, b.PID),
 			cmp.Compare(a.Service, b.Service), cmp.Compare(a.State, b.State), cmp.Compare(a.Diagnosis, b.Diagnosis),
 			cmp.Compare(a.Netns, b.Netns))
 	})
+	return g
+}
+
+// largest returns empty groups for the hashes that have the most sockets.
+func (g *Grouping) largest() map[uint64]*Group {
+	hashes := slices.Collect(maps.Keys(g.counts))
+	slices.SortFunc(hashes, func(a, b uint64) int { return cmp.Or(g.counts[b]-g.counts[a], cmp.Compare(a, b)) })
+	groups := map[uint64]*Group{}
+	for _, hash := range hashes[:mostGroups] {
+		groups[hash] = &Group{}
+	}
 	return groups
 }
 
@@ -71,7 +118,7 @@ func (g *Group) add(f *Finding) {
 	g.Unacked += uint64(f.Unacked)
 }
 
-// older sorts by age, the oldest first and the unknown last.
+// older compares ages for sorting: the oldest first, the unknown last.
 func older(a, b *Milliseconds) int {
 	switch {
 	case a == nil && b == nil:
@@ -84,40 +131,19 @@ func older(a, b *Milliseconds) int {
 	return cmp.Compare(*b, *a)
 }
 
-// Sort puts the oldest first.
-func Sort(found []Finding) {
-	slices.SortFunc(found, func(a, b Finding) int {
-		return cmp.Or(older(a.Age, b.Age), a.Local.Compare(b.Local), a.Remote.Compare(b.Remote), cmp.Compare(a.Netns, b.Netns))
-	})
-}
-
-// AtLeast leaves out what is not known to be that old, and says how many those are.
-func AtLeast(found []Finding, age Milliseconds) (old []Finding, left int) {
-	for _, f := range found {
-		if age > 0 && (f.Age == nil || *f.Age < age) {
-			left++
-			continue
-		}
-		old = append(old, f)
+// Growth returns the groups with how much each has grown since before, which may be nil. Groups of before that no
+// longer exist are the last, with a count of 0.
+func (g *Grouping) Growth(before *Grouping) (all []Group, growth []int) {
+	if before == nil {
+		before = &Grouping{}
 	}
-	return old, left
-}
-
-// Growth is by how much groups have grown since before. Groups that are gone follow
-// those that are there, with a count of 0.
-func Growth(before, now []Group) (all []Group, by []int) {
-	was := map[Key]int{}
-	for _, g := range before {
-		was[g.Key] = g.Count
+	for _, group := range g.Groups {
+		all, growth = append(all, group), append(growth, group.Count-before.counts[group.hash()])
 	}
-	for _, g := range now {
-		all, by = append(all, g), append(by, g.Count-was[g.Key])
-		delete(was, g.Key)
-	}
-	for _, g := range before {
-		if n := was[g.Key]; n > 0 {
-			all, by = append(all, Group{Key: g.Key, Why: "gone"}), append(by, -n)
+	for _, group := range before.Groups {
+		if g.counts[group.hash()] == 0 {
+			all, growth = append(all, Group{Key: group.Key, Why: "none left"}), append(growth, -group.Count)
 		}
 	}
-	return all, by
+	return all, growth
 }

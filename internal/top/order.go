@@ -8,7 +8,7 @@ import (
 // Order is how groups are sorted.
 type Order string
 
-// The orders: by numbers the highest first, by name the first first.
+// The orders: highest number first, or alphabetically.
 const (
 	ByRate   Order = "rate"
 	ByTotal  Order = "total"
@@ -16,10 +16,10 @@ const (
 	ByName   Order = "name"
 )
 
-// Orders are all, in the order in which they are offered.
+// Orders returns all orders, as the screen switches between them.
 func Orders() []Order { return []Order{ByRate, ByTotal, ByErrors, ByName} }
 
-// sort breaks ties by the total, then by name, so that groups do not jump.
+// sort sorts groups. Ties are broken by the total and then by the name, so that groups do not jump.
 func (o Order) sort(groups []Group) {
 	slices.SortFunc(groups, func(a, b Group) int {
 		first := 0
@@ -35,7 +35,7 @@ func (o Order) sort(groups []Group) {
 	})
 }
 
-// compare puts the group of all others last.
+// compare compares names. The group of all others is the last.
 func (k Key) compare(other Key) int {
 	if k.Others != other.Others {
 		if k.Others {
@@ -43,5 +43,6 @@ func (k Key) compare(other Key) int {
 		}
 		return -1
 	}
-	return cmp.Or(cmp.Compare(k.Path, other.Path), cmp.Compare(k.Comm, other.Comm), cmp.Compare(k.PID, other.PID), k.Remote.Compare(other.Remote))
+	return cmp.Or(cmp.Compare(k.Path, other.Path), cmp.Compare(k.Name, other.Name), cmp.Compare(k.PID, other.PID),
+		k.Local.Compare(other.Local), k.Remote.Compare(other.Remote), cmp.Compare(k.Port, other.Port))
 }

@@ -1,9 +1,9 @@
 package top
 
-// window is the number of complete seconds that a rate is the mean of.
+// window is the number of complete seconds over which a rate is averaged.
 const window = 10
 
-// rate counts by the second, for as long as the window is.
+// rate counts endings per second, for the seconds of the window.
 type rate struct {
 	newest uint64 // second
 	counts [window + 1]uint32
@@ -12,22 +12,22 @@ type rate struct {
 func second(ns uint64) uint64 { return ns / 1e9 }
 
 func (r *rate) add(second uint64) {
-	r.forget(second)
+	r.advance(second)
 	r.counts[second%uint64(len(r.counts))]++
 }
 
-// forget makes second the newest, and drops what has left the window by then.
-func (r *rate) forget(second uint64) {
+// advance makes second the newest one, and drops the counts that have left the window by then.
+func (r *rate) advance(second uint64) {
 	for s := r.newest + 1; s <= second && s <= r.newest+uint64(len(r.counts)); s++ {
 		r.counts[s%uint64(len(r.counts))] = 0
 	}
 	r.newest = max(r.newest, second)
 }
 
-// mean is the endings per second in the complete seconds before now, at most the
-// window's. In the second began, counting began; it is not complete.
+// mean returns the endings per second in the complete seconds before now, at most those of the window. Counting began
+// in the second began, which is not complete.
 func (r *rate) mean(began, now uint64) float64 {
-	r.forget(now)
+	r.advance(now)
 	from := max(began+1, now-min(now, window))
 	if from >= now {
 		return 0

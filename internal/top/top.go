@@ -1,51 +1,59 @@
-// Package top counts endings for closetrace top: by path, by process and by
-// remote host, in total and per second, with the last endings of each group.
+// Package top counts endings for closetrace top: by path, process, remote host, port and so on, in total and per
+// second, with the last endings of each group.
 //
-// It knows neither terminals nor clocks: what is now, its caller says, as
-// nanoseconds of CLOCK_MONOTONIC. Its memory is bounded: what has no room in a
-// group of its own is counted in one group for all others, so that the numbers
-// of a group are exact, and their sum is the total.
+// The caller passes the current time, in nanoseconds of CLOCK_MONOTONIC. Memory is bounded: once there are [MaxGroups]
+// groups, one more group counts all others, so the count of each group is exact and the counts add up to the total.
 package top
 
 import (
+	"cmp"
 	"net/netip"
 	"strconv"
 
 	"github.com/closetrace/closetrace/internal/events"
-	"github.com/closetrace/closetrace/internal/filter"
 )
 
 const (
-	// MaxGroups is how many groups a grouping has, one for all others not
-	// counted.
+	// MaxGroups is the number of groups in a grouping, without the group of all others.
 	MaxGroups = 512
-	// MaxLast is how many endings a group remembers.
+	// MaxLast is the number of endings that a group keeps.
 	MaxLast = 16
 )
 
-// Grouping is what endings are counted by.
+// Grouping is a property of endings by which they are counted.
 type Grouping string
 
 // The groupings.
 const (
-	ByPath    Grouping = "path"
-	ByProcess Grouping = "process" // whose call it was, or that holds the socket
-	ByRemote  Grouping = "remote"  // host
+	ByPath      Grouping = "path"
+	ByProcess   Grouping = "process"   // that made the call, or else that holds the socket
+	ByRemote    Grouping = "remote"    // host
+	ByPort      Grouping = "port"      // of the service
+	ByService   Grouping = "service"   // its port, here or at the remote host
+	ByContainer Grouping = "container" // of the socket
+	ByCgroup    Grouping = "cgroup"    // of the socket
+	ByPair      Grouping = "pair"      // of hosts
 )
 
-// Groupings are all, in the order in which they are offered.
-func Groupings() []Grouping { return []Grouping{ByPath, ByProcess, ByRemote} }
-
-// Key names a group. The zero key is that of endings that have no remote host.
-type Key struct {
-	Others bool // the group of what has none of its own
-	Path   events.Path
-	PID    uint32
-	Comm   string // any bytes; of PID 0 the kernel's, where no process is known
-	Remote netip.Addr
+// Groupings returns all groupings, as the screen switches between them.
+func Groupings() []Grouping {
+	return []Grouping{ByPath, ByProcess, ByRemote, ByPort, ByService, ByContainer, ByCgroup, ByPair}
 }
 
-// String is the name of the group. A comm in it has to be escaped.
+// Key identifies a group. The zero key is that of endings without the property.
+type Key struct {
+	Others bool // the group of all that have no group of their own
+	Path   events.Path
+	PID    uint32
+	// Name is a comm, a container or a cgroup. It may have any bytes. "kernel" if no process is known.
+	Name   string
+	Local  netip.Addr
+	Remote netip.Addr
+	Here   bool // the port is a local one
+	Port   uint16
+}
+
+// String returns the name of the group. It may contain a comm, which has to be escaped for a terminal.
 func (k Key) String() string {
 	switch {
 	case k.Others:
@@ -53,68 +61,100 @@ func (k Key) String() string {
 	case k.Path != "":
 		return string(k.Path)
 	case k.PID != 0:
-		return k.Comm + "[" + strconv.FormatUint(uint64(k.PID), 10) + "]"
-	case k.Comm != "":
-		return k.Comm
+		return k.Name + "[" + strconv.FormatUint(uint64(k.PID), 10) + "]"
+	case k.Name != "":
+		return k.Name
+	case k.Local.IsValid():
+		return k.Local.String() + " " + k.Remote.String()
+	case k.Port != 0 && k.Here:
+		return "here:" + strconv.Itoa(int(k.Port))
+	case k.Port != 0 && k.Remote.IsValid():
+		return netip.AddrPortFrom(k.Remote, k.Port).String()
+	case k.Port != 0:
+		return strconv.Itoa(int(k.Port))
 	case k.Remote.IsValid():
 		return k.Remote.String()
 	}
 	return "-"
 }
 
-func keyOf(by Grouping, e *events.Ending) Key {
+// keyOf returns the key of an ending whose service has this port.
+func keyOf(by Grouping, e *events.Ending, port uint16, isLocal bool) Key {
 	switch by {
 	case ByPath:
 		return Key{Path: e.Path}
 	case ByProcess:
-		for _, t := range []*events.Task{e.Actor, e.Owner} {
-			if t != nil {
-				return Key{PID: t.PID, Comm: t.Comm}
-			}
+		if t := cmp.Or(e.Actor, e.Owner); t != nil {
+			return Key{PID: t.PID, Name: t.Name()}
 		}
-		return Key{Comm: "kernel"}
+		return Key{Name: "kernel"}
 	case ByRemote:
-		if ip := e.Remote.Addr().Unmap(); ip.IsValid() && !ip.IsUnspecified() {
-			return Key{Remote: ip}
+		return Key{Remote: host(e.Remote)}
+	case ByPort:
+		return Key{Port: port}
+	case ByService:
+		if isLocal || port == 0 {
+			return Key{Port: port, Here: isLocal && port != 0}
+		}
+		return Key{Port: port, Remote: host(e.Remote)}
+	case ByContainer:
+		return Key{Name: e.Container()}
+	case ByCgroup:
+		return Key{Name: e.Cgroup}
+	case ByPair:
+		if local, remote := host(e.Local), host(e.Remote); local.IsValid() && remote.IsValid() {
+			return Key{Local: local, Remote: remote}
 		}
 	}
 	return Key{}
 }
 
-// Count is how many endings there were.
+// host returns the address of an endpoint, the zero address if it has none.
+func host(a netip.AddrPort) netip.Addr {
+	if ip := a.Addr().Unmap(); ip.IsValid() && !ip.IsUnspecified() {
+		return ip
+	}
+	return netip.Addr{}
+}
+
+// Count is the number of endings.
 type Count struct {
-	Endings, Errors uint64 // what an error is, [filter.IsError] says
-	RSTs            uint64 // sent or received
-	// PerSecond is the mean of the last complete seconds, at most [window].
+	Endings, Errors uint64 // Errors: abnormal endings
+	RSTSent         uint64
+	RSTReceived     uint64
+	// PerSecond is the mean of the last complete seconds, at most ten.
 	PerSecond float64
 }
 
-// Group is a group, at one moment.
+// Group is a group at one moment.
 type Group struct {
 	Key
 	Count
-	Title string // of a path: what it is in a few words
+	Title string // of a path, in a few words
 	// Worst is the highest severity of its endings.
-	Worst filter.Severity
+	Worst events.Severity
 }
 
-// group is a group as it grows.
+// group is a group that counts.
 type group struct {
 	Group
 	rate rate
-	last []*events.Ending // a ring; what it points to does not change
+	last []*events.Ending // a ring of endings that do not change
 	next int
 }
 
 func (g *group) add(e *events.Ending, second uint64) {
 	g.Endings++
-	if filter.IsError(e) {
+	if e.IsAbnormal() {
 		g.Errors++
 	}
-	if filter.Pattern("rst").Names(e) {
-		g.RSTs++
+	if e.RST {
+		g.RSTSent++
 	}
-	g.Worst = max(g.Worst, filter.SeverityOf(e))
+	if e.ReceivedRST() {
+		g.RSTReceived++
+	}
+	g.Worst = max(g.Worst, e.Severity())
 	g.rate.add(second)
 	if len(g.last) < MaxLast {
 		g.last = append(g.last, e)
@@ -124,32 +164,34 @@ func (g *group) add(e *events.Ending, second uint64) {
 	g.next = (g.next + 1) % MaxLast
 }
 
-// Board is the counts. It is not safe for concurrent use.
+// Board holds the counts. It is not safe for concurrent use.
 type Board struct {
-	began  uint64 // nanoseconds
-	total  group
-	groups map[Grouping]map[Key]*group
+	began    uint64 // nanoseconds
+	services *events.Services
+	total    group
+	groups   map[Grouping]map[Key]*group
 }
 
 // New returns a board that counts from now on.
 func New(now uint64) *Board {
-	b := &Board{began: now, groups: map[Grouping]map[Key]*group{}}
+	b := &Board{began: now, services: &events.Services{}, groups: map[Grouping]map[Key]*group{}}
 	for _, by := range Groupings() {
 		b.groups[by] = map[Key]*group{}
 	}
 	return b
 }
 
-// Add counts e, which may change afterwards.
+// Add counts a copy of e.
 func (b *Board) Add(e *events.Ending, now uint64) {
 	kept := *e
 	b.total.add(&kept, second(now))
+	port, isLocal := b.services.Port(e)
 	for _, by := range Groupings() {
-		b.group(by, keyOf(by, e), e).add(&kept, second(now))
+		b.group(by, keyOf(by, e, port, isLocal), e).add(&kept, second(now))
 	}
 }
 
-// group is the one with a key, or the one of all others.
+// group returns the group with a key, or the group of all others.
 func (b *Board) group(by Grouping, k Key, e *events.Ending) *group {
 	all := b.groups[by]
 	if g := all[k]; g != nil {
@@ -169,13 +211,13 @@ func (b *Board) group(by Grouping, k Key, e *events.Ending) *group {
 	return g
 }
 
-// Began is since when it counts.
+// Began returns the time since which it counts.
 func (b *Board) Began() uint64 { return b.began }
 
-// Total is the count of all endings.
+// Total returns the count of all endings.
 func (b *Board) Total(now uint64) Count { return b.counted(&b.total, now).Count }
 
-// Groups are those of a grouping, in an order.
+// Groups returns the groups of a grouping, sorted.
 func (b *Board) Groups(by Grouping, o Order, now uint64) []Group {
 	all := make([]Group, 0, len(b.groups[by]))
 	for _, g := range b.groups[by] {
@@ -191,7 +233,7 @@ func (b *Board) counted(g *group, now uint64) Group {
 	return counted
 }
 
-// Last are the last endings of a group, newest first.
+// Last returns the last endings of a group, newest first.
 func (b *Board) Last(by Grouping, k Key) []*events.Ending {
 	g := b.groups[by][k]
 	if g == nil {
@@ -204,11 +246,11 @@ func (b *Board) Last(by Grouping, k Key) []*events.Ending {
 	return last
 }
 
-// Clone returns a board that no longer changes with b.
+// Clone returns a copy of the counts, to which nothing can be added.
 func (b *Board) Clone() *Board {
-	c := New(b.began)
-	c.total = b.total.clone()
+	c := &Board{began: b.began, total: b.total.clone(), groups: map[Grouping]map[Key]*group{}}
 	for by, all := range b.groups {
+		c.groups[by] = make(map[Key]*group, len(all))
 		for k, g := range all {
 			copied := g.clone()
 			c.groups[by][k] = &copied

@@ -14,7 +14,7 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 )
 
-// floor is the tracer that does the least (floor.bpf.c): it reads its records every 50 ms and forgets them.
+// floor is the tracer that does the least (floor.bpf.c): it reads its records every 50 ms and discards them.
 func floor(ctx context.Context, mode string) error {
 	spec, err := ebpf.LoadCollectionSpec(floorObject)
 	if err != nil {

@@ -12,14 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// countRuns has the kernel count, until it is closed, how often its BPF programs run, and for how long.
+// countRuns makes the kernel count how often its BPF programs run, and for how long, until it is closed.
 func countRuns() (io.Closer, error) {
 	return ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
 }
 
 type runs struct{ runs, ns uint64 }
 
-// bpfRuns adds up over all programs that are loaded.
+// bpfRuns returns the sums over all loaded programs.
 func bpfRuns() runs {
 	var sum runs
 	for id := ebpf.ProgramID(0); ; {
@@ -40,14 +40,14 @@ func bpfRuns() runs {
 	}
 }
 
-// ring is the ring buffer of whoever traces, seen from the side. One that does not use any has nothing.
+// ring is a read-only view of the tracer's ring buffer. It is empty for a tracer without one.
 type ring struct {
 	size     uint64
 	producer []byte // a page that begins with the position
 	data     []byte // twice, one after the other
 }
 
-// openRing maps the ring buffer that is there.
+// openRing maps the ring buffer of the running tracer.
 func openRing() (*ring, error) {
 	for id := ebpf.MapID(0); ; {
 		next, err := ebpf.MapGetNextID(id)
@@ -80,7 +80,7 @@ func mapRing(m *ebpf.Map) (*ring, error) {
 	return &ring{uint64(size), producer, data}, nil
 }
 
-// produced is how many bytes were written so far.
+// produced returns how many bytes were written so far.
 func (r *ring) produced() uint64 {
 	if r.producer == nil {
 		return 0
@@ -88,7 +88,7 @@ func (r *ring) produced() uint64 {
 	return binary.NativeEndian.Uint64(r.producer)
 }
 
-// records counts those that were written since a position, which are still there if they are fewer than it holds.
+// records counts the records that were written since a position. They must still be in the buffer.
 func (r *ring) records(from uint64) (n uint64) {
 	const header, flags = 8, 3 << 30 // BPF_RINGBUF_HDR_SZ; busy and discarded
 	for to := r.produced(); from < to && to-from <= r.size; n++ {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"unsafe"
@@ -17,13 +18,13 @@ const (
 	mixLinger0 = "linger0" // the client resets, by SO_LINGER {1,0}; the server closes what was reset
 	mixUnread  = "unread"  // the server closes with 100 bytes unread, which resets; the client closes what was reset
 	mixBare    = "bare"    // a socket is closed that was never connected; one close
-	mixThreads = "threads" // several threads do the first three in turn, each giving way to the others between the calls
+	mixThreads = "threads" // several threads do the first three in turn, each yielding between the calls
 )
 
 // threads of mixThreads. On the one CPU that counts instructions they run in turn, and their calls interleave.
 const threads = 4
 
-// closesOf is how many closes there are per connection.
+// closesOf returns the number of closes per connection.
 func closesOf(mix string) int {
 	if mix == mixBare {
 		return 1
@@ -31,19 +32,19 @@ func closesOf(mix string) int {
 	return 2
 }
 
-// load opens and closes connections, one after the other. Its system calls go past the Go runtime: what it costs
-// itself is to be the same each time.
+// load opens and closes connections, one after the other. It makes system calls without the Go runtime, so that its
+// own cost is the same each time.
 type load struct {
 	listener int
 	address  unix.RawSockaddrInet4
 	data     [100]byte
-	gives    bool    // way to other threads
+	yields   bool    // between calls, to other threads
 	threads  []*load // of mixThreads
 }
 
-// newLoad makes all, those of the threads included.
+// newLoad returns a load and those of its threads.
 func newLoad() (*load, error) {
-	runtime.GOMAXPROCS(1 + threads) // a system call that goes past the runtime keeps others from running
+	runtime.GOMAXPROCS(1 + threads) // a raw system call blocks other goroutines of its P
 	const port = 7777
 	l, err := listen(port)
 	for n := uint16(1); n <= threads && err == nil; n++ {
@@ -81,14 +82,30 @@ func (l *load) run(mix string, n int) error {
 	return nil
 }
 
-// runThreads makes n connections by all threads together.
+// refuse makes a connection that is refused. closetrace then reads the names of the kernel's functions, which it does
+// once: 200 million instructions.
+func (l *load) refuse() error {
+	const closed = 7 // port
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	err = unix.Connect(fd, &unix.SockaddrInet4{Port: closed, Addr: l.address.Addr})
+	if !errors.Is(err, unix.ECONNREFUSED) {
+		return fmt.Errorf("a connection to a closed port: %w", err)
+	}
+	return nil
+}
+
+// runThreads makes n connections on all threads.
 func (l *load) runThreads(n int) error {
 	var all errgroup.Group
 	for i, t := range l.threads {
 		all.Go(func() error {
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
-			t.gives = true
+			t.yields = true
 			for k := range share(n, i) {
 				mix := [...]string{mixFIN, mixLinger0, mixUnread}[(k+i)%3]
 				if err := t.run(mix, 1); err != nil {
@@ -101,7 +118,7 @@ func (l *load) runThreads(n int) error {
 	return all.Wait()
 }
 
-// share is how many of n connections one of the threads makes.
+// share returns how many of n connections a thread makes.
 func share(n, thread int) int { return (n + thread) / threads }
 
 func (l *load) one(mix string) error {
@@ -122,15 +139,15 @@ func (l *load) one(mix string) error {
 		c.call(unix.SYS_WRITE, client, uintptr(unsafe.Pointer(&l.data)), unsafe.Sizeof(l.data))
 		first, second = server, client
 	}
-	l.giveWay(&c)
+	l.yield(&c)
 	c.call(unix.SYS_CLOSE, first, 0, 0)
-	l.giveWay(&c)
+	l.yield(&c)
 	c.call(unix.SYS_CLOSE, second, 0, 0)
 	return c.err()
 }
 
-func (l *load) giveWay(c *calls) {
-	if l.gives {
+func (l *load) yield(c *calls) {
+	if l.yields {
 		c.call(unix.SYS_SCHED_YIELD, 0, 0, 0)
 	}
 }

@@ -4,8 +4,8 @@
 // under emulation, so that a machine's load does not change the figures.
 //
 //	go run ./test/bench                          # all tracers, all mixes; writes docs/performance.md
-//	go run ./test/bench -only fentry -mixes fin  # some of it, to standard output alone
-//	go run ./test/bench -lacks erms,fsrm         # likewise; the kernel then copies memory by words, not by bytes
+//	go run ./test/bench -only fentry -mixes fin  # a part, only to standard output
+//	go run ./test/bench -lacks erms,fsrm         # on a CPU on which the kernel copies memory by words
 //
 // It boots one kernel of test/kernels.txt by go run ./test/vm -icount. In the guest this same program opens and closes
 // connections (load.go), untraced and under each tracer (tracers.go), and reads the clock, which advances by one
@@ -34,7 +34,7 @@ const (
 
 const allMixes = mixFIN + "," + mixLinger0 + "," + mixUnread + "," + mixBare + "," + mixThreads
 
-// options are what both the host's and the guest's part are told.
+// options are those of the host and of the guest.
 type options struct {
 	only  string // a pattern of the tracers' names
 	mixes string
@@ -48,12 +48,17 @@ type options struct {
 
 func (o *options) flags(name string) *flag.FlagSet {
 	flags := flag.NewFlagSet(name, flag.ExitOnError)
-	flags.StringVar(&o.only, "only", "", "measure only tracers whose name fits a `PATTERN`, and write no document")
+	flags.StringVar(&o.only, "only", "", "measure only tracers whose name matches `PATTERN`, and write no document")
 	flags.StringVar(&o.mixes, "mixes", allMixes, "measure the mixes in `LIST`")
 	flags.IntVar(&o.conns, "n", 4000, "open and close `N` connections in a measurement")
 	flags.IntVar(&o.times, "times", 3, "repeat each measurement `N` times")
-	flags.StringVar(&o.lacks, "lacks", "", "boot the guest on a CPU without the features in `LIST`, as erms,fsrm, and write no document")
-	flags.IntVar(&o.starts, "starts", 9, "start closetrace `N` times in each attach mode on this machine, too, which takes root")
+	flags.StringVar(
+		&o.lacks,
+		"lacks",
+		"",
+		"boot the guest on a CPU without the features in `LIST`, for example erms,fsrm, and write no document",
+	)
+	flags.IntVar(&o.starts, "starts", 9, "also start closetrace `N` times in each attach mode on this machine; needs root")
 	return flags
 }
 
@@ -61,8 +66,8 @@ func (o *options) args() []string {
 	return []string{"-only", o.only, "-mixes", o.mixes, "-n", fmt.Sprint(o.conns), "-times", fmt.Sprint(o.times)}
 }
 
-// wants tells whether a tracer is to be measured. All is compared with the untraced run.
-func (o *options) wants(name string) (bool, error) {
+// isMeasured reports whether a tracer is to be measured. The untraced run always is, as the baseline.
+func (o *options) isMeasured(name string) (bool, error) {
 	fits, err := regexp.MatchString(o.only, name)
 	return fits || name == untraced, err
 }
@@ -77,8 +82,8 @@ func main() {
 	}
 }
 
-// run is one of the parts: all, what is measured natively alone, what runs in the guest, or the tracer that does the
-// least.
+// run runs one of the parts: everything, only the native measurements, only the document from the stored results,
+// what runs in the guest, or the floor.
 func run(ctx context.Context, args []string) error {
 	part := ""
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
@@ -96,7 +101,13 @@ func run(ctx context.Context, args []string) error {
 		if err := flags.Parse(args); err != nil {
 			return err
 		}
-		return startsAnew(ctx, o)
+		return measureStartsOnly(ctx, o)
+	case "report":
+		r, err := stored()
+		if err != nil {
+			return err
+		}
+		return r.document(document)
 	case "guest":
 		if err := flags.Parse(args); err != nil {
 			return err
@@ -105,10 +116,10 @@ func run(ctx context.Context, args []string) error {
 	case "floor":
 		return floor(ctx, strings.Join(args, " "))
 	}
-	return fmt.Errorf("no part %q: there are starts, guest and floor", part)
+	return fmt.Errorf("no part %q: there are starts, report, guest and floor", part)
 }
 
-// onHost measures in the guest and natively. Only the results of a whole run are kept.
+// onHost measures in the guest and natively. It stores only the results of a whole run.
 func onHost(ctx context.Context, o options) error {
 	dir, err := os.MkdirTemp("", "closetrace-bench-")
 	if err != nil {
@@ -128,25 +139,31 @@ func onHost(ctx context.Context, o options) error {
 	return results.keep()
 }
 
-// startsAnew measures natively alone, and keeps what was found in the guest.
-func startsAnew(ctx context.Context, o options) error {
+// measureStartsOnly measures only natively, and keeps the stored results of the guest.
+func measureStartsOnly(ctx context.Context, o options) error {
 	dir, err := os.MkdirTemp("", "closetrace-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	text, err := os.ReadFile(resultsFile)
+	results, err := stored()
 	if err != nil {
-		return err
-	}
-	var results results
-	if err := json.Unmarshal(text, &results); err != nil {
 		return err
 	}
 	if results.Starts, err = measureStarts(ctx, dir, o.starts); err != nil {
 		return err
 	}
 	return results.keep()
+}
+
+// stored reads the results of the last whole run.
+func stored() (*results, error) {
+	text, err := os.ReadFile(resultsFile)
+	if err != nil {
+		return nil, err
+	}
+	var r results
+	return &r, json.Unmarshal(text, &r)
 }
 
 // keep writes the results and the document.
@@ -161,7 +178,7 @@ func (r *results) keep() error {
 	return r.document(document)
 }
 
-// measureInGuest builds what the guest needs, boots it and reads what it found.
+// measureInGuest builds what the guest needs, boots it and reads its results.
 func measureInGuest(ctx context.Context, o options, dir string) (*results, error) {
 	bench, object := filepath.Join(dir, "bench"), filepath.Join(dir, "floor.o")
 	build := command(ctx, "go", "build", "-o", bench, "./test/bench")
@@ -194,7 +211,7 @@ func measureInGuest(ctx context.Context, o options, dir string) (*results, error
 	return found, err
 }
 
-// command has its output on standard error, because standard output is for results.
+// command runs a command whose output goes to standard error, because standard output is for results.
 func command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr

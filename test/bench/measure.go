@@ -19,16 +19,16 @@ import (
 // settle is what a tracer gets to come to the end of what it has to do, and timeWait what the kernel takes to forget
 // the addresses of connections. Where nothing runs, the guest's clock leaps, so that waiting takes no time.
 const (
-	settle   = 300 * time.Millisecond
-	timeWait = 61 * time.Second
-	ringful  = 2000 // connections whose records closetrace's ring buffer holds at once, to be counted
+	settleTime = 300 * time.Millisecond
+	timeWait   = 61 * time.Second
+	ringful    = 2000 // connections whose records closetrace's ring buffer holds at once, to be counted
 	// warmUp is connections, after which closetrace remembers all that it does: 16,384 endings.
 	warmUp = 8500
 	// calm is when a machine that was booted has nothing left to do of its own.
 	calm = time.Minute
 )
 
-// inGuest measures each tracer under each mix and writes what it found.
+// inGuest measures each tracer under each mix and writes the results.
 func inGuest(o options) error {
 	runtime.LockOSThread()
 	debug.SetGCPercent(-1)
@@ -42,13 +42,16 @@ func inGuest(o options) error {
 	time.Sleep(calm)
 	found := results{Kernel: release(), Conns: o.conns, Times: o.times}
 	for _, t := range tracers() {
-		if wanted, err := o.wants(t.name); err != nil || !wanted {
+		if wanted, err := o.isMeasured(t.name); err != nil || !wanted {
 			if err != nil {
 				return err
 			}
 			continue
 		}
 		for mix := range strings.SplitSeq(o.mixes, ",") {
+			if !t.isMeasured(mix) {
+				continue
+			}
 			m, err := measure(l, t, mix, o)
 			if err != nil && t.kind == kindPeer {
 				m, err = measurement{Tracer: t.name, Kind: t.kind, Mix: mix, Failed: err.Error()}, nil
@@ -76,8 +79,8 @@ func release() string {
 	return strings.TrimSpace(string(text))
 }
 
-// measure starts a tracer, has it warm up, and measures the load several times; then once more with the kernel counting
-// what its programs do, which costs something itself.
+// measure starts a tracer, warms it up, and measures the load several times; then again while the kernel counts the
+// runs of BPF programs, which costs something itself.
 func measure(l *load, t tracer, mix string, o options) (measurement, error) {
 	m := measurement{Tracer: t.name, Kind: t.kind, Mechanism: t.mechanism, Mix: mix, Closes: closesOf(mix)}
 	p, err := start(t)
@@ -91,10 +94,14 @@ func measure(l *load, t tracer, mix string, o options) (measurement, error) {
 	if err := p.awaitReady(func() error { return l.run(mixFIN, 1) }); err != nil {
 		return m, errors.Join(err, p.stop())
 	}
+	if err := l.refuse(); err != nil {
+		return m, err
+	}
+	time.Sleep(3 * settleTime)
 	if err := l.run(mix, warmUp); err != nil {
 		return m, err
 	}
-	time.Sleep(settle)
+	time.Sleep(settleTime)
 	for range o.times {
 		r, err := once(l, p, mix, o.conns)
 		if err != nil {
@@ -107,19 +114,19 @@ func measure(l *load, t tracer, mix string, o options) (measurement, error) {
 	}
 	m.ResidentKB = p.resident()
 	err = p.stop()
-	m.Lost = lost(p.said())
+	m.Lost = lost(p.stderr())
 	return m, err
 }
 
-// once measures one run of the load. On one CPU all that is executed meanwhile takes its time: what is not the
-// tracer's own is paid by the traced.
+// once measures one run of the load. On one CPU everything that runs costs time: what the tracer does not pay, the
+// traced program pays.
 func once(l *load, p *process, mix string, n int) (repeat, error) {
 	cpu, begin := p.cpu(), now()
 	err := l.run(mix, n)
-	meanwhile, took := p.cpu()-cpu, now()-begin
-	time.Sleep(settle)
+	busy, took := p.cpu()-cpu, now()-begin
+	time.Sleep(settleTime)
 	per := func(ns int64) float64 { return float64(ns) / float64(n) }
-	return repeat{Inline: per(took - meanwhile), Tracer: per(p.cpu() - cpu)}, err
+	return repeat{Inline: per(took - busy), Tracer: per(p.cpu() - cpu)}, err
 }
 
 // kernelSide measures what the kernel side does, per connection.
@@ -137,7 +144,7 @@ func (m *measurement) kernelSide(l *load, p *process, n int) error {
 	}
 	err = l.run(m.Mix, n)
 	counting.Close()
-	time.Sleep(settle)
+	time.Sleep(settleTime)
 	per := func(n2 uint64) float64 { return float64(n2) / float64(n) }
 	after := bpfRuns()
 	m.ProgramRuns, m.ProgramNS = per(after.runs-before.runs), per(after.ns-before.ns)

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// measureStarts measures how long closetrace takes on this machine to its first line, while sockets are closed. It
-// takes root, and is left out without.
+// measureStarts measures the time from closetrace's start to its first line, while sockets are closed, on this
+// machine. It needs root, and is left out without.
 func measureStarts(ctx context.Context, dir string, times int) ([]startUp, error) {
 	if times == 0 {
 		return nil, nil

@@ -15,7 +15,7 @@ func peerFiles() []string {
 	var files []string
 	for _, p := range peers() {
 		if _, err := os.Stat(p.argv[0]); err != nil {
-			continue // the guest tells that it is absent
+			continue // the guest reports that it is absent
 		}
 		files = append(files, p.argv[0])
 		if out, err := exec.Command("ldd", p.argv[0]).Output(); err == nil {
@@ -28,7 +28,7 @@ func peerFiles() []string {
 
 var library = regexp.MustCompile(`(?m)^\s*(?:\S+ => )?(/\S+) \(0x`)
 
-// libraries picks the files from what ldd prints.
+// libraries returns the files in the output of ldd.
 func libraries(ldd string) []string {
 	var files []string
 	for _, m := range library.FindAllStringSubmatch(ldd, -1) {
@@ -37,7 +37,7 @@ func libraries(ldd string) []string {
 	return files
 }
 
-// peerVersions are those of the peers' packages, as PACKAGE VERSION, where they are installed.
+// peerVersions returns the installed packages of the peers, as PACKAGE VERSION.
 func peerVersions() []string {
 	var versions []string
 	for _, p := range peers() {

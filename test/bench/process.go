@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -17,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// process is a tracer that runs, with its output in files; nil where there is none.
+// process is a running tracer, with its output in files; nil for the untraced run.
 type process struct {
 	tracer     tracer
 	cmd        *exec.Cmd
@@ -42,7 +43,13 @@ func start(t tracer) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &process{tracer: t, cmd: exec.Command(t.argv[0], t.argv[1:]...), out: dir + "/out", err: dir + "/err", exited: make(chan error, 1)}
+	p := &process{
+		tracer: t,
+		cmd:    exec.Command(t.argv[0], t.argv[1:]...),
+		out:    dir + "/out",
+		err:    dir + "/err",
+		exited: make(chan error, 1),
+	}
 	stdout, err := os.Create(p.out)
 	if err != nil {
 		return nil, err
@@ -73,11 +80,11 @@ func (p *process) awaitReady(closeOne func() error) error {
 		select {
 		case err := <-p.exited:
 			p.exited <- err // for stop
-			return fmt.Errorf("ended at once: %w: %s", errors.Join(err, errors.New("no reason given")), p.said())
+			return fmt.Errorf("ended at once: %w: %s", errors.Join(err, errors.New("no reason given")), p.stderr())
 		default:
 		}
 		if time.Since(p.startedAt) > readyLimit {
-			return fmt.Errorf("not attached after %v: %s", readyLimit, p.said())
+			return fmt.Errorf("not attached after %v: %s", readyLimit, p.stderr())
 		}
 		if err := closeOne(); err != nil {
 			return err
@@ -90,12 +97,12 @@ func (p *process) awaitReady(closeOne func() error) error {
 
 func (p *process) isReady() bool {
 	if p.tracer.ready != "" {
-		return strings.Contains(p.said(), p.tracer.ready)
+		return strings.Contains(p.stderr(), p.tracer.ready)
 	}
 	return p.outputSize() > 0
 }
 
-// cpu is the CPU time of the tracer so far, in nanoseconds: of its own instructions and of its system calls.
+// cpu returns the CPU time of the tracer so far in nanoseconds, in user mode and in system calls.
 func (p *process) cpu() int64 {
 	if p == nil {
 		return 0
@@ -107,8 +114,8 @@ func (p *process) cpu() int64 {
 	return t.Nano()
 }
 
-// said is what it has written to standard error.
-func (p *process) said() string {
+// stderr returns what it has written to standard error.
+func (p *process) stderr() string {
 	if p == nil {
 		return ""
 	}
@@ -120,14 +127,14 @@ func (p *process) outputSize() int64 {
 	if p == nil {
 		return 0
 	}
-	info, err := os.Stat(p.out)
+	info, err := os.Stat(cmp.Or(p.tracer.file, p.out))
 	if err != nil {
 		return 0
 	}
 	return info.Size()
 }
 
-// resident is its memory at most so far, in KB.
+// resident returns its peak memory in KB.
 func (p *process) resident() int {
 	if p == nil {
 		return 0
@@ -142,7 +149,7 @@ func (p *process) resident() int {
 	return 0
 }
 
-// wakeUps is how often its threads have gone to sleep so far, and so been woken.
+// wakeUps returns how often its threads have been woken so far.
 func (p *process) wakeUps() (sum int) {
 	if p == nil {
 		return 0
@@ -158,14 +165,17 @@ func (p *process) wakeUps() (sum int) {
 	return sum
 }
 
-// stop ends it as Ctrl-C does.
+// stop interrupts it like Ctrl-C.
 func (p *process) stop() error {
 	if p == nil {
 		return nil
 	}
 	defer os.Remove(p.out)
+	if p.tracer.file != "" {
+		defer os.Remove(p.tracer.file)
+	}
 	for giveUp := time.Now().Add(readyLimit); time.Now().Before(giveUp); {
-		// It may have ended by itself, which Wait tells.
+		// If it has ended by itself, Wait reports it.
 		_ = p.cmd.Process.Signal(syscall.SIGINT)
 		select {
 		case err := <-p.exited:
@@ -174,16 +184,16 @@ func (p *process) stop() error {
 				return nil // their way to end by a signal
 			}
 			return err
-		case <-time.After(p.patience()):
-			fmt.Printf("%s goes on after SIGINT\n", p.tracer.name)
+		case <-time.After(p.stopTimeout()):
+			fmt.Printf("%s still runs after SIGINT\n", p.tracer.name)
 		}
 	}
 	return errors.Join(errors.New("did not end"), p.cmd.Process.Kill())
 }
 
-// patience is how long a signal is given. closetrace has to do with one. bpftrace looks whether there was one when its
-// sleep is interrupted, or an event comes.
-func (p *process) patience() time.Duration {
+// stopTimeout returns how long to wait after a signal. closetrace needs only one signal. bpftrace sees a signal when
+// its sleep is interrupted or an event arrives.
+func (p *process) stopTimeout() time.Duration {
 	if p.tracer.kind == kindPeer {
 		return 10 * time.Second
 	}
@@ -192,10 +202,10 @@ func (p *process) patience() time.Duration {
 
 var losses = regexp.MustCompile(`(?i)\blost (\d[\d,]*)|(\d[\d,]*) (?:records?|events?) lost`)
 
-// lost adds up what a tracer says of what it lost.
-func lost(said string) int {
+// lost adds up the events that a tracer reports as lost.
+func lost(output string) int {
 	sum := 0
-	for _, m := range losses.FindAllStringSubmatch(said, -1) {
+	for _, m := range losses.FindAllStringSubmatch(output, -1) {
 		n, _ := strconv.Atoi(strings.ReplaceAll(m[1]+m[2], ",", ""))
 		sum += n
 	}

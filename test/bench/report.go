@@ -9,51 +9,43 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
+
+	"github.com/closetrace/closetrace/internal/sink/table"
 )
 
 // write writes all tables. Given the same results, it writes the same.
 func (r *results) write(w io.Writer) error {
 	var b strings.Builder
 	base := r.find(untraced, mixFIN)
-	fmt.Fprintf(&b, "\nKernel %s, %d connections a measurement, the median of %d. Untraced, a connection of the FIN\n"+
-		"mix takes %s instructions; the measurements of it are at most %s apart.\n", r.Kernel, r.Conns, r.Times, grouped(base.inline()), grouped(base.spread()))
-	if len(r.PeerVersions) > 0 {
-		fmt.Fprintf(&b, "Peers: %s.\n", strings.Join(r.PeerVersions, ", "))
-	}
+	fmt.Fprintf(&b, "\nKernel %s, %d connections per measurement, median of %d.\n"+
+		"The untraced runs of the FIN mix differ by at most %s instructions. Peers: %s.\n",
+		r.Kernel, r.Conns, r.Times, grouped(base.spread()), cmp.Or(strings.Join(r.PeerVersions, ", "), "none"))
 	for _, section := range []struct {
 		head string
-		rows [][]string
+		body table.Table
 	}{
-		{"Per connection (FIN mix, two closes)", r.instructions()},
-		{"The kernel side and the reader, per connection (FIN mix)", r.kernelSides()},
-		{"The other mixes: added instructions, inline + tracer, and the ratio of all to untraced", r.otherMixes()},
-		{"closetrace, printing JSON, against each peer: what it adds, as a share of what the peer adds (FIN mix)", r.againstPeers()},
-		{"Budgets", r.budgetRows()},
+		{"Instructions per connection: inline + own process", r.instructions()},
+		{"FIN mix: ratio to untraced, kernel side, output", r.details()},
+		{"Budgets (FIN mix)", r.budgetTable()},
 	} {
-		if len(section.rows) > 1 {
-			fmt.Fprintf(&b, "\n### %s\n\n%s", section.head, table(section.rows))
+		if len(section.body.Rows) > 0 {
+			fmt.Fprintf(&b, "\n**%s**\n```text\n%s```\n", section.head, section.body.String())
 		}
 	}
-	for _, absent := range r.absent() {
-		fmt.Fprintf(&b, "\nNot measured: %s.\n", absent)
+	if absent := r.absent(); len(absent) > 0 {
+		fmt.Fprintf(&b, "\nNot measured: %s.\n", strings.Join(absent, ", "))
 	}
 	b.WriteString("\n")
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-// table renders rows, the first of them the heads, as a block of code.
-func table(rows [][]string) string {
-	var b strings.Builder
-	b.WriteString("```text\n")
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		fmt.Fprintln(w, strings.Join(row, "\t"))
+// columns returns the columns of a table: the name of a row, then numbers.
+func columns(heads ...string) (all []table.Column) {
+	for i, head := range heads {
+		all = append(all, table.Column{Head: head, Right: i > 0})
 	}
-	_ = w.Flush() // a Builder does not fail
-	b.WriteString("```\n")
-	return b.String()
+	return all
 }
 
 // of returns what was measured of a mix, without the untraced run.
@@ -63,89 +55,61 @@ func (r *results) of(mix string) []measurement {
 	})
 }
 
-func (r *results) instructions() [][]string {
-	rows := [][]string{{"TRACER", "INLINE", "TRACER", "SUM", "INLINE/UNTRACED", "ALL/UNTRACED", "INLINE/FLOOR", "SPREAD"}}
+// instructions has what each tracer adds to each mix.
+func (r *results) instructions() table.Table {
+	heads, first := []string{"TRACER"}, []string{untraced}
+	for _, mix := range r.mixes() {
+		heads = append(heads, mix)
+		first = append(first, grouped(r.find(untraced, mix).inline()))
+	}
+	t := table.Table{Columns: columns(heads...), Rows: [][]string{first}}
 	for _, m := range r.of(mixFIN) {
-		c := r.cost(m)
-		floor, ofFloor := r.cost(r.find("floor "+m.Mechanism, mixFIN)), "-"
-		if floor.measured {
-			ofFloor = fmt.Sprintf("%.1f", c.inline/floor.inline)
+		if m.Kind == kindFloor && m.Mechanism != modes[0] || strings.HasSuffix(m.Tracer, ", table") {
+			continue // little different from other rows
 		}
-		rows = append(rows, []string{
-			m.Tracer, grouped(c.inline), grouped(c.tracer), grouped(c.sum()),
-			ratio(c.inlineRatio), ratio(c.wholeRatio), ofFloor, grouped(m.spread()),
-		})
-	}
-	return rows
-}
-
-func (r *results) kernelSides() [][]string {
-	rows := [][]string{{"TRACER", "PROGRAM RUNS", "PROGRAM NS", "RECORDS", "RECORD BYTES", "OUTPUT BYTES", "TRACER/RECORD", "RECORDS/WAKE-UP", "LOST", "RESIDENT MB"}}
-	for _, m := range r.of(mixFIN) {
-		rows = append(rows, []string{
-			m.Tracer, fmt.Sprintf("%.1f", m.ProgramRuns), grouped(m.ProgramNS), fmt.Sprintf("%.2f", m.Records),
-			grouped(m.RecordBytes), grouped(m.OutputBytes), quotient(m.tracer(), m.Records), quotient(m.Records, m.WakeUps),
-			strconv.Itoa(m.Lost), fmt.Sprintf("%.1f", float64(m.ResidentKB)/1024),
-		})
-	}
-	return rows
-}
-
-func (r *results) otherMixes() [][]string {
-	mixes := slices.DeleteFunc(r.mixes(), func(mix string) bool { return mix == mixFIN })
-	rows := [][]string{append([]string{"TRACER"}, mixes...)}
-	untracedRow := []string{untraced}
-	for _, mix := range mixes {
-		untracedRow = append(untracedRow, grouped(r.find(untraced, mix).inline()))
-	}
-	rows = append(rows, untracedRow)
-	for _, m := range r.of(mixFIN) {
 		row := []string{m.Tracer}
-		for _, mix := range mixes {
-			c := r.cost(r.find(m.Tracer, mix))
-			row = append(row, fmt.Sprintf("%s + %s, %s", grouped(c.inline), grouped(c.tracer), ratio(c.wholeRatio)))
+		for _, mix := range r.mixes() {
+			cell := "-"
+			if c := r.cost(r.find(m.Tracer, mix)); c.measured {
+				cell = grouped(c.inline) + " + " + grouped(c.tracer)
+			}
+			row = append(row, cell)
 		}
-		rows = append(rows, row)
+		t.Rows = append(t.Rows, row)
 	}
-	if len(mixes) == 0 {
-		return nil
-	}
-	return rows
+	return t
 }
 
-func (r *results) againstPeers() [][]string {
-	rows := [][]string{{""}}
-	for _, p := range r.of(mixFIN) {
-		if p.Kind == kindPeer {
-			rows[0] = append(rows[0], strings.ToUpper(p.Tracer))
-		}
+// details has the rest of what was measured of the FIN mix, for what prints endings and for the peers.
+func (r *results) details() table.Table {
+	t := table.Table{
+		Columns: columns("TRACER", "INLINE", "WHOLE", "SPREAD", "RUNS", "RUN NS", "RECORDS", "OUTPUT B", "LOST", "MB"),
 	}
-	if len(rows[0]) == 1 {
-		return nil
-	}
-	for _, mode := range modes {
-		name := mode + ", json"
-		ours, row := r.cost(r.find(name, mixFIN)), []string{name}
-		if !ours.measured {
+	for _, m := range r.of(mixFIN) {
+		if ours := strings.HasSuffix(m.Tracer, jsonTracer) || strings.HasSuffix(m.Tracer, quietTracer); m.Kind == kindFloor ||
+			m.Kind == kindOurs && !ours {
 			continue
 		}
-		for _, p := range r.of(mixFIN) {
-			if p.Kind == kindPeer {
-				row = append(row, fmt.Sprintf("%.0f %%", 100*ours.sum()/r.cost(p).sum()))
-			}
-		}
-		rows = append(rows, row)
+		c := r.cost(m)
+		t.Rows = append(t.Rows, []string{
+			m.Tracer, ratio(c.inlineRatio), ratio(c.wholeRatio), grouped(m.spread()),
+			fmt.Sprintf("%.1f", m.ProgramRuns), grouped(m.ProgramNS),
+			fmt.Sprintf(
+				"%.2f",
+				m.Records,
+			), grouped(m.OutputBytes), strconv.Itoa(m.Lost), fmt.Sprintf("%.1f", float64(m.ResidentKB)/1024),
+		})
 	}
-	return rows
+	return t
 }
 
-// absent are the peers that were not there, each once, with the package that has it, those that failed, and
+// absent are the peers that were not there, each once, those that failed, and
 // the mixes that were left out.
 func (r *results) absent() []string {
 	var names []string
 	for _, m := range r.Measurements {
 		if m.Absent != "" {
-			names = append(names, fmt.Sprintf("%s (package %s)", m.Tracer, m.Absent))
+			names = append(names, m.Tracer)
 		}
 		if m.Failed != "" {
 			names = append(names, fmt.Sprintf("%s (%s)", m.Tracer, m.Failed))
@@ -159,12 +123,12 @@ func (r *results) absent() []string {
 	return slices.Compact(names)
 }
 
-// budget is a bound and what was measured.
+// budget is a bound of one attach mode and what was measured.
 type budget struct {
-	what            string
+	what, mode      string
 	bound, measured float64
 	form            func(float64) string
-	below           bool // the bound itself is too much
+	below           bool // the bound itself is too high
 }
 
 func (b budget) verdict() string {
@@ -174,79 +138,98 @@ func (b budget) verdict() string {
 	return "missed"
 }
 
-func (r *results) budgetRows() [][]string {
-	rows := [][]string{{"BUDGET (FIN MIX)", "AT MOST", "MEASURED", ""}}
-	for _, b := range r.budgets() {
-		most := b.form(b.bound)
-		if b.below {
-			most = "below " + most
-		}
-		rows = append(rows, []string{b.what, most, b.form(b.measured), b.verdict()})
-	}
-	return rows
+// String returns for example "1.060 of 1.040, missed".
+func (b budget) String() string {
+	return fmt.Sprintf("%s of %s, %s", b.form(b.measured), b.form(b.bound), b.verdict())
 }
 
-// budgets are those of issue 5 that a run can tell of.
+// budgetTable has a row for each budget and a column for each mode.
+func (r *results) budgetTable() table.Table {
+	t := table.Table{Columns: columns(append([]string{"MEASURED OF BUDGET"}, modes...)...)}
+	for _, b := range r.budgets() {
+		at := slices.IndexFunc(t.Rows, func(row []string) bool { return row[0] == b.what })
+		if at < 0 {
+			at = len(t.Rows)
+			t.Rows = append(t.Rows, append([]string{b.what}, make([]string, len(modes))...))
+		}
+		t.Rows[at][1+slices.Index(modes, b.mode)] = b.String()
+	}
+	return t
+}
+
+// ratios are the bounds of what closetrace adds in the FIN mix, by what it does and by mode: the whole to untraced.
+var ratios = []struct {
+	what, tracer string
+	bounds       map[string]float64
+}{
+	{"quiet tier (--only rst)", quietTracer, map[string]float64{"fentry": 1.03, "kprobe": 1.045, "tracepoint": 1.045}},
+	{"record", recordTracer, map[string]float64{"fentry": 1.12, "kprobe": 1.16, "tracepoint": 1.15}},
+	{"record .zst", zstTracer, map[string]float64{"fentry": 1.25, "kprobe": 1.29, "tracepoint": 1.28}},
+	{"-o json, all endings", jsonTracer, map[string]float64{"fentry": 1.22, "kprobe": 1.27, "tracepoint": 1.26}},
+}
+
+// budgets returns those of which the results have a measurement.
 func (r *results) budgets() []budget {
-	bounds := map[string][2]float64{"fentry": {1.04, 1.12}, "kprobe": {1.07, 1.16}, "tracepoint": {1.05, 1.13}}
+	inline := map[string]float64{"fentry": 1.04, "kprobe": 1.07, "tracepoint": 1.05}
 	var list []budget
 	for _, mode := range modes {
-		m := r.find(mode+", json", mixFIN)
+		for _, b := range ratios {
+			if m := r.find(mode+b.tracer, mixFIN); len(m.Runs) > 0 {
+				list = append(list, budget{b.what, mode, b.bounds[mode], r.cost(m).wholeRatio, ratio, false})
+			}
+		}
+		m := r.find(mode+jsonTracer, mixFIN)
 		if len(m.Runs) == 0 {
 			continue
 		}
 		c := r.cost(m)
 		list = append(list,
-			budget{mode + ": inline, against untraced", bounds[mode][0], c.inlineRatio, ratio, false},
-			budget{mode + ": all with -o json, against untraced", bounds[mode][1], c.wholeRatio, ratio, false},
-			budget{mode + ": records lost, of all mixes", 0, float64(r.lost(m.Tracer)), grouped, false},
-			budget{mode + ": resident memory, MB", 40, float64(m.ResidentKB) / 1024, grouped, true},
+			budget{"-o json, inline", mode, inline[mode], c.inlineRatio, ratio, false},
+			budget{"records lost in all of these", mode, 0, float64(r.lost(mode)), grouped, false},
+			budget{"resident memory, MB", mode, 48, float64(m.ResidentKB) / 1024, grouped, true},
 		)
-		for _, peer := range r.of(mixFIN) {
-			if peer.Kind == kindPeer && peer.Mechanism == mode {
-				list = append(list, budget{mode + ": inline, against " + peer.Tracer, 1, c.inline / r.cost(peer).inline, ratio, true})
-			}
+		if m := r.find(mode+zstTracer, mixFIN); len(m.Runs) > 0 {
+			list = append(list, budget{"resident memory, .zst, MB", mode, 64, float64(m.ResidentKB) / 1024, grouped, true})
 		}
-		if rejects := r.find(mode+", filter rejects", mixFIN); len(rejects.Runs) > 0 {
+		if rejects := r.find(mode+rejectsTracer, mixFIN); len(rejects.Runs) > 0 {
+			list = append(list, budget{"filter rejects, to reported", mode, 0.5, r.cost(rejects).sum() / c.sum(), ratio, true})
+		}
+		if peer := r.lightestPeer(mode); peer.Tracer != "" {
 			list = append(list, budget{
-				mode + ": a connection that the filter rejects, against one reported", 0.5, r.cost(rejects).sum() / c.sum(), ratio, true,
+				"inline, to the lightest peer of the mode", mode, 1, c.inline / r.cost(peer).inline, ratio, true,
 			})
 		}
 	}
-	if lightest := r.lightestPeer(); lightest.Tracer != "" {
-		ours := r.cost(r.find("fentry, json", mixFIN))
-		list = append(list, budget{"fentry: what it adds, against " + lightest.Tracer, 0.2, ours.sum() / r.cost(lightest).sum(), ratio, false})
+	quiet, lightest := r.find("fentry"+quietTracer, mixFIN), r.lightestPeer(modes...)
+	if len(quiet.Runs) > 0 && lightest.Tracer != "" {
+		added := r.cost(quiet).sum() / r.cost(lightest).sum()
+		list = append(list, budget{"quiet tier, to what " + lightest.Tracer + " adds", "fentry", 0.1, added, ratio, false})
 	}
 	for _, s := range r.Starts {
-		list = append(list, budget{s.Mechanism + ": start to first line, ms, natively", 300, median(s.MS), grouped, true})
+		list = append(list, budget{"start to first line, ms", s.Mechanism, 300, median(s.MS), grouped, true})
 	}
 	return list
 }
 
-func (r *results) lost(tracer string) (n int) {
+// lost adds up what closetrace lost in a mode.
+func (r *results) lost(mode string) (n int) {
 	for _, m := range r.Measurements {
-		if m.Tracer == tracer {
+		if m.Kind == kindOurs && m.Mechanism == mode {
 			n += m.Lost
 		}
 	}
 	return n
 }
 
-// lightestPeer is the peer that adds least.
-func (r *results) lightestPeer() measurement {
-	peers := slices.DeleteFunc(r.of(mixFIN), func(m measurement) bool { return m.Kind != kindPeer })
+// lightestPeer returns the peer that adds the fewest instructions, of those that use one of the mechanisms.
+func (r *results) lightestPeer(mechanisms ...string) measurement {
+	peers := slices.DeleteFunc(r.of(mixFIN), func(m measurement) bool {
+		return m.Kind != kindPeer || !slices.Contains(mechanisms, m.Mechanism)
+	})
 	if len(peers) == 0 {
 		return measurement{}
 	}
 	return slices.MinFunc(peers, func(a, b measurement) int { return cmp.Compare(r.cost(a).sum(), r.cost(b).sum()) })
-}
-
-// quotient is "-" where there is nothing to divide, or nothing that it belongs to.
-func quotient(a, b float64) string {
-	if a == 0 || b == 0 {
-		return "-"
-	}
-	return grouped(a / b)
 }
 
 func ratio(x float64) string { return fmt.Sprintf("%.3f", x) }

@@ -19,10 +19,11 @@ func sample() *results {
 		}
 	}
 	rejects := of("fentry, filter rejects", kindOurs, "fentry", 1040, 0)
+	quiet := of("fentry, only RSTs", kindOurs, "fentry", 1020, 20)
 	peer := of("tcplife", kindPeer, "fentry", 1100, 300)
 	return &results{Kernel: "6.12", Measurements: []measurement{
 		of(untraced, kindNone, "", 1000, 0),
-		of("fentry, json", kindOurs, "fentry", 1050, 30), rejects,
+		of("fentry, json", kindOurs, "fentry", 1050, 30), quiet, rejects,
 		of("floor fentry", kindFloor, "fentry", 1010, 5), peer,
 		{Tracer: "tcpstates", Kind: kindPeer, Mix: mixFIN, Absent: "libbpf-tools"},
 	}}
@@ -37,19 +38,20 @@ func TestCosts(t *testing.T) {
 	if got := r.find(untraced, mixFIN).spread(); got != 3 {
 		t.Errorf("spread %v, want 3", got)
 	}
-	if got := r.lightestPeer().Tracer; got != "tcplife" {
+	if got := r.lightestPeer("fentry").Tracer; got != "tcplife" {
 		t.Errorf("lightest peer %q", got)
 	}
 	verdicts := map[string]string{}
 	for _, b := range r.budgets() {
-		verdicts[b.what] = b.verdict()
+		verdicts[b.mode+": "+b.what] = b.verdict()
 	}
 	for what, want := range map[string]string{
-		"fentry: inline, against untraced":                                   "missed", // 1.05
-		"fentry: all with -o json, against untraced":                         "met",    // 1.08
-		"fentry: a connection that the filter rejects, against one reported": "missed", // 0.5
-		"fentry: what it adds, against tcplife":                              "met",    // 0.2
-		"fentry: inline, against tcplife":                                    "met",    // 0.5
+		"fentry: -o json, inline":                          "missed", // 1.05
+		"fentry: -o json, all endings":                     "met",    // 1.08
+		"fentry: quiet tier (--only rst)":                  "missed", // 1.04
+		"fentry: quiet tier, to what tcplife adds":         "met",    // 0.1
+		"fentry: filter rejects, to reported":              "missed", // 0.5
+		"fentry: inline, to the lightest peer of the mode": "met",    // 0.5
 	} {
 		if verdicts[what] != want {
 			t.Errorf("%s: %q, want %s", what, verdicts[what], want)
@@ -63,10 +65,11 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"takes 1,000 instructions",
-		"fentry, json            50      30      80   1.050            1.080         5.0",
-		"Not measured: tcpstates (package libbpf-tools).",
-		"fentry, json  20 %",
+		"\nuntraced                    1,000\n",
+		"\nfentry, json              50 + 30\n",
+		"\nfentry, json        1.050  1.080       3",
+		"\n-o json, inline                           1.050 of 1.040, missed\n",
+		"Not measured: tcpstates, the mix linger0,",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in:\n%s", want, b.String())
@@ -93,19 +96,22 @@ func TestDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !strings.Contains(string(doc), begin+want.String()+end) {
-		t.Errorf("%s does not have the results of %s: run make bench", document, resultsFile)
+		t.Errorf("%s does not have the results of %s: go run ./test/bench report", document, resultsFile)
+	}
+	if lines := strings.Count(string(doc), "\n"); lines > 90 {
+		t.Errorf("%s has %d lines, at most 90 are allowed", document, lines)
 	}
 }
 
 func TestLost(t *testing.T) {
-	for said, want := range map[string]int{
+	for output, want := range map[string]int{
 		"12 endings in 2s\n1,204 records lost, 0 probes missed\n": 1204,
 		"Lost 17 events\nLost 3 events\n":                         20,
 		"lost 5 events on CPU #0!\n":                              5,
 		"0 records lost, 2 probes missed":                         0,
 	} {
-		if got := lost(said); got != want {
-			t.Errorf("lost(%q) = %d, want %d", said, got, want)
+		if got := lost(output); got != want {
+			t.Errorf("lost(%q) = %d, want %d", output, got, want)
 		}
 	}
 }
@@ -113,7 +119,8 @@ func TestLost(t *testing.T) {
 func TestLibraries(t *testing.T) {
 	const ldd = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibelf.so.1 => /lib/x86_64-linux-gnu/libelf.so.1 (0x00007f)\n" +
 		"\t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n"
-	if got, want := libraries(ldd), []string{"/lib/x86_64-linux-gnu/libelf.so.1", "/lib64/ld-linux-x86-64.so.2"}; !slices.Equal(got, want) {
+	want := []string{"/lib/x86_64-linux-gnu/libelf.so.1", "/lib64/ld-linux-x86-64.so.2"}
+	if got := libraries(ldd); !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// results is all that a run of bench finds.
+// results is everything that a run of bench measures.
 type results struct {
 	Kernel       string        `json:"kernel"`
 	Conns        int           `json:"connections"` // in each measurement
@@ -17,7 +17,7 @@ type results struct {
 	Measurements []measurement `json:"measurements"`
 }
 
-// measurement is one tracer under one mix. What is not said otherwise is per connection.
+// measurement is one tracer under one mix. Values are per connection unless stated differently.
 type measurement struct {
 	Tracer    string   `json:"tracer"`
 	Kind      kind     `json:"kind"`
@@ -35,16 +35,16 @@ type measurement struct {
 	OutputBytes float64 `json:"output_bytes"`
 	WakeUps     float64 `json:"wake_ups"`    // of the tracer's threads, at full speed
 	ResidentKB  int     `json:"resident_kb"` // at most, of the whole process
-	Lost        int     `json:"lost"`        // as it says itself, of the whole session
+	Lost        int     `json:"lost"`        // by its own count, in the whole session
 }
 
-// repeat is what was executed per connection, in instructions: all but the tracer's own, and that.
+// repeat is the number of instructions per connection: those outside of the tracer, and the tracer's own.
 type repeat struct {
 	Inline float64 `json:"inline"`
 	Tracer float64 `json:"tracer"`
 }
 
-// startUp is how long closetrace takes from its start to its first line, on this machine.
+// startUp is the time from closetrace's start to its first line on this machine.
 type startUp struct {
 	Mechanism string    `json:"mechanism"`
 	MS        []float64 `json:"ms"`
@@ -73,13 +73,25 @@ func (m measurement) spread() float64 {
 	return slices.Max(sums) - slices.Min(sums)
 }
 
-// String is what the guest says while it goes on.
+// String returns the progress line of the guest.
 func (m measurement) String() string {
 	if len(m.Runs) == 0 {
 		return "not measured: " + m.Absent + m.Failed
 	}
-	return fmt.Sprintf("%.0f inline, %.0f tracer, spread %.0f, %.1f runs, %.0f ns, %.2f records, %.0f B, output %.0f B, %.4f wake-ups, %d KB, %d lost",
-		m.inline(), m.tracer(), m.spread(), m.ProgramRuns, m.ProgramNS, m.Records, m.RecordBytes, m.OutputBytes, m.WakeUps, m.ResidentKB, m.Lost)
+	return fmt.Sprintf(
+		"%.0f inline, %.0f tracer, spread %.0f, %.1f runs, %.0f ns, %.2f records, %.0f B, output %.0f B, %.4f wake-ups, %d KB, %d lost",
+		m.inline(),
+		m.tracer(),
+		m.spread(),
+		m.ProgramRuns,
+		m.ProgramNS,
+		m.Records,
+		m.RecordBytes,
+		m.OutputBytes,
+		m.WakeUps,
+		m.ResidentKB,
+		m.Lost,
+	)
 }
 
 func median(values []float64) float64 {
@@ -100,7 +112,7 @@ func (r *results) find(tracer, mix string) measurement {
 	return measurement{}
 }
 
-// cost is what a tracer adds to the untraced run of the same mix, and how many times that the whole then is.
+// cost is what a tracer adds to the untraced run of the same mix, and the ratio of the two.
 type cost struct {
 	inline, tracer          float64
 	inlineRatio, wholeRatio float64

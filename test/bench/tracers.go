@@ -2,7 +2,10 @@
 
 package main
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Paths in the guest.
 const (
@@ -11,6 +14,18 @@ const (
 	outFile     = "/out/results.json"
 	closetrace  = "/bin/closetrace" // where test/vm puts it
 )
+
+// What closetrace does, after the mode in the name of a row. In the quiet tier it shows nothing of the FIN mix.
+const (
+	jsonTracer    = ", json"
+	quietTracer   = ", only RSTs"
+	recordTracer  = ", record"
+	zstTracer     = ", record .zst"
+	rejectsTracer = ", filter rejects"
+)
+
+// recording is the file of a recording, without its suffix.
+const recording = "/tmp/bench"
 
 const untraced = "untraced"
 
@@ -24,15 +39,22 @@ const (
 	kindPeer  kind = "peer"
 )
 
-// tracer is what connections are closed under.
+// tracer is what traces the connections.
 type tracer struct {
 	name      string
 	kind      kind
 	mechanism string   // fentry, kprobe, tracepoint
 	argv      []string // in the guest; nil: untraced
-	// ready is what its standard error says once it is attached; "": it is, when its first line comes.
+	// ready is what it prints to standard error when it has attached; "": it prints its first line then.
 	ready string
 	pkg   string // the Debian package of a peer
+	mixes string // that it is measured under; "": all
+	file  string // that it writes instead of standard output
+}
+
+// isMeasured reports whether the tracer is measured under a mix.
+func (t *tracer) isMeasured(mix string) bool {
+	return t.mixes == "" || slices.Contains(strings.Split(t.mixes, ","), mix)
 }
 
 // bpftraceProgram prints a line at each of the four functions that close and reset.
@@ -41,27 +63,35 @@ const bpftraceProgram = `kprobe:tcp_close,kprobe:tcp_shutdown,kprobe:tcp_send_fi
 
 var modes = []string{"fentry", "kprobe", "tracepoint"}
 
-// tracers are all that is measured, in the order of the table.
+// tracers lists everything that is measured, in the order of the table.
 func tracers() []tracer {
 	list := []tracer{{name: untraced, kind: kindNone}}
 	add := func(t tracer) { list = append(list, t) }
 	for _, mode := range modes {
-		ours := func(name string, args ...string) {
-			add(tracer{
-				name: mode + name, kind: kindOurs, mechanism: mode, ready: "tracing on",
-				argv: append([]string{closetrace, "--attach", mode}, args...),
-			})
+		ours := func(name, mixes string, args ...string) tracer {
+			return tracer{
+				name: mode + name, kind: kindOurs, mechanism: mode, ready: "tracing on", mixes: mixes,
+				argv: append(append([]string{closetrace}, args...), "--attach", mode),
+			}
 		}
-		ours(", json", "-o", "json")
-		ours(", table")
-		ours(", filter rejects", "-o", "json", "-P", "1")
+		record := func(name, file string) tracer {
+			t := ours(name, mixFIN, "record", "-w", file, "--force")
+			t.file = file
+			return t
+		}
+		add(ours(jsonTracer, "", "-o", "json"))
+		add(ours(", table", mixFIN))
+		add(ours(quietTracer, mixFIN+","+mixLinger0+","+mixUnread, "-o", "json", "--only", "rst"))
+		add(record(recordTracer, recording+".rec"))
+		add(record(zstTracer, recording+".rec.zst"))
+		add(ours(rejectsTracer, mixFIN, "-o", "json", "-P", "1"))
 		add(tracer{
-			name: "floor " + mode, kind: kindFloor, mechanism: mode, ready: "attached",
+			name: "floor " + mode, kind: kindFloor, mechanism: mode, ready: "attached", mixes: mixFIN,
 			argv: []string{benchPath, "floor", mode},
 		})
 	}
 	peer := func(name, mechanism, pkg string, argv ...string) {
-		add(tracer{name: name, kind: kindPeer, mechanism: mechanism, pkg: pkg, argv: argv})
+		add(tracer{name: name, kind: kindPeer, mechanism: mechanism, pkg: pkg, argv: argv, mixes: mixFIN})
 	}
 	peer("tcplife", "tracepoint", "libbpf-tools", "/usr/sbin/tcplife")
 	peer("tcpstates", "tracepoint", "libbpf-tools", "/usr/sbin/tcpstates")

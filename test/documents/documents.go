@@ -1,10 +1,9 @@
-// Package documents finds the commands that stand in the documents, and runs
-// them as a reader would. A new document is found by itself.
+// Package documents finds the commands in the documents, and runs them as a reader would. It finds new documents by
+// itself.
 //
-// A command is each line of a block marked sh, a line of any other block that
-// begins with "$ ", and what stands in backquotes and begins with closetrace or
-// sudo closetrace. In prose, closetrace and one word more is the name of a
-// command: what is run is its help.
+// A command is each line of a block marked sh, a line of any other block that begins with "$ ", and text in
+// backquotes that begins with closetrace or sudo closetrace. In prose, closetrace and one word more is the name of a
+// command: its help is run.
 package documents
 
 import (
@@ -27,8 +26,7 @@ type Command struct {
 
 func (c Command) String() string { return fmt.Sprintf("%s:%d: %s", c.File, c.Line, c.Text) }
 
-// Program is the name of what is run: without sudo, and without what is put into
-// its environment.
+// Program returns the name of the program, without sudo and variables.
 func (c Command) Program() string {
 	for word := range strings.FieldsSeq(c.Text) {
 		if word != "sudo" && !strings.Contains(word, "=") {
@@ -43,7 +41,7 @@ type Document struct {
 	File, Text string
 }
 
-// All are the documents.
+// All returns all documents.
 func All() ([]Document, error) {
 	var all []Document
 	for _, pattern := range []string{"*.md", "docs/*.md"} {
@@ -64,14 +62,14 @@ func All() ([]Document, error) {
 
 var inline = regexp.MustCompile("`((?:sudo )?closetrace [^`]*)`")
 
-// block is a fenced block. Its fence says of what kind it is.
+// block is a fenced block. The text after its fence is its kind.
 type block struct {
 	kind  string
 	line  int // of its first line
 	lines []string
 }
 
-// split gives what stands between fences, and the rest, line by line.
+// split returns the fenced blocks and the lines outside of them.
 func (d Document) split() (blocks []block, prose []string) {
 	var open *block
 	for i, line := range strings.Split(d.Text, "\n") {
@@ -93,7 +91,7 @@ func (d Document) split() (blocks []block, prose []string) {
 	return blocks, prose
 }
 
-// Samples are the lines of output that a document shows.
+// Samples returns the lines of output in a document.
 func (d Document) Samples() (lines []string) {
 	blocks, _ := d.split()
 	for _, b := range blocks {
@@ -104,7 +102,7 @@ func (d Document) Samples() (lines []string) {
 	return lines
 }
 
-// Commands are those of a document, from top to bottom.
+// Commands returns the commands of a document, from top to bottom.
 func (d Document) Commands() (all []Command, err error) {
 	blocks, prose := d.split()
 	for _, b := range blocks {

@@ -5,6 +5,7 @@ package documents
 import (
 	"bytes"
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -21,18 +22,19 @@ import (
 	"github.com/creack/pty"
 )
 
-// Reader runs the commands of a document one after another, in a folder of its
-// own, and ends with Ctrl-C what does not end by itself.
+// Reader runs the commands of a document one after another, in its own directory. It interrupts those that do not end
+// by themselves.
 type Reader struct {
 	dir, bin string
 }
 
-// NewReader makes a reader who works in dir. To them, closetrace is the shell
-// command run, which gets the arguments as "$@"; and sudo has nothing to do.
+// NewReader returns a reader that works in dir. It runs closetrace as the shell command run, which gets the arguments
+// as "$@"; its sudo changes nothing.
 func NewReader(dir, run string) (*Reader, error) {
 	r := &Reader{dir: filepath.Join(dir, "work"), bin: filepath.Join(dir, "bin")}
 	scripts := map[string]string{
-		"closetrace": "echo $$ >" + r.pidFile() + "\n" + run + "\n",
+		// An example records to a file that is there for those that read it.
+		"closetrace": `case " $* " in *" -w today.rec.zst "*) rm -f today.rec.zst ;; esac` + "\necho $$ >" + r.pidFile() + "\n" + run + "\n",
 		"sudo":       `exec "$@"` + "\n",
 	}
 	for _, made := range []string{r.dir, r.bin} {
@@ -40,8 +42,10 @@ func NewReader(dir, run string) (*Reader, error) {
 			return nil, err
 		}
 	}
-	if err := os.WriteFile(filepath.Join(r.dir, "today.rec.zst"), []byte(aRecord), 0o644); err != nil {
-		return nil, err
+	for name, content := range map[string]string{"today.rec.zst": aRecord, "night.rec.zst": night} {
+		if err := os.WriteFile(filepath.Join(r.dir, name), []byte(content), 0o644); err != nil {
+			return nil, err
+		}
 	}
 	for name, text := range scripts {
 		if err := os.WriteFile(filepath.Join(r.bin, name), []byte("#!/bin/sh\n"+text), 0o755); err != nil {
@@ -51,18 +55,25 @@ func NewReader(dir, run string) (*Reader, error) {
 	return r, nil
 }
 
-// aRecord is one that a reader has; what is read is recognised by its content.
+// aRecord is a recording for commands that read one. It is recognized by its content.
 const aRecord = `{"schema_version":1,"kernel":"6.1.0","attach":"fentry","hooks":[],"hz":250,"wall_offset_ns":0}
 {"kind":"end","took_ns":1}
 `
 
+// night is a recording with the connection of the examples: 10.0.0.9:443 resets 10.0.0.5:33042.
+//
+//go:embed night.jsonl
+var night string
+
+// Night returns the content of that recording.
+func Night() []byte { return []byte(night) }
+
 func (r *Reader) pidFile() string { return filepath.Join(r.bin, "pid") }
 
-// own is what readers put in the place of what stands in a document: a process and
-// a namespace of theirs, a name that they are interested in, their own command.
+// own replaces placeholders of the documents: a process id, a namespace, a name, a command.
 var own = []struct {
-	theirs *regexp.Regexp
-	ours   string
+	pattern     *regexp.Regexp
+	replacement string
 }{
 	{regexp.MustCompile(` -- .*`), " -- true"},
 	{regexp.MustCompile(`\b(4211|PID)\b`), strconv.Itoa(os.Getpid())},
@@ -73,14 +84,13 @@ var own = []struct {
 	{regexp.MustCompile(`\bDIR\b`), "."},
 }
 
-// Output is what a command said.
+// Output is the result of a command.
 type Output struct {
 	Code           int
 	Stdout, Stderr string
 }
 
-// Failed: closetrace has an error to tell of, though a command after it, in a pipe,
-// may have none.
+// Failed reports whether closetrace printed an error, even if a later command of a pipe succeeded.
 func (o Output) Failed() bool {
 	return o.Code != 0 || strings.Contains("\n"+o.Stderr, "\nhint: ")
 }
@@ -89,15 +99,15 @@ func (o Output) Failed() bool {
 func (r *Reader) Try(ctx context.Context, c Command) (Output, error) {
 	text := c.Text
 	for _, o := range own {
-		text = o.theirs.ReplaceAllString(text, o.ours)
+		text = o.pattern.ReplaceAllString(text, o.replacement)
 	}
 	cmd := exec.CommandContext(ctx, "sh", "-c", text)
 	cmd.Dir = r.dir
 	cmd.Env = append(os.Environ(), "PATH="+r.bin+":"+os.Getenv("PATH"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	said := make(chan struct{}, 1)
-	stdout, stderr := watched{said: said}, watched{said: said}
+	output := make(chan struct{}, 1)
+	stdout, stderr := watched{output: output}, watched{output: output}
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if strings.Contains(text, "closetrace top") && !strings.Contains(text, "--help") {
 		screen, err := onTerminal(cmd)
@@ -112,17 +122,17 @@ func (r *Reader) Try(ctx context.Context, c Command) (Output, error) {
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
 	working := func() bool {
-		return strings.Contains(stderr.String(), "closetrace: tracing on ") || strings.Contains(text, "--watch") && stdout.String() != ""
+		return strings.Contains(stderr.String(), "closetrace: tracing on ") ||
+			strings.Contains(text, "--watch") && stdout.String() != ""
 	}
-	err := r.await(done, said, working)
+	err := r.await(done, output, working)
 	if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
 		return Output{}, err
 	}
 	return Output{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}, ctx.Err()
 }
 
-// onTerminal gives a command a terminal, at which nobody looks, in the place of its
-// input and output.
+// onTerminal gives a command a terminal, which is not read, as its input and output.
 func onTerminal(cmd *exec.Cmd) (screen io.Closer, err error) {
 	ours, theirs, err := pty.Open()
 	if err != nil {
@@ -131,22 +141,22 @@ func onTerminal(cmd *exec.Cmd) (screen io.Closer, err error) {
 	cmd.Stdin, cmd.Stdout = theirs, theirs
 	cmd.Env = append(cmd.Env, "TERM=xterm")
 	go io.Copy(io.Discard, ours)
-	return both{ours, theirs}, nil
+	return closers{ours, theirs}, nil
 }
 
-type both [2]io.Closer
+type closers [2]io.Closer
 
-func (b both) Close() error { return errors.Join(b[0].Close(), b[1].Close()) }
+func (b closers) Close() error { return errors.Join(b[0].Close(), b[1].Close()) }
 
-// await waits for a command to end. What traces, or watches, is given a moment to
-// do so, and then interrupted.
-func (r *Reader) await(done <-chan error, said <-chan struct{}, working func() bool) error {
+// await waits until a command ends. It lets a command that traces or watches run for a moment, and then interrupts
+// it.
+func (r *Reader) await(done <-chan error, output <-chan struct{}, working func() bool) error {
 	const moment = 200 * time.Millisecond
 	for !working() {
 		select {
 		case err := <-done:
 			return err
-		case <-said:
+		case <-output:
 		}
 	}
 	select {
@@ -174,16 +184,16 @@ func (r *Reader) interrupt() error {
 
 // watched is output that is read while it is written.
 type watched struct {
-	mu   sync.Mutex
-	buf  bytes.Buffer
-	said chan<- struct{} // there is more; has room for one
+	mu     sync.Mutex
+	buf    bytes.Buffer
+	output chan<- struct{} // there is more; has room for one
 }
 
 func (w *watched) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	select {
-	case w.said <- struct{}{}:
+	case w.output <- struct{}{}:
 	default:
 	}
 	return w.buf.Write(p)

@@ -15,57 +15,83 @@ import (
 	"github.com/closetrace/closetrace/internal/probe"
 )
 
-// maxAttempts is how often a test may begin.
+// maxAttempts limits how often a test is tried.
 const maxAttempts = 3
 
-// attempts runs a test that wants to see everything, and once more if it goes
-// wrong and something excuses it: the kernel left out programs of closetrace
-// meanwhile, and what was not run cannot tell; or the kernel did something else
-// than the test provokes. All that the test waits for has to be of the attempt.
+// attempts runs a test that expects to see every event. If it fails, and
+// something excuses that, it runs again: the kernel did not run some of
+// closetrace's programs in the meantime, or it took another path than the test
+// provokes. Everything that the test waits for must belong to the attempt. The
+// report counts what is tried again.
 func attempts(t *testing.T, try func(t testing.TB)) {
 	t.Helper()
-	for left := maxAttempts; ; left-- {
+	addRetriable()
+	retry(t, try, func(reason string) { addRetry(t.Name(), reason) })
+}
+
+// retry calls excused before each attempt but the first.
+func retry(t *testing.T, try func(t testing.TB), excused func(reason string)) {
+	t.Helper()
+	for n := 1; ; n++ {
 		a := &attempt{TB: t}
 		a.run(try)
 		if len(a.wrong) == 0 {
 			return
 		}
-		wrong := strings.Join(a.wrong, "\n")
-		if left == 1 || a.missed == 0 && !a.otherwise && !(left == maxAttempts && missesUncounted(t)) {
-			t.Error(wrong)
+		failures := strings.Join(a.wrong, "\n")
+		reason := a.excuse()
+		if reason == "" && n == 1 && missesUncounted(t) {
+			reason = "this kernel does not count every missed probe"
+		}
+		if reason == "" || n == maxAttempts {
+			t.Error(failures)
 			return
 		}
-		t.Logf("once more (%d probes missed, kernel did otherwise: %v):\n%s", a.missed, a.otherwise, wrong)
+		excused(reason)
+		t.Logf("trying again, as %s:\n%s", reason, failures)
 	}
 }
 
-// missesUncounted tells of a kernel that leaves programs out without counting:
-// one before 6.7 those of kprobes, and one that spares process 1. It is rare, so
-// that one more attempt has to do.
+// missesUncounted reports whether this kernel skips programs without counting:
+// before 6.7 those of kprobes, and on some kernels all while process 1 is
+// current. Both are rare, so one more attempt is enough.
 func missesUncounted(t testing.TB) bool {
-	return *attach == string(probe.Kprobe) && !countsKprobeMisses(kernel.Release()) || spared(t, 1)
+	return *attach == string(probe.Kprobe) && !countsKprobeMisses(kernel.Release()) || programsSkip(t, 1)
 }
 
-// countsKprobeMisses tells whether a release counts the runs that a kprobe's
-// program is left out of (6.7).
+// countsKprobeMisses reports whether a release counts the runs that a kprobe's
+// program misses (6.7).
 func countsKprobeMisses(release string) bool {
 	var major, minor int
 	_, err := fmt.Sscanf(release, "%d.%d", &major, &minor)
 	return err == nil && (major > 6 || major == 6 && minor >= 7)
 }
 
-// attempt collects what goes wrong, for attempts to judge. What it does not have
-// is the test's.
+// attempt collects failures for retry to judge. All other methods are those of
+// the test.
 type attempt struct {
 	testing.TB
 	mu        sync.Mutex
 	wrong     []string
 	missed    uint64 // probes that the kernel counted as left out
-	otherwise bool   // the kernel did something else than was provoked
+	otherPath bool   // the kernel did something else than was provoked
 	cleanups  []func()
 }
 
-// run is over when the attempt is, its cleanups included.
+// excuse returns why a failure may be no fault of closetrace, or "".
+func (a *attempt) excuse() string {
+	switch {
+	case a.missed == 1:
+		return "1 probe was missed"
+	case a.missed > 0:
+		return fmt.Sprintf("%d probes were missed", a.missed)
+	case a.otherPath:
+		return "the kernel took another path than the provoked one"
+	}
+	return ""
+}
+
+// run returns when the attempt and its cleanups have ended.
 func (a *attempt) run(try func(t testing.TB)) {
 	over := make(chan struct{})
 	go func() { // FailNow ends it
@@ -92,7 +118,7 @@ func (a *attempt) fail(what string) {
 	a.wrong = append(a.wrong, fmt.Sprintf("%s:%d: %s", filepath.Base(file), line, strings.TrimSuffix(what, "\n")))
 }
 
-// countMissed adds to what excuses another attempt.
+// countMissed adds missed probes, which excuse another attempt.
 func countMissed(t testing.TB, n uint64) {
 	if a, is := t.(*attempt); is {
 		a.mu.Lock()
@@ -101,14 +127,15 @@ func countMissed(t testing.TB, n uint64) {
 	}
 }
 
-// didOtherwise excuses another attempt, because something other than closetrace
-// says that the kernel did something else than was provoked: its own counters, or
-// what a system call gave. A busy machine lets timers come first.
+// didOtherwise excuses another attempt, because evidence other than closetrace
+// shows that the kernel took another path than the test provoked: the kernel's
+// counters, or the result of a system call. On a busy machine a timer may expire
+// first.
 func didOtherwise(t testing.TB) {
 	if a, is := t.(*attempt); is {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.otherwise = true
+		a.otherPath = true
 	}
 }
 
@@ -128,8 +155,8 @@ func (a *attempt) Failed() bool {
 }
 func (a *attempt) Cleanup(f func()) { a.cleanups = append(a.cleanups, f) }
 
-// An attempt that goes wrong is repeated if something excuses it, and then only;
-// its cleanups run either way.
+// A failed attempt is repeated only if something excuses it; its cleanups run in
+// any case.
 func TestAttempt(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -154,16 +181,37 @@ func TestAttempt(t *testing.T) {
 			t.Errorf("%s: %q", tt.name, a.wrong)
 		}
 	}
-	for _, excuse := range []func(testing.TB){didOtherwise, func(t testing.TB) { countMissed(t, 1) }} {
+	for reason, excuse := range map[string]func(testing.TB){
+		"the kernel took another path than the provoked one": didOtherwise,
+		"1 probe was missed":    func(t testing.TB) { countMissed(t, 1) },
+		"12 probes were missed": func(t testing.TB) { countMissed(t, 5); countMissed(t, 7) },
+	} {
 		tries := 0
-		attempts(t, func(t testing.TB) {
-			if tries++; tries < maxAttempts {
+		var reasons []string
+		retry(t, func(t testing.TB) {
+			if tries++; tries < 3 {
 				excuse(t)
 				t.Error("wrong")
 			}
-		})
-		if tries != maxAttempts {
-			t.Errorf("%d tries", tries)
+		}, func(reason string) { reasons = append(reasons, reason) })
+		if tries != 3 || !slices.Equal(reasons, []string{reason, reason}) {
+			t.Errorf("%d attempts, retried because %q", tries, reasons)
 		}
+	}
+}
+
+// A test that ends inside of a network namespace of its own ends, and so do its cleanups.
+func TestFailureInNetns(t *testing.T) {
+	a := &attempt{TB: t}
+	a.run(func(t testing.TB) {
+		c := newContainer(t)
+		t.Cleanup(func() { c.do(t, func() error { return nil }) })
+		c.do(t, func() error {
+			t.Fatal("one")
+			return nil
+		})
+	})
+	if len(a.wrong) != 3 { // one, the do that it was in, and the do of the cleanup
+		t.Errorf("%q", a.wrong)
 	}
 }

@@ -24,7 +24,8 @@ import (
 // containerID names a cgroup as docker would.
 const containerID = "c105e7ace0f4b1c2d3e4f5a6b7c8d9e0f1a2b3c4d5e6f708192a3b4c5d6e7f80"
 
-// cgroupsFor makes the cgroups of a container, with one in it, and another one.
+// cgroupsFor makes the cgroup of a container with one inside, and another one
+// outside.
 func cgroupsFor(t testing.TB) (m enrich.CgroupMount, container, inside, other string) {
 	t.Helper()
 	privileged(t)
@@ -49,8 +50,8 @@ func cgroupsFor(t testing.TB) (m enrich.CgroupMount, container, inside, other st
 	return m, container, inside, other
 }
 
-// visitCgroups makes sockets in one cgroup and closes them in another: args are
-// the container's, one in it, and another one.
+// visitCgroups makes sockets in one cgroup and closes them in another. args are
+// the container's cgroup, one inside, and one outside.
 func visitCgroups(args []string) error {
 	container, inside, other := args[0], args[1], args[2]
 	enter := func(folder string) error {
@@ -58,7 +59,7 @@ func visitCgroups(args []string) error {
 	}
 	// connection makes one in a cgroup, and ends it in others: the end that
 	// connects, then the one that was accepted.
-	connection := func(d door, made, ends, endsToo string, linger int32) error {
+	connection := func(d boundSocket, made, ends, endsToo string, linger int32) error {
 		err := enter(made)
 		if err != nil {
 			return err
@@ -83,7 +84,7 @@ func visitCgroups(args []string) error {
 	if err := enter(inside); err != nil {
 		return err
 	}
-	d, err := openDoor(loopback4) // whose connections are the container's, whoever accepts them
+	d, err := newListener(loopback4) // its connections belong to the container
 	if err != nil {
 		return err
 	}
@@ -94,7 +95,7 @@ func visitCgroups(args []string) error {
 		return err
 	}
 	unix.Close(d.fd)
-	if d, err = openDoor(loopback4); err != nil { // and this one's are not
+	if d, err = newListener(loopback4); err != nil { // and this one's are not
 		return err
 	}
 	if err := connection(d, other, other, other, -1); err != nil {
@@ -105,8 +106,8 @@ func visitCgroups(args []string) error {
 	return nil
 }
 
-// What belongs to a cgroup: what is done to sockets that were made in it or below,
-// whoever does it, and the calls that its tasks make. A record tells the same.
+// A cgroup has the endings of sockets that were made in it or below, whichever
+// process ends them, and the calls that its tasks make. A recording has the same.
 func TestCgroupFilter(t *testing.T) { attempts(t, cgroupFilter) }
 
 func cgroupFilter(t testing.TB) {
@@ -126,14 +127,15 @@ func cgroupFilter(t testing.TB) {
 				Container    struct{ ID, Runtime string }
 			}
 			must(t, json.Unmarshal([]byte(line), &e))
-			said := e.Path + " of " + called.Replace(e.Cgroup)
+			stderr := e.Path + " of " + called.Replace(e.Cgroup)
 			if e.ActorCgroup != "" {
-				said += " by " + called.Replace(e.ActorCgroup)
+				stderr += " by " + called.Replace(e.ActorCgroup)
 			}
-			if in := strings.HasPrefix(e.Cgroup, m.Path(container)); in != (e.Container.ID == containerID && e.Container.Runtime == "docker") {
-				t.Errorf("%s: container %+v", said, e.Container)
+			inside := strings.HasPrefix(e.Cgroup, m.Path(container))
+			if inside != (e.Container.ID == containerID && e.Container.Runtime == "docker") {
+				t.Errorf("%s: container %+v", stderr, e.Container)
 			}
-			got = append(got, said)
+			got = append(got, stderr)
 		}
 		if slices.Sort(got); !slices.Equal(got, want) {
 			t.Errorf("%s: got\n%s\nwant\n%s", name, strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -147,13 +149,13 @@ func cgroupFilter(t testing.TB) {
 		for _, f := range filters {
 			sessions = append(sessions, launch(t, append(slices.Clone(f), "-o", "json", "--close-wait", "0s")...))
 		}
-		act(t, "visit", container, inside, other).leave(t)
+		startChild(t, "visit", container, inside, other).exit(t)
 		for i, r := range append(sessions, all) {
-			code, said := r.interrupt(t)
+			code, stderr := r.interrupt(t)
 			out, err := io.ReadAll(r.stdout) // which fits into a pipe
 			must(t, err)
 			if code != 0 {
-				t.Errorf("exit code %d, said:\n%s", code, said)
+				t.Errorf("exit code %d, standard error:\n%s", code, stderr)
 			}
 			if r != all {
 				check(strings.Join(filters[i], " "), out)
@@ -179,14 +181,14 @@ func cgroupFilter(t testing.TB) {
 func TestContainerNames(t *testing.T) {
 	_, container, inside, other := cgroupsFor(t)
 	socket := filepath.Join(t.TempDir(), "docker.sock")
-	at, err := net.Listen("unix", socket)
+	addr, err := net.Listen("unix", socket)
 	must(t, err)
 	must(t, os.Chmod(socket, 0o600))
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, `{"Id":%q,"Name":"/web"}`, containerID)
 	})}
 	defer server.Close()
-	go func() { _ = server.Serve(at) }()
+	go func() { _ = server.Serve(addr) }()
 	t.Setenv("DOCKER_HOST", "unix://"+socket)
 	inNetns(t, func(uint32) {
 		r := launch(t, "--container-names", "--container", "web", "-o", "json")
@@ -198,23 +200,23 @@ func TestContainerNames(t *testing.T) {
 			}
 		}()
 		// The answer to the first question may be late, on a machine that is busy.
-		visit := act(t, "visit", container, inside, other)
+		visit := startChild(t, "visit", container, inside, other)
 		for line := range lines {
 			if strings.Contains(line, `"name":"web"`) {
 				break
 			}
 			if strings.Contains(line, `"close.listen"`) { // the last one
-				visit.leave(t)
-				visit = act(t, "visit", container, inside, other)
+				visit.exit(t)
+				visit = startChild(t, "visit", container, inside, other)
 			}
 		}
-		visit.leave(t)
+		visit.exit(t)
 		go func() {
 			for range lines {
 			}
 		}()
-		if code, said := r.interrupt(t); code != 0 || strings.Contains(said, "names of containers are missing") {
-			t.Errorf("exit code %d, said:\n%s", code, said)
+		if code, stderr := r.interrupt(t); code != 0 || strings.Contains(stderr, "names of containers are missing") {
+			t.Errorf("exit code %d, standard error:\n%s", code, stderr)
 		}
 	})
 }

@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/closetrace/closetrace/internal/classify"
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/probe"
 )
@@ -22,15 +21,15 @@ import (
 // key identifies one end of a connection.
 type key struct{ local, remote netip.AddrPort }
 
-// Connections that close at once, from several threads: each close has exactly
-// one ending, with its own thread and addresses.
+// Connections that close concurrently, on several threads: each close has exactly
+// one ending, with the thread and addresses that made it.
 func TestClosesAtOnce(t *testing.T) {
 	const threads, perThread = 5, 10
-	tr := trace(t, probe.Filter{PIDs: []uint32{uint32(os.Getpid())}})
-	l, at := listen(t, loopback4)
+	tr := traceSelf(t)
+	l, addr := listen(t, loopback4)
 	var ours, theirs []conn
 	for range threads * perThread {
-		a, b := connect(t, l, at)
+		a, b := connect(t, l, addr)
 		ours, theirs = append(ours, a), append(theirs, b)
 	}
 	closedBy := map[key]uint32{}
@@ -93,17 +92,17 @@ func TestClosesAtOnce(t *testing.T) {
 	}
 }
 
-// The unread bytes are what the peer sent less what was read.
+// The unread bytes are the bytes the peer sent minus those that were read.
 func TestUnreadBytes(t *testing.T) { attempts(t, unreadBytes) }
 
 func unreadBytes(t testing.TB) {
-	tr := trace(t, probe.Filter{PIDs: []uint32{uint32(os.Getpid())}})
+	tr := traceSelf(t)
 	rng := rand.New(rand.NewPCG(1, 2))
-	l, at := listen(t, loopback4)
+	l, addr := listen(t, loopback4)
 	defer unix.Close(l)
 	want := map[key]int{}
 	for range 40 {
-		a, b := connect(t, l, at)
+		a, b := connect(t, l, addr)
 		sent := 1 + rng.IntN(5000)
 		read := rng.IntN(sent)
 		b.send(t, sent)
@@ -125,7 +124,7 @@ func unreadBytes(t testing.TB) {
 	for _, e := range tr.finish(t) {
 		k := key{e.Local, e.Remote}
 		if n, ok := want[k]; ok {
-			if e.Path != classify.CloseRSTUnread || int(e.Evidence.UnreadBytes) != n {
+			if e.Path != events.CloseRSTUnread || int(e.Evidence.UnreadBytes) != n {
 				t.Errorf("%v: %s with %d B unread, want %d", k, e.Path, e.Evidence.UnreadBytes, n)
 			}
 			delete(want, k)
@@ -136,7 +135,7 @@ func unreadBytes(t testing.TB) {
 	}
 }
 
-// The kernel's own counters move by what was reported.
+// The kernel's own counters move by as much as was reported.
 func TestKernelCounters(t *testing.T) { attempts(t, kernelCounters) }
 
 func kernelCounters(t testing.TB) {
@@ -163,12 +162,12 @@ func kernelCounters(t testing.TB) {
 			reported["OutRsts"]++
 		}
 		switch e.Path {
-		case classify.CloseRSTUnread:
+		case events.CloseRSTUnread:
 			reported["TCPAbortOnClose"]++
-		case classify.CloseRSTLinger0, classify.CloseRSTLinger0Unsent, classify.CloseSilentLinger0,
-			classify.CloseRSTLinger2Late, classify.ShutdownData:
+		case events.CloseRSTLinger0, events.CloseRSTLinger0Unsent, events.CloseSilentLinger0,
+			events.CloseRSTLinger2Late, events.ShutdownData:
 			reported["TCPAbortOnData"]++
-		case classify.CloseRSTLinger2:
+		case events.CloseRSTLinger2:
 			reported["TCPAbortOnLinger"]++
 		}
 	}
@@ -179,32 +178,32 @@ func kernelCounters(t testing.TB) {
 	}
 }
 
-// resetsOfEveryKind provokes resets in which the peer sends nothing after, so
-// that none is sent in reply.
+// resetsOfEveryKind provokes resets after which the peer sends nothing, so that
+// the kernel sends none in reply.
 func resetsOfEveryKind(t testing.TB, addr netip.Addr) {
-	l, at := listen(t, addr)
+	l, address := listen(t, addr)
 	for i := range 3 { // unread data
-		a, b := connect(t, l, at)
+		a, b := connect(t, l, address)
 		b.send(t, 10+i)
 		a.queued(t, 10+i)
 		must(t, unix.Close(a.fd))
 		must(t, unix.Close(b.fd))
 	}
 	for range 4 { // SO_LINGER {1,0}
-		a, b := connect(t, l, at)
+		a, b := connect(t, l, address)
 		a.linger(t, 0)
 		must(t, unix.Close(a.fd))
 		must(t, unix.Close(b.fd))
 	}
 	for range 2 { // TCP_LINGER2 < 0 in FIN_WAIT2
-		a, b := connect(t, l, at)
+		a, b := connect(t, l, address)
 		must(t, unix.SetsockoptInt(a.fd, unix.IPPROTO_TCP, unix.TCP_LINGER2, -1))
 		must(t, unix.Shutdown(a.fd, unix.SHUT_WR))
 		a.state(t, uint8(events.FinWait2))
 		must(t, unix.Close(a.fd))
 		must(t, unix.Close(b.fd))
 	}
-	a, b := connect(t, l, at) // data after shutdown of both directions
+	a, b := connect(t, l, address) // data after shutdown of both directions
 	must(t, unix.Shutdown(a.fd, unix.SHUT_RDWR))
 	b.state(t, uint8(events.CloseWait))
 	b.send(t, 1)
@@ -214,7 +213,7 @@ func resetsOfEveryKind(t testing.TB, addr netip.Addr) {
 	must(t, unix.Close(l))
 }
 
-// counters reads the namespace's TCP counters of interest.
+// counters returns the audited TCP counters of the namespace.
 func counters(t testing.TB) map[string]uint64 {
 	t.Helper()
 	values := map[string]uint64{}

@@ -10,8 +10,8 @@ import (
 	"github.com/closetrace/closetrace/test/documents"
 )
 
-// Every command of closetrace that stands in a document does what it is for, on
-// this kernel. What stands in several is run once.
+// Every command of closetrace in a document works on this kernel. A command in
+// several documents runs once.
 func TestDocuments(t *testing.T) {
 	privileged(t)
 	for _, tool := range []string{"sh", "jq"} {

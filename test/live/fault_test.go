@@ -16,8 +16,8 @@ import (
 	"github.com/closetrace/closetrace/internal/probe"
 )
 
-// touched names for each optional hook scenarios that it has a part in.
-var touched = map[string][]string{
+// scenariosOf lists for each optional hook scenarios that depend on it.
+var scenariosOf = map[string][]string{
 	"__tcp_close":   {"close.fin.active", "close.fin.passive", "close.rst.unread", "close.rst.linger0", "close.after-shutdown", "close.rst.unread_from-mptcp-listener"},
 	"inet_shutdown": {"shutdown.listen", "shutdown.synsent", "shutdown.rd", "shutdown.wr", "shutdown.rdwr", "shutdown.notconn", "shutdown.listen_wr"},
 	"tcp_disconnect": {"disconnect.rst", "disconnect.rst.unsent", "disconnect.listen", "disconnect.silent", "close.listen.migrated",
@@ -25,6 +25,9 @@ var touched = map[string][]string{
 	"tcp_abort": {"abort.diag", "abort.diag.listen", "abort.diag_synsent", "close.silent.closed.aborted"},
 	"tcp_done": {"recv.rst", "recv.icmp", "abort.keepalive", "shutdown.rdwr.data", "reply.data-after-close", "app.write.after-reset",
 		"close.silent.closed.reset", "close.silent.closed.timewait", "close.silent.closed.connect-failed"},
+	"nf_send_reset":         {"reply.netfilter", "reply.netfilter_output"},
+	"nf_send_reset6":        {"reply.netfilter_ipv6"},
+	"tcp_reset":             {"recv.rst_forged", "recv.rst_forged-ipv6"},
 	"tcp_fin":               {"recv.fin", "recv.fin_finwait2"},
 	"sk_stream_error":       {"app.write.after-shutdown", "app.write.not-connected"},
 	"__scm_destroy":         {"close.fin.active_scm-rights"},
@@ -32,11 +35,13 @@ var touched = map[string][]string{
 	"tcp_v6_send_reset":     {"reply.nosocket_ipv6", "reply.tw-data_ipv6"},
 	"tcp:tcp_send_reset":    {"reply.data-after-close", "reply.fin1-ooo", "shutdown.rdwr.data", "close.rst.linger2-late"},
 	"signal:signal_deliver": {"close.linger-wait.signal"},
+	"task:task_rename":      {"close.fin.active_exec"},
 }
 
-// A kernel that does not have, or refuses, one of the optional hooks: the rest is traced, it is said once what is not seen, and nothing
-// is told for sure that is not so. Hooks are tried side by side, as attaching and
-// detaching takes seconds of waiting on some kernels.
+// A kernel lacks or refuses one of the optional hooks: closetrace traces the
+// rest, logs once what is hidden, and reports nothing wrong without a doubt.
+// Hooks are tried in parallel, as attaching and detaching take seconds on some
+// kernels.
 func TestHookRefused(t *testing.T) {
 	whole := trace(t, probe.Filter{})
 	header := whole.header
@@ -52,52 +57,52 @@ func TestHookRefused(t *testing.T) {
 				refused(t, header, probe.Fault{Hook: hook, At: probe.AtAttach}).finish(t)
 			}
 			tr := refused(t, header, probe.Fault{Hook: hook, At: probe.AtLookup})
-			if less := runAll(t, tr, touched[hook]); less == 0 {
-				t.Error("nothing is missing without it")
+			if missing := runAll(t, tr, scenariosOf[hook]); missing == 0 {
+				t.Error("no ending is missing without it")
 			}
 		})
 	}
 }
 
-// runAll runs scenarios side by side and returns how many endings were missing or
-// told otherwise.
+// runAll runs scenarios in parallel and returns how many endings were missing or
+// reported differently.
 func runAll(t *testing.T, tr *tracer, names []string) int {
 	t.Helper()
-	var less atomic.Int64
+	var absent atomic.Int64
 	t.Run("scenarios", func(t *testing.T) {
 		for _, name := range names {
 			t.Run(name, func(t *testing.T) {
 				sc, err := lab.Find(name)
 				must(t, err)
 				if sc.Alone() {
-					besides.Lock()
-					defer besides.Unlock()
+					runAloneLock.Lock()
+					defer runAloneLock.Unlock()
 				} else {
 					t.Parallel()
-					besides.RLock()
-					defer besides.RUnlock()
+					runAloneLock.RLock()
+					defer runAloneLock.RUnlock()
 				}
 				missing := 0
 				attempts(t, func(t testing.TB) {
 					defer tr.countMissed(t)()
 					missing = runRefused(t, tr, sc)
 				})
-				less.Add(int64(missing))
+				absent.Add(int64(missing))
 			})
 		}
 	})
-	return int(less.Load())
+	return int(absent.Load())
 }
 
-// besides keeps others away from scenarios that run alone, as other hooks are
-// refused at the same time.
-var besides sync.RWMutex
+// runAloneLock keeps others away from scenarios that run alone, as tests of other
+// hooks run in parallel.
+var runAloneLock sync.RWMutex
 
-// refused traces without a hook, and finds that just this one is missing.
+// refused traces without a hook, and checks that exactly this hook is missing.
 func refused(t testing.TB, whole events.Header, fault probe.Fault) *tracer {
 	t.Helper()
-	var said bytes.Buffer
-	tr := traceWith(t, probe.Options{Fault: fault, SharedCloses: true, Log: slog.New(slog.NewTextHandler(&said, nil))})
+	var stderr bytes.Buffer
+	tr := traceWith(t, probe.Options{Fault: fault, SharedCloses: true, Log: slog.New(slog.NewTextHandler(&stderr, nil))})
 	tr.mayMiss = true // others are traced at the same time
 	want := append(slices.Clone(whole.Missing), fault.Hook)
 	slices.Sort(want)
@@ -105,20 +110,20 @@ func refused(t testing.TB, whole events.Header, fault probe.Fault) *tracer {
 	if tr.header.Attach != whole.Attach || !slices.Equal(got, want) {
 		t.Fatalf("%+v: by %s without %v, want %v", fault, tr.header.Attach, got, want)
 	}
-	if strings.Count(said.String(), "missing="+fault.Hook) != 1 || !strings.Contains(said.String(), "unseen=") {
-		t.Errorf("%+v: want it said once, with what is not seen:\n%s", fault, &said)
+	if strings.Count(stderr.String(), "missing="+fault.Hook) != 1 || !strings.Contains(stderr.String(), "unseen=") {
+		t.Errorf("%+v: want one line with the hook and what is hidden:\n%s", fault, &stderr)
 	}
 	return tr
 }
 
 // runRefused runs a scenario and returns how many of its endings were missing or
-// told otherwise.
-func runRefused(t testing.TB, tr *tracer, sc *lab.Scenario) (less int) {
+// reported differently.
+func runRefused(t testing.TB, tr *tracer, sc *lab.Scenario) (missing int) {
 	t.Helper()
 	var sure []lab.Seen
 	settle := func(res *lab.Result) {
-		tr.toldBy(t)
-		for _, e := range tr.of(res.Netns) {
+		tr.catchUp(t)
+		for _, e := range tr.endingsIn(res.Netns) {
 			one, err := lab.ReadSeen(e.AppendJSON(nil))
 			must(t, err)
 			if e.Doubt == "" {

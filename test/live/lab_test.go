@@ -3,21 +3,24 @@
 package live
 
 import (
+	"log/slog"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/lab"
 	"github.com/closetrace/closetrace/internal/probe"
 )
 
-// In every scenario of the lab the endings are those that it lists, the
-// kernel's counters move as it says, every FIN and RST on the wire has its
-// ending, and every ending that tells of one its segment.
+// In every scenario of the lab the endings are those that it lists, the kernel's
+// counters move as it says, every FIN and RST on the wire has its ending, and
+// every ending that reports one has its segment.
 func TestLab(t *testing.T) {
-	scenarios, err := lab.Scenarios()
-	must(t, err)
+	scenarios := labScenarios(t)
 	tr := trace(t, probe.Filter{})
-	tr.mayMiss = true // as long as no FIN or RST is
 	noteInstructions(t)
 	report.Kernel, report.Attach = tr.header.Kernel, tr.header.Attach
 	for _, hook := range tr.header.Missing {
@@ -26,7 +29,7 @@ func TestLab(t *testing.T) {
 	if tr.blindToReplies() {
 		addGap("replies")
 	}
-	t.Cleanup(func() { // when those that run side by side have ended, too
+	t.Cleanup(func() { // after the parallel ones
 		t.Logf("lab, %s: %d scenarios passed, %d failed; explained %d/%d segments",
 			tr.header.Attach, report.Passed, report.Failed, report.Explained, report.Seen)
 		if report.Seen == 0 {
@@ -34,7 +37,66 @@ func TestLab(t *testing.T) {
 		}
 		checkGaps(t)
 	})
+	runLab(t, tr, nil, scenarios, addScenario, addSegments)
+}
+
+// In the quiet tier all of that holds as well: ordinary closes are counted, and noted once, and everything else is
+// reported in the same words as by a tracer in the full tier, which runs at the same time.
+func TestLabQuiet(t *testing.T) {
+	scenarios := labScenarios(t)
+	o := probe.Options{SharedCloses: true, CloseWait: 10 * time.Second, Log: slog.New(slog.DiscardHandler)}
+	full := traceWith(t, o)
+	full.mayMiss = true // as in the quiet tier
+	o.Quiet = probe.Quiet{Active: true, Passive: true}
+	tr := traceWith(t, o)
+	var passed, failed, explained, seen int
+	var mu sync.Mutex
+	t.Cleanup(func() { // after the parallel ones
+		t.Logf("quiet lab, %s: %d scenarios passed, %d failed; explained %d/%d segments",
+			tr.header.Attach, passed, failed, explained, seen)
+		if seen == 0 {
+			t.Error("nothing was seen on the wire")
+		}
+		counted := tr.probe.Counted()
+		if counted[events.CloseFINActive] == 0 || counted[events.CloseFINPassive] == 0 {
+			t.Errorf("counted %v", counted)
+		}
+	})
+	runLab(t, tr, full, scenarios, func(ok bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if ok {
+			passed++
+		} else {
+			failed++
+		}
+	}, func(m matchResult) {
+		mu.Lock()
+		defer mu.Unlock()
+		explained, seen = explained+m.explained, seen+m.seen()
+	})
+}
+
+// labScenarios returns all scenarios. What they need of netfilter is loaded, so that its functions can be traced.
+func labScenarios(t *testing.T) []*lab.Scenario {
+	t.Helper()
+	scenarios, err := lab.Scenarios()
+	must(t, err)
+	lab.LoadFirewall(scenarios)
+	return scenarios
+}
+
+// runLab runs all scenarios, and reports whether each passed and what explained its segments. full, if it is not nil,
+// is a tracer in the full tier, whose lines are those of tr.
+func runLab(
+	t *testing.T, tr, full *tracer, scenarios []*lab.Scenario,
+	addScenario func(passed bool), addSegments func(matchResult),
+) {
+	tr.mayMiss = true // as long as no FIN or RST is
 	for _, sc := range scenarios {
+		if tr.probe.Counted() != nil {
+			sc = sc.Counting(string(events.CloseFINActive), string(events.CloseFINPassive), string(events.RecvFIN))
+		}
 		t.Run(sc.Name, func(t *testing.T) {
 			if !sc.Alone() {
 				t.Parallel()
@@ -44,25 +106,30 @@ func TestLab(t *testing.T) {
 					addScenario(!t.Failed())
 				}
 			})
-			var m matching
-			attempts(t, func(t testing.TB) { m = runScenario(t, tr, sc) })
+			var m matchResult
+			attempts(t, func(t testing.TB) { m = runScenario(t, tr, full, sc) })
 			addSegments(m)
 		})
 	}
 }
 
-// runScenario runs one scenario under the witness, up to the end of all its
-// sockets, and returns what was on the wire.
-func runScenario(t testing.TB, tr *tracer, sc *lab.Scenario) (m matching) {
+// runScenario runs one scenario with a wire capture until all its sockets are
+// gone, and returns how segments and endings match. full is as in runLab.
+func runScenario(t testing.TB, tr, full *tracer, sc *lab.Scenario) (m matchResult) {
 	t.Helper()
 	defer tr.countMissed(t)()
-	var w *witness
+	if full != nil {
+		defer full.countMissed(t)()
+	}
+	var w *capture
 	begin := func(*lab.Result) (err error) {
-		w, err = newWitness()
+		if w, err = startCapture(); err == nil {
+			w.firewall = slices.Contains(sc.Needs, "nf_tables")
+		}
 		return err
 	}
 	settle := func(res *lab.Result) {
-		w.settle(tr, func() bool { return len(w.mistold(tr, sc, res)) == 0 })
+		w.settle(tr, func() bool { return len(w.mismatches(tr, sc, res)) == 0 })
 	}
 	res, err := sc.RunWith(t.Context(), begin, settle)
 	switch {
@@ -75,24 +142,27 @@ func runScenario(t testing.TB, tr *tracer, sc *lab.Scenario) (m matching) {
 		t.Skip("not possible here: " + res.NotPossible)
 	}
 	moved := lab.CompareCounters(sc, res)
-	for _, m := range append(w.mistold(tr, sc, res), moved...) {
+	for _, m := range append(w.mismatches(tr, sc, res), moved...) {
 		t.Error(m)
 	}
 	w.settle(tr, nil)
 	w.close(t)
-	if m = w.match(tr); !m.whole() {
+	if m = w.match(tr); !m.complete() {
 		t.Errorf("explained %v", m)
 	} else if err != nil || len(moved) > 0 {
 		didOtherwise(t) // and all of that was explained
 	}
+	if full != nil {
+		w.compareTiers(t, tr, full)
+	}
 	if t.Failed() {
-		t.Error(w.told(tr, nil))
+		t.Error(w.describe(tr, nil))
 	}
 	return m
 }
 
-// mistold is how the endings differ from what a scenario lists.
-func (w *witness) mistold(tr *tracer, sc *lab.Scenario, res *lab.Result) []lab.Mismatch {
+// mismatches returns how the endings differ from those that a scenario lists.
+func (w *capture) mismatches(tr *tracer, sc *lab.Scenario, res *lab.Result) []lab.Mismatch {
 	var seen []lab.Seen
 	for _, e := range w.endings(tr) {
 		one, err := lab.ReadSeen(e.AppendJSON(nil))

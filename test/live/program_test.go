@@ -21,26 +21,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// session is closetrace at work, as a process.
+// session is a running closetrace.
 type session struct {
 	*exec.Cmd
-	stdout *os.File // a pipe that nobody reads unless the test does
+	mode   string   // the attach mode that it uses
+	stdout *os.File // a pipe that only the test reads
 	stderr *bufio.Reader
 }
 
-// launch starts closetrace with what happens in the namespace of the calling
-// thread, and a pipe for its output.
+// launch starts closetrace for the namespace of the calling thread, with a pipe
+// for its output.
 func launch(t testing.TB, args ...string) *session {
 	t.Helper()
 	return launchIn(t, threadNetns(), args...)
 }
 
-// threadNetns is the namespace of the calling thread.
+// threadNetns returns the path of the calling thread's namespace.
 func threadNetns() string {
 	return fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
 }
 
-// launchIn is launch with another namespace.
+// launchIn is launch for another namespace.
 func launchIn(t testing.TB, netns string, args ...string) *session {
 	t.Helper()
 	stdout, w, err := os.Pipe()
@@ -52,8 +53,8 @@ func launchIn(t testing.TB, netns string, args ...string) *session {
 	return r
 }
 
-// launchTo starts closetrace, not in the namespace of the calling thread. It is
-// attached when launchTo returns.
+// launchTo starts closetrace outside of the namespace of the calling thread, and
+// returns when it has attached.
 func launchTo(t testing.TB, stdout *os.File, args ...string) *session {
 	t.Helper()
 	privileged(t)
@@ -79,13 +80,15 @@ func launchTo(t testing.TB, stdout *os.File, args ...string) *session {
 			t.Fatalf("closetrace does not start: %s%v", line, err)
 		}
 		if strings.HasPrefix(line, "closetrace: tracing on ") {
+			_, by, _ := strings.Cut(line, " by ")
+			r.mode, _, _ = strings.Cut(by, ";")
 			return r
 		}
 	}
 }
 
-// stopped stops the process, as by SIGSTOP, while f runs.
-func (r *session) stopped(t testing.TB, f func()) {
+// whileStopped stops the process with SIGSTOP while f runs.
+func (r *session) whileStopped(t testing.TB, f func()) {
 	t.Helper()
 	must(t, r.Process.Signal(syscall.SIGSTOP))
 	eventually(t, "closetrace stopped", func() bool {
@@ -97,8 +100,9 @@ func (r *session) stopped(t testing.TB, f func()) {
 	must(t, r.Process.Signal(syscall.SIGCONT))
 }
 
-// interrupt ends it, and returns what it said since it began to trace.
-func (r *session) interrupt(t testing.TB) (code int, said string) {
+// interrupt ends closetrace, and returns its exit code and what it printed to
+// standard error since it attached.
+func (r *session) interrupt(t testing.TB) (code int, output string) {
 	t.Helper()
 	must(t, r.Process.Signal(os.Interrupt))
 	timer := time.AfterFunc(30*time.Second, func() { r.Process.Signal(syscall.SIGQUIT) })
@@ -106,19 +110,29 @@ func (r *session) interrupt(t testing.TB) (code int, said string) {
 	rest, err := io.ReadAll(r.stderr)
 	must(t, err)
 	countMissed(t, uint64(missed(string(rest))))
-	return ends(t, r.Cmd), string(rest)
+	return waitExit(t, r.Cmd), string(rest)
 }
 
-// line is an ending of -o json, as far as tests look at it.
+// line has the fields of an ending in JSON that tests compare.
 type line struct {
-	Path    string
-	Trigger string
-	Local   string
-	Remote  string
-	Actor   struct {
-		PID  uint32
-		Comm string
-	}
+	MonoNS     uint64 `json:"mono_ns"`
+	Path       string
+	Cause      string
+	Confidence string
+	Trigger    string
+	Local      string
+	Remote     string
+	Actor      lineTask
+	Owner      lineTask
+	OwnerBy    string `json:"owner_by"`
+	Peer       struct{ Actor lineTask }
+	FIN, RST   bool
+}
+
+type lineTask struct {
+	PID     uint32
+	Comm    string
+	Process string
 }
 
 // collect reads endings until standard output ends.
@@ -137,7 +151,7 @@ func (r *session) collect() <-chan []line {
 	return result
 }
 
-// outputFile is for the output of a program that no reader may hold up.
+// outputFile returns a file for output that no slow reader may delay.
 func outputFile(t testing.TB) *os.File {
 	t.Helper()
 	f, err := os.Create(filepath.Join(t.TempDir(), "endings"))
@@ -146,8 +160,8 @@ func outputFile(t testing.TB) *os.File {
 	return f
 }
 
-// countLines counts the endings in a file of -o json by their path, and what is
-// in the line after it.
+// countLines counts the endings in a file of -o json that match by their path and
+// by what follows it in the line.
 func countLines(t testing.TB, f *os.File, is func(path, after string) bool) (n int) {
 	t.Helper()
 	info, err := f.Stat()
@@ -162,10 +176,10 @@ func countLines(t testing.TB, f *os.File, is func(path, after string) bool) (n i
 	return n
 }
 
-// told is the number that stands before a text in the summary; 0 if it is not
-// there.
-func told(said, text string) int {
-	for l := range strings.Lines(strings.ReplaceAll(said, ",", "")) {
+// countBefore returns the number before a text in the summary, or 0 without that
+// text.
+func countBefore(stderr, text string) int {
+	for l := range strings.Lines(strings.ReplaceAll(stderr, ",", "")) {
 		if before, _, ok := strings.Cut(l, text); ok {
 			words := strings.Fields(before)
 			n, _ := strconv.Atoi(words[len(words)-1])
@@ -175,27 +189,31 @@ func told(said, text string) int {
 	return 0
 }
 
-func lost(said string) int   { return told(said, " records lost") + told(said, " record lost") }
-func missed(said string) int { return told(said, " probes missed") + told(said, " probe missed") }
+func lost(stderr string) int {
+	return countBefore(stderr, " records lost") + countBefore(stderr, " record lost")
+}
+func missed(stderr string) int {
+	return countBefore(stderr, " probes missed") + countBefore(stderr, " probe missed")
+}
 
-// emulated tells whether this is the microVM of test/vm, whose processor is
+// emulated reports whether this is the microVM of test/vm, whose processor is
 // emulated and some thirty times slower.
 func emulated() bool {
 	name, err := os.Hostname()
 	return err == nil && name == "closetrace-vm"
 }
 
-// load is how much a test does: less where the processor is emulated.
-func load(here, emulation int) int {
+// scaled returns the amount of work for a test: less on an emulated processor.
+func scaled(here, emulation int) int {
 	if emulated() {
 		return emulation
 	}
 	return here
 }
 
-// bare closes n sockets that were never connected: of each exactly one fact is
-// reported, and nothing goes on the wire.
-func bare(t testing.TB, n int) {
+// closeUnconnected closes n sockets that were never connected. Each has exactly
+// one event and no segment.
+func closeUnconnected(t testing.TB, n int) {
 	t.Helper()
 	for range n {
 		must(t, unix.Close(socket(t, loopback4)))
@@ -205,9 +223,9 @@ func bare(t testing.TB, n int) {
 // resets resets n connections.
 func resets(t testing.TB, n int) {
 	t.Helper()
-	l, at := listen(t, loopback4)
+	l, addr := listen(t, loopback4)
 	for range n {
-		a, b := connect(t, l, at)
+		a, b := connect(t, l, addr)
 		a.linger(t, 0)
 		must(t, unix.Close(a.fd))
 		must(t, unix.Close(b.fd))
@@ -215,8 +233,8 @@ func resets(t testing.TB, n int) {
 	must(t, unix.Close(l))
 }
 
-// tame: nothing in it is a command to a terminal.
-func tame(t testing.TB, what string, out []byte) {
+// checkPrintable fails if the output has control characters.
+func checkPrintable(t testing.TB, what string, out []byte) {
 	t.Helper()
 	for i, r := range string(out) {
 		if r != '\n' && (r == utf8.RuneError && out[i] != 0xef || !unicode.IsPrint(r)) {

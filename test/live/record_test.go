@@ -5,22 +5,28 @@ package live
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"math"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// A replay prints what its run printed, to the byte, in every format; the
-// summary is the same, too.
+// A replay prints byte for byte what the recorded run printed, in every format,
+// and the same summary.
 func TestReplayPrintsTheSame(t *testing.T) {
 	privileged(t)
 	for name, args := range map[string][]string{
@@ -32,7 +38,7 @@ func TestReplayPrintsTheSame(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), name)
-			printed, said := tracedOutput(t, append(args, "-w", file)...)
+			printed, stderr := tracedOutput(t, append(args, "-w", file)...)
 			path, err := program()
 			must(t, err)
 			replay := exec.Command(path, append([]string{"replay", file}, args...)...)
@@ -48,84 +54,185 @@ func TestReplayPrintsTheSame(t *testing.T) {
 			if bytes.Count(printed, []byte("\n")) < 2 {
 				t.Errorf("little was printed:\n%s", printed)
 			}
-			if afterFirst(said) != afterFirst(again.String()) {
-				t.Errorf("said\n%s\nreplayed\n%s", said, &again)
+			if afterFirst(stderr) != afterFirst(again.String()) {
+				t.Errorf("standard error\n%s\nof the replay\n%s", stderr, &again)
 			}
 		})
 	}
 }
 
-// The filters that the kernel decides let the same through in a replay of all.
+// In a replay, the filters that the kernel applies match the same endings, also if they were only recorded.
 func TestReplayFiltersAsTheKernelDoes(t *testing.T) { attempts(t, replayFiltersAsTheKernelDoes) }
 
 func replayFiltersAsTheKernelDoes(t testing.TB) {
-	file := filepath.Join(t.TempDir(), "all.zst")
+	file, onlyRecorded := filepath.Join(t.TempDir(), "all.zst"), filepath.Join(t.TempDir(), "only.rec")
 	filters := [][]string{}
-	live := []<-chan []line{}
+	live := []<-chan []byte{}
 	inNetns(t, func(uint32) {
 		l4, at4 := listen(t, loopback4)
-		d6, err := openDoor(loopback6)
+		d6, err := newListener(loopback6)
 		must(t, err)
 		port := fmt.Sprint(at4.Port())
-		filters = [][]string{{"-P", port}, {"-L", port}, {"-D", port}, {"-p", fmt.Sprint(os.Getpid())}, {"-6"}, {"-4", "-D", port}}
-		sessions := []*session{launch(t, "-w", file)}
+		filters = [][]string{
+			{"-P", port},
+			{"-L", port},
+			{"-D", port},
+			{"-p", fmt.Sprint(os.Getpid())},
+			{"-6"},
+			{"-4", "-D", port},
+		}
+		sessions := []*session{launch(t, "-w", file), launch(t, "record", "-w", onlyRecorded)}
 		for _, f := range filters {
 			r := launch(t, append(f, "-o", "json")...)
-			sessions, live = append(sessions, r), append(live, r.collect())
+			printed := make(chan []byte, 1)
+			go func() {
+				out, _ := io.ReadAll(r.stdout)
+				printed <- out
+			}()
+			sessions, live = append(sessions, r), append(live, printed)
 		}
 		for range 10 {
 			endingsOf(t, l4, at4)
-			endingsOf(t, d6.fd, d6.at)
+			endingsOf(t, d6.fd, d6.addr)
 		}
 		must(t, unix.Close(l4))
 		must(t, unix.Close(d6.fd))
 		for _, r := range sessions {
-			if code, said := r.interrupt(t); code != 0 {
-				t.Errorf("exit code %d, said:\n%s", code, said)
+			if code, stderr := r.interrupt(t); code != 0 {
+				t.Errorf("exit code %d, standard error:\n%s", code, stderr)
 			}
 		}
 	})
 	path, err := program()
 	must(t, err)
 	for i, f := range filters {
-		want := sortedLines(<-live[i])
-		out, err := exec.Command(path, append([]string{"replay", "-o", "json", file}, f...)...).Output()
-		must(t, err)
-		var got []line
-		for l := range bytes.Lines(out) {
-			var one line
-			must(t, json.Unmarshal(l, &one))
-			got = append(got, one)
+		printed := endingsIn(t, <-live[i])
+		from := []string{file, onlyRecorded}
+		if i > 0 {
+			from = from[:1] // a replay of one filter shows whether both have the same
 		}
-		if len(want) == 0 || !slices.Equal(sortedLines(got), want) {
-			t.Errorf("%v: live\n%s\nreplayed\n%s", f, strings.Join(want, "\n"), strings.Join(sortedLines(got), "\n"))
+		for _, from := range from {
+			out, err := exec.Command(path, append([]string{"replay", "-o", "json", from}, f...)...).Output()
+			must(t, err)
+			compareReplay(t, f, printed, endingsIn(t, out))
 		}
 	}
 }
 
-func sortedLines(all []line) (sorted []string) {
-	for _, l := range all {
-		sorted = append(sorted, fmt.Sprintf("%+v", l))
+func compareReplay(t testing.TB, filter []string, traced, replayed []map[string]any) {
+	t.Helper()
+	if filter[0] == "-p" { // may match by an owner that /proc shows to one of them only
+		traced, replayed = slices.DeleteFunc(traced, fromProc), slices.DeleteFunc(replayed, fromProc)
 	}
-	slices.Sort(sorted)
-	return sorted
+	if len(traced) == 0 || len(traced) != len(replayed) {
+		t.Errorf("%v: %d endings live, %d replayed", filter, len(traced), len(replayed))
+		return
+	}
+	for j := range traced {
+		differences("", traced[j], replayed[j], func(field string, live, replayed any) {
+			t.Errorf("%v: %s is %v live, %v in the replay of\n%v", filter, field, live, replayed, traced[j])
+		})
+	}
 }
 
-// endingsOf are some of connections to a listener.
-func endingsOf(t testing.TB, l int, at netip.AddrPort) {
-	a, b := connect(t, l, at)
+// endingsIn returns the endings of -o json, by connection and time. The order of different connections depends on
+// which event waits for another, which is a matter of when each tracer reads.
+func endingsIn(t testing.TB, out []byte) (all []map[string]any) {
+	t.Helper()
+	for l := range bytes.Lines(out) {
+		one := map[string]any{}
+		must(t, json.Unmarshal(l, &one))
+		all = append(all, one)
+	}
+	slices.SortStableFunc(all, func(a, b map[string]any) int {
+		return cmp.Or(
+			strings.Compare(a["local"].(string), b["local"].(string)),
+			strings.Compare(a["remote"].(string), b["remote"].(string)),
+			cmp.Compare(a["mono_ns"].(float64), b["mono_ns"].(float64)),
+		)
+	})
+	return all
+}
+
+// clockSlack is how much later the program of another tracer may read the clock.
+const clockSlack = 250 * time.Millisecond
+
+// differences reports in which fields an ending is another in a replay of what one tracer recorded than for a second
+// tracer. What two tracers may see differently:
+//   - the time: each reads the clock by itself, and so what is computed from it
+//   - an owner from /proc, or none: it is looked up at another time
+func differences(field string, live, replayed any, report func(field string, live, replayed any)) {
+	a, ok := live.(map[string]any)
+	b, both := replayed.(map[string]any)
+	if !ok || !both {
+		if !sameField(field, live, replayed) {
+			report(field, live, replayed)
+		}
+		return
+	}
+	if fromProc(a) || fromProc(b) {
+		a, b = withoutOwner(a), withoutOwner(b)
+	}
+	for name := range maps.Keys(merged(a, b)) {
+		differences(strings.TrimPrefix(field+"."+name, "."), a[name], b[name], report)
+	}
+}
+
+func fromProc(e map[string]any) bool { return e["owner_by"] == "proc" }
+
+// withoutOwner returns an ending without an owner that /proc shows or may not show any more.
+func withoutOwner(e map[string]any) map[string]any {
+	if by := e["owner_by"]; by != nil && by != "proc" {
+		return e
+	}
+	e = maps.Clone(e)
+	delete(e, "owner")
+	delete(e, "owner_by")
+	return e
+}
+
+func merged(a, b map[string]any) map[string]any {
+	all := maps.Clone(a)
+	maps.Copy(all, b)
+	return all
+}
+
+var duration = regexp.MustCompile(`[0-9.]+ (s|ms|µs)\b`)
+
+func sameField(field string, a, b any) bool {
+	name := field[strings.LastIndex(field, ".")+1:]
+	x, _ := a.(float64) // 0 is left out
+	y, _ := b.(float64)
+	switch {
+	case name == "time":
+		return true // mono_ns in another form
+	case strings.HasSuffix(name, "_ns"):
+		return math.Abs(x-y) < float64(clockSlack)
+	case strings.HasSuffix(name, "_ms"):
+		return math.Abs(x-y) < float64(clockSlack.Milliseconds())
+	case name == "cause":
+		x, _ := a.(string)
+		y, _ := b.(string)
+		return duration.ReplaceAllString(x, "T") == duration.ReplaceAllString(y, "T")
+	}
+	return reflect.DeepEqual(a, b)
+}
+
+// endingsOf ends connections to a listener in several ways.
+func endingsOf(t testing.TB, l int, addr netip.AddrPort) {
+	a, b := connect(t, l, addr)
 	must(t, unix.Close(a.fd))
 	b.recv(t, 0)
 	must(t, unix.Close(b.fd))
-	a, b = connect(t, l, at)
+	a, b = connect(t, l, addr)
 	a.linger(t, 0)
 	must(t, unix.Close(a.fd))
 	must(t, unix.Close(b.fd))
 }
 
-// tracedOutput is what closetrace prints and says of some endings in a network
-// namespace of their own.
-func tracedOutput(t testing.TB, args ...string) (printed []byte, said string) {
+// tracedOutput returns what closetrace prints on standard output and standard
+// error while connections end in a namespace.
+func tracedOutput(t testing.TB, args ...string) (printed []byte, output string) {
 	t.Helper()
 	path, err := program()
 	must(t, err)
@@ -148,28 +255,28 @@ func tracedOutput(t testing.TB, args ...string) (printed []byte, said string) {
 		must(t, cmd.Process.Signal(os.Interrupt))
 		rest, err := io.ReadAll(stderr)
 		must(t, err)
-		if code := ends(t, cmd); code != 0 {
+		if code := waitExit(t, cmd); code != 0 {
 			t.Errorf("exit code %d\n%s", code, rest)
 		}
-		printed, said = out.Bytes(), first+string(rest)
+		printed, output = out.Bytes(), first+string(rest)
 	})
-	return printed, said
+	return printed, output
 }
 
-// someEndings are such as are held back, explained by each other, and told at
-// once.
+// someEndings makes endings that stay pending, that explain each other, and that
+// are reported immediately.
 func someEndings(t testing.TB) {
-	l, at := listen(t, loopback4)
-	a, b := connect(t, l, at)
+	l, addr := listen(t, loopback4)
+	a, b := connect(t, l, addr)
 	must(t, unix.Close(a.fd))
 	b.recv(t, 0)
 	must(t, unix.Close(b.fd))
-	a, b = connect(t, l, at)
+	a, b = connect(t, l, addr)
 	b.send(t, 148)
 	a.queued(t, 148)
 	must(t, unix.Close(a.fd))
 	must(t, unix.Close(b.fd))
-	a, b = connect(t, l, at)
+	a, b = connect(t, l, addr)
 	a.linger(t, 0)
 	must(t, unix.Shutdown(b.fd, unix.SHUT_WR))
 	must(t, unix.Close(a.fd))

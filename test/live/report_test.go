@@ -10,10 +10,12 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/cilium/ebpf"
+
 	"github.com/closetrace/closetrace/test/vm/guest"
 )
 
-// report is what this run tells the matrix: CLOSETRACE_REPORT names its file.
+// report is written to the file that CLOSETRACE_REPORT names, for the matrix.
 var report struct {
 	sync.Mutex
 	guest.Report
@@ -32,8 +34,22 @@ func writeReport(path string) error {
 	return os.WriteFile(path, text, 0o644)
 }
 
-// addSegments counts what the wire witness saw.
-func addSegments(m matching) {
+// addRetriable counts a test that attempts may try again.
+func addRetriable() {
+	report.Lock()
+	defer report.Unlock()
+	report.Retriable++
+}
+
+// addRetry adds a failure that was excused.
+func addRetry(test, reason string) {
+	report.Lock()
+	defer report.Unlock()
+	report.Retries = append(report.Retries, guest.Retry{Test: test, Reason: reason})
+}
+
+// addSegments counts the segments of the wire capture.
+func addSegments(m matchResult) {
 	report.Lock()
 	defer report.Unlock()
 	report.Explained += m.explained
@@ -51,7 +67,7 @@ func addScenario(passed bool) {
 	}
 }
 
-// addGap notes what this kernel does not offer.
+// addGap adds something that this kernel does not offer.
 func addGap(gap string) {
 	report.Lock()
 	defer report.Unlock()
@@ -60,8 +76,8 @@ func addGap(gap string) {
 	}
 }
 
-// checkGaps compares what this kernel does not offer with what it is known not
-// to: CLOSETRACE_GAPS, where that is set.
+// checkGaps compares what this kernel does not offer with the known gaps of
+// CLOSETRACE_GAPS, where that is set.
 func checkGaps(t *testing.T) {
 	t.Helper()
 	text, known := os.LookupEnv("CLOSETRACE_GAPS")
@@ -73,23 +89,28 @@ func checkGaps(t *testing.T) {
 	defer report.Unlock()
 	for _, gap := range report.Gaps {
 		if !slices.Contains(want, gap) {
-			t.Errorf("this kernel does not offer %s, which it is not known for", gap)
+			t.Errorf("this kernel does not offer %s, which is not one of its known gaps", gap)
 		}
 	}
 	for _, gap := range want {
 		if !slices.Contains(report.Gaps, gap) {
-			t.Errorf("this kernel offers %s, and is known not to", gap)
+			t.Errorf("this kernel offers %s, which is one of its known gaps", gap)
 		}
 	}
 }
 
-// noteInstructions keeps how much the verifier had to do.
+// noteInstructions adds how many instructions the verifier looked at.
 func noteInstructions(t testing.TB) {
 	t.Helper()
 	verified := map[string]uint32{}
-	for _, prog := range ours(t) {
-		if n, ok := prog.VerifiedInstructions(); ok {
-			verified[prog.Name] = n
+	for o := range held(t, os.Getpid()) {
+		if o.key != "prog_id" {
+			continue
+		}
+		if info := programInfo(ebpf.ProgramID(o.id)); info != nil {
+			if n, ok := info.VerifiedInstructions(); ok {
+				verified[info.Name] = n
+			}
 		}
 	}
 	report.Lock()

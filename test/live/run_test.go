@@ -19,47 +19,48 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// guardedVariable makes this program a command for closetrace run: what to play.
-const guardedVariable = "CLOSETRACE_GUARDED"
+// commandVariable makes this program a command for closetrace run. Its value is
+// the role and the role's arguments.
+const commandVariable = "CLOSETRACE_LIVE_COMMAND"
 
-// guardedExit is the exit code of that command.
-const guardedExit = 7
+// commandExit is the exit code of that command.
+const commandExit = 7
 
-// runGuarded plays such a command, if this process is one.
-func runGuarded() bool {
-	words := strings.Fields(os.Getenv(guardedVariable))
+// runCommandRole plays such a role, if the environment asks for one.
+func runCommandRole() bool {
+	words := strings.Fields(os.Getenv(commandVariable))
 	if len(words) == 0 {
 		return false
 	}
 	var err error
 	switch words[0] {
 	case "server":
-		err = guardedServer()
+		err = commandServer()
 	case "client":
-		err = guardedClient(netip.MustParseAddrPort(words[1]))
+		err = commandClient(netip.MustParseAddrPort(words[1]))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, words[0]+":", err)
 		os.Exit(1)
 	}
-	os.Exit(guardedExit)
+	os.Exit(commandExit)
 	return true
 }
 
-// guardedServer starts a child that connects, and resets it. It says on standard
-// output which port is its own, before anything ends.
-func guardedServer() error {
-	d, err := openDoor(loopback4)
+// commandServer starts a child that connects, and resets the connection. It
+// prints its port before anything ends.
+func commandServer() error {
+	d, err := newListener(loopback4)
 	if err != nil {
 		return err
 	}
-	fmt.Println(d.at.Port())
+	fmt.Println(d.addr.Port())
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
 	child := exec.Command(self)
-	child.Env = append(os.Environ(), guardedVariable+"=client "+d.at.String())
+	child.Env = append(os.Environ(), commandVariable+"=client "+d.addr.String())
 	if err := child.Start(); err != nil {
 		return err
 	}
@@ -77,8 +78,8 @@ func guardedServer() error {
 	return nil
 }
 
-// guardedClient waits for the RST and leaves its socket to the exit.
-func guardedClient(to netip.AddrPort) error {
+// commandClient waits for the RST. The exit closes its socket.
+func commandClient(to netip.AddrPort) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	if err == nil {
 		err = unix.Connect(fd, sockaddr(to))
@@ -92,23 +93,23 @@ func guardedClient(to netip.AddrPort) error {
 	return nil
 }
 
-// closetrace run tells what a command and its child did and nothing of others,
-// passes its exit code on, and fails where it should.
-func TestRunGuardsACommand(t *testing.T) {
+// closetrace run reports the endings of a command and of its child and no others,
+// passes on the exit code, and fails by the policy of --fail-on.
+func TestRunCommand(t *testing.T) {
 	privileged(t)
 	for _, tt := range []struct {
 		failOn string
 		want   int
 	}{
-		{"", guardedExit},
-		{"close.rst.unread,abort", guardedExit},
+		{"", commandExit},
+		{"close.rst.unread,abort", commandExit},
 		{"recv.rst", 124},
 		{"close.rst.*", 124},
 	} {
 		t.Run(tt.failOn, func(t *testing.T) {
 			attempts(t, func(t testing.TB) {
-				stop := elsewhere(t)
-				code, port, endings := guarded(t, tt.failOn)
+				stop := connectionElsewhere(t)
+				code, port, endings := runUnder(t, tt.failOn)
 				stop()
 				if code != tt.want {
 					t.Errorf("exit code %d, want %d", code, tt.want)
@@ -122,27 +123,22 @@ func TestRunGuardsACommand(t *testing.T) {
 				}
 				slices.Sort(paths)
 				if got := strings.Join(paths, " "); got != "close.listen close.rst.linger0 close.silent.closed.reset recv.rst" {
-					t.Errorf("told %s", got)
+					t.Errorf("reported %s", got)
 				}
 			})
 		})
 	}
-	for _, at := range []string{"/sys/fs/cgroup/closetrace-run-*", "/sys/fs/cgroup/unified/closetrace-run-*"} {
-		if left, _ := filepath.Glob(at); len(left) > 0 {
-			t.Errorf("left behind: %v", left)
-		}
-	}
 }
 
-// guardedEnding is what a test looks at of an ending in JSON.
-type guardedEnding struct {
+// commandEnding has the fields of an ending that the test compares.
+type commandEnding struct {
 	Path          string
 	Local, Remote netip.AddrPort
 }
 
-// guarded runs the command under closetrace run, and returns its exit code, the
-// port of its server, and the endings that were told.
-func guarded(t testing.TB, failOn string) (code int, port uint16, endings []guardedEnding) {
+// runUnder runs the command under closetrace run. It returns the exit code, the
+// port of the command's server, and the reported endings.
+func runUnder(t testing.TB, failOn string) (code int, port uint16, endings []commandEnding) {
 	t.Helper()
 	path, err := program()
 	must(t, err)
@@ -153,13 +149,19 @@ func guarded(t testing.TB, failOn string) (code int, port uint16, endings []guar
 		args = append(args, "--fail-on", failOn)
 	}
 	cmd := exec.Command(path, append(args, "--", self)...)
-	cmd.Env = append(os.Environ(), guardedVariable+"=server")
+	cmd.Env = append(os.Environ(), commandVariable+"=server")
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	must(t, cmd.Start())
-	code = ends(t, cmd)
+	code = waitExit(t, cmd)
+	for _, mount := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} { // others may run commands, too
+		left := filepath.Join(mount, fmt.Sprintf("closetrace-run-%d", cmd.Process.Pid))
+		if _, err := os.Stat(left); err == nil {
+			t.Errorf("left behind: %s", left)
+		}
+	}
 	if _, err := fmt.Sscan(stdout.String(), &port); err != nil {
-		t.Fatalf("%v in %q; said\n%s", err, &stdout, &stderr)
+		t.Fatalf("%v in %q; standard error\n%s", err, &stdout, &stderr)
 	}
 	countMissed(t, uint64(missed(stderr.String())))
 	for lines := bufio.NewScanner(&stderr); lines.Scan(); {
@@ -167,15 +169,15 @@ func guarded(t testing.TB, failOn string) (code int, port uint16, endings []guar
 			t.Log(lines.Text())
 			continue
 		}
-		var e guardedEnding
+		var e commandEnding
 		must(t, json.Unmarshal(lines.Bytes(), &e))
 		endings = append(endings, e)
 	}
 	return code, port, endings
 }
 
-// elsewhere keeps connections of this process ending until it is stopped.
-func elsewhere(t testing.TB) (stop func()) {
+// connectionElsewhere ends connections of this process until it is stopped.
+func connectionElsewhere(t testing.TB) (stop func()) {
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)

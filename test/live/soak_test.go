@@ -6,33 +6,37 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
 
-// maxMemory is what closetrace may hold in memory, whatever happens: some 25 MB
-// are the ring buffer, which counts twice, and what the classifier remembers.
+// maxMemory limits the resident memory of closetrace. Some 25 MB are the ring
+// buffer, which counts twice, and the history of the classifier.
 const maxMemory = 100 << 10 // KiB
 
-// Closes of mixed kinds at full speed: what is reported, and what is counted as
-// lost, is what happened, and memory stays flat.
+// closeMany closes sockets on this many threads, and each call of mixedCloses this many.
+const soakThreads, soakRound = 2, 8
+
+// Closes of mixed kinds at full speed: what is reported and what is counted as
+// lost add up to what happened, and memory stays flat.
 func TestSoak(t *testing.T) {
-	many := load(200_000, 4_000)
+	many := scaled(200_000, 4_000)
 	inNetns(t, func(uint32) {
 		out := outputFile(t)
 		r := launchTo(t, out, "--netns", threadNetns(), "-o", "json")
-		closes := hammer(t, many/2)
+		closes := closeMany(t, many/2)
 		half := memory(t, r.Process.Pid, "VmRSS:")
-		closes += hammer(t, many/2)
+		closes += closeMany(t, many/2)
 		most := memory(t, r.Process.Pid, "VmHWM:")
-		code, said := r.interrupt(t)
+		code, stderr := r.interrupt(t)
 		reported := countLines(t, out, func(path, _ string) bool { return strings.HasPrefix(path, "close.") })
 		t.Logf("%d closes, %d reported, %d lost, %d missed; %d KiB of memory at half time, at most %d",
-			closes, reported, lost(said), missed(said), half, most)
-		if code != 0 || reported > closes || reported+lost(said)+missed(said) < closes {
-			t.Errorf("exit code %d, said:\n%s", code, said)
+			closes, reported, lost(stderr), missed(stderr), half, most)
+		if code != 0 || reported > closes || reported+lost(stderr)+missed(stderr) < closes {
+			t.Errorf("exit code %d, standard error:\n%s", code, stderr)
 		}
 		if most > maxMemory {
 			t.Errorf("%d KiB of memory, want at most %d", most, maxMemory)
@@ -40,25 +44,74 @@ func TestSoak(t *testing.T) {
 	})
 }
 
-// hammer closes n sockets or a few more, one kind after the other, on two
-// threads, and returns how many.
-func hammer(t testing.TB, n int) int {
+// In the quiet tier, the same closes are reported, or counted by path, or lost: every path by itself.
+func TestSoakQuiet(t *testing.T) {
+	many := scaled(200_000, 4_000)
+	inNetns(t, func(uint32) {
+		out := outputFile(t)
+		r := launchTo(t, out, "--netns", threadNetns(), "-o", "json", "--tier", "quiet")
+		closes := closeMany(t, many)
+		code, stderr := r.interrupt(t)
+		rounds := (closes - soakThreads) / soakRound
+		happened := map[string]int{
+			"close.fin.active": rounds, "close.fin.passive": rounds,
+			"close.rst.linger0": rounds, "close.rst.unread": rounds, "close.silent.closed.reset": 2 * rounds,
+			"close.silent.closed.never-connected": 2 * rounds, "close.listen": soakThreads, "recv.rst": 2 * rounds,
+			"close.silent.closed": 0, "recv.fin": 0,
+		}
+		reported := map[string]int{}
+		countLines(t, out, func(path, _ string) bool { reported[path]++; return true })
+		left := lost(stderr) + missed(stderr)
+		t.Logf("%d rounds, reported %v, %d lost\n%s", rounds, reported, left, stderr)
+		counted := countedOnly(stderr)
+		for path := range counted {
+			if _, ok := happened[path]; !ok || reported[path] > 0 {
+				t.Errorf("%s: %d counted, %d reported", path, counted[path], reported[path])
+			}
+		}
+		for path, n := range happened {
+			// Without the record of a RST, the close after it does not know what ended its socket.
+			if got := counted[path] + reported[path]; got > n && left == 0 || got+left < n {
+				t.Errorf("%s: %d counted, %d reported, %d lost in all; %d happened", path, counted[path], reported[path], left, n)
+			}
+		}
+		if code != 0 || counted["close.fin.active"] == 0 || counted["close.fin.passive"] == 0 {
+			t.Errorf("exit code %d, standard error:\n%s", code, stderr)
+		}
+	})
+}
+
+// countedOnly returns the endings, by path, that the summary says were only counted.
+func countedOnly(stderr string) map[string]int {
+	counted := map[string]int{}
+	_, after, _ := strings.Cut(stderr, "(only counted: ")
+	list, _, _ := strings.Cut(after, ")")
+	for entry := range strings.SplitSeq(list, ", ") {
+		number, path, _ := strings.Cut(entry, " ")
+		counted[path], _ = strconv.Atoi(strings.ReplaceAll(number, ",", ""))
+	}
+	return counted
+}
+
+// closeMany closes n sockets or a few more, of each kind, on two threads, and
+// returns how many.
+func closeMany(t testing.TB, n int) int {
 	t.Helper()
-	const threads, round = 2, 8 // round: the closes of mixedCloses
+	const threads, round = soakThreads, soakRound
 	turns := 1 + n/threads/round
-	home := make(chan struct{})
+	done := make(chan struct{})
 	here, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	must(t, err)
 	defer unix.Close(here)
 	for range threads {
 		go func() {
-			defer func() { home <- struct{}{} }()
+			defer func() { done <- struct{}{} }()
 			runtime.LockOSThread() // never unlocked: it stays in the namespace
 			if err := unix.Setns(here, unix.CLONE_NEWNET); err != nil {
 				t.Error(err)
 				return
 			}
-			d, err := openDoor(loopback4)
+			d, err := newListener(loopback4)
 			if err != nil {
 				t.Error(err)
 				return
@@ -73,14 +126,14 @@ func hammer(t testing.TB, n int) int {
 		}()
 	}
 	for range threads {
-		<-home
+		<-done
 	}
 	return threads * (turns*round + 1) // and the listener
 }
 
-// mixedCloses closes eight sockets: in order, by reset, with data unread, and
-// without ever having connected.
-func mixedCloses(d door) error {
+// mixedCloses closes eight sockets: in order, by reset, with unread data, and
+// without a connection.
+func mixedCloses(d boundSocket) error {
 	for kind := range 3 {
 		fd, other, err := d.pair()
 		if err != nil {
@@ -106,7 +159,7 @@ func mixedCloses(d door) error {
 	return nil
 }
 
-// memory reads a line of /proc/PID/status, in KiB.
+// memory returns a value of /proc/PID/status in KiB.
 func memory(t testing.TB, pid int, line string) (n int) {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

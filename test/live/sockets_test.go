@@ -5,12 +5,13 @@ package live
 import (
 	"net/netip"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// conn is a socket by descriptor: the net package would close it elsewhere and
-// hold it in its poller.
+// conn is a socket by its descriptor. Package net would close it at other times
+// and keep it in its poller.
 type conn struct {
 	fd            int
 	local, remote netip.AddrPort
@@ -59,7 +60,7 @@ func socket(t testing.TB, addr netip.Addr) int {
 	return fd
 }
 
-func listen(t testing.TB, addr netip.Addr) (fd int, at netip.AddrPort) {
+func listen(t testing.TB, addr netip.Addr) (fd int, address netip.AddrPort) {
 	t.Helper()
 	fd = socket(t, addr)
 	must(t, unix.Bind(fd, sockaddr(netip.AddrPortFrom(addr, 0))))
@@ -68,13 +69,14 @@ func listen(t testing.TB, addr netip.Addr) (fd int, at netip.AddrPort) {
 	return fd, addrPort(t, sa, err)
 }
 
-// connect returns both ends of a new connection: ours, and the accepted one.
-func connect(t testing.TB, listener int, at netip.AddrPort) (a, b conn) {
+// connect returns both ends of a new connection: the one that connected, and the
+// accepted one.
+func connect(t testing.TB, listener int, addr netip.AddrPort) (a, b conn) {
 	t.Helper()
-	a.fd = socket(t, at.Addr())
-	must(t, unix.Connect(a.fd, sockaddr(at)))
+	a.fd = socket(t, addr.Addr())
+	must(t, unix.Connect(a.fd, sockaddr(addr)))
 	sa, err := unix.Getsockname(a.fd)
-	a.local, a.remote = addrPort(t, sa, err), at
+	a.local, a.remote = addrPort(t, sa, err), addr
 	b.fd, _, err = unix.Accept4(listener, unix.SOCK_CLOEXEC)
 	must(t, err)
 	b.local, b.remote = a.remote, a.local
@@ -118,4 +120,15 @@ func (c conn) state(t testing.TB, want uint8) {
 		info, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 		return err == nil && info.State == want
 	})
+}
+
+// disconnect calls connect(2) with AF_UNSPEC.
+func (c conn) disconnect(t testing.TB) {
+	t.Helper()
+	var unspec unix.RawSockaddrAny // AF_UNSPEC is 0
+	size := unsafe.Sizeof(unspec.Addr)
+	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(c.fd), uintptr(unsafe.Pointer(&unspec)), size)
+	if errno != 0 {
+		t.Fatal(errno)
+	}
 }

@@ -19,27 +19,29 @@ import (
 
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/probe"
-	"github.com/closetrace/closetrace/internal/stuck"
+	"github.com/closetrace/closetrace/internal/sockets"
 )
 
-// keepsTime: this kernel lets a tracing program keep something with a socket (5.11).
-func keepsTime(t *testing.T) bool {
+// hasTracingStorage reports whether a tracing program may store data with a
+// socket on this kernel (5.11).
+func hasTracingStorage(t *testing.T) bool {
 	t.Helper()
 	symbols, err := os.ReadFile("/proc/kallsyms")
 	must(t, err)
 	return bytes.Contains(symbols, []byte(" bpf_sk_storage_get_tracing"))
 }
 
-// traced are iterators that also trace changes of state. Where the kernel cannot,
-// they have to say so, and the test ends there.
-func traced(t *testing.T) *probe.Iterators {
+// tracingIterators returns iterators that also trace changes of state. Where the
+// kernel has no such storage, they must log that, and the test ends.
+func tracingIterators(t *testing.T) *probe.Iterators {
 	t.Helper()
-	var said bytes.Buffer
-	it, err := probe.OpenIterators(true, slog.New(slog.NewTextHandler(&said, nil)))
+	var stderr bytes.Buffer
+	it, err := probe.OpenIterators(true, slog.New(slog.NewTextHandler(&stderr, nil)))
 	must(t, err)
 	t.Cleanup(func() { it.Close() })
-	if it.Traces() != keepsTime(t) || it.Traces() == strings.Contains(said.String(), "no change of state is traced") {
-		t.Fatalf("traces: %v, though the kernel can: %v; said %q", it.Traces(), keepsTime(t), said.String())
+	hasStorage := hasTracingStorage(t)
+	if it.Traces() != hasStorage || it.Traces() == strings.Contains(stderr.String(), "no change of state is traced") {
+		t.Fatalf("traces: %v, tracing storage of the kernel: %v; standard error %q", it.Traces(), hasStorage, stderr.String())
 	}
 	if !it.Traces() {
 		t.Skip("this kernel keeps no time with a socket: no bpf_sk_storage_get_tracing in /proc/kallsyms")
@@ -47,7 +49,7 @@ func traced(t *testing.T) *probe.Iterators {
 	return it
 }
 
-// span is when something happened, at the earliest and at the latest.
+// span is the earliest and the latest time at which something happened.
 type span struct{ from, to time.Time }
 
 func during(do func()) (s span) {
@@ -57,15 +59,16 @@ func during(do func()) (s span) {
 	return s
 }
 
-// listed is what is said of an end of a connection, once it is in a state, and when
-// that was asked.
-func listed(t *testing.T, it *probe.Iterators, c conn, state events.State) (of stuck.Socket, asked span) {
+// waitListed waits until one end of a connection is listed in a state. It returns
+// the socket and when the list was read.
+func waitListed(t *testing.T, it *probe.Iterators, c conn, state events.State) (of sockets.Socket, asked span) {
 	t.Helper()
 	eventually(t, state.String(), func() (there bool) {
 		asked = during(func() {
-			all, err := it.Sockets()
+			all := &sockets.List{}
+			err := it.AppendSockets(all)
 			must(t, err)
-			for _, s := range all {
+			for _, s := range all.All() {
 				if s.Local == c.local && s.Remote == c.remote && s.State == state {
 					of, there = s, true
 				}
@@ -76,12 +79,12 @@ func listed(t *testing.T, it *probe.Iterators, c conn, state events.State) (of s
 	return of, asked
 }
 
-// inStateSince: what is said of an end's age fits to when it came into the state,
-// now and later.
-func inStateSince(t *testing.T, it *probe.Iterators, c conn, state events.State, came span) {
+// checkAge compares the age of a socket with when it entered its state, now and
+// later.
+func checkAge(t *testing.T, it *probe.Iterators, c conn, state events.State, came span) {
 	t.Helper()
 	for range 2 {
-		of, asked := listed(t, it, c, state)
+		of, asked := waitListed(t, it, c, state)
 		least, most := asked.from.Sub(came.to), asked.to.Sub(came.from)
 		if of.InState < least || of.InState > most {
 			t.Errorf("%s for %s, which was from %s to %s: %+v", state, of.InState, least, most, of)
@@ -90,8 +93,8 @@ func inStateSince(t *testing.T, it *probe.Iterators, c conn, state events.State,
 	}
 }
 
-// The age is that which this test measures, where it was seen to begin; and there is
-// none where it was not.
+// The age of a socket is exact if the change of state was traced. Otherwise there
+// is none.
 func TestStuckAge(t *testing.T) {
 	privileged(t)
 	t.Run("traced", stuckAges)
@@ -101,63 +104,63 @@ func TestStuckAge(t *testing.T) {
 }
 
 func stuckAges(t *testing.T) {
-	inStuckNetns(t, func(t *testing.T, listener int, at netip.AddrPort) {
-		it := traced(t)
-		a, b := connect(t, listener, at)
+	inStuckNetns(t, func(t *testing.T, listener int, addr netip.AddrPort) {
+		it := tracingIterators(t)
+		a, b := connect(t, listener, addr)
 		defer unix.Close(b.fd)
 		closeWait := during(func() {
 			must(t, unix.Shutdown(a.fd, unix.SHUT_WR))
 			b.state(t, unix.BPF_TCP_CLOSE_WAIT)
 			a.state(t, unix.BPF_TCP_FIN_WAIT2)
 		})
-		inStateSince(t, it, b, events.CloseWait, closeWait)
-		inStateSince(t, it, a, events.FinWait2, closeWait)
+		checkAge(t, it, b, events.CloseWait, closeWait)
+		checkAge(t, it, a, events.FinWait2, closeWait)
 		must(t, unix.Close(a.fd)) // what is left of it is as old
-		if of, _ := listed(t, it, a, events.FinWait2); !of.Mini {
+		if of, _ := waitListed(t, it, a, events.FinWait2); !of.Mini {
 			t.Errorf("closed: %+v", of)
 		}
-		inStateSince(t, it, a, events.FinWait2, closeWait)
+		checkAge(t, it, a, events.FinWait2, closeWait)
 
 		// The wire is cut: the next FINs are not answered. Without a file, such a socket
 		// may end with its first retransmission.
-		c, d := connect(t, listener, at)
+		c, d := connect(t, listener, addr)
 		defer unix.Close(c.fd)
 		defer unix.Close(d.fd)
 		must(t, setLoopback(0))
 		lastAck := during(func() { must(t, unix.Shutdown(b.fd, unix.SHUT_WR)) })
 		finWait := during(func() { must(t, unix.Shutdown(c.fd, unix.SHUT_WR)) })
-		inStateSince(t, it, b, events.LastAck, lastAck)
-		inStateSince(t, it, c, events.FinWait1, finWait)
+		checkAge(t, it, b, events.LastAck, lastAck)
+		checkAge(t, it, c, events.FinWait1, finWait)
 	})
 }
 
-// What had begun when tracing began has no time.
+// Sockets that entered their state before tracing began have no age.
 func stuckBegunBefore(t *testing.T) {
-	inStuckNetns(t, func(t *testing.T, listener int, at netip.AddrPort) {
-		b := afterPeer(t, listener, at, 0)
+	inStuckNetns(t, func(t *testing.T, listener int, addr netip.AddrPort) {
+		b := afterPeer(t, listener, addr, 0)
 		defer unix.Close(b.fd)
-		it := traced(t)
-		if of, _ := listed(t, it, b, events.CloseWait); of.InState != 0 {
-			t.Errorf("it came into CLOSE_WAIT before, and %s ago is said", of.InState)
+		it := tracingIterators(t)
+		if of, _ := waitListed(t, it, b, events.CloseWait); of.InState != 0 {
+			t.Errorf("CLOSE_WAIT began before tracing, reported age %s", of.InState)
 		}
 		lastAck := during(func() {
 			must(t, setLoopback(0))
 			must(t, unix.Shutdown(b.fd, unix.SHUT_WR))
 		})
-		inStateSince(t, it, b, events.LastAck, lastAck)
+		checkAge(t, it, b, events.LastAck, lastAck)
 	})
 }
 
-// The command says so: age_ms of what came while it watched, and not of the rest.
+// stuck --watch has age_ms only for sockets that changed state while it ran.
 func stuckWatch(t *testing.T) {
-	inStuckNetns(t, func(t *testing.T, listener int, at netip.AddrPort) {
-		old := afterPeer(t, listener, at, 0)
+	inStuckNetns(t, func(t *testing.T, listener int, addr netip.AddrPort) {
+		old := afterPeer(t, listener, addr, 0)
 		defer unix.Close(old.fd)
 		path, err := program()
 		must(t, err)
 		cmd := exec.Command(path, "stuck", "--watch", "100ms", "-o", "json")
-		var said bytes.Buffer
-		cmd.Stderr = &said
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
 		out, err := cmd.StdoutPipe()
 		must(t, err)
 		must(t, cmd.Start())
@@ -178,19 +181,20 @@ func stuckWatch(t *testing.T) {
 				}
 				if young.fd == 0 { // it is watching
 					began = time.Now()
-					young = afterPeer(t, listener, at, 0)
+					young = afterPeer(t, listener, addr, 0)
 					defer unix.Close(young.fd)
 				}
 			case young.local.String() + young.remote.String():
-				if !keepsTime(t) {
+				if !hasTracingStorage(t) {
 					cmd.Process.Signal(unix.SIGTERM)
-					cmd.Wait() // until then it may say more
-					if l.AgeMS != nil || !strings.Contains(said.String(), "no change of state is traced") {
-						t.Errorf("%s; said %q", lines.Bytes(), said.String())
+					cmd.Wait() // until then it may print more
+					if l.AgeMS != nil || !strings.Contains(stderr.String(), "no change of state is traced") {
+						t.Errorf("%s; standard error %q", lines.Bytes(), stderr.String())
 					}
 					return
 				}
-				if l.AgeMS == nil || l.AgeAtLeastMS == nil || *l.AgeMS != *l.AgeAtLeastMS || *l.AgeMS > time.Since(began).Milliseconds() {
+				if l.AgeMS == nil || l.AgeAtLeastMS == nil || *l.AgeMS != *l.AgeAtLeastMS ||
+					*l.AgeMS > time.Since(began).Milliseconds() {
 					t.Errorf("begun %s ago: %s", time.Since(began), lines.Bytes())
 				}
 				return
@@ -199,21 +203,22 @@ func stuckWatch(t *testing.T) {
 	})
 }
 
-// A record that is being written tells the age, and whoever is asked for the rest.
+// A recording that is still being written has the age, whichever source lists the
+// sockets.
 func stuckSince(t *testing.T) {
-	inStuckNetns(t, func(t *testing.T, listener int, at netip.AddrPort) {
-		before := afterPeer(t, listener, at, 0)
+	inStuckNetns(t, func(t *testing.T, listener int, addr netip.AddrPort) {
+		before := afterPeer(t, listener, addr, 0)
 		defer unix.Close(before.fd)
 		file := filepath.Join(t.TempDir(), "today.rec.zst")
 		r := launch(t, "-w", file)
 		var b conn
-		came := during(func() { b = afterPeer(t, listener, at, 0) })
+		came := during(func() { b = afterPeer(t, listener, addr, 0) })
 		defer unix.Close(b.fd)
 		for _, source := range []string{"iterator", "sock_diag"} {
 			var l stuckLine
 			var asked span
 			eventually(t, "an exact age by "+source, func() bool {
-				asked = during(func() { l = lookAt(t, b, "--since", file, "--source", source) })
+				asked = during(func() { l = runStuck(t, b, "--since", file, "--source", source) })
 				return l.AgeMS != nil
 			})
 			// Milliseconds are cut.
@@ -221,7 +226,7 @@ func stuckSince(t *testing.T) {
 			if *l.AgeMS < least || *l.AgeMS > most || l.Source != source || l.State != "CLOSE_WAIT" {
 				t.Errorf("%d ms, which was from %d to %d: %+v", *l.AgeMS, least, most, l)
 			}
-			if l := lookAt(t, before, "--since", file, "--source", source); l.AgeMS != nil || l.State != "CLOSE_WAIT" {
+			if l := runStuck(t, before, "--since", file, "--source", source); l.AgeMS != nil || l.State != "CLOSE_WAIT" {
 				t.Errorf("begun before the record: %+v", l)
 			}
 		}

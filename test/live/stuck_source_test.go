@@ -18,31 +18,42 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/closetrace/closetrace/internal/enrich"
 	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/sockets"
 	"github.com/closetrace/closetrace/internal/stuck"
 )
 
-// iterators are loaded once.
-var iterators = sync.OnceValues(func() (*probe.Iterators, error) { return probe.OpenIterators(false, slog.New(slog.DiscardHandler)) })
+// iterators loads the iterators once.
+var iterators = sync.OnceValues(
+	func() (*probe.Iterators, error) { return probe.OpenIterators(false, slog.New(slog.DiscardHandler)) },
+)
 
-// allByIterators is what is found in the calling thread's namespace, if iterators
-// are asked.
+// allByIterators returns what the iterators find in the namespace of the calling
+// thread.
 func allByIterators(t *testing.T) []stuckLine {
 	t.Helper()
 	it, err := iterators()
 	must(t, err)
-	all, err := it.Sockets()
-	must(t, err)
-	holders, err := it.Holders(stuck.Wanted(all))
+	source := sockets.Source{
+		List: func(to *sockets.List, _ uint32) (bool, error) { return true, it.AppendSockets(to) },
+		Holders: func(wanted sockets.Inodes) (*sockets.Holders, int, error) {
+			found, err := it.Holders(wanted)
+			return found, 0, err
+		},
+		Processes:  func(pids map[uint32]bool) map[uint32]*sockets.Process { return enrich.Processes("/proc", pids) },
+		KeptByExec: func(pid, tid uint32, fd int) bool { return enrich.KeptByExec("/proc", pid, tid, fd) },
+	}
+	snapshot, err := source.Look(sockets.Request{Namespaces: map[uint32]string{0: ""}, WantHolders: stuck.WantHolders})
 	must(t, err)
 	var out bytes.Buffer
-	for _, f := range stuck.Find(all, holders) {
+	for _, f := range stuck.Find(snapshot) {
 		must(t, json.NewEncoder(&out).Encode(f))
 	}
 	return stuckLines(t, out.Bytes())
 }
 
-// byIterators is what is found of one end of a connection.
+// byIterators returns what the iterators find about one end of a connection.
 func byIterators(t *testing.T, c conn) (found stuckLine) {
 	t.Helper()
 	for _, l := range allByIterators(t) {
@@ -53,12 +64,12 @@ func byIterators(t *testing.T, c conn) (found stuckLine) {
 	return found
 }
 
-// sameBothWays: sock_diag with /proc, and the iterators, say the same of a socket,
-// down to the bytes, the descriptors and the words.
-func sameBothWays(t *testing.T, c conn, one stuckLine) {
+// checkSourcesAgree compares what sock_diag with /proc and the iterators report
+// about a socket: bytes, descriptors and texts.
+func checkSourcesAgree(t *testing.T, c conn, one stuckLine) {
 	t.Helper()
 	var other stuckLine
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); one = lookAt(t, c, "--source", "sock_diag") {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); one = runStuck(t, c, "--source", "sock_diag") {
 		other = byIterators(t, c)
 		if one.State != "" && reflect.DeepEqual(comparable(one), comparable(other)) {
 			return
@@ -67,8 +78,8 @@ func sameBothWays(t *testing.T, c conn, one stuckLine) {
 	t.Errorf("sock_diag: %+v\niterators: %+v", one, other)
 }
 
-// comparable leaves out who was asked, and how long something took or takes, which
-// is another at each look.
+// comparable returns a line without its source and without times, which differ in
+// each run.
 func comparable(l stuckLine) stuckLine {
 	l.Source, l.Time = "", time.Time{}
 	if l.AgeAtLeastMS != nil {
@@ -80,18 +91,18 @@ func comparable(l stuckLine) stuckLine {
 	return l
 }
 
-// A thread with a table of descriptors of its own is not in /proc/PID/fd.
+// A thread with its own table of descriptors is not in /proc/PID/fd.
 func stuckInAThread(t *testing.T) {
 	inNetns(t, func(uint32) {
 		must(t, unix.Unshare(unix.CLONE_FILES))
-		l, at := listen(t, loopback4)
-		b := afterPeer(t, l, at, 1)
+		l, addr := listen(t, loopback4)
+		b := afterPeer(t, l, addr, 1)
 		path := fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
 		looks := make(chan [2]stuckLine)
-		go func() { // by another thread, whose descriptors everybody shares
+		go func() { // on another thread, which shares the descriptors of the process
 			defer close(looks)
 			looks <- [2]stuckLine{
-				lookAt(t, b, "--netns", path, "--source", "sock_diag"), lookAt(t, b, "--netns", path, "--source", "iterator"),
+				runStuck(t, b, "--netns", path, "--source", "sock_diag"), runStuck(t, b, "--netns", path, "--source", "iterator"),
 			}
 		}()
 		seen := <-looks
@@ -99,27 +110,29 @@ func stuckInAThread(t *testing.T) {
 			t.Errorf("sock_diag and /proc: %+v", d)
 		}
 		i := seen[1]
-		if i.Diagnosis != "not-reading" || len(i.Holders) != 1 || i.Holders[0].PID != os.Getpid() || i.Holders[0].TID != unix.Gettid() ||
+		if i.Diagnosis != "not-reading" || len(i.Holders) != 1 || i.Holders[0].PID != os.Getpid() ||
+			i.Holders[0].TID != unix.Gettid() ||
 			!slices.Equal(i.Holders[0].FDs, []int{b.fd}) {
 			t.Errorf("iterators: %+v, want descriptor %d of thread %d", i, b.fd, unix.Gettid())
 		}
 	})
 }
 
-// What tracing takes is all that iterators take, for holders of other users, too.
-func stuckByNobody(t *testing.T) {
+// The iterators need no more capabilities than tracing, even for holders of other
+// users.
+func stuckUnprivileged(t *testing.T) {
 	inNetns(t, func(uint32) {
-		l, at := listen(t, loopback4)
+		l, addr := listen(t, loopback4)
 		defer unix.Close(l)
-		b := afterPeer(t, l, at, 0)
+		b := afterPeer(t, l, addr, 0)
 		defer unix.Close(b.fd)
-		cmd := exec.Command(forAll(t), "stuck", "--source", "iterator", "-o", "json")
-		asNobody(required(t)...)(cmd)
+		cmd := exec.Command(executableByAll(t), "stuck", "--source", "iterator", "-o", "json")
+		asNobody(requiredCapabilities(t)...)(cmd)
 		out, err := cmd.Output()
 		must(t, err)
 		for _, l := range stuckLines(t, out) {
 			if l.Local == b.local.String() && l.Remote == b.remote.String() {
-				l.heldBy(t, b.fd)
+				l.checkHolder(t, b.fd)
 				return
 			}
 		}
@@ -127,10 +140,10 @@ func stuckByNobody(t *testing.T) {
 	})
 }
 
-// The list of sockets is that of the namespace in which it is asked for.
-func stuckElsewhere(t *testing.T) {
-	inStuckNetns(t, func(t *testing.T, listener int, at netip.AddrPort) {
-		b := afterPeer(t, listener, at, 0)
+// The iterators list the sockets of the namespace in which they are read.
+func stuckOtherNetns(t *testing.T) {
+	inStuckNetns(t, func(t *testing.T, listener int, addr netip.AddrPort) {
+		b := afterPeer(t, listener, addr, 0)
 		defer unix.Close(b.fd)
 		if l := byIterators(t, b); l.State != "CLOSE_WAIT" {
 			t.Errorf("in its namespace: %+v", l)

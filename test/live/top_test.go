@@ -22,10 +22,10 @@ func TestTopInATerminal(t *testing.T) {
 		inNetns(t, func(uint32) {
 			defer func() { countMissed(t, uint64(missed(s.Look()))) }()
 			showsResets(t, s)
-			leftAsFound(t, s, before)
+			checkTerminalRestored(t, s, before)
 			must(t, syscall.Kill(startTop(t, s), syscall.SIGTERM))
 			s.Ready()
-			leftAsFound(t, s, before)
+			checkTerminalRestored(t, s, before)
 		})
 	})
 }
@@ -44,7 +44,7 @@ func showsResets(t testing.TB, s *screen.Terminal) {
 	t.Helper()
 	startTop(t, s)
 	resets(t, 3)
-	s.Until("three resets", regexp.MustCompile(`(?m) 3 +3 +3  close\.rst\.linger0  close → RST$`).MatchString)
+	s.Until("three resets", regexp.MustCompile(`(?m) 3 +0 +3 +0  close\.rst\.linger0  close → RST$`).MatchString)
 	s.Press("Enter")
 	comm, err := os.ReadFile("/proc/self/comm")
 	must(t, err)
@@ -58,12 +58,13 @@ func showsResets(t testing.TB, s *screen.Terminal) {
 	s.Press("Tab")
 	s.Shows("by process, sorted by errors", self+"[")
 	s.Press("q")
-	if said := s.Ready(); !strings.Contains(said, "\naudit: RSTs sent 3, explained 3;") || !strings.Contains(said, "\nexit code 0\n") {
-		t.Errorf("it does not end in good order:\n%s", said)
+	if stderr := s.Ready(); !strings.Contains(stderr, "\naudit: RSTs sent 3, explained 3;") ||
+		!strings.Contains(stderr, "\nexit code 0\n") {
+		t.Errorf("it does not end in good order:\n%s", stderr)
 	}
 }
 
-func leftAsFound(t testing.TB, s *screen.Terminal, before string) {
+func checkTerminalRestored(t testing.TB, s *screen.Terminal, before string) {
 	t.Helper()
 	if after := s.State(); after != before {
 		t.Errorf("the terminal was\n%s\nand is\n%s", before, after)

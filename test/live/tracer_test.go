@@ -24,6 +24,7 @@ import (
 
 	"github.com/closetrace/closetrace/internal/classify"
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/lab"
 	"github.com/closetrace/closetrace/internal/probe"
@@ -32,15 +33,20 @@ import (
 var attach = flag.String("attach", "auto", "attach `mode` to test")
 
 func TestMain(m *testing.M) {
-	if lab.RunHelper() || runWireHelper() || runRole() || runActor() || runGuarded() {
+	if lab.RunHelper() || runWireHelper() || runRole() || runChild() || runCommandRole() {
 		return
 	}
-	// Scenarios mostly wait. The flag may say otherwise.
+	// Scenarios mostly wait. The flag may override it.
 	if err := flag.Set("test.parallel", "16"); err != nil {
 		panic(err)
 	}
 	flag.Parse()
+	before()
 	code := m.Run()
+	if err := report.CheckRetries(); err != nil {
+		fmt.Fprintln(os.Stderr, "FAIL:", err)
+		code = 1
+	}
 	if err := writeReport(os.Getenv("CLOSETRACE_REPORT")); err != nil {
 		fmt.Fprintln(os.Stderr, "report:", err)
 		code = 1
@@ -48,29 +54,35 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// shared is read once: that is most of the work of attaching.
+// shared reads the kernel's type information once, which is most of the work of
+// attaching.
 var shared = probe.NewShared()
 
 // tracer collects endings until it is stopped.
 type tracer struct {
-	probe   *probe.Probe
-	header  events.Header
-	mu      sync.Mutex
-	endings []events.Ending
-	byNetns map[uint32][]events.Ending
-	told    atomic.Uint64 // all before has been told, by the event clock
-	done    chan error
-	stop    chan struct{}
+	probe    *probe.Probe
+	header   events.Header
+	mu       sync.Mutex
+	endings  []events.Ending
+	byNetns  map[uint32][]events.Ending
+	readUpTo atomic.Uint64 // by the event clock: everything before was read
+	done     chan error
+	stop     chan struct{}
 	// mayMiss: missed probes, which are counted, are for the test to judge.
 	mayMiss bool
 	losses  probe.Losses // after finish
+	self    atomic.Bool  // keep the calls of this process only
 	returns []*ebpf.Program
+	// noted are the closes, by network namespace, that the kernel side only noted: endings with what a note has.
+	noted map[uint32][]events.Ending
 	// unexplained events, after finish: no rule covers them.
 	unexplained uint64
+	// reported are the losses that were read as events.
+	reported []events.Event
 }
 
-// trace attaches and begins to collect. Without privileges the test is skipped,
-// unless CLOSETRACE_LIVE=1 says that it has to run.
+// trace attaches and collects endings. Without privileges it skips the test,
+// unless CLOSETRACE_LIVE=1 requires it to run.
 func trace(t testing.TB, filter probe.Filter) *tracer {
 	t.Helper()
 	return traceWith(t, probe.Options{
@@ -79,18 +91,32 @@ func trace(t testing.TB, filter probe.Filter) *tracer {
 	})
 }
 
+// traceSelf traces the calls of this process.
+func traceSelf(t testing.TB) *tracer {
+	tr := trace(t, probe.Filter{})
+	tr.self.Store(true)
+	return tr
+}
+
 func traceWith(t testing.TB, o probe.Options) *tracer {
 	t.Helper()
 	o.Attach = probe.Mode(*attach)
 	o.Shared = shared
 	p, err := probe.Open(t.Context(), o)
-	if errors.Is(err, kernel.ErrPrivilege) && os.Getenv("CLOSETRACE_LIVE") != "1" {
+	if hint.Is(err, hint.Privilege) && os.Getenv("CLOSETRACE_LIVE") != "1" {
 		t.Skipf("needs the privileges of closetrace: %v", err)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr := &tracer{probe: p, header: p.Header(), byNetns: map[uint32][]events.Ending{}, done: make(chan error, 1), stop: make(chan struct{})}
+	tr := &tracer{
+		probe:   p,
+		header:  p.Header(),
+		byNetns: map[uint32][]events.Ending{},
+		noted:   map[uint32][]events.Ending{},
+		done:    make(chan error, 1),
+		stop:    make(chan struct{}),
+	}
 	go tr.collect()
 	t.Cleanup(func() { tr.finish(t) })
 	return tr
@@ -99,10 +125,28 @@ func traceWith(t testing.TB, o probe.Options) *tracer {
 func (tr *tracer) collect() {
 	c := classify.New(tr.header)
 	keep := func(e *events.Ending) {
+		if tr.self.Load() && (e.Actor == nil || e.Actor.PID != uint32(os.Getpid())) {
+			return
+		}
 		tr.mu.Lock()
 		defer tr.mu.Unlock()
 		tr.endings = append(tr.endings, *e)
 		tr.byNetns[e.Netns] = append(tr.byNetns[e.Netns], *e)
+	}
+	var unread []events.Event // notes that the classifier has not asked for
+	keepNotes := func() uint64 {
+		return tr.notes(func(ev *events.Event) { unread = append(unread, *ev) })
+	}
+	if tr.probe.Counted() != nil {
+		c.PeerFIN = tr.probe.PeerFIN
+		c.Notes = func(yield func(*events.Event)) (since uint64) {
+			since = keepNotes()
+			for i := range unread {
+				yield(&unread[i])
+			}
+			unread = unread[:0]
+			return since
+		}
 	}
 	var ev events.Event
 	for {
@@ -116,20 +160,49 @@ func (tr *tracer) collect() {
 			return
 		case errors.Is(err, probe.ErrIdle):
 			now := tr.probe.IdleNS()
+			if c.Notes != nil {
+				keepNotes()
+			}
 			c.Advance(now, keep)
-			tr.told.Store(now)
+			tr.readUpTo.Store(now)
 		case err != nil:
 			tr.done <- err
 			return
 		default:
+			tr.noteLoss(&ev)
 			c.Push(&ev, keep)
 			// What was reported before this one has been read before it.
-			tr.told.Store(max(tr.told.Load(), ev.MonoNS))
+			tr.readUpTo.Store(max(tr.readUpTo.Load(), ev.MonoNS))
 		}
 	}
 }
 
-// stopped: the probe is detached.
+// notes yields the new notes of the kernel side, and keeps the closes.
+func (tr *tracer) notes(yield func(*events.Event)) (since uint64) {
+	return tr.probe.Notes(func(ev *events.Event) {
+		e := events.Ending{
+			Path: events.CloseFINActive, MonoNS: ev.MonoNS, Local: ev.Local, Remote: ev.Remote, Netns: ev.Netns,
+			Before: ev.Before, After: ev.After, FIN: true,
+		}
+		if ev.Before == events.CloseWait {
+			e.Path = events.CloseFINPassive
+		}
+		e.Evidence.FINUnsent = true // or not: a note does not say
+		tr.mu.Lock()
+		tr.noted[ev.Netns] = append(tr.noted[ev.Netns], e)
+		tr.mu.Unlock()
+		yield(ev)
+	})
+}
+
+// notedIn returns the closes so far of a network namespace that were noted.
+func (tr *tracer) notedIn(netns uint32) []events.Ending {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return slices.Clone(tr.noted[netns])
+}
+
+// stopped reports whether the probe is detached.
 func (tr *tracer) stopped() bool {
 	select {
 	case <-tr.stop:
@@ -139,26 +212,50 @@ func (tr *tracer) stopped() bool {
 	}
 }
 
-// countMissed, and what it returns, count for an attempt what the kernel leaves
-// out in between. Programs at a return, which Losses knows of when all is over,
-// are counted as such.
+// noteLoss keeps what is reported of losses.
+func (tr *tracer) noteLoss(ev *events.Event) {
+	if ev.Kind != events.KindLoss {
+		return
+	}
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.reported = append(tr.reported, *ev)
+}
+
+// countMissed starts counting missed probes; the function it returns stops and
+// adds them to the attempt. Losses has those of programs at a return only after
+// the end, so their own statistics are read. A loss that was reported counts for
+// the time that it may be of, as it does for verdicts: it may be a second older.
 func (tr *tracer) countMissed(t testing.TB) func() {
 	t.Helper()
 	count := func() uint64 {
 		n := tr.probe.Losses().MissedProbes
-		for _, prog := range tr.atReturn(t) {
+		for _, prog := range tr.returnPrograms(t) {
 			if stats, err := prog.Stats(); err == nil { // 5.12
 				n += stats.RecursionMisses
 			}
 		}
 		return n
 	}
-	before := count()
-	return func() { countMissed(t, count()-before) }
+	before, since := count(), kernel.MonoNow()
+	return func() { countMissed(t, max(count()-before, tr.missedAfter(since))) }
 }
 
-// atReturn are the programs of closetrace at a return, which are looked for once.
-func (tr *tracer) atReturn(t testing.TB) []*ebpf.Program {
+// missedAfter returns how many missed probes were reported of a time that does not end before.
+func (tr *tracer) missedAfter(since uint64) (n uint64) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	for i := range tr.reported {
+		if ev := &tr.reported[i]; ev.MonoNS >= since {
+			n += uint64(ev.MissedProbes)
+		}
+	}
+	return n
+}
+
+// atReturn returns the programs of this process that run when a kernel function
+// returns. It looks for them once.
+func (tr *tracer) returnPrograms(t testing.TB) []*ebpf.Program {
 	t.Helper()
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
@@ -166,14 +263,13 @@ func (tr *tracer) atReturn(t testing.TB) []*ebpf.Program {
 		return tr.returns
 	}
 	tr.returns = []*ebpf.Program{}
-	for _, info := range ours(t) {
-		if !strings.HasPrefix(info.Name, "fexit_") && !strings.HasPrefix(info.Name, "kretprobe_") {
+	for o, name := range held(t, os.Getpid()) {
+		if !strings.HasPrefix(name, "fexit_") && !strings.HasPrefix(name, "kretprobe_") {
 			continue
 		}
-		id, _ := info.ID()
-		prog, err := ebpf.NewProgramFromID(id)
+		prog, err := ebpf.NewProgramFromID(ebpf.ProgramID(o.id))
 		if errors.Is(err, os.ErrNotExist) {
-			continue // of a trace that has ended meanwhile
+			continue // of a trace that has ended
 		}
 		must(t, err)
 		tr.returns = append(tr.returns, prog)
@@ -181,24 +277,24 @@ func (tr *tracer) atReturn(t testing.TB) []*ebpf.Program {
 	return tr.returns
 }
 
-// toldBy waits until all has been told that happened before now, also what the
-// classifier holds back.
-func (tr *tracer) toldBy(t testing.TB) {
+// catchUp waits until everything before now was read, including what the
+// classifier keeps pending.
+func (tr *tracer) catchUp(t testing.TB) {
 	t.Helper()
 	const heldBack = 100 * time.Millisecond
 	until := kernel.MonoNow() + uint64(heldBack)
-	eventually(t, "all told", func() bool { return tr.told.Load() > until })
+	eventually(t, "everything is read", func() bool { return tr.readUpTo.Load() > until })
 }
 
-// of returns the endings so far of a network namespace.
-func (tr *tracer) of(netns uint32) []events.Ending {
+// endingsIn returns the endings so far of a network namespace.
+func (tr *tracer) endingsIn(netns uint32) []events.Ending {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
 	return slices.Clone(tr.byNetns[netns])
 }
 
-// finish detaches, reads what is left and returns all endings. It may be
-// called again.
+// finish detaches, reads what is left and returns all endings. It may be called
+// again.
 func (tr *tracer) finish(t testing.TB) []events.Ending {
 	t.Helper()
 	if tr.probe != nil {
@@ -241,18 +337,30 @@ func (tr *tracer) finish(t testing.TB) []events.Ending {
 	return tr.endings
 }
 
-// inNetns runs f on a thread of its own in a new network namespace with lo up,
-// and returns its inode. Sockets made by f live there.
+// inNetns runs f on its own thread in a new network namespace with lo up. f gets
+// the namespace's inode number; its sockets are in that namespace.
 func inNetns(t testing.TB, f func(netns uint32)) {
 	t.Helper()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		own, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer own.Close()
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			t.Errorf("new network namespace: %v", err)
 			return
 		}
+		// The process's first thread does not end with its goroutine, and would keep the namespace.
+		defer func() {
+			if err := unix.Setns(int(own.Fd()), unix.CLONE_NEWNET); err != nil {
+				t.Errorf("back to the first network namespace: %v", err)
+			}
+		}()
 		if err := loopbackUp(); err != nil {
 			t.Errorf("lo up: %v", err)
 			return
@@ -284,7 +392,7 @@ func setLoopback(flags uint16) error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req)
 }
 
-// eventually waits for a condition that the kernel brings about by itself.
+// eventually waits until a condition holds, at most 30 s.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {

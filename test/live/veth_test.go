@@ -4,6 +4,7 @@ package live
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -16,14 +17,13 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/closetrace/closetrace/internal/classify"
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/probe"
 )
 
-// Two namespaces joined by a veth pair, as two containers are: one end closes
-// with unread data, the other gets the reset. Both endings name their own
-// process, and each knows the other.
+// Two namespaces are connected by a veth pair, like two containers. One end
+// closes with unread data, the other receives the reset. Each ending has its own
+// process and names the other end.
 func TestTwoContainers(t *testing.T) { attempts(t, twoContainers) }
 
 func twoContainers(t testing.TB) {
@@ -33,8 +33,8 @@ func twoContainers(t testing.TB) {
 	server := a.run(t, "server")
 	address := server.line(t)
 	client := b.run(t, "client", address)
-	server.say(t, "close") // the client has sent by now, or the server waits for it
-	client.line(t)         // it got the reset
+	server.order(t, "close") // the client has sent by now, or the server waits for it
+	client.line(t)           // it got the reset
 	var returned uint64
 	_, err := fmt.Sscan(server.line(t), &returned)
 	must(t, err)
@@ -43,18 +43,24 @@ func twoContainers(t testing.TB) {
 	endings := tr.finish(t)
 	for i, e := range endings {
 		switch {
-		case e.Path == classify.CloseRSTUnread && e.Netns == a.inode:
+		case e.Path == events.CloseRSTUnread && e.Netns == a.inode:
 			closed = i
-		case e.Path == classify.RecvRST && e.Netns == b.inode:
+		case e.Path == events.RecvRST && e.Netns == b.inode:
 			reset = i
 		}
 	}
 	if closed < 0 || reset < 0 {
 		t.Fatalf("not both ends were seen: %+v", endings)
 	}
-	at, got := endings[closed], endings[reset]
-	if at.Actor == nil || int(at.Actor.PID) != server.cmd.Process.Pid || at.Evidence.UnreadBytes != containerBytes {
-		t.Errorf("the close: actor %+v, want pid %d; %d B unread, want %d", at.Actor, server.cmd.Process.Pid, at.Evidence.UnreadBytes, containerBytes)
+	addr, got := endings[closed], endings[reset]
+	if addr.Actor == nil || int(addr.Actor.PID) != server.cmd.Process.Pid || addr.Evidence.UnreadBytes != containerBytes {
+		t.Errorf(
+			"the close: actor %+v, want pid %d; %d B unread, want %d",
+			addr.Actor,
+			server.cmd.Process.Pid,
+			addr.Evidence.UnreadBytes,
+			containerBytes,
+		)
 	}
 	if got.Actor != nil {
 		t.Errorf("the reset is blamed on %+v", got.Actor)
@@ -62,29 +68,32 @@ func twoContainers(t testing.TB) {
 	const waits = uint64(80 * time.Millisecond) // closetrace, for the call of the other end
 	if got.Peer == nil && returned > got.MonoNS+waits {
 		t.Logf("the close went on for %v after the reset was received", time.Duration(returned-got.MonoNS))
-	} else if got.Peer == nil || got.Peer.Path != classify.CloseRSTUnread || got.Peer.Actor == nil || got.Peer.Actor.PID != at.Actor.PID {
+	} else if got.Peer == nil || got.Peer.Path != events.CloseRSTUnread ||
+		got.Peer.Actor == nil || got.Peer.Actor.PID != addr.Actor.PID {
 		t.Errorf("the reset's other end: %+v", got.Peer)
 	}
-	if at.Local != got.Remote || at.Remote != got.Local || got.Trigger != events.TriggerSegment {
-		t.Errorf("ends %v-%v and %v-%v, trigger %s", at.Local, at.Remote, got.Local, got.Remote, got.Trigger)
+	if addr.Local != got.Remote || addr.Remote != got.Local || got.Trigger != events.TriggerSegment {
+		t.Errorf("ends %v-%v and %v-%v, trigger %s", addr.Local, addr.Remote, got.Local, got.Remote, got.Trigger)
 	}
 }
 
 const containerBytes = 148
 
-// container is a thread that stays in a network namespace of its own and does
-// there what it is given.
+// container is a thread that stays in a new network namespace and runs functions
+// there.
 type container struct {
 	inode uint32
 	fd    int // of the namespace
 	work  chan func()
+	ended chan struct{} // closed when nothing works here any more
 }
 
 func newContainer(t testing.TB) *container {
 	t.Helper()
-	c := &container{work: make(chan func())}
+	c := &container{work: make(chan func()), ended: make(chan struct{})}
 	ready := make(chan error)
 	go func() {
+		defer close(c.ended)
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 		ready <- c.enter()
 		for f := range c.work {
@@ -117,15 +126,23 @@ func (c *container) enter() (err error) {
 	return err
 }
 
-// do runs f inside.
+// do runs f in the namespace. FailNow in f ends the test, too.
 func (c *container) do(t testing.TB, f func() error) {
 	t.Helper()
-	err := make(chan error)
-	c.work <- func() { err <- f() }
-	must(t, <-err)
+	done := make(chan error, 1)
+	err := errors.New("failed in a network namespace of its own")
+	select {
+	case c.work <- func() {
+		defer func() { done <- err }()
+		err = f()
+	}:
+		must(t, <-done)
+	case <-c.ended:
+		t.Fatal(err)
+	}
 }
 
-// join puts a veth pair between two containers: 10.77.0.1 and 10.77.0.2.
+// join connects two containers with a veth pair: 10.77.0.1 and 10.77.0.2.
 func join(t testing.TB, a, b *container) {
 	t.Helper()
 	a.do(t, func() error {
@@ -150,8 +167,8 @@ func join(t testing.TB, a, b *container) {
 	}
 }
 
-// process is this test binary in a container, playing a role; it is told what
-// to do, and tells what happened, line by line.
+// process is this test binary in a container, in a role. It reads orders and
+// prints results, one a line.
 type process struct {
 	cmd   *exec.Cmd
 	lines *bufio.Scanner
@@ -185,13 +202,13 @@ func (p *process) line(t testing.TB) string {
 	return p.lines.Text()
 }
 
-func (p *process) say(t testing.TB, line string) {
+func (p *process) order(t testing.TB, line string) {
 	t.Helper()
 	_, err := fmt.Fprintln(p.stdin, line)
 	must(t, err)
 }
 
-// runRole plays the role that the environment asks for, if it does.
+// runRole plays the role that the environment asks for, if any.
 func runRole() bool {
 	role := strings.Fields(os.Getenv(roleVariable))
 	if len(role) == 0 {
@@ -239,11 +256,11 @@ func play(role []string) error {
 }
 
 func playClient(fd int, server string, orders *bufio.Scanner) error {
-	at, err := netip.ParseAddrPort(server)
+	addr, err := netip.ParseAddrPort(server)
 	if err != nil {
 		return err
 	}
-	if err := unix.Connect(fd, sockaddr(at)); err != nil {
+	if err := unix.Connect(fd, sockaddr(addr)); err != nil {
 		return err
 	}
 	if _, err := unix.Write(fd, make([]byte, containerBytes)); err != nil {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wireHelperEnv says to a process that it is a helper of the workload: a random
-// seed, how many sockets it has, and what it does at the end.
+// wireHelperEnv makes a process a helper of the workload. Its value is a random
+// seed, the number of sockets, and whether it waits to be killed.
 const wireHelperEnv = "CLOSETRACE_WIRE_HELPER"
 
 // Descriptors of a helper.
@@ -21,8 +21,9 @@ const (
 	helperFirst = 4 // the first socket
 )
 
-// runWireHelper does the job of a helper process, if this is one: it uses its
-// sockets, says so, and then exits or waits to be killed, with all of them open.
+// runWireHelper does the job of a helper, if this process is one: it uses its
+// sockets, writes a byte, and then exits or waits to be killed, with all of them
+// open.
 func runWireHelper() bool {
 	job, isHelper := os.LookupEnv(wireHelperEnv)
 	if !isHelper {
@@ -46,7 +47,7 @@ func runWireHelper() bool {
 }
 
 // helper gives ends of connections to a process, which exits or is killed.
-func (s *stage) helper() error {
+func (s *worker) helper() error {
 	var ours, theirs []*end
 	for range 1 + s.rng.IntN(3) {
 		a, b, err := s.connection()
@@ -69,7 +70,7 @@ func (s *stage) helper() error {
 	return s.spawn(ours, theirs)
 }
 
-func (s *stage) spawn(ours, theirs []*end) error {
+func (s *worker) spawn(ours, theirs []*end) error {
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
 		return err

@@ -13,22 +13,22 @@ import (
 	"github.com/closetrace/closetrace/internal/probe"
 )
 
-// Whatever applications do, in any order: every FIN and RST on the wire has its
-// ending, and every ending that tells of one its segment. CLOSETRACE_SEED
-// repeats what was done, though not how threads met.
+// Applications make random calls in random order: every FIN and RST on the wire
+// has its ending, and every ending that reports one has its segment.
+// CLOSETRACE_SEED repeats the calls, but not the scheduling of threads.
 func TestWireRandom(t *testing.T) {
-	var m matching
+	var m matchResult
 	attempts(t, func(t testing.TB) { m = wireRandom(t) })
 	addSegments(m)
 }
 
-func wireRandom(t testing.TB) (m matching) {
+func wireRandom(t testing.TB) (m matchResult) {
 	seed := wireSeed(t)
 	tr := trace(t, probe.Filter{})
 	tr.mayMiss = true
 	t.Logf("seed %d", seed)
 	inNetns(t, func(uint32) {
-		w, err := newWitness()
+		w, err := startCapture()
 		must(t, err)
 		load := newWorkload(t, seed)
 		begin := time.Now()
@@ -38,10 +38,10 @@ func wireRandom(t testing.TB) (m matching) {
 		w.close(t)
 		tr.finish(t)
 		m = w.match(tr)
-		t.Logf("wire witness, random, %s, seed %d: explained %s", tr.header.Attach, seed, m.score())
-		if n := missable(t, tr); len(m.phantoms) > 0 || len(m.unexplained) > n {
-			t.Errorf("explained %v\n%s", m, w.told(tr, m.senders()))
-		} else if !m.whole() {
+		t.Logf("wire capture, random, %s, seed %d: explained %s", tr.header.Attach, seed, m.score())
+		if n := missable(t, tr); len(m.withoutSegment) > 0 || len(m.unexplained) > n {
+			t.Errorf("explained %v\n%s", m, w.describe(tr, m.senders()))
+		} else if !m.complete() {
 			t.Logf("explained %v\nno more than the %d that may be missed", m, n)
 		}
 		if m.seen() < minActs {
@@ -51,13 +51,13 @@ func wireRandom(t testing.TB) (m matching) {
 	return m
 }
 
-// uncounted is how many segments a kernel that does not count them may have
-// missed: of 52,000 it was 2, once.
+// uncounted is how many segments may be missed on a kernel that does not count
+// them. Of 52,000 it was 2, once.
 const uncounted = 2
 
-// missable is how many segments closetrace may have missed: as many as it says.
-// A program does not run where softirq comes in the middle of it, and of a
-// kprobe in the middle of any kprobe's, which kernels before 6.7 do not count.
+// missable returns how many segments closetrace may have missed. A program does
+// not run where softirq interrupts it, and one of a kprobe does not run within
+// that of another, which kernels before 6.7 do not count.
 func missable(t testing.TB, tr *tracer) int {
 	t.Helper()
 	n := int(tr.losses.MissedProbes)
@@ -71,8 +71,8 @@ func missable(t testing.TB, tr *tracer) int {
 	return n
 }
 
-// wireSeed is the same in every run, so that a failure of CI can be had again;
-// CLOSETRACE_SEED takes another, or "random".
+// wireSeed returns the same seed in every run, so that a failure can be repeated.
+// CLOSETRACE_SEED overrides it with another, or with "random".
 func wireSeed(t testing.TB) uint64 {
 	t.Helper()
 	text := os.Getenv("CLOSETRACE_SEED")

@@ -24,8 +24,8 @@ const (
 	workers  = 6
 )
 
-// workload is connections on lo that are used and ended at random. Each act has
-// its own random numbers, so that it does the same however threads meet.
+// workload uses connections on lo and ends them at random. Each act has its own
+// random numbers, which do not depend on the scheduling of threads.
 type workload struct {
 	t     testing.TB
 	seed  uint64
@@ -34,7 +34,7 @@ type workload struct {
 	acts  atomic.Int64
 }
 
-// newWorkload is for the namespace of the calling thread.
+// newWorkload returns a workload for the namespace of the calling thread.
 func newWorkload(t testing.TB, seed uint64) *workload {
 	fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	must(t, err)
@@ -60,7 +60,7 @@ func (w *workload) run() {
 	unix.Close(w.netns)
 }
 
-// next numbers the acts; ok is false when there have been enough.
+// next numbers the acts. ok is false after the last one.
 func (w *workload) next() (n uint64, ok bool) {
 	i := w.acts.Add(1)
 	if i > maxActs || i > minActs && time.Since(w.began) > loadTime {
@@ -71,14 +71,14 @@ func (w *workload) next() (n uint64, ok bool) {
 }
 
 func (w *workload) work(n int) error {
-	s := &stage{}
+	s := &worker{}
 	for _, addr := range []netip.Addr{loopback4, loopback6, netip.AddrFrom16(loopback4.As16())} {
-		d, err := openDoor(addr)
+		d, err := newListener(addr)
 		if err != nil {
 			return err
 		}
 		defer unix.Close(d.fd)
-		s.doors = append(s.doors, d)
+		s.listeners = append(s.listeners, d)
 	}
 	for i := range uint16(3) {
 		s.ports = append(s.ports, 20000+10*uint16(n)+i)
@@ -89,38 +89,38 @@ func (w *workload) work(n int) error {
 			return nil
 		}
 		s.rng = rand.New(rand.NewPCG(w.seed, i))
-		if err := s.act(); err != nil {
+		if err := s.randomAct(); err != nil {
 			return fmt.Errorf("act %d: %w", i, err)
 		}
 	}
 }
 
-// stage is what one worker acts on.
-type stage struct {
-	rng   *rand.Rand
-	doors []door
-	ports []uint16 // of its own, which its connections use again and again
+// worker has the listeners and ports of one thread.
+type worker struct {
+	rng       *rand.Rand
+	listeners []boundSocket
+	ports     []uint16 // of its own, which its connections use again and again
 }
 
-// act is one of the things that applications do with connections.
-func (s *stage) act() error {
+// randomAct does one of the things that applications do with connections.
+func (s *worker) randomAct() error {
 	switch n := s.rng.IntN(100); {
 	case n < 4:
 		return s.helper()
 	case n < 10:
-		return s.knock()
+		return s.connectToClosedPort()
 	case n < 18:
-		return s.leave()
+		return s.closeListener()
 	case n < 60:
-		return s.converse(interleaved)
+		return s.useConnection(interleaved)
 	}
-	return s.converse(atOnce)
+	return s.useConnection(atOnce)
 }
 
-func (s *stage) door() door { return s.doors[s.rng.IntN(len(s.doors))] }
+func (s *worker) listener() boundSocket { return s.listeners[s.rng.IntN(len(s.listeners))] }
 
-// converse uses and ends one connection.
-func (s *stage) converse(how func(a, b *end)) error {
+// useConnection uses and ends one connection.
+func (s *worker) useConnection(how func(a, b *end)) error {
 	a, b, err := s.connection()
 	if a == nil || err != nil {
 		return err
@@ -129,7 +129,7 @@ func (s *stage) converse(how func(a, b *end)) error {
 	return nil
 }
 
-// interleaved: one thread has both ends.
+// interleaved uses both ends on one thread.
 func interleaved(a, b *end) {
 	ends := []*end{a, b}
 	for range a.rng.IntN(14) {
@@ -141,7 +141,7 @@ func interleaved(a, b *end) {
 	ends[1-first].close()
 }
 
-// atOnce: each end has a thread of its own.
+// atOnce uses each end on its own thread.
 func atOnce(a, b *end) {
 	var wg sync.WaitGroup
 	for _, e := range []*end{a, b} {
@@ -155,19 +155,19 @@ func atOnce(a, b *end) {
 	wg.Wait()
 }
 
-// connection makes one, from any port or from one that was used before. It
-// gives nothing if what is left of the one before stands in the way.
-func (s *stage) connection() (a, b *end, err error) {
-	d := s.door()
+// connection makes a connection, from a free port or from one that was used
+// before. It returns nil if the rest of an earlier connection prevents it.
+func (s *worker) connection() (a, b *end, err error) {
+	d := s.listener()
 	port := uint16(0)
 	if s.rng.IntN(3) == 0 {
 		port = s.ports[s.rng.IntN(len(s.ports))]
 	}
-	fd, at := d.connect(port)
+	fd, addr := d.connect(port)
 	if fd < 0 {
 		return nil, nil, nil
 	}
-	peer, err := d.accept(at)
+	peer, err := d.accept(addr)
 	if err != nil {
 		unix.Close(fd)
 		return nil, nil, err
@@ -175,7 +175,7 @@ func (s *stage) connection() (a, b *end, err error) {
 	return s.end(fd), s.end(peer), nil
 }
 
-func (s *stage) end(fd int) *end {
+func (s *worker) end(fd int) *end {
 	e := &end{fd: fd, rng: rand.New(rand.NewPCG(s.rng.Uint64(), 0))}
 	if s.rng.IntN(4) == 0 { // a window that is soon closed
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4096)
@@ -183,23 +183,23 @@ func (s *stage) end(fd int) *end {
 	return e
 }
 
-// knock connects to a port where nobody listens.
-func (s *stage) knock() error {
-	d, err := shutDoor(s.door().at.Addr())
+// connectToClosedPort connects to a port without a listener.
+func (s *worker) connectToClosedPort() error {
+	d, err := newClosedPort(s.listener().addr.Addr())
 	if err != nil {
 		return err
 	}
 	defer unix.Close(d.fd)
 	if fd, _ := d.connect(0); fd >= 0 {
 		unix.Close(fd)
-		return fmt.Errorf("somebody listens at %v", d.at)
+		return fmt.Errorf("there is a listener at %v", d.addr)
 	}
 	return nil
 }
 
-// leave closes a listener with connections that it has not accepted.
-func (s *stage) leave() error {
-	d, err := openDoor(s.door().at.Addr())
+// closeListener closes a listener with connections in its accept queue.
+func (s *worker) closeListener() error {
+	d, err := newListener(s.listener().addr.Addr())
 	if err != nil {
 		return err
 	}

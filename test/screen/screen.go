@@ -1,6 +1,6 @@
 //go:build linux
 
-// Package screen is a terminal that tests type into and look at: tmux.
+// Package screen is a terminal in which tests type and read: tmux.
 package screen
 
 import (
@@ -13,23 +13,22 @@ import (
 	"time"
 )
 
-// Terminal is one with a shell in it.
+// Terminal is a terminal with a shell in it.
 type Terminal struct {
 	t   testing.TB
 	dir string
 }
 
-// The shell says when it is ready for the next command.
+// prompt is printed when the shell is ready for the next command.
 const prompt = "ready> "
 
-// Open opens a terminal. Without tmux the test is skipped; test/deps.sh installs
-// it.
+// Open opens a terminal. Without tmux it skips the test; test/deps.sh installs it.
 func Open(t testing.TB, width, height int) *Terminal {
 	t.Helper()
 	if _, err := exec.LookPath("tmux"); err != nil {
 		t.Skipf("needs tmux, which test/deps.sh test installs: %v", err)
 	}
-	dir, err := os.MkdirTemp("", "screen") // short, as the name of a socket has to be
+	dir, err := os.MkdirTemp("", "screen") // short, because the path of a socket is limited
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,13 +56,13 @@ func (s *Terminal) tmux(args ...string) string {
 	return string(out)
 }
 
-// Look returns what is on the screen, without the blanks at the ends.
+// Look returns the screen without trailing blanks.
 func (s *Terminal) Look() string {
 	s.t.Helper()
 	return strings.TrimRight(s.tmux("capture-pane", "-p"), "\n")
 }
 
-// Until looks until what it sees is as wanted, and returns it.
+// Until waits until the screen is as wanted, and returns it.
 func (s *Terminal) Until(what string, wanted func(screen string) bool) string {
 	s.t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
@@ -76,7 +75,7 @@ func (s *Terminal) Until(what string, wanted func(screen string) bool) string {
 	}
 }
 
-// Shows waits for texts.
+// Shows waits until the screen has some texts.
 func (s *Terminal) Shows(texts ...string) string {
 	s.t.Helper()
 	return s.Until(strings.Join(texts, ", "), func(screen string) bool {
@@ -89,7 +88,7 @@ func (s *Terminal) Shows(texts ...string) string {
 	})
 }
 
-// Ready waits for the shell, and returns the screen with what has left it.
+// Ready waits for the prompt of the shell, and returns the screen and what scrolled off it.
 func (s *Terminal) Ready() string {
 	s.t.Helper()
 	s.Until("the shell is ready", func(screen string) bool {
@@ -98,13 +97,13 @@ func (s *Terminal) Ready() string {
 	return s.tmux("capture-pane", "-p", "-S", "-")
 }
 
-// Press presses keys, by the names that tmux gives them.
+// Press presses keys, by tmux's names.
 func (s *Terminal) Press(keys ...string) {
 	s.t.Helper()
 	s.tmux(append([]string{"send-keys"}, keys...)...)
 }
 
-// Run types a command, and returns its process id once it runs.
+// Run types a command, and returns its process id when it runs.
 func (s *Terminal) Run(argv ...string) (pid int) {
 	s.t.Helper()
 	file := filepath.Join(s.dir, "pid")
@@ -126,8 +125,7 @@ func (s *Terminal) Run(argv ...string) (pid int) {
 	return pid
 }
 
-// State is all that a program may leave behind in a terminal: its settings as
-// stty tells them, and the modes as tmux does.
+// State returns what a program may change in a terminal: its settings by stty, and its modes by tmux.
 func (s *Terminal) State() string {
 	s.t.Helper()
 	tty := strings.TrimSpace(s.tmux("display-message", "-p", "#{pane_tty}"))

@@ -10,16 +10,17 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
-// apt runs the system's apt with a state of its own below dir; the system's state is neither read nor changed.
+// apt runs the system's apt with its own state below dir. It neither reads nor changes the system's state.
 type apt struct {
 	dir  string
 	arch string
 }
 
-// newAPT makes the private state and gives it a sources.list.
+// newAPT makes that state with a sources.list.
 func newAPT(dir, arch, sourcesList string) (apt, error) {
 	for _, sub := range []string{"lists/partial", "archives/partial"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
@@ -29,7 +30,7 @@ func newAPT(dir, arch, sourcesList string) (apt, error) {
 	return apt{dir, arch}, os.WriteFile(filepath.Join(dir, "sources.list"), []byte(sourcesList), 0o644)
 }
 
-// run runs one of apt's programs in a directory and returns its standard output. An error carries apt's own.
+// run runs one of apt's programs in a directory and returns its standard output. An error contains apt's own.
 func (a apt) run(ctx context.Context, workDir, program string, args ...string) (string, error) {
 	options := []string{
 		"-o", "Dir::State=" + a.dir,
@@ -76,7 +77,7 @@ func complaint(stderr string) string {
 // update fetches and verifies the metadata; any failure is an error.
 func (a apt) update(ctx context.Context) error {
 	if _, err := a.run(ctx, a.dir, "apt-get", "update", "--error-on=any"); err != nil {
-		return hinted(err, "check the network, or set "+mirrorEnv+mirrorForm)
+		return withHint(err, "check the network, or set "+mirrorEnv+mirrorForm)
 	}
 	return nil
 }
@@ -91,16 +92,21 @@ func (p debPackage) String() string {
 	return p.name + "=" + p.version
 }
 
-// dependency is one alternative of one item of Depends; version is set where exactly that one is asked for.
+// isMeta reports whether other packages have the kernel: an image that depends on no more than its base has it itself.
+func (p debPackage) isMeta() bool {
+	return slices.ContainsFunc(p.depends, func(d dependency) bool { return !strings.HasPrefix(d.name, "linux-base-") })
+}
+
+// dependency is one alternative of one item of Depends. version is set for an exact dependency.
 type dependency struct {
 	name, version string
 }
 
-// packages returns what holds the kernel that the package called name stands for, in its newest version: that package
-// itself, or if it depends on others of the kernel, all of these, directly or not. A meta package leads to the image,
-// and that leads from 6.19 on to binary, modules and base, which has the list of what is built in. Meta packages come and
-// go on mirrors faster than kernels, so the first is left out when it is one. A name with a * stands for the newest of all
-// that fit.
+// packages returns the newest packages with a kernel: the package called name, or if it depends on others of the
+// kernel, all of these, directly or not. A meta package depends on the image, and from 6.19 on that depends on
+// binary, modules and base, which has the list of built-in modules. A mirror drops meta packages faster than kernels,
+// so the first package is left out when it is one. A name with a * stands for the newest of all that match. A mirror
+// also drops the base of an older kernel before its image: it is left out, as [readModules] can do without.
 func (a apt) packages(ctx context.Context, name string) ([]debPackage, error) {
 	if strings.Contains(name, "*") {
 		newest, err := a.newest(ctx, name)
@@ -113,10 +119,13 @@ func (a apt) packages(ctx context.Context, name string) ([]debPackage, error) {
 	seen := map[string]bool{name: true}
 	for queue := []dependency{{name: name}}; len(queue) > 0; queue = queue[1:] {
 		p, err := a.show(ctx, queue[0])
+		if errors.Is(err, errNoPackage) && strings.HasPrefix(queue[0].name, "linux-base-") {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
-		if p.name != name || len(p.depends) == 0 {
+		if p.name != name || !p.isMeta() {
 			found = append(found, p)
 		}
 		for _, d := range p.depends {
@@ -129,9 +138,9 @@ func (a apt) packages(ctx context.Context, name string) ([]debPackage, error) {
 	return found, nil
 }
 
-// newest returns the package of the highest version among those whose names fit a pattern.
+// newest returns the package of the highest version among those that match a pattern.
 func (a apt) newest(ctx context.Context, pattern string) (debPackage, error) {
-	none := hinted(fmt.Errorf("no package %s", pattern), checkKernels)
+	none := withHint(fmt.Errorf("no package %s", pattern), checkKernels)
 	prefix, _, _ := strings.Cut(pattern, "*")
 	out, err := a.run(ctx, a.dir, "apt-cache", "pkgnames", prefix)
 	if err != nil {
@@ -157,13 +166,17 @@ func (a apt) newest(ctx context.Context, pattern string) (debPackage, error) {
 		if err != nil {
 			return debPackage{}, err
 		}
-		// dpkg says no by its exit code.
-		if newest.name == "" || exec.CommandContext(ctx, "dpkg", "--compare-versions", p.version, "gt", newest.version).Run() == nil {
+		// The exit code of dpkg is the answer.
+		if newest.name == "" ||
+			exec.CommandContext(ctx, "dpkg", "--compare-versions", p.version, "gt", newest.version).Run() == nil {
 			newest = p
 		}
 	}
 	return newest, ctx.Err()
 }
+
+// errNoPackage: the mirror lists no such package.
+var errNoPackage = errors.New("apt-cache show: no package in its answer")
 
 const checkKernels = "check suites, package and arch in test/kernels.txt against what the mirror has"
 
@@ -174,9 +187,13 @@ func (a apt) show(ctx context.Context, d dependency) (debPackage, error) {
 	}
 	out, err := a.run(ctx, a.dir, "apt-cache", "show", "--no-all-versions", which)
 	if err != nil {
-		return debPackage{}, hinted(fmt.Errorf("no package %s: %w", which, err), checkKernels)
+		return debPackage{}, withHint(fmt.Errorf("no package %s: %w", which, err), checkKernels)
 	}
-	return parsePackage(out)
+	p, err := parsePackage(out)
+	if err != nil {
+		return p, withHint(fmt.Errorf("package %s: %w", which, err), checkKernels)
+	}
+	return p, nil
 }
 
 // parsePackage reads the first stanza of apt-cache show.
@@ -195,14 +212,16 @@ func parsePackage(text string) (debPackage, error) {
 		}
 	}
 	if p.name == "" || p.version == "" {
-		return debPackage{}, errors.New("apt-cache show: no package in its answer")
+		return debPackage{}, errNoPackage
 	}
 	return p, nil
 }
 
-var kernelDependency = regexp.MustCompile(`^(linux-(?:image|base|binary|modules)-[^\s:(]+)(?::\w+)?(?:\s*\(=\s*([^)\s]+)\))?`)
+var kernelDependency = regexp.MustCompile(
+	`^(linux-(?:image|base|binary|modules)-[^\s:(]+)(?::\w+)?(?:\s*\(=\s*([^)\s]+)\))?`,
+)
 
-// kernelDepends picks from a Depends field what belongs to the kernel itself; of alternatives, the first.
+// kernelDepends returns the dependencies of a Depends field that belong to the kernel; of alternatives, the first.
 func kernelDepends(field string) []dependency {
 	var found []dependency
 	for item := range strings.SplitSeq(field, ",") {
@@ -213,7 +232,7 @@ func kernelDepends(field string) []dependency {
 	return found
 }
 
-// extract downloads packages, which apt verifies, and unpacks them all into root.
+// extract downloads packages, which apt verifies, and unpacks them into root.
 func (a apt) extract(ctx context.Context, packages []debPackage, root string) error {
 	debs, err := os.MkdirTemp(a.dir, "debs-")
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/closetrace/closetrace/internal/hint"
 )
 
 func TestParseTargets(t *testing.T) {
@@ -78,8 +81,8 @@ func TestComplaint(t *testing.T) {
 	}
 }
 
-// A kernel that is there is used without a word to apt or the network while it is fresh, and also when it is old and
-// the network does not answer; but not when a refresh was asked for.
+// A kernel in the cache is used without apt or the network while it is recent, and also when it is old and the
+// network fails; but not when a refresh was asked for.
 func TestCachedKernel(t *testing.T) {
 	t.Setenv("PATH", "") // no apt
 	t.Setenv(mirrorEnv, "file:///nowhere")
@@ -143,28 +146,52 @@ func TestSeries(t *testing.T) {
 	}
 }
 
-// A name with a * is the newest package that fits, as dpkg compares versions.
+// aptWith returns an apt for whose apt-cache a script stands in.
+func aptWith(t *testing.T, script string) apt {
+	t.Helper()
+	bin := t.TempDir()
+	writeTree(t, bin, map[string]string{"apt-cache": script})
+	if err := os.Chmod(filepath.Join(bin, "apt-cache"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	return apt{dir: t.TempDir(), arch: "amd64"}
+}
+
+// The base of an older kernel may be gone from a mirror, and its image still there; nothing else may be missing.
+func TestMissingBase(t *testing.T) {
+	a := aptWith(t, `#!/bin/sh
+case "$*" in
+*linux-image-old) printf 'Package: linux-image-old\nVersion: 1\nDepends: linux-base-old (= 1)\n' ;;
+*linux-image-new) printf 'Package: linux-image-new\nVersion: 2\nDepends: linux-base-new, linux-binary-new\n' ;;
+esac
+`)
+	got, err := a.packages(t.Context(), "linux-image-old")
+	if err != nil || len(got) != 1 || got[0].name != "linux-image-old" {
+		t.Errorf("no base: %v, %v", got, err)
+	}
+	if got, err := a.packages(t.Context(), "linux-image-new"); !errors.Is(err, errNoPackage) || hint.Of(err) == "" {
+		t.Errorf("no binary: %v, %v", got, err)
+	}
+}
+
+// A name with a * is the newest package that matches, as dpkg compares versions.
 func TestNewest(t *testing.T) {
 	if _, err := exec.LookPath("dpkg"); err != nil {
 		t.Skip("dpkg compares the versions: ", err)
 	}
-	bin := t.TempDir()
-	writeTree(t, bin, map[string]string{"apt-cache": `#!/bin/sh
+	a := aptWith(t, `#!/bin/sh
 case "$*" in
 *pkgnames*) echo linux-image-6.18.9-cloud-amd64 linux-image-6.18.15-cloud-amd64 linux-image-6.18.15-amd64 ;;
 *" show "*cloud*6.18.15-cloud*) printf 'Package: linux-image-6.18.9-cloud-amd64\nVersion: 6.18.9-1\n\nPackage: linux-image-6.18.15-cloud-amd64\nVersion: 6.18.15-1\n\n' ;;
 *) exit 1 ;;
 esac
-`})
-	if err := os.Chmod(filepath.Join(bin, "apt-cache"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
-	a := apt{dir: t.TempDir(), arch: "amd64"}
-	if got, err := a.newest(t.Context(), "linux-image-6.18.*-cloud-amd64"); err != nil || got.name != "linux-image-6.18.15-cloud-amd64" {
+`)
+	if got, err := a.newest(t.Context(), "linux-image-6.18.*-cloud-amd64"); err != nil ||
+		got.name != "linux-image-6.18.15-cloud-amd64" {
 		t.Errorf("%v, %v", got, err)
 	}
-	if _, err := a.newest(t.Context(), "linux-image-6.18.*-rt-amd64"); err == nil || hintOf(err) == "" {
+	if _, err := a.newest(t.Context(), "linux-image-6.18.*-rt-amd64"); err == nil || hint.Of(err) == "" {
 		t.Errorf("none fits: error %v", err)
 	}
 }

@@ -20,8 +20,8 @@ type archives struct {
 	main, security string
 }
 
-// findArchives takes the archives from CLOSETRACE_DEBIAN_MIRROR ("MIRROR [SECURITY]"), or from the configuration of
-// this system's apt. Whichever they are, apt verifies what comes from there.
+// findArchives returns the archives of CLOSETRACE_DEBIAN_MIRROR ("MIRROR [SECURITY]"), or of this system's apt. apt
+// verifies what comes from them.
 func findArchives(ctx context.Context) (archives, error) {
 	if uris := strings.Fields(os.Getenv(mirrorEnv)); len(uris) > 0 {
 		return archives{main: uris[0], security: strings.Join(uris[1:], " ")}, nil
@@ -29,19 +29,25 @@ func findArchives(ctx context.Context) (archives, error) {
 	out, err := exec.CommandContext(ctx, "apt-get", "indextargets",
 		"--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)", "Created-By: Packages").Output()
 	if errors.Is(err, exec.ErrNotFound) {
-		return archives{}, hinted(errors.New("apt-get not found"), "kernels come from Debian packages: run this on Debian or a derivative")
+		return archives{}, withHint(
+			errors.New("apt-get not found"),
+			"kernels come from Debian packages: run this on Debian or a derivative",
+		)
 	}
 	if err != nil {
 		return archives{}, fmt.Errorf("apt-get indextargets: %w", err)
 	}
 	found := parseTargets(string(out))
 	if found.main == "" {
-		return archives{}, hinted(errors.New("this system's apt knows of no Debian archive"), "set "+mirrorEnv+" to the URI of a Debian mirror")
+		return archives{}, withHint(
+			errors.New("this system's apt knows of no Debian archive"),
+			"set "+mirrorEnv+" to the URI of a Debian mirror",
+		)
 	}
 	return found, nil
 }
 
-// parseTargets picks the first of each archive from lines of origin, label and URI.
+// parseTargets returns the first of each archive in lines of origin, label and URI.
 func parseTargets(text string) archives {
 	var found archives
 	for line := range strings.Lines(text) {

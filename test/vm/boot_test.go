@@ -23,8 +23,14 @@ func thing(name string, timeout time.Duration, args ...string) guest.Job {
 	return guest.Job{Name: "-/" + name, Argv: append([]string{testguest}, args...), Timeout: timeout}
 }
 
-// bootEach runs jobs on each kernel, within a limit, and hands the report and the directory of the guest's files to check.
-func bootEach(t *testing.T, jobs []guest.Job, limit time.Duration, check func(t *testing.T, rows map[string]row, printed, out string)) {
+// bootEach runs jobs on each kernel, within a limit, and passes the report and the directory of the guest's files to
+// check.
+func bootEach(
+	t *testing.T,
+	jobs []guest.Job,
+	limit time.Duration,
+	check func(t *testing.T, rows map[string]row, printed, out string),
+) {
 	root, err := moduleRoot(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +111,8 @@ func TestBootJobs(t *testing.T) {
 		if info, err := os.Stat(filepath.Join(out, "deep", "data")); err != nil || info.Size() != 3000000 {
 			t.Errorf("file from the guest: %v, %v", info, err)
 		}
-		if log, err := os.ReadFile(filepath.Join(out, "dmesg.txt")); err != nil || !strings.Contains(string(log), "Linux version") {
+		if log, err := os.ReadFile(filepath.Join(out, "dmesg.txt")); err != nil ||
+			!strings.Contains(string(log), "Linux version") {
 			t.Errorf("kernel log of %d bytes: %v", len(log), err)
 		}
 	})

@@ -14,7 +14,7 @@ import (
 	"github.com/closetrace/closetrace/test/vm/guest"
 )
 
-// program is one of our programs in the guest.
+// program is a program of this module in the guest.
 type program struct {
 	path string // in the guest
 	pkg  string // relative to the module's root
@@ -27,8 +27,8 @@ const (
 	liveTestPath   = "/bin/live.test"
 )
 
-// programsFor returns what the jobs need: always init, and closetrace, which other programs may run; tests only where
-// a job runs them, so that code that does not compile does not stand in the way of others.
+// programsFor returns the programs that the jobs need: always init, and closetrace, which others may run. It includes
+// tests only for jobs that run them, so that tests that do not compile do not stop other jobs.
 func programsFor(jobs []guest.Job) []program {
 	programs := []program{
 		{path: initPath, pkg: "./test/vm/init"},
@@ -45,12 +45,12 @@ func programsFor(jobs []guest.Job) []program {
 func moduleRoot(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
-		return "", hinted(fmt.Errorf("go list -m: %w", err), "run it inside closetrace's checkout")
+		return "", withHint(fmt.Errorf("go list -m: %w", err), "run it inside closetrace's checkout")
 	}
 	return strings.TrimSpace(string(out)), nil
 }
 
-// builds keeps what was compiled, by architecture.
+// builds caches what was compiled, by architecture.
 type builds struct {
 	root, dir string
 	mu        sync.Mutex
@@ -64,7 +64,7 @@ func newBuilds(root string) (*builds, error) {
 
 func (b *builds) remove() { os.RemoveAll(b.dir) }
 
-// files compiles programs for an architecture, once: they are the same for every kernel.
+// files compiles programs for an architecture once: they are the same for every kernel.
 func (b *builds) files(ctx context.Context, arch string, programs []program) ([]file, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

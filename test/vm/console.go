@@ -12,13 +12,13 @@ import (
 // tailLines is how many lines of the console a report of a lost guest shows.
 const tailLines = 30
 
-// console takes what a guest writes to its console apart: the output of each job, and what became of it.
+// console parses what a guest writes to its console: the output of each job and its result.
 type console struct {
 	nonce   string
-	onLine  func(line string)   // called with each line that is not a mark, as it comes; may be nil
-	onMark  func(m guest.Mark)  // called with each mark, as it comes; may be nil
+	onLine  func(line string)   // called with each line that is not a mark; may be nil
+	onMark  func(m guest.Mark)  // called with each mark; may be nil
 	partial []byte              // an unfinished line
-	current string              // the job whose output comes; "" between jobs
+	current string              // the job whose output is read; "" between jobs
 	output  map[string][]string // by job
 	ended   map[string]guest.Mark
 	started map[string]bool
@@ -35,7 +35,7 @@ func newConsole(nonce string) *console {
 	}
 }
 
-// Write takes the next bytes; it never fails.
+// Write parses the next bytes. It never fails.
 func (c *console) Write(p []byte) (int, error) {
 	c.partial = append(c.partial, p...)
 	for {
@@ -48,7 +48,7 @@ func (c *console) Write(p []byte) (int, error) {
 	}
 }
 
-// Close takes a last line that did not end; it never fails.
+// Close parses a last line without a newline. It never fails.
 func (c *console) Close() error {
 	if len(c.partial) > 0 {
 		c.line(string(c.partial))
@@ -102,7 +102,7 @@ func (c *console) mark(m guest.Mark) {
 	}
 }
 
-// verdict is what became of one job.
+// verdict is the result of one job.
 type verdict struct {
 	job     string
 	seconds float64
@@ -110,8 +110,8 @@ type verdict struct {
 	output  []string
 }
 
-// verdict returns what became of a job. It passed only if it was seen to start and to end with success; why the guest
-// was lost, if it was, is the failure of a job that it did not get to the end of.
+// verdict returns the result of a job. It passed only if its start and its successful end were seen. For a job
+// without an end, the failure is the reason why the guest was lost, if it was.
 func (c *console) verdict(job guest.Job, lost string) verdict {
 	if lost == "" {
 		lost = "its marks are missing from the console"
@@ -129,7 +129,7 @@ func (c *console) verdict(job guest.Job, lost string) verdict {
 	return v
 }
 
-// failureOf says why a job that ended did not pass, or "".
+// failureOf returns why a job that ended did not pass, or "".
 func failureOf(m guest.Mark, job guest.Job) string {
 	switch {
 	case m.TimedOut:
@@ -144,7 +144,7 @@ func failureOf(m guest.Mark, job guest.Job) string {
 	return ""
 }
 
-// lost says why a guest that is gone did not get to its end, or nil if it did.
+// lost returns why the guest did not reach its end, or nil if it did.
 func (c *console) lost() error {
 	switch {
 	case c.done: // so what looks like a panic was a job's output

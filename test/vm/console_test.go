@@ -24,7 +24,7 @@ func mark(t *testing.T, m guest.Mark) string {
 	return line
 }
 
-// feed passes text in pieces of every size, as a pipe may, and checks that this makes no difference.
+// feed writes text in pieces of every size, like a pipe, and checks that the result is the same.
 func feed(t *testing.T, text string) *console {
 	t.Helper()
 	whole := newConsole(nonce)
@@ -45,7 +45,7 @@ func feed(t *testing.T, text string) *console {
 	return whole
 }
 
-// outcome is all that a console concludes about twoJobs, on one line.
+// outcome returns the results of twoJobs on one line.
 func outcome(c *console) string {
 	lost := ""
 	if err := c.lost(); err != nil {
@@ -61,8 +61,20 @@ func outcome(c *console) string {
 
 func TestConsole(t *testing.T) {
 	boot := mark(t, guest.Mark{Event: guest.Boot, Seconds: 2.5})
-	start1, start2 := mark(t, guest.Mark{Event: guest.Start, Job: "kprobe/lab"}), mark(t, guest.Mark{Event: guest.Start, Job: "kprobe/live"})
-	end1, end2 := mark(t, guest.Mark{Event: guest.End, Job: "kprobe/lab"}), mark(t, guest.Mark{Event: guest.End, Job: "kprobe/live"})
+	start1, start2 := mark(
+		t,
+		guest.Mark{Event: guest.Start, Job: "kprobe/lab"},
+	), mark(
+		t,
+		guest.Mark{Event: guest.Start, Job: "kprobe/live"},
+	)
+	end1, end2 := mark(
+		t,
+		guest.Mark{Event: guest.End, Job: "kprobe/lab"},
+	), mark(
+		t,
+		guest.Mark{Event: guest.End, Job: "kprobe/live"},
+	)
 	done := mark(t, guest.Mark{Event: guest.Done})
 	with := func(m guest.Mark) string {
 		m.Event, m.Job = guest.End, "kprobe/live"
@@ -119,7 +131,10 @@ func TestConsole(t *testing.T) {
 // Wherever the console is cut, a job whose end was not seen must not pass.
 func TestConsoleTruncated(t *testing.T) {
 	text := mark(t, guest.Mark{Event: guest.Boot}) +
-		mark(t, guest.Mark{Event: guest.Start, Job: "kprobe/lab"}) + "out\n" + mark(t, guest.Mark{Event: guest.End, Job: "kprobe/lab"}) +
+		mark(
+			t,
+			guest.Mark{Event: guest.Start, Job: "kprobe/lab"},
+		) + "out\n" + mark(t, guest.Mark{Event: guest.End, Job: "kprobe/lab"}) +
 		mark(t, guest.Mark{Event: guest.Start, Job: "kprobe/live"}) + "out\n"
 	text += strings.TrimSuffix(mark(t, guest.Mark{Event: guest.End, Job: "kprobe/live"}), "\n")
 	for n := range len(text) {
@@ -139,32 +154,42 @@ func TestReportFailed(t *testing.T) {
 	var out strings.Builder
 	r := &report{out: &out}
 	if !r.failed() {
-		t.Error("nothing ran, and the report says that nothing failed")
+		t.Error("nothing ran, and failed() is false")
 	}
 	r.add(kernel{name: "6.1"}, verdict{job: "kprobe/lab", seconds: 1.26})
 	if r.failed() {
-		t.Error("one job passed, and the report says failed")
+		t.Error("one job passed, and failed() is true")
 	}
-	r.add(kernel{name: "6.12"}, verdict{job: "kprobe/live", failure: "exit code 1", output: []string{"=== RUN   TestLab", "    --- PASS: TestLab/a (0.1s)", "why"}})
+	r.add(
+		kernel{name: "6.12"},
+		verdict{
+			job:     "kprobe/live",
+			failure: "exit code 1",
+			output:  []string{"=== RUN   TestLab", "    --- PASS: TestLab/a (0.1s)", "why"},
+		},
+	)
 	if !r.failed() {
-		t.Error("one job failed, and the report says passed")
+		t.Error("one job failed, and failed() is false")
 	}
 	if text := out.String(); !strings.HasSuffix(text, ": exit code 1\n    why\n") {
-		t.Errorf("want what the failed job says of it, and no more:\n%s", text)
+		t.Errorf("want only the output about the failure:\n%s", text)
 	}
 }
 
 func TestTable(t *testing.T) {
 	var out strings.Builder
 	r := &report{out: &out, releases: map[string]string{"6.1": "6.1.0-56-cloud-amd64", "7.2": "7.2.12-cloud-amd64"}}
-	seen := &guest.Report{Passed: 161, Failed: 1, Explained: 9, Seen: 10, Gaps: []string{"mptcp"}, Instructions: map[string]uint32{"a": 5, "b": 70}}
+	seen := &guest.Report{Passed: 161, Failed: 1, Explained: 9, Seen: 10, Gaps: []string{"mptcp"}, Retriable: 190}
+	seen.Instructions = map[string]uint32{"a": 5, "b": 70}
+	other := &guest.Report{Passed: 162, Explained: 10, Seen: 10, Retriable: 191, Retries: make([]guest.Retry, 2)}
+	other.Instructions = map[string]uint32{"a": 6}
 	r.rows = []row{
-		{"7.2", verdict{job: "kprobe/live", seconds: 61.2}, &guest.Report{Passed: 162, Explained: 10, Seen: 10, Instructions: map[string]uint32{"a": 6}}},
+		{"7.2", verdict{job: "kprobe/live", seconds: 61.2}, other},
 		{"6.1", verdict{job: "fentry/live", seconds: 70, failure: "exit code 1"}, seen},
 		{"6.1", verdict{job: "kprobe/live", failure: "never ran"}, nil},
 	}
 	here := filepath.Join(t.TempDir(), "live.json")
-	if err := os.WriteFile(here, []byte(`{"kernel":"6.9.1","attach":"fentry","passed":7,"explained":3,"seen":3}`), 0o644); err != nil {
+	if err := os.WriteFile(here, []byte(`{"kernel":"6.9.1","attach":"fentry","passed":7,"explained":3,"seen":3,"retriable":40,"retries":[{"test":"TestLab/x","reason":"y"}]}`), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.addNative(here); err != nil {
@@ -174,11 +199,11 @@ func TestTable(t *testing.T) {
 	if err := r.table(kernels); err != nil {
 		t.Fatal(err)
 	}
-	const want = `KERNEL  RELEASE               MODE    SCENARIOS PASSED  SEGMENTS EXPLAINED  GAPS EXPECTED  MOST VERIFIED  TIME  VERDICT
-native  6.9.1                 fentry  7/7               3/3                 0              -              -     pass
-6.1     6.1.0-56-cloud-amd64  fentry  161/162           9/10                1              70             70 s  FAIL
-6.1     6.1.0-56-cloud-amd64  kprobe  -                 -                   -              -              -     FAIL
-7.2     7.2.12-cloud-amd64    kprobe  162/162           10/10               0              6              61 s  pass
+	const want = `KERNEL  RELEASE               MODE    SCENARIOS PASSED  SEGMENTS EXPLAINED  GAPS EXPECTED  RETRIES  MOST VERIFIED  TIME  VERDICT
+native  6.9.1                 fentry  7/7               3/3                 0              1/40     -              -     pass
+6.1     6.1.0-56-cloud-amd64  fentry  161/162           9/10                1              0/190    70             70 s  FAIL
+6.1     6.1.0-56-cloud-amd64  kprobe  -                 -                   -              -        -              -     FAIL
+7.2     7.2.12-cloud-amd64    kprobe  162/162           10/10               0              2/191    6              61 s  pass
 `
 	if out.String() != want {
 		t.Errorf("table\n%swant\n%s", &out, want)
@@ -204,7 +229,8 @@ func TestCollect(t *testing.T) {
 		t.Error("no error for a job that passed and left no report")
 	}
 	writeTree(t, dir, map[string]string{"fentry.json": `{"passed":162}`})
-	if err := r.collect(k, dir); err != nil || r.rows[0].seen == nil || r.rows[0].seen.Passed != 162 || r.rows[1].seen != nil {
+	if err := r.collect(k, dir); err != nil || r.rows[0].seen == nil || r.rows[0].seen.Passed != 162 ||
+		r.rows[1].seen != nil {
 		t.Errorf("%v: %+v", err, r.rows)
 	}
 	writeTree(t, dir, map[string]string{"kprobe.json": `{`})
@@ -220,7 +246,17 @@ func TestReportFinish(t *testing.T) {
 	c := newConsole(nonce)
 	k := kernel{name: "6.1"}
 	r.follow(k, c, twoJobs)
-	_, _ = c.Write([]byte(mark(t, guest.Mark{Event: guest.Start, Job: "kprobe/lab"}) + mark(t, guest.Mark{Event: guest.End, Job: "kprobe/lab"})))
+	_, _ = c.Write(
+		[]byte(
+			mark(
+				t,
+				guest.Mark{Event: guest.Start, Job: "kprobe/lab"},
+			) + mark(
+				t,
+				guest.Mark{Event: guest.End, Job: "kprobe/lab"},
+			),
+		),
+	)
 	_, _ = c.Write([]byte("last words\n"))
 	r.finish(k, c, twoJobs, c.lost())
 	const want = "6.1: pass kprobe/lab (0.0 s)\n" +

@@ -11,30 +11,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxAge is how long a kernel is used without asking whether there is a newer one.
+// maxAge is how long a kernel is used before asking for a newer one.
 const maxAge = 24 * time.Hour
 
-// store is a directory of kernels from Debian packages, with the apt state that they were fetched with. It may be
-// deleted at any time.
+// store is a directory of kernels from Debian packages, with the apt state that fetched them. It may be deleted at
+// any time.
 type store struct {
 	dir     string
-	refresh bool                             // ask for a newer kernel whatever the age
-	notice  func(format string, args ...any) // tells the user what is worth knowing
+	refresh bool                             // ask for a newer kernel at any age
+	notice  func(format string, args ...any) // prints a notice for the user
 }
 
 // newStore uses the user's cache directory.
 func newStore(refresh bool, notice func(string, ...any)) (*store, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return nil, hinted(fmt.Errorf("no cache directory: %w", err), "set HOME or XDG_CACHE_HOME")
+		return nil, withHint(fmt.Errorf("no cache directory: %w", err), "set HOME or XDG_CACHE_HOME")
 	}
 	dir := filepath.Join(cache, "closetrace", "vm")
 	return &store{dir, refresh, notice}, os.MkdirAll(dir, 0o755)
 }
 
-// image returns a kernel, fetched if need be. It asks the network only if the kernel is missing, older than maxAge or
-// to be refreshed; if then the network does not answer, a kernel that is there already will do, unless a refresh was
-// asked for.
+// image returns a kernel. It uses the network only if the kernel is missing, older than maxAge or to be refreshed. If
+// the network fails, it returns the kernel in the cache, unless a refresh was asked for.
 func (s *store) image(ctx context.Context, k kernel) (image, error) {
 	unlock, err := s.lock()
 	if err != nil {
@@ -62,12 +61,12 @@ func (s *store) kernelDir(k kernel) string {
 	return filepath.Join(s.dir, "kernels", k.name+"-"+k.arch)
 }
 
-// stamp is a file that lists the packages of a kernel, as old as the last time they were found to be the newest.
+// stamp returns a file that lists the packages of a kernel. Its time is when they were last found to be the newest.
 func (s *store) stamp(k kernel) string {
 	return filepath.Join(s.kernelDir(k), "packages")
 }
 
-// lock keeps other processes out of the store.
+// lock excludes other processes from the store.
 func (s *store) lock() (unlock func(), err error) {
 	file, err := os.OpenFile(filepath.Join(s.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
@@ -80,10 +79,10 @@ func (s *store) lock() (unlock func(), err error) {
 	return func() { file.Close() }, nil
 }
 
-// fetch brings the kernel's directory to the newest version.
+// fetch updates the kernel's directory to the newest version.
 func (s *store) fetch(ctx context.Context, k kernel) error {
 	if _, err := os.Stat(keyring); err != nil {
-		return hinted(err, "install the package debian-archive-keyring")
+		return withHint(err, "install the package debian-archive-keyring")
 	}
 	found, err := findArchives(ctx)
 	if err != nil {
@@ -107,7 +106,7 @@ func (s *store) fetch(ctx context.Context, k kernel) error {
 	return s.unpack(ctx, a, k, packages)
 }
 
-// unpack puts packages into the kernel's directory, all or nothing, unless they are there already.
+// unpack unpacks packages into the kernel's directory, all or nothing, unless it has them already.
 func (s *store) unpack(ctx context.Context, a apt, k kernel, packages []debPackage) error {
 	var want strings.Builder
 	for _, p := range packages {

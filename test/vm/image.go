@@ -14,8 +14,8 @@ type image struct {
 	modules string // the directory of the release's modules
 }
 
-// series tells whether a release is of the upstream series that a kernel of test/kernels.txt is named after, such as
-// 6.12 or 6.12-arm64. A name that is no series fits any.
+// series reports whether a release belongs to the upstream series that a kernel of test/kernels.txt is named after, for
+// example 6.12 or 6.12-arm64. A name that is no series matches any release.
 func (i image) series(name string) bool {
 	series, _, _ := strings.Cut(name, "-")
 	if series[0] < '0' || series[0] > '9' {
@@ -25,8 +25,8 @@ func (i image) series(name string) bool {
 	return ok && (rest == "" || rest[0] < '0' || rest[0] > '9')
 }
 
-// openImage finds the kernel and its modules in a directory that Debian packages were unpacked into: the kernel is in
-// /boot or beside its modules, and these are in /lib or /usr/lib.
+// openImage finds the kernel and its modules in a directory of unpacked Debian packages: the kernel in /boot or
+// beside its modules, these in /lib or /usr/lib.
 func openImage(root string) (image, error) {
 	for _, lib := range []string{"lib/modules", "usr/lib/modules"} {
 		dirs, err := filepath.Glob(filepath.Join(root, lib, "*"))

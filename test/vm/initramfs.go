@@ -18,8 +18,8 @@ type file struct {
 	data []byte
 }
 
-// writeInitramfs writes files, and the directories that they are in, as an archive that the kernel can boot from. It
-// is not compressed: to write and to unpack that would take longer than to load it.
+// writeInitramfs writes files, and their directories, as an archive that the kernel can boot from. It is not
+// compressed: writing and unpacking that would take longer than loading it.
 func writeInitramfs(w io.Writer, files []file) error {
 	archive := cpio.NewWriter(w)
 	made := map[string]bool{"/": true}
@@ -41,7 +41,7 @@ func writeInitramfs(w io.Writer, files []file) error {
 	return archive.Close()
 }
 
-// makeDirs adds dir and what it is in, unless made has them.
+// makeDirs adds dir and its parents, unless made has them.
 func makeDirs(archive *cpio.Writer, made map[string]bool, dir string) error {
 	if made[dir] {
 		return nil

@@ -72,7 +72,7 @@ func fakeModule(t *testing.T, depends string) string {
 	return b.String()
 }
 
-// moduleDir is a kernel's module directory: tcp_diag needs inet-diag and netlink_diag, which needs inet_diag too.
+// moduleDir is a kernel's module directory: tcp_diag needs inet-diag and netlink_diag, and that needs inet_diag.
 func moduleDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -119,6 +119,21 @@ func TestLoadModules(t *testing.T) {
 	}
 }
 
+// Without the list of built-in modules, one that has no file is taken for built in.
+func TestUnknownBuiltinModules(t *testing.T) {
+	dir := moduleDir(t)
+	if err := os.Remove(filepath.Join(dir, "modules.builtin")); err != nil {
+		t.Fatal(err)
+	}
+	tree, err := readModules(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := tree.load([]string{"tcp_diag", "af_packet"}); err != nil || len(got) != 3 {
+		t.Errorf("got %d modules, %v", len(got), err)
+	}
+}
+
 func TestCompressedModule(t *testing.T) {
 	dir := moduleDir(t)
 	path := filepath.Join(dir, "kernel/net/inet-diag.ko")
@@ -139,7 +154,7 @@ func TestCompressedModule(t *testing.T) {
 	}
 }
 
-// entries reads an archive as "MODE NAME CONTENT" by name, and fails if a file comes before its directory.
+// entries returns an archive as "MODE NAME CONTENT" by name, and fails if a file comes before its directory.
 func entries(t *testing.T, archive io.Reader) map[string]string {
 	t.Helper()
 	got := map[string]string{".": ""}

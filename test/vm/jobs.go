@@ -8,9 +8,8 @@ import (
 	"github.com/closetrace/closetrace/test/vm/guest"
 )
 
-// jobsFor returns what to run on a kernel: the live tests, the lab among them, in each attach mode that is both the
-// kernel's and wanted (nil wants all); or, if there is one, only the command that the user gave. A job's name is
-// MODE/JOB.
+// jobsFor returns the jobs on a kernel: the live tests, which include the lab, in each attach mode that the kernel
+// has and that is wanted (nil wants all); or only the command that the user gave. A job's name is MODE/JOB.
 func jobsFor(k kernel, o options) []guest.Job {
 	if len(o.command) > 0 {
 		return []guest.Job{{Name: "-/" + path.Base(o.command[0]), Argv: o.command, Env: []string{live}, Timeout: o.timeout}}
@@ -21,35 +20,54 @@ func jobsFor(k kernel, o options) []guest.Job {
 			continue
 		}
 		jobs = append(jobs, guest.Job{
-			Name:    mode + "/" + liveJob,
-			Argv:    append([]string{liveTestPath, "-test.v", "-attach=" + mode}, k.testsIn(i)...),
-			Env:     []string{live, "CLOSETRACE_GAPS=" + strings.Join(k.gapsOf(mode), ","), "CLOSETRACE_REPORT=" + path.Join(guest.OutDir, reportFile(mode))},
+			Name: mode + "/" + liveJob,
+			Argv: append([]string{liveTestPath, "-test.v", "-attach=" + mode}, k.testsIn(i)...),
+			Env: []string{
+				live,
+				"CLOSETRACE_GAPS=" + strings.Join(k.gapsOf(mode), ","),
+				"CLOSETRACE_REPORT=" + path.Join(guest.OutDir, reportFile(mode)),
+			},
 			Timeout: o.timeout,
 		})
 	}
 	return jobs
 }
 
-// Where not all live tests are run, it is those whose answer may be another on another kernel: looksAtMode in each
-// attach mode, and looksAtKernel, whose answer is the same in all of them, in the first. Where all are run, those that
-// look at the program and not at how it is attached are left out after the first mode, too. Stacks are looked at in one mode
-// of each kernel, which is that in which the caller of a function is the hardest to tell: kprobe.
+// On a kernel that runs a part of the live tests, these are the ones that depend on the kernel: looksAtMode in each
+// attach mode, and looksAtKernel, whose results do not depend on the mode, in the first. Stacks are tested in one mode
+// of each kernel, in which the caller of a function is the hardest to find: kprobe.
+//
+// On a kernel that runs all, looksAtKernel and looksAtPrivilege run in the first mode only, which takes the most
+// privileges; and looksAtProgram, whose results depend neither on the mode nor on the kernel, in the last mode only, in
+// which closetrace starts the fastest.
 var (
 	looksAtMode = []string{
 		"TestLab", "TestWireRandom", "TestKernelCounters", "TestClosesAtOnce", "TestUnreadBytes", "TestTwoContainers",
-		"TestFilters", "TestManySleepers", "TestLeastPrivilege", "TestNothingStaysAttached",
+		"TestFilters", "TestBurstNamesVictims", "TestMPTCPSubflows", "TestConnectionID",
+		"TestManyBlockedCloses", "TestLeastPrivilege", "TestNothingStaysAttached",
 	}
-	looksAtStack   = []string{"TestStack"}
-	looksAtKernel  = []string{"TestCheck", "TestRefusedMode", "TestStuck", "TestStuckAge", "TestPrivilegeMissing"}
+	looksAtStack     = []string{"TestStack"}
+	looksAtTier      = []string{"TestLabQuiet"} // in each mode on a kernel that runs all, else in the first
+	looksAtKernel    = []string{"TestCheck", "TestRefusedMode", "TestStuck", "TestStuckAge", "TestPrivilegeMissing"}
+	looksAtPrivilege = []string{
+		"TestNoBTF", "TestPrivilegesAreDropped", "TestFileCapabilities", "TestContainer", "TestExperimentsInContainer",
+		"TestFieldCases", "TestFieldCasesFirewall", "TestPidOfVictim", "TestDocuments", "TestAnotherTracer",
+		"TestPrivilegesOfRunAndWatchAreDropped", "TestRefusedToRoot",
+	}
 	looksAtProgram = []string{
-		"TestCheckCommand", "TestClosedPipe", "TestNoBTF", "TestNamesAreShownNotObeyed", "TestReaderComesBack", "TestNobodyReads", "TestLinesComeSoon",
-		"TestAuditTellsOfLostRecords", "TestStoppedForSeconds", "TestReplayPrintsTheSame", "TestReplayFiltersAsTheKernelDoes", "TestCgroupFilter",
-		"TestRunGuardsACommand", "TestCallChainOfThisKernel", "TestOwnersTakePrivileges", "TestNamesTakePrivileges",
-		"TestNetnsTakesPrivileges", "TestPrivilegesAreDropped", "TestFileCapabilities", "TestContainer", "TestContainerNames",
-		"TestDocuments",
+		"TestOwnersNeedPrivileges", "TestNamesNeedPrivileges", "TestNetnsNeedsPrivileges",
+		"TestCheckCommand", "TestClosedPipe", "TestNamesAreEscaped", "TestSlowReader", "TestNoReader", "TestLatency",
+		"TestAuditAfterLostRecords", "TestAuditOfOtherNamespaces", "TestStoppedForSeconds", "TestReplayPrintsTheSame",
+		"TestReplayFiltersAsTheKernelDoes", "TestCgroupFilter", "TestRunCommand", "TestContainerNames",
+		"TestFilesOfOtherUsers", "TestFilesOfTheUser", "TestCommandOfOtherUsers", "TestReplayIsUnprivileged",
+		"TestDiskFull", "TestEndingSignals", "TestNoHangup", "TestMemoryLimit", "TestHostileStacks",
+		"TestWhyFromARecording", "TestWhyWaits",
 	}
-	// notInGuest needs what no guest has: tmux.
-	notInGuest = []string{"TestTopInATerminal"}
+	// notInGuest needs what no guest has: tmux, and servers of Debian.
+	notInGuest = []string{
+		"TestTopInATerminal", "TestRealNginx", "TestRealHAProxy", "TestRealRedis", "TestRealPostgres", "TestRealNode",
+		"TestRealGo", "TestRealJava",
+	}
 )
 
 // testsIn returns the arguments that choose the tests for one of a kernel's modes.
@@ -57,13 +75,19 @@ func (k kernel) testsIn(mode int) []string {
 	choose := func(flag string, names ...[]string) []string {
 		return []string{flag + "=^(" + strings.Join(slices.Concat(names...), "|") + ")$"}
 	}
+	first, last := mode == 0, mode == len(k.modes)-1
 	switch {
-	case k.allTests && mode == 0:
-		return choose("-test.skip", notInGuest)
 	case k.allTests:
-		return choose("-test.skip", looksAtKernel, looksAtProgram, notInGuest)
-	case mode == 0:
-		return choose("-test.run", looksAtMode, looksAtKernel)
+		skipped := [][]string{notInGuest}
+		if !first {
+			skipped = append(skipped, looksAtKernel, looksAtPrivilege)
+		}
+		if !last {
+			skipped = append(skipped, looksAtProgram)
+		}
+		return choose("-test.skip", skipped...)
+	case first:
+		return choose("-test.run", looksAtMode, looksAtKernel, looksAtTier)
 	case k.modes[mode] == "kprobe":
 		return choose("-test.run", looksAtMode, looksAtStack)
 	default:
@@ -74,7 +98,7 @@ func (k kernel) testsIn(mode int) []string {
 // liveJob is the name of a job of live tests.
 const liveJob = "live"
 
-// live: as root in the guest, nothing excuses a skip.
+// live requires every test to run: the guest has root.
 const live = "CLOSETRACE_LIVE=1"
 
 // reportFile is where the live tests of an attach mode leave their report.

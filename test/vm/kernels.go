@@ -11,7 +11,7 @@ import (
 // attachModes are the modes that kernels.txt may name.
 var attachModes = []string{"fentry", "kprobe", "tracepoint"}
 
-// kernel is one line of test/kernels.txt, whose header says what the columns mean.
+// kernel is one line of test/kernels.txt, which describes the columns.
 type kernel struct {
 	name   string
 	suites []string
@@ -23,7 +23,7 @@ type kernel struct {
 	gaps     []string
 }
 
-// gapsOf returns the gaps in an attach mode: those of the kernel, and those of the mode alone.
+// gapsOf returns the gaps in an attach mode: those of the kernel, and those of only this mode.
 func (k kernel) gapsOf(mode string) []string {
 	var gaps []string
 	for _, gap := range k.gaps {
@@ -38,7 +38,7 @@ func (k kernel) gapsOf(mode string) []string {
 	return gaps
 }
 
-// readKernels parses kernels.txt: at least one kernel, each name once, nothing unknown.
+// readKernels parses kernels.txt. It has at least one kernel, each name once, and nothing unknown.
 func readKernels(r io.Reader) ([]kernel, error) {
 	var kernels []kernel
 	lines := bufio.NewScanner(r)
@@ -129,7 +129,7 @@ func selectKernels(kernels []kernel, name string) ([]kernel, error) {
 	for _, one := range strings.Split(name, ",") {
 		i := slices.Index(names, one)
 		if i < 0 {
-			return nil, hinted(fmt.Errorf("no kernel %q in test/kernels.txt", one), "it has: "+strings.Join(names, ", "))
+			return nil, withHint(fmt.Errorf("no kernel %q in test/kernels.txt", one), "it has: "+strings.Join(names, ", "))
 		}
 		selected = append(selected, kernels[i])
 	}

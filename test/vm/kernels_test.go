@@ -4,9 +4,12 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/closetrace/closetrace/internal/hint"
 )
 
 func TestReadKernels(t *testing.T) {
@@ -20,8 +23,22 @@ func TestReadKernels(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []kernel{
-		{name: "6.1", suites: []string{"bookworm", "bookworm-security"}, pkg: "linux-image-cloud-amd64", arch: "amd64", modes: []string{"fentry", "kprobe"}, allTests: true},
-		{name: "5.10", suites: []string{"bullseye"}, pkg: "linux-image-cloud-arm64", arch: "arm64", modes: []string{"kprobe"}, gaps: []string{"mptcp", "reset-reason"}},
+		{
+			name:     "6.1",
+			suites:   []string{"bookworm", "bookworm-security"},
+			pkg:      "linux-image-cloud-amd64",
+			arch:     "amd64",
+			modes:    []string{"fentry", "kprobe"},
+			allTests: true,
+		},
+		{
+			name:   "5.10",
+			suites: []string{"bullseye"},
+			pkg:    "linux-image-cloud-arm64",
+			arch:   "arm64",
+			modes:  []string{"kprobe"},
+			gaps:   []string{"mptcp", "reset-reason"},
+		},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -60,8 +77,8 @@ func TestSelectKernels(t *testing.T) {
 		t.Errorf("a list: %v, %v", got, err)
 	}
 	_, err := selectKernels(kernels, "6.1,6")
-	if err == nil || hintOf(err) != "it has: 6.1, 6.12" {
-		t.Errorf("6: error %v with hint %q", err, hintOf(err))
+	if err == nil || hint.Of(err) != "it has: 6.1, 6.12" {
+		t.Errorf("6: error %v with hint %q", err, hint.Of(err))
 	}
 }
 
@@ -90,7 +107,11 @@ func TestJobsFor(t *testing.T) {
 		for _, job := range jobsFor(k, o) {
 			mode, _, _ := strings.Cut(job.Name, "/")
 			gaps := map[string]string{"kprobe": "a", "tracepoint": "a,b"}[mode]
-			if gaps != "" && !slices.Equal(job.Env, []string{"CLOSETRACE_LIVE=1", "CLOSETRACE_GAPS=" + gaps, "CLOSETRACE_REPORT=/out/" + mode + ".json"}) {
+			if gaps != "" &&
+				!slices.Equal(
+					job.Env,
+					[]string{"CLOSETRACE_LIVE=1", "CLOSETRACE_GAPS=" + gaps, "CLOSETRACE_REPORT=/out/" + mode + ".json"},
+				) {
 				t.Errorf("%s: env %q", job.Name, job.Env)
 			}
 			all = append(all, job.Name)
@@ -112,7 +133,7 @@ func TestJobsFor(t *testing.T) {
 	}
 }
 
-// The tests that are picked are there.
+// The tests that jobs.go names exist.
 func TestPickedTests(t *testing.T) {
 	files, err := filepath.Glob("../live/*_test.go")
 	if err != nil {
@@ -126,7 +147,9 @@ func TestPickedTests(t *testing.T) {
 		}
 		source.Write(text)
 	}
-	for _, name := range slices.Concat(looksAtMode, looksAtKernel, looksAtStack, looksAtProgram, notInGuest) {
+	for _, name := range slices.Concat(
+		looksAtMode, looksAtKernel, looksAtStack, looksAtTier, looksAtPrivilege, looksAtProgram, notInGuest,
+	) {
 		if !strings.Contains(source.String(), "\nfunc "+name+"(t *testing.T) {") {
 			t.Errorf("test/live has no %s", name)
 		}
@@ -134,17 +157,51 @@ func TestPickedTests(t *testing.T) {
 	for _, c := range []struct {
 		all       bool
 		mode      int
-		flag, has string
+		flag      string
+		has, lack []string
 	}{
-		{false, 0, "-test.run=^(TestLab|", "|TestCheck|"},
-		{false, 1, "-test.run=^(TestLab|", "|TestFilters|"},
-		{false, 2, "-test.run=^(TestLab|", "|TestStack)"},
-		{true, 0, "-test.skip=^(TestTop", ""},
-		{true, 1, "-test.skip=^(TestCheck|", "|TestNoBTF|"},
+		{false, 0, "run", []string{"TestLab", "TestCheck", "TestLabQuiet"}, []string{"TestStack"}},
+		{false, 1, "run", []string{"TestLab"}, []string{"TestCheck", "TestStack", "TestLabQuiet"}},
+		{false, 2, "run", []string{"TestLab", "TestStack"}, []string{"TestCheck", "TestLabQuiet"}},
+		{true, 0, "skip", []string{"TestRealGo", "TestRunCommand"}, []string{"TestLab", "TestCheck", "TestContainer"}},
+		{true, 1, "skip", []string{"TestRealGo", "TestRunCommand", "TestCheck", "TestContainer"}, []string{"TestLab"}},
+		{true, 2, "skip", []string{"TestRealGo", "TestCheck", "TestContainer"}, []string{"TestLab", "TestRunCommand"}},
 	} {
-		got := strings.Join(kernel{allTests: c.all, modes: []string{"fentry", "tracepoint", "kprobe"}}.testsIn(c.mode), " ")
-		if !strings.HasPrefix(got, c.flag) || !strings.Contains(got, c.has) || strings.Contains(got, "|TestCheck|") != (c.has == "|TestCheck|") {
+		got := kernel{allTests: c.all, modes: []string{"fentry", "tracepoint", "kprobe"}}.testsIn(c.mode)
+		pattern, is := strings.CutPrefix(strings.Join(got, " "), "-test."+c.flag+"=")
+		if !is {
 			t.Errorf("%+v: %s", c, got)
+			continue
+		}
+		chosen := regexp.MustCompile(pattern)
+		for _, name := range c.has {
+			if !chosen.MatchString(name) {
+				t.Errorf("%+v: %s lacks %s", c, got, name)
+			}
+		}
+		for _, name := range c.lack {
+			if chosen.MatchString(name) {
+				t.Errorf("%+v: %s has %s", c, got, name)
+			}
+		}
+	}
+}
+
+// Each test of a kernel that runs all runs in at least one of its modes, if guests can run it.
+func TestAllRunSomewhere(t *testing.T) {
+	k := kernel{allTests: true, modes: []string{"fentry", "kprobe", "tracepoint"}}
+	for _, name := range slices.Concat(
+		looksAtMode, looksAtKernel, looksAtStack, looksAtTier, looksAtPrivilege, looksAtProgram,
+	) {
+		skipped := 0
+		for mode := range k.modes {
+			pattern := strings.TrimPrefix(k.testsIn(mode)[0], "-test.skip=")
+			if regexp.MustCompile(pattern).MatchString(name) {
+				skipped++
+			}
+		}
+		if skipped == len(k.modes) {
+			t.Errorf("%s runs in no mode", name)
 		}
 	}
 }

@@ -1,15 +1,15 @@
-// Command vm boots Debian's kernels in QEMU and runs closetrace inside: the live tests, the lab under the wire witness
-// among them, in each attach mode of each kernel that test/kernels.txt lists.
+// Command vm boots Debian's kernels in QEMU and runs closetrace inside: the live tests, which
+// include the lab with a wire capture, in each attach mode of each kernel in test/kernels.txt.
 //
 //	go run ./test/vm                      # everything
-//	go run ./test/vm -list                # what there is
+//	go run ./test/vm -list                # list kernels and jobs
 //	go run ./test/vm -kernel 6.1 -modes kprobe
 //	go run ./test/vm -kernel 6.1 -- /bin/closetrace lab --attach kprobe close.rst.unread
 //
 // It needs QEMU, the go command, and apt with a Debian mirror for kernels that are not in its cache yet; it needs no
 // root. One guest is booted per kernel, two at a time, with an initramfs that holds nothing but our static programs
-// (package init is its process 1) and what -file adds. At the end it prints a table of what was seen, and writes how
-// many instructions the verifier looked at to bin/verified.txt. The exit code is 0 only if every job was seen to pass.
+// (package init is its process 1) and what -file adds. At the end it prints a table of results, and writes how many
+// instructions the verifier looked at to bin/verified.txt. The exit code is 0 only if every job passed.
 package main
 
 import (
@@ -29,6 +29,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/closetrace/closetrace/test/vm/guest"
+
+	"github.com/closetrace/closetrace/internal/hint"
 )
 
 // options is the command line.
@@ -67,8 +69,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "vm: %v\n", err)
-		if hint := hintOf(err); hint != "" {
-			fmt.Fprintf(stderr, "hint: %s\n", hint)
+		if next := hint.Of(err); next != "" {
+			fmt.Fprintf(stderr, "hint: %s\n", next)
 		}
 		return 1
 	}
@@ -84,16 +86,21 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.SetOutput(io.Discard) // an error is printed once, by run
 	flags.StringVar(&o.kernel, "kernel", "all", "boot the kernels called `NAME,…` in test/kernels.txt")
 	modes := flags.String("modes", "", "run only the attach modes in `LIST`")
-	flags.BoolVar(&o.verbose, "v", false, "print what the guest prints, as it does")
+	flags.BoolVar(&o.verbose, "v", false, "print all output of the guest")
 	flags.StringVar(&o.outDir, "o", "", "keep the files that jobs leave in /out, below `DIR`/KERNEL")
 	flags.BoolVar(&o.list, "list", false, "list the kernels and their jobs, and run nothing")
 	flags.BoolVar(&o.refresh, "refresh", false, "look for newer kernels now")
-	flags.StringVar(&o.native, "native", "", "put into the table what live tests on this machine wrote to `FILE`")
+	flags.StringVar(&o.native, "native", "", "add the report of live tests on this machine from `FILE` to the table")
 	flags.IntVar(&o.atOnce, "at-once", 2, "boot `N` guests at a time")
-	flags.DurationVar(&o.timeout, "timeout", 20*time.Minute, "what one job may take")
+	flags.DurationVar(&o.timeout, "timeout", 30*time.Minute, "limit the time of one job")
 	flags.BoolVar(&o.counts, "icount", false, "count instructions: one CPU, and each takes one nanosecond of guest time")
-	lacks := flags.String("lacks", "", "leave out the CPU features in `LIST`, by QEMU's names, as erms,fsrm")
-	modules := flags.String("modules", "inet_diag,tcp_diag,veth,af_packet", "load the kernel modules in `LIST`")
+	lacks := flags.String(
+		"lacks",
+		"",
+		"boot on a CPU without the features in `LIST`, by QEMU's names, for example erms,fsrm",
+	)
+	modules := flags.String("modules", "inet_diag,tcp_diag,veth,af_packet,nf_tables,nft_reject_inet",
+		"load the kernel modules in `LIST`")
 	flags.Func("file", "put a file into the guest, `HOST:GUEST`; may be repeated", func(s string) error {
 		from, name, ok := strings.Cut(s, ":")
 		if !ok {
@@ -116,13 +123,13 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	o.modules = splitList(*modules)
 	o.command = flags.Args()
 	if len(o.command) > 0 && !filepath.IsAbs(o.command[0]) {
-		return o, hinted(fmt.Errorf("%q is not the path of a program in the guest", o.command[0]),
+		return o, withHint(fmt.Errorf("%q is not the path of a program in the guest", o.command[0]),
 			"give an absolute path, such as "+closetracePath)
 	}
 	return o, checkModes(o.modes)
 }
 
-// splitList splits at commas; of "" it makes nil.
+// splitList splits at commas. It returns nil for "".
 func splitList(s string) []string {
 	if s == "" {
 		return nil
@@ -130,7 +137,7 @@ func splitList(s string) []string {
 	return strings.Split(s, ",")
 }
 
-// runAll boots one guest for each selected kernel and tells whether every job passed.
+// runAll boots one guest for each selected kernel and reports whether every job passed.
 func runAll(ctx context.Context, o options, stdout, stderr io.Writer) (passed bool, err error) {
 	root, err := moduleRoot(ctx)
 	if err != nil {
@@ -184,9 +191,9 @@ func runAll(ctx context.Context, o options, stdout, stderr io.Writer) (passed bo
 	return !r.failed(), r.table(kernels)
 }
 
-// longestFirst is the order in which to boot kernels, so that the last ones do not end alone: those with all tests, and
-// then the others from the last line of test/kernels.txt to the first, as a newer kernel takes longer, and one that is
-// emulated for another architecture takes in two attach modes what its neighbours take in three.
+// longestFirst sorts kernels so that the longest runs begin first: those with all tests, then the others from the
+// last line of test/kernels.txt to the first, because a newer kernel takes longer, and one for another architecture
+// takes as long in two attach modes as its neighbours in three.
 func longestFirst(kernels []kernel) []kernel {
 	sorted := slices.Clone(kernels)
 	slices.Reverse(sorted)
@@ -203,13 +210,21 @@ func longestFirst(kernels []kernel) []kernel {
 }
 
 // runKernel fetches, builds and boots what one kernel needs.
-func runKernel(ctx context.Context, k kernel, jobs []guest.Job, o options, store *store, builds *builds, r *report) error {
+func runKernel(
+	ctx context.Context,
+	k kernel,
+	jobs []guest.Job,
+	o options,
+	store *store,
+	builds *builds,
+	r *report,
+) error {
 	image, err := store.image(ctx, k)
 	if err != nil {
 		return err
 	}
 	if !image.series(k.name) {
-		return hinted(fmt.Errorf("kernel %s: %s is what its suites have now", k.name, image.release),
+		return withHint(fmt.Errorf("kernel %s: %s is what its suites have now", k.name, image.release),
 			"name suites in test/kernels.txt that still have that series")
 	}
 	built, err := builds.files(ctx, k.arch, programsFor(jobs))

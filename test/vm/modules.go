@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"debug/elf"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -11,18 +12,20 @@ import (
 	"strings"
 )
 
-// moduleTree is the modules of one kernel by name. A Debian package carries no modules.dep (depmod writes that on
+// moduleTree has the modules of one kernel by name. A Debian package has no modules.dep (depmod writes it on
 // installation), so dependencies are read from the modules themselves.
 type moduleTree struct {
 	files   map[string]string // the file of a module that can be loaded
-	builtin map[string]bool   // the kernel has it already
+	builtin map[string]bool   // the kernel has it already; nil: unknown, so all without a file are taken for such
 }
 
 // readModules reads a kernel's module directory.
 func readModules(dir string) (moduleTree, error) {
 	t := moduleTree{files: map[string]string{}, builtin: map[string]bool{}}
 	list, err := os.ReadFile(filepath.Join(dir, "modules.builtin"))
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
+		t.builtin = nil
+	} else if err != nil {
 		return t, err
 	}
 	for path := range strings.Lines(string(list)) {
@@ -39,7 +42,7 @@ func readModules(dir string) (moduleTree, error) {
 	return t, err
 }
 
-// moduleName returns the name of the module in a file; dashes and underscores are the same in one.
+// moduleName returns the name of the module in a file. Dashes and underscores in it are equivalent.
 func moduleName(path string) (string, bool) {
 	name, ok := strings.CutSuffix(strings.TrimSuffix(filepath.Base(path), ".xz"), ".ko")
 	return strings.ReplaceAll(name, "-", "_"), ok
@@ -51,15 +54,15 @@ type module struct {
 	data []byte
 }
 
-// load reads the named modules and all that they depend on, in an order in which they can be loaded. What the kernel
-// has built in is left out; what it does not have at all is an error.
+// load reads the named modules and their dependencies, in an order in which they can be loaded. It leaves out
+// built-in ones; a missing one is an error.
 func (t moduleTree) load(names []string) ([]module, error) {
 	var modules []module
 	visited := map[string]bool{}
 	var visit func(name string) error
 	visit = func(name string) error {
 		name = strings.ReplaceAll(name, "-", "_")
-		if visited[name] || t.builtin[name] {
+		if visited[name] || t.hasAlready(name) {
 			return nil
 		}
 		visited[name] = true
@@ -87,7 +90,15 @@ func (t moduleTree) load(names []string) ([]module, error) {
 	return modules, nil
 }
 
-// read returns a module, decompressed: not every kernel can do that by itself.
+// hasAlready reports whether a module is part of the kernel.
+func (t moduleTree) hasAlready(name string) bool {
+	if t.builtin == nil {
+		return t.files[name] == ""
+	}
+	return t.builtin[name]
+}
+
+// read returns a module, decompressed: not every kernel can decompress one.
 func (t moduleTree) read(name string) ([]byte, error) {
 	path, ok := t.files[name]
 	if !ok {
@@ -103,7 +114,7 @@ func (t moduleTree) read(name string) ([]byte, error) {
 	return data, nil
 }
 
-// moduleDepends returns the names in the depends= entry that the kernel's build leaves in a module.
+// moduleDepends returns the names in the module's depends= entry.
 func moduleDepends(data []byte) ([]string, error) {
 	file, err := elf.NewFile(bytes.NewReader(data))
 	if err != nil {

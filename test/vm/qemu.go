@@ -27,7 +27,7 @@ type machine struct {
 	port    string   // the device of the second
 }
 
-// machines holds an entry for each architecture that was tried.
+// machines has an entry for each architecture that was tried.
 var machines = map[string]machine{
 	"amd64": {
 		qemu:    "qemu-system-x86_64",
@@ -57,13 +57,13 @@ func machineFor(arch string) (machine, error) {
 		return m, fmt.Errorf("no machine is known for the architecture %q", arch)
 	}
 	if _, err := exec.LookPath(m.qemu); err != nil {
-		return m, hinted(fmt.Errorf("%s not found", m.qemu), "install QEMU's system emulation (Debian: "+m.install+")")
+		return m, withHint(fmt.Errorf("%s not found", m.qemu), "install QEMU's system emulation (Debian: "+m.install+")")
 	}
 	return m, nil
 }
 
-// limitFor is what a guest may take in all: its jobs, and time to boot and to send files, generously, because emulation
-// on a busy machine is slow.
+// limitFor returns the time limit of a guest: its jobs, and time to boot and to send files, with a margin because
+// emulation on a busy machine is slow.
 func limitFor(jobs []guest.Job) time.Duration {
 	limit := 3 * time.Minute
 	for _, job := range jobs {
@@ -83,13 +83,13 @@ type vm struct {
 	counts    bool     // guest time is the number of instructions, one a nanosecond, on one CPU
 }
 
-// sentFile is what came through the second port.
+// sentFile returns the file with the output of the second port.
 func (v vm) sentFile() string {
 	return filepath.Join(v.dir, "out.tar.gz")
 }
 
-// boot runs the guest until it powers off, and feeds its console to c. It returns nil only if the guest got to its
-// end: every job ran and the files were sent. A reboot, which is what the kernel does when it panics, ends the guest.
+// boot runs the guest until it powers off, and writes its console to c. It returns nil only if the guest reached its
+// end: every job ran and the files were sent. A reboot, as after a kernel panic, ends the guest.
 func (v vm) boot(ctx context.Context, c *console) error {
 	ctx, cancel := context.WithTimeout(ctx, v.limit)
 	defer cancel()
@@ -114,7 +114,7 @@ func (v vm) args() []string {
 		"console=" + v.machine.console, "quiet", "panic=-1", "random.trust_cpu=on",
 		// Emulated, each read of any other clock is a detour, and so is each retpoline.
 		"tsc=reliable", "mitigations=off",
-		// A CPU that is stuck for two minutes stays so: the guest ends, and says where.
+		// A CPU that is stuck for two minutes does not recover: the guest panics, and prints where.
 		"watchdog_thresh=60", "softlockup_panic=1",
 	}
 	args, cpus := v.machine.args, "2"
@@ -137,7 +137,7 @@ func (v vm) args() []string {
 	}, v.machine.second)
 }
 
-// saveSent unpacks what the guest sent into dir.
+// saveSent unpacks the files of the guest into dir.
 func (v vm) saveSent(dir string) error {
 	sent, err := os.Open(v.sentFile())
 	if err != nil {

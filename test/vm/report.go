@@ -13,9 +13,11 @@ import (
 	"sync"
 
 	"github.com/closetrace/closetrace/test/vm/guest"
+
+	"github.com/closetrace/closetrace/internal/hint"
 )
 
-// row is one verdict of the whole run.
+// row is one line of the table.
 type row struct {
 	kernel string
 	verdict
@@ -28,8 +30,8 @@ func (r row) modeAndJob() (mode, job string) {
 	return mode, job
 }
 
-// report prints as guests go on: with verbose, all that comes from them; otherwise a line per job, and what those that
-// fail say of it.
+// report prints the progress of guests: with verbose, all of their output; without, a line per job, and the output of
+// those that fail.
 type report struct {
 	out      io.Writer
 	verbose  bool
@@ -52,7 +54,7 @@ func (r *report) booting(k kernel, i image) {
 	fmt.Fprintf(r.out, "%s: booting %s\n", k.name, i.release)
 }
 
-// follow has the console of a kernel's guest report its jobs as they end.
+// follow reports the jobs of a kernel's guest as they end.
 func (r *report) follow(k kernel, c *console, jobs []guest.Job) {
 	if r.verbose {
 		c.onLine = func(line string) { r.printf("%s: %s\n", k.name, line) }
@@ -72,7 +74,7 @@ func (r *report) follow(k kernel, c *console, jobs []guest.Job) {
 	}
 }
 
-// finish reports the jobs that did not end; lost says why, if the guest was lost.
+// finish reports the jobs that did not end. lost is why the guest was lost, if it was.
 func (r *report) finish(k kernel, c *console, jobs []guest.Job, lost error) {
 	why := ""
 	if lost != nil {
@@ -86,7 +88,7 @@ func (r *report) finish(k kernel, c *console, jobs []guest.Job, lost error) {
 	}
 }
 
-// row finds the verdict of a job, or nil.
+// row returns the row of a job, or nil.
 func (r *report) row(k kernel, job string) *row {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -97,7 +99,7 @@ func (r *report) row(k kernel, job string) *row {
 	return &r.rows[i]
 }
 
-// add takes a verdict and prints it, with the output of a job that failed.
+// add adds a verdict and prints it, with the output of a job that failed.
 func (r *report) add(k kernel, v verdict) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -108,14 +110,15 @@ func (r *report) add(k kernel, v verdict) {
 	}
 	fmt.Fprintf(r.out, "%s: FAIL %s (%.1f s): %s\n", k.name, v.job, v.seconds, v.failure)
 	if !r.verbose {
-		r.indent(slices.DeleteFunc(slices.Clone(v.output), tellsOfSuccess))
+		r.indent(slices.DeleteFunc(slices.Clone(v.output), isSuccess))
 	}
 }
 
-// tellsOfSuccess leaves out of a failed test's output what went well, of which there is a lot.
-func tellsOfSuccess(line string) bool {
+// isSuccess reports whether a line of a failed test's output is about a success, of which there are many.
+func isSuccess(line string) bool {
 	line = strings.TrimSpace(line)
-	return strings.HasPrefix(line, "=== ") || strings.HasPrefix(line, "--- PASS") || strings.Contains(line, " level=DEBUG ")
+	return strings.HasPrefix(line, "=== ") || strings.HasPrefix(line, "--- PASS") ||
+		strings.Contains(line, " level=DEBUG ")
 }
 
 // absent reports a kernel that could not be booted.
@@ -123,14 +126,14 @@ func (r *report) absent(k kernel, err error) {
 	r.add(k, verdict{job: "-/boot", failure: err.Error()})
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if hint := hintOf(err); hint != "" && !slices.Contains(r.hints, hint) {
-		r.hints = append(r.hints, hint)
-		fmt.Fprintf(r.out, "hint: %s\n", hint)
+	if next := hint.Of(err); next != "" && !slices.Contains(r.hints, next) {
+		r.hints = append(r.hints, next)
+		fmt.Fprintf(r.out, "hint: %s\n", next)
 	}
 }
 
-// lost tells that a guest did not get to its end, with the end of its console; if that was during a job, it is part of
-// the job's output and shown there.
+// lost prints why a guest did not reach its end, with the end of its console. During a job, that is part of the job's
+// output.
 func (r *report) lost(k kernel, err error, c *console) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -146,7 +149,7 @@ func (r *report) indent(lines []string) {
 	}
 }
 
-// collect reads what the live tests of a kernel reported. A job that passed has a report.
+// collect reads the reports of a kernel's live tests. A job that passed must have one.
 func (r *report) collect(k kernel, dir string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -173,12 +176,11 @@ func (r *report) collect(k kernel, dir string) error {
 // native is the name of this machine's kernel in the table.
 const native = "native"
 
-// addNative adds what the live tests reported on this machine: CLOSETRACE_REPORT
-// named the file.
+// addNative adds the report of the live tests on this machine from the file that CLOSETRACE_REPORT named.
 func (r *report) addNative(path string) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return hinted(err, "make live writes it")
+		return withHint(err, "make live writes it")
 	}
 	var seen guest.Report
 	if err := json.Unmarshal(text, &seen); err != nil {
@@ -193,7 +195,7 @@ func (r *report) addNative(path string) error {
 	return nil
 }
 
-// failed tells whether any job failed, or none ran.
+// failed reports whether a job failed, or none ran.
 func (r *report) failed() bool {
 	return len(r.rows) == 0 || slices.ContainsFunc(r.rows, func(v row) bool { return v.failure != "" })
 }

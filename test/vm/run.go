@@ -15,7 +15,7 @@ import (
 	"github.com/closetrace/closetrace/test/vm/guest"
 )
 
-// guestSpec is a guest to run, whatever it runs.
+// guestSpec is a guest to run.
 type guestSpec struct {
 	kernel  kernel
 	image   image
@@ -28,8 +28,8 @@ type guestSpec struct {
 	lacks   []string
 }
 
-// run boots a guest and reports on every job. The error is nil if the guest could be started and its files kept; what
-// went wrong inside is in the report.
+// run boots a guest and reports every job. It returns an error if the guest could not be started or its files not
+// kept; failures inside are in the report.
 func (r *report) run(ctx context.Context, s guestSpec) error {
 	machine, err := machineFor(s.kernel.arch)
 	if err != nil {
@@ -43,7 +43,15 @@ func (r *report) run(ctx context.Context, s guestSpec) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	v := vm{machine: machine, vmlinuz: s.image.vmlinuz, initramfs: filepath.Join(dir, "initramfs"), dir: dir, limit: s.limit, counts: s.counts, lacks: s.lacks}
+	v := vm{
+		machine:   machine,
+		vmlinuz:   s.image.vmlinuz,
+		initramfs: filepath.Join(dir, "initramfs"),
+		dir:       dir,
+		limit:     s.limit,
+		counts:    s.counts,
+		lacks:     s.lacks,
+	}
 	nonce := rand.Text()
 	if err := s.pack(v.initramfs, nonce, machine.port); err != nil {
 		return err
@@ -93,7 +101,7 @@ func (s guestSpec) pack(path, nonce, port string) error {
 	return errors.Join(writeInitramfs(out, files), out.Close())
 }
 
-// fixedFiles are what programs expect to find on every machine.
+// fixedFiles are files that programs expect on every machine.
 func fixedFiles() []file {
 	text := func(name, content string) file {
 		return file{name: name, mode: cpio.FileMode(0o644), data: []byte(content)}

@@ -10,8 +10,8 @@ import (
 	"path/filepath"
 )
 
-// unpackTar writes the regular files of a compressed tar stream below dir, whatever their names say. A stream that was
-// cut short is an error.
+// unpackTar writes the regular files of a compressed tar stream below dir, whatever their names are. A truncated
+// stream is an error.
 func unpackTar(r io.Reader, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err

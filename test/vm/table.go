@@ -1,38 +1,39 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"text/tabwriter"
+
+	"github.com/closetrace/closetrace/internal/sink/table"
 )
 
 // table prints a line for each job, in the order of the kernels.
 func (r *report) table(kernels []kernel) error {
-	w := columns(r.out)
-	fmt.Fprintln(w, "KERNEL\tRELEASE\tMODE\tSCENARIOS PASSED\tSEGMENTS EXPLAINED\tGAPS EXPECTED\tMOST VERIFIED\tTIME\tVERDICT")
+	t := table.Table{Columns: heads(
+		"KERNEL", "RELEASE", "MODE", "SCENARIOS PASSED", "SEGMENTS EXPLAINED", "GAPS EXPECTED", "RETRIES",
+		"MOST VERIFIED", "TIME", "VERDICT",
+	)}
 	for _, k := range kernels {
 		for _, v := range r.rows {
 			if v.kernel == k.name {
-				fmt.Fprintln(w, strings.Join(r.line(v), "\t"))
+				t.Rows = append(t.Rows, r.line(v))
 			}
 		}
 	}
-	return w.Flush()
+	return t.Print(r.out)
 }
 
 func (r *report) line(v row) []string {
 	mode, _ := v.modeAndJob()
-	scenarios, segments, gaps, most := "-", "-", "-", "-"
+	scenarios, segments, gaps, retries, most := "-", "-", "-", "-", "-"
 	if s := v.seen; s != nil {
 		scenarios = fmt.Sprintf("%d/%d", s.Passed, s.Passed+s.Failed)
 		segments = fmt.Sprintf("%d/%d", s.Explained, s.Seen)
 		gaps = fmt.Sprint(len(s.Gaps))
+		retries = fmt.Sprintf("%d/%d", len(s.Retries), s.Retriable)
 		if len(s.Instructions) > 0 {
 			most = fmt.Sprint(slices.Max(slices.Collect(maps.Values(s.Instructions))))
 		}
@@ -45,14 +46,14 @@ func (r *report) line(v row) []string {
 	if v.failure != "" {
 		verdict = "FAIL"
 	}
-	return []string{v.kernel, r.releases[v.kernel], mode, scenarios, segments, gaps, most, time, verdict}
+	return []string{v.kernel, r.releases[v.kernel], mode, scenarios, segments, gaps, retries, most, time, verdict}
 }
 
-// writeInstructions writes a file with the number of instructions that the verifier looked at, programs down, kernels
-// across. Kernels before 5.16 do not tell.
+// writeInstructions writes a file with the number of instructions that the verifier looked at, a row per program, a
+// column per kernel. Kernels before 5.16 do not report it.
 func (r *report) writeInstructions(path string, kernels []kernel) error {
 	counts := map[string]map[string]uint32{} // by program and kernel
-	var heads []string
+	var names []string
 	for _, k := range kernels {
 		for _, v := range r.rows {
 			if v.kernel != k.name || v.seen == nil {
@@ -63,36 +64,36 @@ func (r *report) writeInstructions(path string, kernels []kernel) error {
 					counts[name] = map[string]uint32{}
 				}
 				counts[name][k.name] = n
-				if !slices.Contains(heads, k.name) {
-					heads = append(heads, k.name)
+				if !slices.Contains(names, k.name) {
+					names = append(names, k.name)
 				}
 			}
 		}
 	}
-	if len(heads) == 0 {
+	if len(names) == 0 {
 		return nil
 	}
-	var text bytes.Buffer
-	w := columns(&text)
-	fmt.Fprintf(w, "PROGRAM\t%s\n", strings.Join(heads, "\t"))
-	for _, name := range slices.Sorted(maps.Keys(counts)) {
-		line := []string{name}
-		for _, head := range heads {
+	t := table.Table{Columns: heads(append([]string{"PROGRAM"}, names...)...)}
+	for _, program := range slices.Sorted(maps.Keys(counts)) {
+		line := []string{program}
+		for _, name := range names {
 			cell := "-"
-			if n, ok := counts[name][head]; ok {
+			if n, ok := counts[program][name]; ok {
 				cell = fmt.Sprint(n)
 			}
 			line = append(line, cell)
 		}
-		fmt.Fprintln(w, strings.Join(line, "\t"))
-	}
-	if err := w.Flush(); err != nil {
-		return err
+		t.Rows = append(t.Rows, line)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(path, text.Bytes(), 0o644)
+	return os.WriteFile(path, []byte(t.String()), 0o644)
 }
 
-func columns(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) }
+func heads(names ...string) (columns []table.Column) {
+	for _, name := range names {
+		columns = append(columns, table.Column{Head: name})
+	}
+	return columns
+}

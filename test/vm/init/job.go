@@ -15,10 +15,11 @@ import (
 	"github.com/closetrace/closetrace/test/vm/guest"
 )
 
-// grace is what a job that timed out has to dump its goroutines, and what killed processes have to vanish.
+// grace is how long a job that timed out may print its goroutines, and how long killed processes may take to exit.
 const grace = 3 * time.Second
 
-// runJob runs a job with its output on console and returns its End mark. When it returns, no process but init is left.
+// runJob runs a job with its output on console and returns its End mark. When it returns, no process but init is
+// left.
 func runJob(job guest.Job, console io.Writer) guest.Mark {
 	m := guest.Mark{Event: guest.End, Job: job.Name}
 	start := time.Now()
@@ -61,7 +62,7 @@ func runJob(job guest.Job, console io.Writer) guest.Mark {
 	return m
 }
 
-// startJob starts a job in a session, and thus a process group, of its own.
+// startJob starts a job in its own session, and so in its own process group.
 func startJob(job guest.Job, output *os.File) (pid int, err error) {
 	if len(job.Argv) == 0 {
 		return 0, errors.New("no command")
@@ -102,7 +103,7 @@ func await(pid int, timeout time.Duration) (status unix.WaitStatus, timedOut boo
 // killAll kills and reaps every process but init, and returns an error if some do not die.
 func killAll() error {
 	for deadline := time.Now().Add(grace); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		_ = unix.Kill(-1, unix.SIGKILL) // ESRCH: nobody is left
+		_ = unix.Kill(-1, unix.SIGKILL) // ESRCH: no process is left
 		for {
 			pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
 			if errors.Is(err, unix.ECHILD) {

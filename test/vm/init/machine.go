@@ -29,7 +29,7 @@ var mounts = []struct{ kind, at, options string }{
 	{"bpf", "/sys/fs/bpf", "mode=700"},
 }
 
-// prepare makes the guest a machine that programs can run on.
+// prepare sets up the guest so that programs can run.
 func prepare(plan guest.Plan) error {
 	for _, m := range mounts {
 		if err := os.MkdirAll(m.at, 0o755); err != nil {
@@ -59,9 +59,9 @@ func prepare(plan guest.Plan) error {
 	return loadModules(plan.Modules)
 }
 
-// calm has all that runs in the guest, as it is inherited, preempt each other less: nobody does for having been woken,
-// and, from 6.12 on, the one who runs may do so for longer. Emulated, a BPF program takes a good part of a tick; where
-// tasks can be preempted in the middle of one (7.0 on), the kernel leaves it out for the others, and counts it, often.
+// calm makes all processes of the guest, which inherit it, preempt each other less: a woken task does not preempt,
+// and from 6.12 on tasks run for longer. Emulated, a BPF program takes a good part of a tick. Where tasks can be
+// preempted within one (7.0 on), the kernel often skips it for the others, and counts that.
 func calm() error {
 	return unix.SchedSetAttr(0, &unix.SchedAttr{
 		Size: unix.SizeofSchedAttr, Policy: unix.SCHED_BATCH, Runtime: uint64(50 * time.Millisecond),
@@ -113,7 +113,7 @@ func rawPort(tty *os.File) error {
 	return unix.IoctlSetTermios(fd, unix.TCSETS, t)
 }
 
-// drain waits until the terminal has sent all that was written to it.
+// drain waits until the terminal has sent everything written to it.
 func drain(tty *os.File) {
 	const untilSent = 1 // tcdrain(3) is TCSBRK with an argument that is not 0
 	// An error means that it is no terminal, and then nothing is waiting in it.

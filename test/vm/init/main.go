@@ -2,8 +2,8 @@
 
 // Command init is process 1 of the guest: it mounts what a Linux machine has mounted, loads the modules of its plan,
 // runs the jobs one after the other with their output on the console, sends the files below /out through the second
-// serial port and powers off. It says what it does in marks (package guest), so that the host can tell a job that
-// passed from one that never ran.
+// serial port and powers off. It prints marks (package guest), so that the host can distinguish a job that passed
+// from one that never ran.
 package main
 
 import (
@@ -17,9 +17,9 @@ import (
 )
 
 func main() {
-	say := speaker{}
-	if err := run(&say); err != nil {
-		say.mark(guest.Mark{Event: guest.Fail, Error: err.Error()})
+	marks := markPrinter{}
+	if err := run(&marks); err != nil {
+		marks.mark(guest.Mark{Event: guest.Fail, Error: err.Error()})
 	}
 	drain(os.Stdout)
 	unix.Sync()
@@ -28,24 +28,24 @@ func main() {
 	fmt.Println("init: power off:", err)
 }
 
-func run(say *speaker) error {
+func run(marks *markPrinter) error {
 	plan, err := readPlan()
 	if err != nil {
 		return err
 	}
-	say.nonce = plan.Nonce
+	marks.nonce = plan.Nonce
 	if err := prepare(plan); err != nil {
 		return err
 	}
-	say.mark(guest.Mark{Event: guest.Boot})
+	marks.mark(guest.Mark{Event: guest.Boot})
 	for _, job := range plan.Jobs {
-		say.mark(guest.Mark{Event: guest.Start, Job: job.Name})
-		say.mark(runJob(job, os.Stdout))
+		marks.mark(guest.Mark{Event: guest.Start, Job: job.Name})
+		marks.mark(runJob(job, os.Stdout))
 	}
 	if err := sendOut(plan.Port); err != nil {
 		return err
 	}
-	say.mark(guest.Mark{Event: guest.Done})
+	marks.mark(guest.Mark{Event: guest.Done})
 	return nil
 }
 
@@ -61,13 +61,13 @@ func readPlan() (guest.Plan, error) {
 	return plan, nil
 }
 
-// speaker prints marks.
-type speaker struct {
+// markPrinter prints marks.
+type markPrinter struct {
 	nonce string
 }
 
-// mark prints m. A mark that is not a job's gets the time since the kernel started.
-func (s *speaker) mark(m guest.Mark) {
+// mark prints m. Marks other than a job's get the time since the kernel started.
+func (s *markPrinter) mark(m guest.Mark) {
 	if m.Job == "" {
 		m.Seconds = uptime()
 	}
@@ -75,7 +75,7 @@ func (s *speaker) mark(m guest.Mark) {
 	if err != nil {
 		line = fmt.Sprintf("init: %v\n", err)
 	}
-	// With the console gone there is nobody to tell; the host reports the missing mark.
+	// Without a console nothing can be printed; the host reports the missing mark.
 	_, _ = os.Stdout.WriteString(line)
 }
 

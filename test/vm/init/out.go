@@ -14,8 +14,8 @@ import (
 	"github.com/closetrace/closetrace/test/vm/guest"
 )
 
-// sendOut adds the kernel's log to the files below /out and sends all of them to the host: a compressed tar stream,
-// because a serial port is slow and its checksum shows a stream that was cut short.
+// sendOut adds the kernel's log to the files below /out and sends all of them to the host as a compressed tar stream:
+// a serial port is slow, and the checksum detects a truncated stream.
 func sendOut(port string) error {
 	if err := saveKernelLog(filepath.Join(guest.OutDir, "dmesg.txt")); err != nil {
 		return fmt.Errorf("kernel log: %w", err)

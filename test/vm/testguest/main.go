@@ -1,6 +1,6 @@
 //go:build linux
 
-// Command testguest does in a guest, one thing per call, what the runner must cope with.
+// Command testguest behaves in a guest in one of the ways that the runner must handle.
 package main
 
 import (
@@ -45,7 +45,7 @@ var things = map[string]func(args []string) error{
 	"machine": machine,
 }
 
-// exit writes to both outputs, no newline at the end, and ends with a code.
+// exit writes to both outputs, without a newline at the end, and exits with a code.
 func exit(args []string) error {
 	code, err := strconv.Atoi(args[0])
 	if err != nil {
@@ -57,7 +57,7 @@ func exit(args []string) error {
 	return nil
 }
 
-// hang ends on no signal that can be caught, and leaves that to a child as well.
+// hang ignores every signal that can be caught, as does a child.
 func hang([]string) error {
 	signal.Ignore(syscall.SIGQUIT, syscall.SIGTERM)
 	if err := exec.Command("/proc/self/exe", "orphan", "stay").Start(); err != nil {
@@ -79,7 +79,7 @@ func orphan(args []string) error {
 	return child.Start()
 }
 
-// alone fails if there is a process of this program besides itself.
+// alone fails if there is another process of this program.
 func alone([]string) error {
 	names, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
@@ -102,7 +102,7 @@ func panicKernel([]string) error {
 	return os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0)
 }
 
-// write makes a file below /out of random bytes, which do not compress.
+// write makes a file of random bytes below /out, which do not compress.
 func write(args []string) error {
 	size, err := strconv.Atoi(args[1])
 	if err != nil {
@@ -139,7 +139,7 @@ func modules(args []string) error {
 	return nil
 }
 
-// machine fails if the guest lacks what a tracer needs of a machine.
+// machine fails if the guest lacks something that a tracer needs.
 func machine([]string) error {
 	for _, path := range []string{
 		"/proc/self/stat", "/sys/kernel/btf/vmlinux", "/dev/null", "/dev/ptmx", "/dev/pts/ptmx", "/sys/kernel/tracing/events",

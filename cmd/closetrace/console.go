@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/closetrace/closetrace/internal/kernel"
+	"github.com/closetrace/closetrace/internal/message"
+	"github.com/closetrace/closetrace/internal/pipeline"
+	"github.com/closetrace/closetrace/internal/runtimes"
+	"github.com/closetrace/closetrace/internal/sink"
+	"github.com/closetrace/closetrace/internal/stdio"
+)
+
+// console is the standard input and outputs of a command.
+type console struct {
+	stdin          *os.File
+	stdout, stderr output
+	outputClosed   func() bool     // whether the reader of stdout has closed it
+	interrupted    <-chan struct{} // closed by the first signal that ends a run
+}
+
+// output is standard output or standard error.
+type output struct {
+	io.Writer
+	file    *os.File // which a command of run inherits
+	width   int      // in cells; 0: no limit
+	summary sink.SummaryOptions
+	color   bool // whether --color auto means colours
+
+	isTerminal, isASCII bool
+}
+
+func newOutput(f *os.File) output {
+	o := output{
+		Writer: f, file: f, width: stdio.Width(f, os.Getenv("COLUMNS")), isTerminal: stdio.IsTerminal(f),
+		isASCII: !stdio.IsUTF8(os.Getenv),
+	}
+	o.color = o.isTerminal && stdio.HasColors(os.Getenv)
+	o.summary = sink.SummaryOptions{
+		Width: o.width, Rows: stdio.Height(f) / 2, Color: o.color, ASCII: o.isASCII, IsTerminal: o.isTerminal,
+	}
+	return o
+}
+
+// standardConsole returns the console of this process.
+func standardConsole() *console {
+	return &console{
+		stdin: os.Stdin, stdout: newOutput(os.Stdout), stderr: newOutput(os.Stderr),
+		outputClosed: func() bool { return stdio.Closed(os.Stdout) },
+	}
+}
+
+// logger returns a logger of warnings to standard error, with verbose of everything.
+func (c *console) logger(verbose bool) *slog.Logger { return message.NewLogger(c.stderr, verbose) }
+
+// streamOptions returns the options of every stream of events.
+func (c *console) streamOptions(limit uint64) pipeline.Options {
+	return pipeline.Options{
+		Limit: limit, OutputClosed: c.outputClosed, Interrupted: c.interrupted, Stderr: c.stderr,
+		ReportError: func(err error) { message.Report(c.stderr, err) },
+		Summary:     c.stderr.summary,
+	}
+}
+
+// open returns where the flags say that endings are printed, which is otherwise std, and whether that is closed.
+func (c *console) open(std output, closed func() bool, d *display) (output, func() bool, error) {
+	if !d.to.Given() {
+		return std, closed, nil
+	}
+	var f *os.File
+	err := kernel.AsUser(func() (err error) {
+		f, err = d.to.Open()
+		return err
+	})
+	if err != nil {
+		return output{}, nil, err
+	}
+	return newOutput(f), func() bool { return stdio.Closed(f) }, nil
+}
+
+// sink returns the sink that prints endings to an output of the console.
+func (c *console) sink(to output, d *display) pipeline.Sink {
+	w := pipeline.NewDeadlineWriter(to, c.interrupted)
+	if d.every > 0 {
+		return pipeline.NewSummarySink(w, d.every, to.summary)
+	}
+	if d.output == formatJSON {
+		return sink.NewJSONL(w)
+	}
+	t := sink.NewTable(w, sink.TableOptions{
+		Wide: d.output == formatWide, Width: to.width, Color: d.color.enabled(to.color), ASCII: to.isASCII,
+		Recorded: d.recorded,
+	})
+	if d.all || !to.isTerminal {
+		return t
+	}
+	return sink.NewCollapsed(t, c.stderr)
+}
+
+// interrupted returns err, or nil if err only says that the user interrupted.
+func interrupted(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		return nil
+	}
+	return err
+}
+
+// resolverOptions returns o with what the flags ask for. It warns if names were asked for and no runtime has any.
+func (c *console) resolverOptions(o pipeline.ResolverOptions, stacks, names bool) pipeline.ResolverOptions {
+	if names {
+		if err := runtimes.Absent(o.Runtimes); err != nil {
+			c.logger(false).Warn("no container runtime answers, so containers have no names", "because", err)
+		}
+	}
+	o.Stacks, o.Containers = stacks, names
+	return o
+}

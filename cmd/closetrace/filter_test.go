@@ -1,0 +1,88 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/closetrace/closetrace/internal/enrich"
+	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/netns"
+	"github.com/closetrace/closetrace/internal/probe"
+)
+
+// fixture returns targets in a made-up /proc.
+func fixture(t testing.TB) targets {
+	proc := t.TempDir()
+	for pid, text := range map[string]string{
+		"4211": "Name:\tnginx\nTgid:\t4211\nPid:\t4211\n",
+		"4212": "Name:\tnginx\nTgid:\t4211\nPid:\t4212\n",
+	} {
+		if err := os.Mkdir(filepath.Join(proc, pid), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(proc, pid, "status"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return targets{spaces: netns.Finder{Proc: proc, Named: filepath.Join(proc, "netns")}}
+}
+
+func TestProcess(t *testing.T) {
+	f := fixture(t)
+	if err := f.process(4211); err != nil {
+		t.Errorf("a process: %v", err)
+	}
+	for pid, want := range map[uint32]string{
+		4212: "4212 is a thread of process 4211", 1: "no process has the id 1",
+	} {
+		if err := f.process(pid); err == nil || err.Error() != want {
+			t.Errorf("%d: %v", pid, err)
+		}
+	}
+}
+
+func TestNoCgroups(t *testing.T) {
+	f := targets{cgroups: func() (enrich.CgroupMount, error) { return enrich.CgroupMount{}, errors.New("not mounted") }}
+	if _, err := f.cgroup("/"); !hint.Is(err, hint.Unsupported) {
+		t.Errorf("a filter by cgroup: %v", err)
+	}
+	if _, err := f.container("0f4b"); !hint.Is(err, hint.Unsupported) {
+		t.Errorf("a filter by container: %v", err)
+	}
+}
+
+func TestFindNetns(t *testing.T) {
+	f := eventFilter{netns: []string{"inode:5", "web", "inode:5"}}
+	find := func(text string) (uint32, string, error) {
+		if text == "inode:5" {
+			return 5, "", nil
+		}
+		return 6, "/run/netns/" + text, nil
+	}
+	if err := f.findNetns(find); err != nil || !slices.Equal(f.Netns, []uint32{5, 6}) || f.netnsPath != "" {
+		t.Errorf("%+v, %v", f, err)
+	}
+}
+
+func TestNarrow(t *testing.T) {
+	for _, f := range []eventFilter{
+		{}, {Filter: probe.Filter{Netns: []uint32{5}}}, {Filter: probe.Filter{IPv4: true, IPv6: true}},
+	} {
+		if f.narrow() {
+			t.Errorf("%+v is narrow", f)
+		}
+	}
+	for _, f := range []eventFilter{
+		{Filter: probe.Filter{Ports: []uint16{1}}},
+		{Filter: probe.Filter{LocalPorts: []uint16{1}}}, {Filter: probe.Filter{RemotePorts: []uint16{1}}},
+		{Filter: probe.Filter{IPv4: true}}, {Filter: probe.Filter{IPv6: true}},
+		{cgroups: []string{"/a"}}, {containers: []string{"0f"}},
+	} {
+		if !f.narrow() {
+			t.Errorf("%+v is not narrow", f)
+		}
+	}
+}

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/closetrace/closetrace/internal/filter"
+	"github.com/closetrace/closetrace/internal/flagvalue"
+	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/pipeline"
+	"github.com/closetrace/closetrace/internal/plan"
+	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/sink"
+)
+
+// noArguments returns an error for any argument.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return hint.New(hint.Usage, fmt.Sprintf("unexpected argument %q", args[0]), seeHelp(cmd))
+}
+
+// flagError turns an error of pflag into one with a hint.
+func flagError(cmd *cobra.Command, err error) error {
+	if errors.Is(err, pflag.ErrHelp) {
+		return err
+	}
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() == "" {
+		var known []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, "--"+f.Name) })
+		return hint.New(hint.Usage, err.Error(), flagvalue.Suggest("--"+unknown.GetSpecifiedName(), known, seeHelp(cmd)))
+	}
+	var invalid *pflag.InvalidValueError
+	if !errors.As(err, &invalid) {
+		return hint.New(hint.Usage, err.Error(), seeHelp(cmd))
+	}
+	flag := invalid.GetFlag()
+	var usage *hint.Error
+	if errors.As(err, &usage) {
+		return hint.New(hint.Usage, fmt.Sprintf("--%s: %s", flag.Name, usage.What), usage.Hint)
+	}
+	value, what := pflag.UnquoteUsage(flag)
+	return hint.New(hint.Usage,
+		fmt.Sprintf("invalid value %q for --%s", invalid.GetValue(), flag.Name),
+		fmt.Sprintf("--%s %s: %s", flag.Name, value, what),
+	)
+}
+
+func seeHelp(cmd *cobra.Command) string { return "see " + cmd.CommandPath() + " -h" }
+
+// format is a value of --output.
+type format string
+
+const (
+	formatTable format = "table"
+	formatWide  format = "wide"
+	formatJSON  format = "json"
+)
+
+// complete registers the words of a flag for shell completion.
+func complete(cmd *cobra.Command, flag string, words []string) {
+	// It fails only for a flag that does not exist, which a test would notice.
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// outputUsage describes --output.
+const outputUsage = "table; wide: more columns; json: an object per line, with all evidence"
+
+func outputChoice(f *format) flagvalue.Choice[format] {
+	return flagvalue.OneOf(f, formatTable, formatWide, formatJSON)
+}
+
+func attachChoice(m *probe.Mode) flagvalue.Choice[probe.Mode] {
+	return flagvalue.OneOf(m, probe.Auto, probe.Fentry, probe.Kprobe, probe.Tracepoint)
+}
+
+// completeList registers shell completion for a flag that takes a list of words.
+func completeList(cmd *cobra.Command, flag string, words []string) {
+	type directive = cobra.ShellCompDirective
+	_ = cmd.RegisterFlagCompletionFunc(flag, func(_ *cobra.Command, _ []string, typed string) (all []string, _ directive) {
+		before := typed[:strings.LastIndexByte(typed, ',')+1]
+		for _, word := range words {
+			all = append(all, before+word)
+		}
+		return all, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	})
+}
+
+func stackFlag(g flagGroup, stacks *bool) {
+	g.flags.BoolVar(stacks, "stack", false, "add user and kernel stack traces")
+}
+
+func namesFlag(g flagGroup, names *bool) {
+	g.flags.BoolVar(names, "container-names", false,
+		"also show container names, queried from the runtime's API socket")
+}
+
+// defaultCloseWait is longer than a server needs that still has data to send.
+const defaultCloseWait = 10 * time.Second
+
+func closeWaitFlag(g flagGroup, wait *time.Duration) {
+	g.flags.Var(flagvalue.Duration{Time: wait}, "close-wait",
+		"report a received FIN only if this side has not closed within `TIME`; 0s reports every FIN immediately")
+}
+
+func verboseFlag(g flagGroup, verbose *bool) {
+	g.flags.BoolVarP(verbose, "verbose", "v", false, "log to stderr what is attached, and why anything is not")
+}
+
+func attachFlag(g flagGroup, mode *probe.Mode) {
+	g.flags.Var(attachChoice(mode), "attach", "attach mode; auto uses the first that works of fentry, kprobe, tracepoint")
+}
+
+func tierChoice(t *plan.Tier) flagvalue.Choice[plan.Tier] { return flagvalue.OneOf(t, plan.Tiers()...) }
+
+func tierFlag(g flagGroup, t *plan.Tier) {
+	g.flags.Var(tierChoice(t), "tier",
+		"quiet: the kernel only counts ordinary closes; full: it reports all; auto: quiet if they are not shown")
+}
+
+func bufferFlag(g flagGroup, bytes *int) {
+	g.flags.Var(flagvalue.Size{Bytes: bytes}, "buffer-size", "ring buffer size, a power of two, 64K to 1G")
+}
+
+func helpFlag(g flagGroup) { g.flags.BoolP("help", "h", false, "show this help") }
+
+// colorWhen is a value of --color.
+type colorWhen string
+
+const (
+	colorAuto   colorWhen = "auto"
+	colorAlways colorWhen = "always"
+	colorNever  colorWhen = "never"
+)
+
+// enabled reports whether to use colours; auto is the answer for colorAuto.
+func (c colorWhen) enabled(auto bool) bool { return c == colorAlways || c == colorAuto && auto }
+
+func colorChoice(c *colorWhen) flagvalue.Choice[colorWhen] {
+	return flagvalue.OneOf(c, colorAuto, colorAlways, colorNever)
+}
+
+func colorFlag(flags *pflag.FlagSet, c *colorWhen) {
+	flags.Var(colorChoice(c), "color",
+		"color PATH by severity: always, never, or auto (on a terminal, unless NO_COLOR is set or TERM is dumb)")
+}
+
+// display says how endings are shown.
+type display struct {
+	output format
+	color  colorWhen
+	all    bool
+	every  time.Duration // prints only the summary; 0: prints endings
+	to     pipeline.OutputTo
+	// sums: with JSON, a last object is the summary. It is nil if no flag says so.
+	sums *bool
+
+	recorded bool // endings of a recording, not of now
+}
+
+func newDisplay() display { return display{output: formatTable, color: colorAuto} }
+
+func (d *display) register(g flagGroup) {
+	g.flags.VarP(outputChoice(&d.output), "output", "o", outputUsage)
+	colorFlag(g.flags, &d.color)
+	g.flags.BoolVar(&d.all, "all", false,
+		"in a table: also closes without an effect, and on a terminal each line of a burst")
+	g.flags.Var(flagvalue.Duration{Time: &d.every}, "summary", "print only the summary, live every `TIME`")
+	g.flags.Lookup("summary").NoOptDefVal = "10s"
+	g.flags.Var(flagvalue.File{Path: &d.to.File}, "output-file", "print the endings to `FILE`, which is replaced")
+	g.flags.BoolFunc("json-summary", "with -o json: print the summary as a last object; default with --output-file "+
+		"and --output-fd, for which false turns it off", func(text string) error {
+		on, err := strconv.ParseBool(text)
+		d.sums = &on
+		return err
+	})
+	g.flags.IntVar(&d.to.FD, "output-fd", 0, "print the endings to descriptor `N`, for example 3 with 3>FILE")
+}
+
+// summaryTo returns where the summary goes as JSON, nil for nowhere.
+func (d *display) summaryTo(out io.Writer) io.Writer {
+	if d.output != formatJSON || d.sums == nil && !d.to.Given() || d.sums != nil && !*d.sums {
+		return nil
+	}
+	return out
+}
+
+// complete registers the shell completions of the flags.
+func (d *display) complete(cmd *cobra.Command) {
+	complete(cmd, "output", outputChoice(&d.output).Words())
+	complete(cmd, "color", colorChoice(&d.color).Words())
+}
+
+// apply sets how the summary looks. A table leaves out endings without an effect, unless they are asked for.
+func (d *display) apply(o *sink.SummaryOptions, shown *filter.Endings) {
+	o.Color = d.color.enabled(o.Color)
+	o.HidesNoEffect = d.output != formatJSON && !d.all && len(shown.Only)+len(shown.States) == 0
+}

@@ -1,0 +1,295 @@
+package classify
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/closetrace/closetrace/internal/events"
+)
+
+// endCase is an event that is not the application's close or shutdown, and the
+// path it must be given.
+type endCase struct {
+	name string
+	ev   events.Event
+	want events.Path
+}
+
+func checkEnds(t *testing.T, cases []endCase, by events.Trigger, complete func(*events.Event)) {
+	t.Helper()
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			complete(&c.ev)
+			endings, unexplained := conclude(c.ev)
+			if len(endings) != 1 || unexplained != 0 {
+				t.Fatalf("%d endings, %d unexplained", len(endings), unexplained)
+			}
+			e := endings[0]
+			if e.Path != c.want || e.Trigger != by || e.Cause == "" {
+				t.Errorf("%s by %s (%s), want %s by %s", e.Path, e.Trigger, e.Cause, c.want, by)
+			}
+			if byKernel := by == events.TriggerSegment || by == events.TriggerTimer; byKernel != (e.Actor == nil) {
+				t.Errorf("actor %v", e.Actor)
+			}
+		})
+	}
+}
+
+func TestDisconnectVerdicts(t *testing.T) {
+	checkEnds(t, []endCase{
+		{"established", events.Event{Before: events.Established, Flags: events.SentRST}, events.DisconnectRST},
+		{"after the peer's FIN", events.Event{Before: events.CloseWait, Flags: events.SentRST}, events.DisconnectRST},
+		{"both FINs sent, output unsent", events.Event{
+			Before: events.LastAck, Flags: events.SentRST, UnsentBytes: 1,
+		}, events.DisconnectRSTUnsent},
+		{"both FINs sent", events.Event{Before: events.Closing}, events.DisconnectSilent},
+		{"connecting", events.Event{Before: events.SynSent}, events.DisconnectSilent},
+		{"repair", events.Event{Before: events.Established, Flags: events.Repair}, events.DisconnectSilent},
+		{"listener", events.Event{Before: events.Listen, ChildrenReset: 1}, events.DisconnectListen},
+	}, events.TriggerConnect, func(ev *events.Event) {
+		ev.Kind, ev.Syscall = events.KindDisconnect, "connect"
+		ev.Flags |= inTask | events.Disconnected
+	})
+}
+
+// In tracepoint mode connect(2) and sock_diag are distinguished from shutdown(2) by the
+// system call.
+func TestDisconnectByStates(t *testing.T) {
+	for syscall, want := range map[string]events.Path{
+		"connect": events.DisconnectListen, "sendto": events.AbortDiagListen, "sendmsg": events.AbortDiagListen,
+		"shutdown": events.ShutdownListen,
+	} {
+		ev := events.Event{Kind: events.KindShutdown, Before: events.Listen, After: events.Close, Syscall: syscall,
+			Flags: inTask | events.ReturnUnseen | events.Disconnected}
+		if endings, _ := conclude(ev); len(endings) != 1 || endings[0].Path != want {
+			t.Errorf("%s: %+v, want %s", syscall, endings, want)
+		}
+	}
+	child := events.Event{Kind: events.KindReset, Before: events.Established, Listener: 9, Flags: inTask | events.SentRST}
+	for syscall, want := range map[string]events.Trigger{
+		"sendto": events.TriggerNetlink, "close": events.TriggerClose, "accept4": events.TriggerLastReference,
+	} {
+		child.Syscall = syscall
+		if endings, _ := conclude(child); endings[0].Path != events.CloseRSTChild || endings[0].Trigger != want {
+			t.Errorf("child, %s: %s by %s, want %s", syscall, endings[0].Path, endings[0].Trigger, want)
+		}
+	}
+}
+
+// The end of an MPTCP listener is not seen in fentry and kprobe mode, and what it
+// does to its connections has no actor.
+func TestChildOfUnseenListener(t *testing.T) {
+	e, _ := conclude(events.Event{Kind: events.KindReset, Before: events.Close, Flags: events.SentRST,
+		Stack: []string{"tcp_send_active_reset", "tcp_disconnect", "inet_csk_listen_stop", "mptcp_close"}})
+	if len(e) != 1 || e[0].Path != events.CloseRSTChild || e[0].Trigger != events.TriggerClose || e[0].Actor != nil {
+		t.Errorf("%+v", e)
+	}
+}
+
+func TestAbortVerdicts(t *testing.T) {
+	checkEnds(t, []endCase{
+		{"established", events.Event{Before: events.Established, Flags: events.SentRST}, events.AbortDiag},
+		{"connecting", events.Event{Before: events.SynSent}, events.AbortDiag},
+		{"listener", events.Event{Before: events.Listen, ChildrenReset: 2}, events.AbortDiagListen},
+	}, events.TriggerNetlink, func(ev *events.Event) {
+		ev.Kind, ev.Syscall, ev.SockErr = events.KindAbort, "sendto", econnaborted
+		ev.Flags |= inTask
+	})
+	// By states: a RST, then the end with its error. Both are one ending.
+	reset := events.Event{Kind: events.KindReset, Sock: 3, Before: events.Established, Flags: inTask | events.SentRST}
+	done := events.Event{
+		Kind: events.KindDone, Sock: 3, MonoNS: 9, Before: events.Established, After: events.Close,
+		Flags: inTask, SockErr: econnaborted,
+	}
+	endings, unexplained := conclude(reset, done)
+	if len(endings) != 1 || unexplained != 0 || endings[0].Path != events.AbortDiag ||
+		endings[0].Actor == nil || endings[0].After != events.Close {
+		t.Errorf("by states: %+v, %d unexplained", endings, unexplained)
+	}
+}
+
+const orphan = events.Orphan
+
+func TestTimerVerdicts(t *testing.T) {
+	reset := func(before events.State, flags events.Flags, stack ...string) events.Event {
+		return events.Event{Kind: events.KindReset, Before: before, Flags: flags | events.SentRST, Stack: stack}
+	}
+	done := func(before events.State, flags events.Flags, errno int32) events.Event {
+		return events.Event{Kind: events.KindDone, Before: before, After: events.Close, Flags: flags, SockErr: errno}
+	}
+	userTimeout := func(ev events.Event) events.Event { ev.UserTimeoutMS = 700; return ev }
+	checkEnds(t, []endCase{
+		{"keepalive", reset(events.Established, 0, "tcp_send_active_reset", "tcp_keepalive_timer"), events.AbortKeepalive},
+		{"keepalive, part of the function", reset(events.CloseWait, 0, "tcp_keepalive_timer.part.0"), events.AbortKeepalive},
+		{"keepalive with a user timeout", userTimeout(reset(events.Established, 0, "tcp_keepalive_timer")),
+			events.AbortKeepaliveTimeout},
+		{"no stack, FIN_WAIT2", reset(events.FinWait2, orphan), events.AbortFINWait2},
+		{"FIN_WAIT2 over", reset(events.FinWait2, orphan, "tcp_keepalive_timer"), events.AbortFINWait2},
+		{"memory", reset(events.FinWait1, orphan, "tcp_out_of_resources", "tcp_write_timeout"), events.AbortOrphanOOM},
+		{"memory, no stack", reset(events.LastAck, orphan), events.AbortOrphanOOM},
+		{"user timeout", userTimeout(done(events.Established, 0, etimedout)), events.AbortUserTimeout},
+		{"error read by the application", events.Event{
+			Kind: events.KindDone, Before: events.Established, Stack: []string{"tcp_done", "tcp_write_timer"},
+		}, events.AbortRetransTimeout},
+		{"SYN", done(events.SynSent, 0, etimedout), events.AbortRetransTimeout},
+		{"SYN, though a user timeout is set", userTimeout(done(events.SynSent, 0, etimedout)), events.AbortRetransTimeout},
+		{"data", done(events.Established, 0, etimedout), events.AbortRetransTimeout},
+		{"orphan", done(events.LastAck, orphan, etimedout), events.AbortOrphanRetries},
+		{"SYN-ACK", done(events.SynRecv, 0, etimedout), events.AbortSynAckTimeout},
+		{"ICMP on the way: host", done(events.Established, 0, 113), events.AbortRetransTimeout},
+		{"ICMP on the way: port", done(events.Established, 0, econnrefused), events.AbortRetransTimeout},
+		{"ICMP on the way, peer closed", done(events.CloseWait, 0, econnreset), events.AbortRetransTimeout},
+	}, events.TriggerTimer, func(ev *events.Event) { ev.Task.Comm = "innocent" })
+}
+
+// A timer sends its RST before it ends the socket, which has the error. What
+// it ran on is not its actor, even with a task's name in the event.
+func TestTimerJoins(t *testing.T) {
+	reset := events.Event{
+		Kind: events.KindReset, Sock: 3, Before: events.Established, Flags: events.SentRST | events.KeepAlive,
+	}
+	done := events.Event{
+		Kind: events.KindDone, Sock: 3, MonoNS: 9, Before: events.Established, After: events.Close,
+		SockErr: etimedout,
+	}
+	endings, unexplained := conclude(reset, done)
+	if len(endings) != 1 || unexplained != 0 || endings[0].Path != events.AbortKeepalive || !endings[0].RST {
+		t.Errorf("no stack: %+v, %d unexplained", endings, unexplained)
+	}
+	done.Sock = 4
+	if endings, unexplained = conclude(reset, done); len(endings) != 1 || unexplained != 1 || endings[0].RST {
+		t.Errorf("of two sockets: %+v, %d unexplained", endings, unexplained)
+	}
+}
+
+func TestReplyVerdicts(t *testing.T) {
+	checkEnds(t, []endCase{
+		{"no socket", events.Event{}, events.ReplyNoSocket},
+		{"TIME_WAIT", events.Event{Before: events.TimeWait}, events.ReplyTimeWait},
+		{"listener", events.Event{Before: events.Listen, KernelReason: "TCP_FLAGS"}, events.ReplyListenACK},
+		{"listener, no reason and no stack", events.Event{Before: events.Listen}, events.ReplyListenACK},
+		{"overflow, by the reason", events.Event{
+			Before: events.Listen, KernelReason: "INVALID_SYN", SegmentFlags: thACK,
+		}, events.ReplyOverflow},
+		{"overflow, by the stack", events.Event{
+			Before: events.Listen, Stack: []string{"tcp_v4_send_reset", "tcp_check_req"}, SegmentFlags: thACK,
+		}, events.ReplyOverflow},
+		{"the stack goes before the reason", events.Event{
+			Before: events.Listen, KernelReason: "INVALID_SYN", Stack: []string{"tcp_v4_do_rcv"},
+			SegmentFlags: thACK,
+		}, events.ReplyListenACK},
+		{"SYN in the handshake", events.Event{
+			Before: events.Listen, Stack: []string{"tcp_check_req"}, SegmentFlags: thSYN,
+		}, events.ReplyEmbryonic},
+		{"a request", events.Event{Before: events.NewSynRecv}, events.ReplyEmbryonic},
+		{"connecting", events.Event{Before: events.SynSent}, events.ReplySynSentBadACK},
+		{"handshake", events.Event{Before: events.SynRecv}, events.ReplySynRecvBadACK},
+		{"MPTCP", events.Event{Before: events.Listen, KernelReason: "MPTCP_RST_EMPTCP"}, events.ReplyMPTCP},
+		{"FIN not acknowledged before", events.Event{
+			Before: events.Close, After: events.Close, Flags: orphan,
+		}, events.ReplyFINWait1OOO},
+		{"whole socket", events.Event{
+			Before: events.Close, After: events.Close, Flags: orphan, SockErr: epipe,
+		}, events.ReplyAfterClose},
+		{"whole socket, linger2", events.Event{
+			Before: events.Close, After: events.Close, Flags: orphan, Linger2Jiffies: -1, SockErr: epipe,
+		}, events.ReplyAfterClose},
+		{"linger2", events.Event{
+			Before: events.Close, After: events.Close, Flags: orphan, Linger2Jiffies: -1,
+		}, events.CloseRSTLinger2Late},
+		{"file open", events.Event{Before: events.Close, After: events.Close, SockErr: econnreset}, events.ShutdownData},
+	}, events.TriggerSegment, func(ev *events.Event) {
+		ev.Kind = events.KindReply
+		ev.Flags |= events.SentRST
+	})
+}
+
+func TestReceivedVerdicts(t *testing.T) {
+	done := func(before events.State, errno int32, stack ...string) events.Event {
+		return events.Event{Kind: events.KindDone, Before: before, After: events.Close, SockErr: errno, Stack: stack}
+	}
+	checkEnds(t, []endCase{
+		{"refused", done(events.SynSent, econnrefused, "tcp_done", "tcp_reset", "tcp_rcv_state_process"), events.RecvRST},
+		{"established", done(events.Established, econnreset), events.RecvRST},
+		{"peer closed", done(events.CloseWait, epipe), events.RecvRST},
+		{"ICMP: refused", done(events.SynSent, econnrefused, "tcp_done", "tcp_v4_err", "icmp_unreach"), events.RecvICMP},
+		{"ICMP: host", done(events.SynSent, 113, "tcp_v6_err.cold"), events.RecvICMP},
+		{"error read by the application", done(events.Established, 0, "tcp_done", "tcp_reset"), events.RecvRST},
+		{"FIN", events.Event{Kind: events.KindPeerFIN, Before: events.Established, After: events.CloseWait}, events.RecvFIN},
+	}, events.TriggerSegment, func(ev *events.Event) {
+		// From the backlog of a task, which did not cause it.
+		ev.Flags |= events.TaskContext
+	})
+}
+
+// In CLOSE_WAIT a RST changes nothing for recv(2), which returns 0 as before.
+func TestCauseOfReset(t *testing.T) {
+	for before, want := range map[events.State]string{
+		events.Established: "ECONNRESET",
+		events.CloseWait:   "in CLOSE_WAIT; recv(2) returns 0, only a write fails (EPIPE)",
+	} {
+		errno := map[events.State]int32{events.Established: econnreset, events.CloseWait: epipe}[before]
+		endings, _ := conclude(events.Event{Kind: events.KindDone, Before: before, After: events.Close, SockErr: errno})
+		if len(endings) != 1 || endings[0].Cause != want {
+			t.Errorf("%s: %+v, want %s", before, endings, want)
+		}
+	}
+}
+
+// MPTCP resets a subflow and then takes it down, by whichever call.
+func TestMPTCPReset(t *testing.T) {
+	reset := events.Event{
+		Kind: events.KindReset, Sock: 3, Before: events.Established,
+		Flags: inTask | events.SentRST | events.MPTCP, UnreadBytes: 70,
+	}
+	for _, kind := range []events.Kind{events.KindDisconnect, events.KindClose} {
+		down := events.Event{
+			Kind: kind, Sock: 3, MonoNS: 9, Before: events.Established, After: events.Close,
+			Flags: inTask | events.MPTCP,
+		}
+		endings, _ := conclude(reset, down)
+		if len(endings) != 1 || endings[0].Path != events.AbortMPTCP || !strings.Contains(endings[0].Cause, "70 B unread") {
+			t.Errorf("%v: %+v", kind, endings)
+		}
+		down.Sock = 4
+		if endings, _ = conclude(reset, down); len(endings) != 2 {
+			t.Errorf("%v of another socket: %+v", kind, endings)
+		}
+	}
+}
+
+// The close of the connection is named only if it was one: MPTCP also resets a single subflow.
+func TestMPTCPUnread(t *testing.T) {
+	for want, flags := range map[string]events.Flags{
+		"MPTCP resets this subflow; its connection was closed with 57 B unread": inTask | events.FileClosing,
+		"MPTCP resets this subflow; 57 B unread":                                inTask,
+	} {
+		endings, _ := conclude(events.Event{
+			Kind: events.KindReset, Before: events.Established, UnreadBytes: 57,
+			Flags: flags | events.SentRST | events.MPTCP,
+		})
+		if len(endings) != 1 || endings[0].Cause != want {
+			t.Errorf("%+v, want %s", endings, want)
+		}
+	}
+}
+
+// What the end of a network namespace takes with it is not a timer's doing, nor
+// that of the kernel thread that cleans up.
+func TestNamespaceGone(t *testing.T) {
+	for want, ev := range map[events.Path]events.Event{
+		events.AbortNetns: {
+			Kind: events.KindDone, Before: events.FinWait1, After: events.Close,
+			Flags: orphan | events.NetnsGone,
+		},
+		events.CloseSilentNetns: {
+			Kind: events.KindClose, Before: events.FinWait2, After: events.Close, AtReturn: events.Close,
+			Flags: inTask | events.NetnsGone, TaskFlags: pfKthread,
+		},
+	} {
+		endings, _ := conclude(ev)
+		if len(endings) != 1 || endings[0].Path != want || endings[0].Trigger != events.TriggerNetns {
+			t.Errorf("%+v, want %s", endings, want)
+		}
+	}
+}

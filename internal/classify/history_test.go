@@ -1,0 +1,356 @@
+package classify
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/closetrace/closetrace/internal/events"
+)
+
+var closer = events.Task{PID: 42, TID: 42, Comm: "nginx"}
+
+// closedBy is an active close with a FIN, of here to there.
+func closedBy(at uint64) events.Event {
+	return events.Event{Kind: events.KindClose, MonoNS: at, Sock: 1, Local: here, Remote: there, Netns: 7, Task: closer,
+		Syscall: "close", Before: events.Established, After: events.FinWait1, Flags: inTask | events.SentFIN}
+}
+
+// late is data for here from there, which no socket takes.
+func late(at uint64) events.Event {
+	return events.Event{Kind: events.KindReply, MonoNS: at, Local: here, Remote: there, Netns: 7,
+		Flags: events.SentRST, SegmentBytes: 5, SegmentFlags: thACK}
+}
+
+// gotRST is the end of there by a RST from here.
+func gotRST(at uint64) events.Event {
+	return events.Event{Kind: events.KindDone, MonoNS: at, Sock: 2, Local: there, Remote: here, Netns: 7,
+		Before: events.Established, After: events.Close, SockErr: econnreset}
+}
+
+func last(t *testing.T, evs ...events.Event) events.Ending {
+	t.Helper()
+	endings, _ := conclude(evs...)
+	if len(endings) == 0 {
+		t.Fatal("no ending")
+	}
+	return endings[len(endings)-1]
+}
+
+// A RST in reply says which process closed the connection, and when.
+func TestEarlier(t *testing.T) {
+	second := uint64(time.Second)
+	e := last(t, closedBy(0), late(second))
+	if e.Earlier == nil || e.Earlier.Path != events.CloseFINActive || e.Earlier.AgoNS != second ||
+		*e.Earlier.Actor != closer {
+		t.Fatalf("earlier %+v", e.Earlier)
+	}
+	if !strings.Contains(e.Cause, "5 B arrived 1.0 s after nginx[42] closed") ||
+		e.Actor != nil {
+		t.Errorf("cause %q, actor %v", e.Cause, e.Actor)
+	}
+	// The same close explains the second segment, not the reply to the first; nor
+	// has the peer's FIN in between changed it.
+	fin := events.Event{
+		Kind: events.KindPeerFIN, MonoNS: 1, Sock: 1, Local: here, Remote: there, Netns: 7,
+		Before: events.FinWait2,
+	}
+	if e = last(t, closedBy(0), fin, late(second), late(2*second)); e.Earlier == nil ||
+		e.Earlier.Path != events.CloseFINActive {
+		t.Errorf("second segment: earlier %+v", e.Earlier)
+	}
+	// A v4-mapped socket has the addresses of its segments.
+	mapped := closedBy(0)
+	mapped.Local = netip.AddrPortFrom(netip.AddrFrom16(here.Addr().As16()), here.Port())
+	mapped.Remote = netip.AddrPortFrom(netip.AddrFrom16(there.Addr().As16()), there.Port())
+	if e = last(t, mapped, late(second)); e.Earlier == nil {
+		t.Error("v4-mapped: not explained")
+	}
+}
+
+// What is no part of the same connection does not explain it.
+func TestNotEarlier(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(first, reply *events.Event)
+	}{
+		{"another port", func(_, r *events.Event) { r.Remote = netip.AddrPortFrom(r.Remote.Addr(), 1) }},
+		{"the other end", func(_, r *events.Event) { r.Local, r.Remote = r.Remote, r.Local }},
+		{"a new connection begins", func(_, r *events.Event) { r.SegmentFlags = thSYN }},
+		{"loopback of another namespace", func(f, r *events.Event) {
+			lo := netip.MustParseAddr("127.0.0.1")
+			f.Local, r.Local = netip.AddrPortFrom(lo, 443), netip.AddrPortFrom(lo, 443)
+			f.Remote, r.Remote = netip.AddrPortFrom(lo, 5000), netip.AddrPortFrom(lo, 5000)
+			r.Netns = 8
+		}},
+	}
+	for _, tt := range tests {
+		first, reply := closedBy(0), late(9)
+		tt.change(&first, &reply)
+		if e := last(t, first, reply); e.Earlier != nil || e.Path != events.ReplyNoSocket {
+			t.Errorf("%s: %s, earlier %+v", tt.name, e.Path, e.Earlier)
+		}
+	}
+	// A connection attempt at addresses that were used before is a new one.
+	refused := events.Event{Kind: events.KindDone, MonoNS: 9, Sock: 5, Local: here, Remote: there, Netns: 7,
+		Before: events.SynSent, After: events.Close, SockErr: econnrefused}
+	if e := last(t, closedBy(0), refused); e.Path != events.RecvRST || e.Earlier != nil {
+		t.Errorf("refused: %s, earlier %+v", e.Path, e.Earlier)
+	}
+}
+
+// A reply that comes while the close is pending does not wait: the close is
+// reported first, so that it can explain the reply.
+func TestReplyAfterPendingClose(t *testing.T) {
+	pending := closedBy(0)
+	pending.Flags |= events.ReturnUnseen
+	endings, _ := conclude(pending, late(9))
+	if len(endings) != 2 || endings[0].Path != events.CloseFINActive || endings[1].Earlier == nil {
+		t.Errorf("%+v", endings)
+	}
+	other := late(9)
+	other.Remote = netip.AddrPortFrom(there.Addr(), 1)
+	if endings, _ = conclude(pending, other); len(endings) != 2 || endings[0].Path != events.ReplyNoSocket {
+		t.Errorf("of another connection: %+v", endings)
+	}
+}
+
+// resetBy is a close with unread data, of here to there.
+func resetBy(at uint64) events.Event {
+	ev := closedBy(at)
+	ev.Flags, ev.After, ev.UnreadBytes, ev.AtRST = inTask|events.SentRST, events.Close, 3, events.Established
+	return ev
+}
+
+// A RST that came from this host names what the other end did: before it in the
+// stream or, as the call had not returned, shortly after.
+func TestPeer(t *testing.T) {
+	for _, evs := range [][]events.Event{
+		{resetBy(5), gotRST(9)},
+		{gotRST(9), resetBy(5)},
+		{late(5), gotRST(9)},
+		{resetBy(0), late(8), gotRST(9), closedBy(uint64(time.Minute))},
+	} {
+		endings, _ := conclude(evs...)
+		found := false
+		for _, e := range endings {
+			if e.Path != events.RecvRST {
+				continue
+			}
+			found = true
+			want, words := events.CloseRSTUnread, "peer nginx[42]: 3 B unread"
+			if len(evs) > 2 || evs[0].Kind == events.KindReply {
+				want, words = events.ReplyNoSocket, "sent by the kernel (reply.nosocket)" // the nearest in time
+			}
+			if e.Peer == nil || e.Peer.Path != want || !strings.Contains(e.Cause, words) {
+				t.Errorf("peer %+v, want %s: %s", e.Peer, want, e.Cause)
+			}
+		}
+		if !found {
+			t.Errorf("no %s in %+v", events.RecvRST, endings)
+		}
+	}
+}
+
+// The RST of a timer waits for the end of its socket, and is reported before what
+// it did, though that came first.
+func TestPeerOfPendingReset(t *testing.T) {
+	reset := events.Event{Kind: events.KindReset, MonoNS: uint64(3 * time.Millisecond), Sock: 1, Local: here,
+		Remote: there, Netns: 7,
+		Before: events.FinWait2, Flags: events.SentRST | orphan}
+	e := last(t, gotRST(0), reset)
+	if e.Path != events.RecvRST || e.Peer == nil || e.Peer.Path != events.AbortFINWait2 {
+		t.Errorf("%s, peer %+v", e.Path, e.Peer)
+	}
+}
+
+func TestNotPeer(t *testing.T) {
+	tests := []struct {
+		name        string
+		first, then events.Event
+	}{
+		{"a FIN resets nothing", closedBy(5), gotRST(9)},
+		{"too long ago", resetBy(0), gotRST(uint64(time.Second) + 1)},
+	}
+	timer := gotRST(9)
+	timer.SockErr = etimedout
+	tests = append(tests, struct {
+		name        string
+		first, then events.Event
+	}{"a timer, not a RST", resetBy(5), timer})
+	for _, tt := range tests {
+		if e := last(t, tt.first, tt.then); e.Peer != nil {
+			t.Errorf("%s: peer %+v", tt.name, e.Peer)
+		}
+	}
+}
+
+// An answer to data that ended the socket is one ending with the end itself.
+func TestReplyJoinsTheEnd(t *testing.T) {
+	done := events.Event{Kind: events.KindDone, MonoNS: 9, Sock: 1, Local: here, Remote: there, Netns: 7,
+		Before: events.FinWait2, After: events.Close, SockErr: econnreset, Flags: orphan, Inode: 11}
+	reply := late(10)
+	reply.Sock, reply.Before, reply.After, reply.Flags = 1, events.Close, events.Close, events.SentRST|orphan
+	endings, _ := conclude(closedBy(0), done, reply)
+	if len(endings) != 2 || endings[1].Path != events.ReplyAfterClose || endings[1].Before != events.FinWait2 ||
+		endings[1].Earlier == nil {
+		t.Errorf("%+v", endings)
+	}
+	reply.Sock = 8
+	if endings, _ = conclude(closedBy(0), done, reply); len(endings) != 3 {
+		t.Errorf("of another socket: %+v", endings)
+	}
+}
+
+func TestHarmless(t *testing.T) {
+	fin := late(9)
+	fin.SegmentBytes = 0
+	if e := last(t, closedBy(0), fin); !e.Harmless {
+		t.Error("an empty segment after our FIN loses nothing")
+	}
+	if e := last(t, closedBy(0), late(9)); e.Harmless {
+		t.Error("data that was not read is lost")
+	}
+	if e := last(t, resetBy(0), fin); e.Harmless {
+		t.Error("we had reset, not closed in good order")
+	}
+	ended := gotRST(9)
+	ended.Before = events.LastAck
+	if e := last(t, ended); !e.Harmless {
+		t.Error("both FINs are sent and all is acknowledged")
+	}
+	ended.UnackedBytes = 1
+	if e := last(t, ended); e.Harmless {
+		t.Error("output is lost")
+	}
+	if e := last(t, gotRST(9)); e.Harmless {
+		t.Error("in ESTABLISHED a RST is never harmless")
+	}
+}
+
+// The close of a socket that ended before says why, if it is the same socket.
+func TestClosedAfterEnd(t *testing.T) {
+	end := func(errno int32, before events.State, stack ...string) events.Event {
+		return events.Event{
+			Kind: events.KindDone, Sock: 1, Local: here, Remote: there, Before: before, After: events.Close,
+			SockErr: errno, Stack: stack,
+		}
+	}
+	closing := events.Event{
+		Kind: events.KindClose, MonoNS: uint64(time.Second), Sock: 1, Local: here, Remote: there,
+		Before: events.Close, Flags: inTask,
+	}
+	disconnect := events.Event{
+		Kind: events.KindDisconnect, Sock: 1, Local: here, Remote: there, Before: events.Established,
+		Flags: inTask | events.SentRST, Syscall: "connect",
+	}
+	for _, tt := range []struct {
+		first events.Event
+		want  events.Path
+	}{
+		{end(econnreset, events.Established), events.ClosedReset},
+		{end(etimedout, events.Established), events.ClosedTimeout},
+		{end(econnaborted, events.Established), events.ClosedAborted},
+		{end(econnrefused, events.SynSent), events.ClosedConnect},
+		{end(113, events.SynSent, "tcp_v4_err"), events.ClosedICMP},
+		{disconnect, events.ClosedDisconnected},
+	} {
+		if e := last(t, tt.first, closing); e.Path != tt.want || e.Earlier == nil || !strings.Contains(e.Cause, "ago") {
+			t.Errorf("%s: %s, want %s", e.Path, e.Cause, tt.want)
+		}
+		// The address of the socket is used again, with another port.
+		again := closing
+		again.Local = netip.AddrPortFrom(here.Addr(), 444)
+		if e := last(t, tt.first, again); e.Path != events.CloseSilentClosed || e.Earlier != nil {
+			t.Errorf("reused address: %s, earlier %+v", e.Path, e.Earlier)
+		}
+		// It is closed once: the next socket at this address is another.
+		if e := last(t, tt.first, closing, closing); e.Path != events.CloseSilentClosed {
+			t.Errorf("closed twice: %s", e.Path)
+		}
+	}
+}
+
+// The last 16,384 connections are remembered.
+func TestHistoryIsBounded(t *testing.T) {
+	for others, known := range map[int]bool{16383: true, 16384: false} {
+		evs := []events.Event{closedBy(0)}
+		for i := range others {
+			other := closedBy(uint64(i))
+			other.Remote = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), 1)
+			evs = append(evs, other)
+		}
+		if e := last(t, append(evs, late(1<<40))...); (e.Earlier != nil) != known {
+			t.Errorf("after %d others: earlier %+v", others, e.Earlier)
+		}
+	}
+}
+
+// A scan, answered with a RST for each port, displaces no connection.
+func TestScanDisplacesNothing(t *testing.T) {
+	evs := []events.Event{closedBy(0)}
+	for i := range 2 * 16384 {
+		probe := late(uint64(i))
+		probe.Remote = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), 1)
+		probe.SegmentFlags = thSYN
+		evs = append(evs, probe)
+	}
+	if e := last(t, append(evs, late(1<<40))...); e.Earlier == nil {
+		t.Error("the close is forgotten")
+	}
+}
+
+// The kernel gives the address of a socket that is gone to the next one, which
+// may be in another network namespace.
+func TestAnotherSocketAtTheSameAddress(t *testing.T) {
+	gone := events.Event{Kind: events.KindDone, Sock: 1, Local: here, Remote: there, Netns: 7,
+		Before: events.FinWait1, After: events.Close, SockErr: etimedout, Flags: events.Orphan, Retransmits: 8}
+	reply := late(5)
+	reply.Sock, reply.Netns, reply.Before = 1, 8, events.SynRecv
+	endings, _ := conclude(gone, reply)
+	if len(endings) != 2 {
+		t.Fatalf("two endings became %d: %+v", len(endings), endings)
+	}
+	for _, e := range endings {
+		if e.Netns == 7 && e.Path != events.AbortOrphanRetries || e.Netns == 8 && e.Before != events.SynRecv {
+			t.Errorf("mixed up: %+v", e)
+		}
+	}
+	reset := gotRST(0)
+	closed := events.Event{Kind: events.KindClose, Sock: reset.Sock, Local: reset.Local, Netns: 8, MonoNS: 5,
+		Flags: inTask, Before: events.Close, After: events.Close}
+	if e := last(t, reset, closed); e.Path == events.ClosedReset {
+		t.Errorf("the past of another socket: %+v", e)
+	}
+}
+
+// A pending close is reported when another socket may have its address already:
+// neither takes the other's history.
+func TestPendingCloseAndNextSocket(t *testing.T) {
+	shared := func(at uint64, of events.Event) events.Event {
+		return events.Event{Kind: events.KindShared, Sock: of.Sock, MonoNS: at, Netns: of.Netns, Local: of.Local,
+			Remote: of.Remote,
+			Flags:  events.TaskContext, Syscall: "close", Task: closer, References: 1, Before: events.Established,
+			After: events.Established}
+	}
+	ms := uint64(time.Millisecond)
+	pending := byStates(0, 0)
+	pending.Netns, pending.MonoNS = 7, ms
+	next := closedBy(uint64(time.Second))
+	next.Netns, next.Local, next.Remote = 8, there, here
+	endings, _ := conclude(shared(0, pending), pending, shared(2*ms, next), next)
+	closes := 0
+	for _, e := range endings {
+		if e.Path != events.CloseFINActive {
+			continue
+		}
+		closes++
+		if e.Earlier == nil || e.Earlier.Path != events.AppCloseShared {
+			t.Errorf("netns %d: what went before is forgotten: %+v", e.Netns, e)
+		}
+	}
+	if closes != 2 {
+		t.Errorf("%d closes, want 2: %+v", closes, endings)
+	}
+}

@@ -1,0 +1,92 @@
+package classify
+
+import (
+	"net/netip"
+
+	"github.com/closetrace/closetrace/internal/events"
+)
+
+// identity is which connection an end belongs to, by its first sequence numbers:
+// addresses are used again, translated on the way, and are the same in several
+// network namespaces. Each number is the initial one or the next: the end that
+// connected counts its SYN. 0 is unknown.
+type identity struct{ sent, received uint32 }
+
+func identityOf(ev *events.Event) identity { return identity{ev.FirstSent, ev.FirstReceived} }
+
+// connectionID returns a number that both ends of a connection have, on any host and through any translation of
+// addresses, and hardly any other connection: of the two first sequence numbers. The end that connected counts its SYN.
+// 0 is unknown: before the handshake, without a socket, and in recordings that do not say which end connected.
+func connectionID(ev *events.Event) uint64 {
+	sent, received := ev.FirstSent, ev.FirstReceived
+	switch {
+	case sent == 0 || received == 0:
+		return 0
+	case ev.Flags.Has(events.Connected):
+		sent++
+	case !ev.Flags.Has(events.Accepted):
+		return 0
+	}
+	return mix(uint64(min(sent, received))<<32 | uint64(max(sent, received)))
+}
+
+// mix spreads a number over all bits, one to one (the finalizer of splitmix64): ids of connections that began at about
+// the same time are then as different as others.
+func mix(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// mayBe reports whether two identities of one end do not contradict each other.
+func (a identity) mayBe(b identity) bool {
+	return alike(a.sent, b.sent) && alike(a.received, b.received)
+}
+
+// alike reports whether two first sequence numbers may be those of one direction.
+func alike(a, b uint32) bool { return a == 0 || b == 0 || beside(a, b) }
+
+// beside reports whether two sequence numbers differ by one at most.
+func beside(a, b uint32) bool { return a-b+1 <= 2 }
+
+// sentEnd returns the sequence number after all that this side has to send, with a
+// FIN; 0 if unknown.
+func sentEnd(ev *events.Event) uint32 {
+	if ev.SndNxt == 0 {
+		return 0
+	}
+	return ev.SndNxt + ev.UnsentBytes + 2
+}
+
+// receivedEnd returns the next sequence number to receive (rcv_nxt).
+func receivedEnd(ev *events.Event) uint32 {
+	end := ev.FirstReceived + uint32(ev.BytesReceived)
+	if ev.Flags.Has(events.PeerFIN) {
+		end++
+	}
+	return end
+}
+
+// maxAcknowledged is how far a late segment's ACK may be behind: the largest window.
+const maxAcknowledged = 1 << 30
+
+// mayAcknowledge reports whether a segment without a socket may belong to the
+// connection of a past: it acknowledges nothing that this side never sent. The
+// initial sequence number of a later connection of the same addresses is higher
+// (secure_tcp_seq adds a clock).
+func (p *past) mayAcknowledge(ev *events.Event) bool {
+	if ev.SegmentAck == 0 || p.sentEnd == 0 || ev.FirstSent != 0 {
+		return true
+	}
+	return p.sentEnd-ev.SegmentAck <= maxAcknowledged
+}
+
+// anywhere is the place of an end in recordings without sequence numbers: loopback
+// addresses differ per network namespace, others are considered unique, so that the
+// ends of a veth pair find each other.
+func anywhere(local, remote netip.AddrPort, netns uint32) connection {
+	if !local.Addr().Unmap().IsLoopback() {
+		netns = 0
+	}
+	return connectionOf(local, remote, netns)
+}

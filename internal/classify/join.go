@@ -1,0 +1,230 @@
+package classify
+
+import (
+	"time"
+
+	"github.com/closetrace/closetrace/internal/events"
+)
+
+// Some endings are reported in two events. In tracepoint mode, where the return
+// of a close is not seen, a RST may follow its FIN. A timer sends its RST before
+// it ends the socket. A segment ends the socket before it is answered with RST.
+// The RST that ended a socket may come from another end on this host, whose call
+// has not returned yet. The first event waits for the second. And whose socket a
+// segment or a timer ended, the next call on it shows: see owner.go.
+const (
+	// joinWindow is how long a close waits for its RST.
+	joinWindow = 20 * time.Millisecond
+	// endWindow is how long a RST waits for the end of its socket.
+	endWindow = 80 * time.Millisecond
+	// lingerSlack is how much longer than its SO_LINGER time a close may take until
+	// its task runs again.
+	lingerSlack = 250 * time.Millisecond
+)
+
+// answer adds to the event that answers a FIN how long ago that FIN was received.
+func (c *Classifier) answer(ev *events.Event) {
+	if !answersFIN(ev) {
+		return
+	}
+	if at, ok := c.history.takeFIN(ev); ok {
+		ev.PeerFINAgoNS = max(ev.MonoNS, at) - at
+	}
+	if c.PeerFIN != nil && ev.Before == events.CloseWait {
+		if at, ok := c.PeerFIN(ev); ok {
+			ev.PeerFINAgoNS = ev.MonoNS - at
+		}
+	}
+	for _, fin := range c.fins.takeSocket(ev.Sock) {
+		if sameSocket(&fin.event, ev) {
+			ev.PeerFINAgoNS = max(ev.MonoNS, fin.event.MonoNS) - fin.event.MonoNS
+		}
+	}
+}
+
+// answersFIN reports whether an event takes its socket out of CLOSE_WAIT.
+func answersFIN(ev *events.Event) bool {
+	switch ev.Kind {
+	case events.KindShutdown:
+		return ev.Flags&(events.SentFIN|events.SentRST) != 0
+	case events.KindClose, events.KindFIN, events.KindDisconnect, events.KindAbort,
+		events.KindDone, events.KindReset, events.KindReply:
+		return true
+	}
+	return false
+}
+
+// join returns the event to conclude from now: ev, or the pending event that ev
+// completes. It returns nil if ev waits, or changes only how long another waits,
+// or ends nothing.
+func (c *Classifier) join(ev *events.Event, emit func(*events.Ending)) *events.Event {
+	switch ev.Kind {
+	case events.KindWaitOver:
+		return c.joinWaitOver(ev)
+	case events.KindReset:
+		return c.joinReset(ev, emit)
+	case events.KindDone:
+		return c.joinDone(ev, emit)
+	case events.KindReply:
+		return c.joinReply(ev, emit)
+	case events.KindPeerFIN:
+		return c.joinPeerFIN(ev, emit)
+	case events.KindShared:
+		if f := (fact{Event: ev}); f.bySyscall() == events.TriggerExecve {
+			return nil // close-on-exec leaves sockets open on purpose
+		}
+		return ev
+	}
+	return c.joinCall(ev, emit)
+}
+
+// joinCall handles a call on a socket.
+func (c *Classifier) joinCall(ev *events.Event, emit func(*events.Ending)) *events.Event {
+	if !c.joins.empty() { // mostly it is, by fentry and kprobe
+		c.nameOwner(ev)
+		if end := c.follows(ev); end != nil {
+			if end.event.Flags.Has(events.EndedInCall) && ev.MonoNS <= end.event.MonoNS {
+				return ev // a segment ended the socket during this call
+			}
+			return c.waitBehind(end, ev, emit)
+		}
+		c.release(c.joins.takeSocket(ev.Sock), emit) // comes before this call
+	}
+	end := c.history.endOf(ev)
+	if end != nil && end.path == events.AbortMPTCP && end.identity.mayBe(identityOf(ev)) {
+		return nil // MPTCP resets a subflow and then takes it down
+	}
+	if f := (fact{Event: ev, hz: c.header.HZ}); ev.Kind == events.KindClose && f.mayContinue() {
+		return c.wait(&c.joins, ev, f.window(), emit)
+	}
+	return c.awaitOwner(ev, emit)
+}
+
+// joinPeerFIN handles a FIN received.
+func (c *Classifier) joinPeerFIN(ev *events.Event, emit func(*events.Ending)) *events.Event {
+	c.release(c.joins.takeSocket(ev.Sock), emit)
+	if ev.After != events.CloseWait {
+		return ev
+	}
+	// A FIN of an earlier socket at this address: that one was closed unseen.
+	c.history.fins.forget(ev.Sock)
+	c.fins.takeSocket(ev.Sock)
+	if c.header.CloseWaitNS == 0 {
+		return ev
+	}
+	return c.wait(&c.fins, ev, time.Duration(c.header.CloseWaitNS), emit)
+}
+
+// mayContinue reports whether a close was reported at its first change of state,
+// and a RST may follow.
+func (f *fact) mayContinue() bool {
+	return f.sent(events.ReturnUnseen) && !f.sent(events.SentRST) &&
+		(f.sent(events.SentFIN) || f.afterShutdown()) && f.After != events.Close
+}
+
+// window returns how long a close waits for more.
+func (f *fact) window() time.Duration {
+	if f.lingered() && f.unacknowledged() {
+		return f.duration(f.timeout()) + lingerSlack
+	}
+	return joinWindow
+}
+
+// joinWaitOver ends the wait of a close under SO_LINGER: its FIN was
+// acknowledged, or a signal came. A RST may still follow.
+func (c *Classifier) joinWaitOver(ev *events.Event) *events.Event {
+	for w := *c.joins.chain(ev.Sock); w != nil; w = w.next {
+		if w.event.Sock != ev.Sock || !w.event.Flags.Has(events.LingerOn) {
+			continue
+		}
+		w.event.DurationNS = ev.MonoNS - w.event.MonoNS
+		w.event.Signal = ev.Signal
+		if ev.Signal == 0 {
+			w.event.AtReturn, w.event.OutputLeft = ev.After, ev.OutputLeft
+		}
+		c.joins.postpone(w, ev.MonoNS+uint64(joinWindow))
+	}
+	return nil
+}
+
+// joinReset handles a RST outside of an open call.
+func (c *Classifier) joinReset(ev *events.Event, emit func(*events.Ending)) *events.Event {
+	ev.After = events.Close // the kernel puts the socket into CLOSE with the RST
+	switch {
+	case ev.Flags.Has(events.InReportedCall):
+		return c.joinClose(ev)
+	case ev.Listener != 0:
+		return ev
+	}
+	// The close of this end has returned, unless it lingers, and comes before the RST.
+	c.release(c.joins.takeAll(func(w *waiting) bool {
+		f := fact{Event: &w.event, hz: c.header.HZ}
+		return w.event.Kind == events.KindClose && !w.behind && sameEnd(&w.event, ev) &&
+			!(f.lingered() && f.unacknowledged())
+	}), emit)
+	return c.wait(&c.joins, ev, endWindow, emit)
+}
+
+// joinClose adds a RST to the close that sent a FIN before it. Where that close
+// was reported already, the RST is an ending by itself.
+func (c *Classifier) joinClose(ev *events.Event) *events.Event {
+	for w := *c.joins.chain(ev.Sock); w != nil; w = w.next {
+		if w.event.Sock == ev.Sock && w.event.Task.TID == ev.Task.TID {
+			c.joins.remove(w)
+			w.event.Flags |= events.SentRST
+			w.event.KernelReason, w.event.AtRST, w.event.After = ev.KernelReason, ev.AtRST, events.Close
+			return &w.event
+		}
+	}
+	return ev
+}
+
+// joinDone handles the end of a socket by a segment or a timer: it completes the
+// RST of a timer, or waits.
+func (c *Classifier) joinDone(ev *events.Event, emit func(*events.Ending)) *events.Event {
+	c.nameCaller(ev)
+	if rst := c.joins.find(ev, events.KindReset); rst != nil {
+		c.joins.remove(rst)
+		rst.event.SockErr = ev.SockErr
+		return c.awaitOwner(&rst.event, emit)
+	}
+	return c.wait(&c.joins, ev, ownerWindow, emit)
+}
+
+// joinReply handles a RST in reply to a segment. The close of this end comes
+// before it. If the segment ended the socket, both are one ending.
+func (c *Classifier) joinReply(ev *events.Event, emit func(*events.Ending)) *events.Event {
+	c.nameCaller(ev)
+	c.release(c.joins.takeAll(func(w *waiting) bool {
+		return w.event.Kind == events.KindClose && !w.behind && sameEnd(&w.event, ev)
+	}), emit)
+	if done := c.joins.find(ev, events.KindDone); done != nil {
+		c.joins.remove(done)
+		ev.Before, ev.SockErr = done.event.Before, done.event.SockErr
+		ev.Owner, ev.OwnerBy = done.event.Owner, done.event.OwnerBy
+		ev.Inode, ev.PeerFINAgoNS = done.event.Inode, done.event.PeerFINAgoNS
+	}
+	return c.awaitOwner(ev, emit)
+}
+
+// wait lets an event wait for a second one. It returns nil.
+func (c *Classifier) wait(
+	p *pending, ev *events.Event, window time.Duration, emit func(*events.Ending),
+) *events.Event {
+	if p.full() {
+		c.conclude(&p.takeSoonest().event, emit)
+	}
+	p.add(ev, ev.MonoNS+uint64(window))
+	return nil
+}
+
+// waitBehind lets a call wait until the end of its socket is concluded, which the
+// verdict on the call rests on. It returns nil.
+func (c *Classifier) waitBehind(end *waiting, ev *events.Event, emit func(*events.Ending)) *events.Event {
+	deadline := end.deadline
+	if c.joins.full() {
+		c.conclude(&c.joins.takeSoonest().event, emit)
+	}
+	c.joins.add(ev, deadline).behind = true
+	return nil
+}

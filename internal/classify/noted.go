@@ -1,0 +1,76 @@
+package classify
+
+import "github.com/closetrace/closetrace/internal/events"
+
+// In the quiet tier the kernel side only counts ordinary closes, and notes them. An ending that rests on an earlier
+// close reads the notes first.
+
+// restsOnClose reports whether the verdict on an event may rest on an ordinary close, of this connection or of an
+// earlier socket at the same address.
+func (c *Classifier) restsOnClose(f *fact) bool {
+	switch f.Kind {
+	case events.KindReply:
+		return !beginsConnection(f)
+	case events.KindReset, events.KindDone:
+		return f.sent(events.Orphan)
+	case events.KindClose:
+		return f.Before == events.Close || c.history.shared.known > 0
+	case events.KindEPIPE:
+		return f.Before == events.Close
+	}
+	return false
+}
+
+// readNotes adds the closes that were noted since the last time to the history.
+func (c *Classifier) readNotes() {
+	c.history.notedSince = c.Notes(func(ev *events.Event) {
+		e := &events.Ending{
+			Path: events.CloseFINActive, FIN: true, Actor: c.task(&ev.Task),
+			Local: unmapped(ev.Local), Remote: unmapped(ev.Remote), Netns: ev.Netns, ConnectionID: connectionID(ev),
+		}
+		if ev.Before == events.CloseWait {
+			e.Path = events.CloseFINPassive
+		}
+		c.history.addNoted(&fact{Event: ev}, e)
+	})
+}
+
+// addNoted remembers a close that was noted. What was remembered of its socket before is over; a later socket may have
+// its address already.
+func (h *history) addNoted(f *fact, e *events.Ending) {
+	h.addConnection(f, e)
+	if p := h.connections.get(connectionOf(e.Local, e.Remote, e.Netns)); p != nil && p.monoNS == f.MonoNS {
+		p.noted = true
+	}
+	for _, of := range [...]*recent[socket, past]{&h.sockets, &h.shared} {
+		if p := of.get(socketOf(f.Event)); p != nil && p.monoNS <= f.MonoNS {
+			of.forget(socketOf(f.Event))
+		}
+	}
+}
+
+// current returns what is remembered of a socket, unless that may be about an earlier one: notes were overwritten, and
+// a socket can still be closed in an ordinary way after it.
+func (h *history) current(p *past) *past {
+	if p == nil || p.monoNS >= h.notedSince || !p.staysOpen() {
+		return p
+	}
+	return nil
+}
+
+// staysOpen reports whether a socket may be in ESTABLISHED or CLOSE_WAIT after this.
+func (p *past) staysOpen() bool {
+	switch p.path.Family() {
+	case "disconnect", "app", "reply":
+		return true
+	}
+	return p.path == events.ShutdownRead || p.path == events.ShutdownNotConnected
+}
+
+// notKept says, of an ending after a close that is not known, why.
+func (p phrase) notKept(f *fact) phrase {
+	if !f.notesLost {
+		return p
+	}
+	return p.text("; the note of that close was not kept")
+}

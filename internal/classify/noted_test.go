@@ -1,0 +1,132 @@
+package classify
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/closetrace/closetrace/internal/events"
+)
+
+const noteTestMS = uint64(time.Millisecond)
+
+// ordinaryClose is a close that the kernel side only counts in the quiet tier.
+func ordinaryClose(at uint64) events.Event {
+	return events.Event{
+		Kind: events.KindClose, MonoNS: at, Sock: 1, Local: here, Remote: there, Netns: 7, Task: closer,
+		Flags: events.SentFIN | inTask | events.UnderLock | events.Accepted, Before: events.Established, After: events.FinWait1,
+		FirstSent: 1000, FirstReceived: 2000, SndNxt: 1001,
+	}
+}
+
+// replyTo is a RST in reply to data for the orphan that a close left.
+func replyTo(at uint64) events.Event {
+	return events.Event{
+		Kind: events.KindReply, MonoNS: at, Sock: 1, Local: here, Remote: there, Netns: 7,
+		Flags: events.SentRST | events.Orphan, Before: events.FinWait2, After: events.FinWait2,
+		SegmentBytes: 9, SegmentFlags: thACK, SegmentSeq: 2001, SegmentAck: 1002, FirstSent: 1000, FirstReceived: 2000,
+	}
+}
+
+// endingsWith returns the endings of events, with notes in the kernel.
+func endingsWith(notes []events.Event, since uint64, evs ...events.Event) (all []events.Ending) {
+	c := New(testHeader)
+	c.Notes = func(yield func(*events.Event)) uint64 {
+		for i := range notes {
+			yield(&notes[i])
+		}
+		notes = nil
+		return since
+	}
+	keep := func(e *events.Ending) { all = append(all, *e) }
+	for i := range evs {
+		c.Push(&evs[i], keep)
+	}
+	c.Flush(keep)
+	return all
+}
+
+// What a close explains is the same whether it was reported or noted.
+func TestNotedCloseExplains(t *testing.T) {
+	done := events.Event{
+		Kind: events.KindDone, MonoNS: 251 * noteTestMS, Sock: 1, Local: here, Remote: there, Netns: 7, SockErr: econnreset,
+		Flags: events.Orphan, Before: events.FinWait2, After: events.Close, FirstSent: 1000, FirstReceived: 2000,
+	}
+	for name, later := range map[string]events.Event{"reply": replyTo(251 * noteTestMS), "RST received": done} {
+		t.Run(name, func(t *testing.T) {
+			reported := endingsWith(nil, 0, ordinaryClose(noteTestMS), later)
+			noted := endingsWith([]events.Event{ordinaryClose(noteTestMS)}, 0, later)
+			if len(reported) != 2 || len(noted) != 1 {
+				t.Fatalf("%d and %d endings", len(reported), len(noted))
+			}
+			if !reflect.DeepEqual(reported[1], noted[0]) {
+				t.Errorf("reported %+v\nnoted    %+v", reported[1], noted[0])
+			}
+			if !strings.Contains(noted[0].Cause, "250 ms after "+closer.Comm) || noted[0].Owner == nil {
+				t.Errorf("cause %q, owner %v", noted[0].Cause, noted[0].Owner)
+			}
+		})
+	}
+}
+
+// A close that cannot be the one before explains nothing: of another connection of the same addresses, or later.
+func TestNotedCloseOfAnother(t *testing.T) {
+	another := ordinaryClose(noteTestMS)
+	another.FirstSent, another.FirstReceived = 500_000, 600_000
+	for name, note := range map[string]events.Event{"another": another, "later": ordinaryClose(300 * noteTestMS)} {
+		got := endingsWith([]events.Event{note}, 0, replyTo(251*noteTestMS))
+		if len(got) != 1 || got[0].Earlier != nil || strings.Contains(got[0].Cause, "note") {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+// Where notes were overwritten, a close that is not found is said not to be kept.
+func TestNoteNotKept(t *testing.T) {
+	got := endingsWith(nil, 200*noteTestMS, replyTo(251*noteTestMS))
+	if len(got) != 1 || !strings.Contains(got[0].Cause, "the note of that close was not kept") {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A noted close ends what is remembered of its socket, and no more than that.
+func TestNotedCloseEndsSocket(t *testing.T) {
+	read := events.Event{
+		Kind: events.KindShutdown, MonoNS: 5 * noteTestMS, Sock: 1, Local: here, Remote: there, Netns: 7, Task: closer,
+		Flags: inTask | events.ReachedTCP, How: 1, Before: events.Established, After: events.Established,
+	}
+	closing := events.Event{
+		Kind: events.KindClose, MonoNS: 90 * noteTestMS, Sock: 1, Local: here, Remote: there, Netns: 7, Task: closer,
+		Flags: inTask | events.UnderLock, Before: events.Close, After: events.Close, FirstReceived: 1,
+	}
+	for name, tt := range map[string]struct {
+		notes   []events.Event
+		since   uint64
+		earlier bool
+	}{
+		"no close between":     {nil, 0, true},
+		"a close between":      {[]events.Event{ordinaryClose(50 * noteTestMS)}, 0, false},
+		"a close before":       {[]events.Event{ordinaryClose(noteTestMS)}, 0, true},
+		"perhaps one between":  {nil, 60 * noteTestMS, false},
+		"certainly none after": {nil, 2 * noteTestMS, true},
+	} {
+		got := endingsWith(tt.notes, tt.since, read, closing)
+		if last := got[len(got)-1]; (last.Earlier != nil) != tt.earlier {
+			t.Errorf("%s: earlier %+v", name, last.Earlier)
+		}
+	}
+}
+
+// An event in CLOSE_WAIT says how long ago the FIN was received, if the kernel side has noted it.
+func TestNotedPeerFIN(t *testing.T) {
+	c := New(closeWaitHeader())
+	c.PeerFIN = func(ev *events.Event) (uint64, bool) { return ev.MonoNS - 12e9, ev.Sock == 1 }
+	var got []events.Ending
+	closing := answer(events.KindClose, 30*time.Second, inTask|events.SentFIN)
+	c.Push(&closing, func(e *events.Ending) { got = append(got, *e) })
+	c.Flush(func(e *events.Ending) { got = append(got, *e) })
+	if len(got) != 1 || got[0].Evidence.PeerFINAgo != 12*time.Second {
+		t.Errorf("%+v", got)
+	}
+}

@@ -1,0 +1,51 @@
+package command
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// forwarder passes signals on to a process.
+type forwarder struct{ caught chan os.Signal }
+
+// catchSignals catches the signals that are for the command.
+func catchSignals() *forwarder {
+	f := &forwarder{make(chan os.Signal, 16)}
+	signal.Notify(f.caught, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM,
+		syscall.SIGUSR1, syscall.SIGUSR2)
+	return f
+}
+
+// forward passes the signals on to p until stop is called.
+func (f *forwarder) forward(p *os.Process) {
+	go func() {
+		for sig := range f.caught {
+			if !fromTerminal(sig) {
+				_ = p.Signal(sig) // it may have ended
+			}
+		}
+	}()
+}
+
+func (f *forwarder) stop() {
+	signal.Stop(f.caught)
+	close(f.caught)
+}
+
+// fromTerminal reports whether the terminal has sent sig to the command as well:
+// a key such as Ctrl-C signals the whole foreground process group.
+func fromTerminal(sig os.Signal) bool {
+	if sig != syscall.SIGINT && sig != syscall.SIGQUIT {
+		return false
+	}
+	tty, err := os.Open("/dev/tty")
+	if err != nil {
+		return false
+	}
+	defer tty.Close()
+	foreground, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
+	return err == nil && foreground == unix.Getpgrp()
+}

@@ -1,0 +1,122 @@
+package pipeline
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/filter"
+	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/record"
+	"github.com/closetrace/closetrace/internal/sink"
+	"github.com/closetrace/closetrace/test/fake"
+)
+
+// recordingOf returns a recording of n closes, a millisecond apart, and its end.
+func recordingOf(t *testing.T, n int) string {
+	t.Helper()
+	var b bytes.Buffer
+	src := &fake.Source{Left: n}
+	h := src.Header()
+	h.AuditNetns = fake.Netns
+	w, err := record.NewWriter(&b, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		var ev events.Event
+		if err := src.Read(&ev); err != nil {
+			t.Fatal(err)
+		}
+		ev.MonoNS = uint64(1e9 + i*1e6)
+		if err := w.Write(&ev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err = w.End(&record.End{TookNS: 5e9, LostRecords: 7, Audit: record.Audit{Moved: map[string]uint64{"TcpOutRsts": 2}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// replay returns what a replay prints and its error.
+func replay(t *testing.T, text string, o ReplayOptions) (out, stderr string, err error) {
+	t.Helper()
+	in, err := record.NewReader(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderrs bytes.Buffer
+	o.Path, o.Stderr = "run.rec", &stderrs
+	err = Replay(t.Context(), in, sink.NewJSONL(&stdout), o)
+	return stdout.String(), stderrs.String(), err
+}
+
+func TestReplay(t *testing.T) {
+	whole := recordingOf(t, 4)
+	lines := strings.SplitAfter(whole, "\n")
+	const lost, audit = "\n7 records lost, 0 probes missed\n", "\naudit: RSTs sent 2, explained 0;"
+	for name, tt := range map[string]struct {
+		text    string
+		options ReplayOptions
+		endings int
+		want    []string // of standard error
+		err     string
+		hint    string
+	}{
+		"whole": {whole, ReplayOptions{}, 4, []string{"\n4 endings in 5s\n", lost, audit}, "", ""},
+		"limit": {
+			whole, ReplayOptions{Options: Options{Limit: 2}}, 2,
+			[]string{"\n2 endings in 5s\n", lost, "--count stopped the run before all events were read"}, "", "",
+		},
+		"not shown": {
+			whole, ReplayOptions{Options: Options{Filter: filter.Endings{Comms: []string{"other"}}}}, 0,
+			[]string{"\n4 endings left out by filters\n", lost, audit}, "", "",
+		},
+		"narrow": {
+			whole, ReplayOptions{
+				Options: Options{Summary: sink.SummaryOptions{Verbose: true}},
+				Events:  filter.Events{Ports: []uint16{1}}, Narrow: true,
+			}, 0,
+			[]string{"0 endings in 5s\n", lost, "kernel counters cannot be filtered by process"}, "", "",
+		},
+		"another namespace": {
+			whole, ReplayOptions{Events: filter.Events{Netns: []uint32{5}}}, 0,
+			[]string{"the recording has the counters of another network namespace"}, "", "",
+		},
+		"truncated": {
+			strings.Join(lines[:4], ""), ReplayOptions{}, 3,
+			[]string{"\n3 endings in 2ms\n", "the end of the recording was not read"},
+			"run.rec is truncated: cut off, or closetrace was killed while recording", "everything before that was shown",
+		},
+		"damaged": {
+			strings.Join(lines[:3], "") + `{"kind"`, ReplayOptions{}, 2,
+			[]string{"\n2 endings in 1ms\n", "the end of the recording was not read"},
+			"run.rec is damaged: line 4: unexpected end of JSON input", "everything before that was shown",
+		},
+		"damaged after the limit": {
+			strings.Join(lines[:3], "") + `{"kind"`, ReplayOptions{Options: Options{Limit: 1}}, 1,
+			[]string{"\n1 ending in "}, "run.rec is damaged: line 4: unexpected end of JSON input",
+			"everything before that was shown",
+		},
+	} {
+		out, stderr, err := replay(t, tt.text, tt.options)
+		if n := strings.Count(out, "\n"); n != tt.endings {
+			t.Errorf("%s: %d endings, want %d", name, n, tt.endings)
+		}
+		for _, want := range append(tt.want, "closetrace: replay of run.rec, recorded on 6.1.0-fake by fentry\n") {
+			if !strings.Contains(stderr, want) {
+				t.Errorf("%s: %q is not in:\n%s", name, want, stderr)
+			}
+		}
+		switch {
+		case tt.err == "" && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case tt.err == "":
+		case err == nil, err.Error() != tt.err, hint.Of(err) != tt.hint, !hint.Is(err, hint.Incomplete):
+			t.Errorf("%s: got %v (%s), want %s (%s)", name, err, hint.Of(err), tt.err, tt.hint)
+		}
+	}
+}

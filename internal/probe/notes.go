@@ -1,0 +1,145 @@
+package probe
+
+import (
+	"io"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/closetrace/closetrace/internal/events"
+)
+
+// Quiet says which ordinary closes are counted and noted in the kernel instead of reported: those that send a FIN and
+// nothing else, and are never abnormal. The zero value reports every close.
+type Quiet struct {
+	Active  bool // in ESTABLISHED: close.fin.active
+	Passive bool // in CLOSE_WAIT: close.fin.passive, with the FIN received before (recv.fin)
+}
+
+// Any reports whether any close is only counted.
+func (q Quiet) Any() bool { return q.Active || q.Passive }
+
+const (
+	noteSize = int(unsafe.Sizeof(bpfNote{}))
+	// maxNotes is the number of notes that are kept: as many connections as the classifier remembers. It is divided
+	// among the CPUs, each of which gets at least minNotes.
+	maxNotes = 16384
+	minNotes = 256
+	// lookAhead is how many places of a ring are searched behind one without a note: a task that was interrupted while
+	// it wrote one leaves a gap.
+	lookAhead = 8
+)
+
+// notesPerCPU returns the size of the ring of a CPU, a power of two.
+func notesPerCPU(cpus int) int {
+	n := minNotes
+	for n*2*cpus <= maxNotes {
+		n *= 2
+	}
+	return n
+}
+
+// noteRings reads the notes of bpf/notes.h. They are in a ring for each CPU, which the kernel side writes at any time.
+type noteRings struct {
+	memory io.ReaderAt
+	perCPU uint32
+	newest []uint32 // number of the newest note that was read, by CPU; the first is 1
+	note   bpfNote
+	fence  atomic.Uint32
+	// since: every note of a later time was read. 0: every note.
+	since uint64
+}
+
+func newNoteRings(memory io.ReaderAt, cpus, perCPU int) *noteRings {
+	return &noteRings{memory: memory, perCPU: uint32(perCPU), newest: make([]uint32, cpus)}
+}
+
+// read yields the notes since the last call, in the order of each CPU. A note is valid during yield only.
+func (r *noteRings) read(yield func(*bpfNote)) {
+	for cpu := range r.newest {
+		r.readCPU(cpu, yield)
+	}
+}
+
+func (r *noteRings) readCPU(cpu int, yield func(*bpfNote)) {
+	for ahead := uint32(1); ahead <= lookAhead; {
+		want := r.newest[cpu] + ahead
+		number, complete := r.load(cpu, want)
+		switch later := int32(number - want); {
+		case later > 0:
+			if !r.skip(cpu) {
+				return
+			}
+			ahead = 1
+		case later < 0 || !complete:
+			ahead++
+		default:
+			yield(&r.note)
+			r.newest[cpu], ahead = want, 1
+		}
+	}
+}
+
+// skip goes to the oldest notes of a CPU that are not overwritten soon.
+func (r *noteRings) skip(cpu int) bool {
+	var newest uint32
+	for i := range r.perCPU {
+		if number, complete := r.load(cpu, i); complete && (newest == 0 || int32(number-newest) > 0) {
+			newest = number
+		}
+	}
+	oldest := newest - r.perCPU + r.perCPU/8
+	for number := oldest; int32(number-newest) <= 0; number++ {
+		if got, complete := r.load(cpu, number); complete && got == number {
+			r.newest[cpu], r.since = number-1, max(r.since, r.note.TimeNs)
+			return true
+		}
+	}
+	return false
+}
+
+// load copies the note at the place of a number. It returns the number that it has, 0 if there is none, and whether
+// the copy is complete: its last stamp was read before the copy, and its first one after it.
+func (r *noteRings) load(cpu int, number uint32) (uint32, bool) {
+	const begun, ended = int64(unsafe.Offsetof(r.note.Begun)), int64(unsafe.Offsetof(r.note.Ended))
+	at := (int64(cpu)*int64(r.perCPU) + int64(number%r.perCPU)) * int64(noteSize)
+	last := wordAt(r.memory, at+ended)
+	r.fence.Add(1) // orders the reads
+	if _, err := r.memory.ReadAt(unsafe.Slice((*byte)(unsafe.Pointer(&r.note)), noteSize), at); err != nil {
+		return 0, false
+	}
+	r.fence.Add(1)
+	first := wordAt(r.memory, at+begun)
+	return uint32(first), first != 0 && first == last && r.note.Begun == first
+}
+
+// wordAt returns a word of mapped memory, and 0 outside of it.
+func wordAt(memory io.ReaderAt, at int64) (word uint64) {
+	if _, err := memory.ReadAt(unsafe.Slice((*byte)(unsafe.Pointer(&word)), 8), at); err != nil {
+		return 0
+	}
+	return word
+}
+
+// closeOf sets an event to what a note says of a close.
+func (n *names) closeOf(note *bpfNote, ev *events.Event) {
+	*ev = events.Event{
+		Kind: events.KindClose, MonoNS: note.TimeNs, Flags: events.SentFIN | events.TaskContext | events.UnderLock,
+		Sock: note.Sock, Netns: note.Netns, Before: events.State(note.Before), After: events.FinWait1,
+		Local:     address(note.Family, &note.Local, note.LocalPort),
+		Remote:    address(note.Family, &note.Remote, note.RemotePort),
+		FirstSent: note.FirstSent, FirstReceived: note.FirstReceived, SndNxt: note.SndNxt, UnsentBytes: note.Unsent,
+		Task: events.Task{PID: note.Pid, TID: note.Tid, UID: note.Uid, Comm: n.comm(&note.Comm)},
+	}
+	if note.Accepted != 0 {
+		ev.Flags |= events.Accepted
+	} else {
+		ev.Flags |= events.Connected
+	}
+	if ev.Before == events.CloseWait {
+		ev.After = events.LastAck
+		ev.Flags |= events.PeerFIN
+	}
+	if note.Process[0] != 0 && note.Process != note.Comm {
+		ev.Task.Process = n.comm(&note.Process)
+	}
+}

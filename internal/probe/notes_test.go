@@ -1,0 +1,149 @@
+package probe
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"unsafe"
+
+	"github.com/closetrace/closetrace/internal/events"
+)
+
+// rings are notes in memory, as the kernel side writes them.
+type rings struct {
+	notes  []bpfNote
+	perCPU uint32
+	made   []uint32
+}
+
+func newRings(cpus, perCPU int) *rings {
+	return &rings{make([]bpfNote, cpus*perCPU), uint32(perCPU), make([]uint32, cpus)}
+}
+
+func (r *rings) ReadAt(p []byte, off int64) (int, error) {
+	return copy(p, unsafe.Slice((*byte)(unsafe.Pointer(&r.notes[0])), len(r.notes)*noteSize)[off:]), nil
+}
+
+// write writes the next note of a CPU; its time is a thousand times its number. It may leave it incomplete.
+func (r *rings) write(cpu int, complete bool) {
+	r.made[cpu]++
+	number := r.made[cpu]
+	n := &r.notes[uint32(cpu)*r.perCPU+number%r.perCPU]
+	stamp := 77<<32 | uint64(number)
+	ended := n.Ended
+	*n = bpfNote{Begun: stamp, TimeNs: uint64(number) * 1000, Ended: ended}
+	if complete {
+		n.Ended = stamp
+	}
+}
+
+func numbers(from, to int) (all []uint64) {
+	for n := from; n <= to; n++ {
+		all = append(all, uint64(n)*1000)
+	}
+	return all
+}
+
+func TestNotesAreReadOnce(t *testing.T) {
+	const perCPU = 64
+	r := newRings(2, perCPU)
+	reader := newNoteRings(r, 2, perCPU)
+	read := func() (times []uint64) {
+		reader.read(func(n *bpfNote) { times = append(times, n.TimeNs) })
+		return times
+	}
+	check := func(what string, want []uint64) {
+		t.Helper()
+		if got := read(); !slices.Equal(got, want) {
+			t.Errorf("%s: read %v, want %v", what, got, want)
+		}
+	}
+	check("at first", nil)
+	for range 3 {
+		r.write(1, true)
+	}
+	r.write(0, true)
+	check("one and three", append(numbers(1, 1), numbers(1, 3)...))
+	check("again", nil)
+	for range perCPU {
+		r.write(0, true)
+	}
+	check("a whole ring", numbers(2, perCPU+1))
+	if reader.since != 0 {
+		t.Errorf("nothing was overwritten, and all notes were read since %d", reader.since)
+	}
+}
+
+// Notes that were overwritten are not made up, and the reader knows since when it has them all.
+func TestNotesAreOverwritten(t *testing.T) {
+	const perCPU, many = 64, 1000
+	r := newRings(1, perCPU)
+	reader := newNoteRings(r, 1, perCPU)
+	for range many {
+		r.write(0, true)
+	}
+	var times []uint64
+	reader.read(func(n *bpfNote) { times = append(times, n.TimeNs) })
+	if len(times) == 0 || times[len(times)-1] != many*1000 || len(times) > perCPU || len(times) < perCPU/2 {
+		t.Fatalf("read %v", times)
+	}
+	if !slices.Equal(times, numbers(many+1-len(times), many)) {
+		t.Errorf("read %v, which are not the last %d", times, len(times))
+	}
+	if reader.since != times[0] {
+		t.Errorf("all since %d, want %d", reader.since, times[0])
+	}
+}
+
+// A note that is being written is not read, and does not hold up those behind it for ever.
+func TestNotesBeingWritten(t *testing.T) {
+	const perCPU = 64
+	r := newRings(1, perCPU)
+	reader := newNoteRings(r, 1, perCPU)
+	r.write(0, true)
+	r.write(0, false)
+	var times []uint64
+	read := func() { reader.read(func(n *bpfNote) { times = append(times, n.TimeNs) }) }
+	read()
+	if !slices.Equal(times, numbers(1, 1)) {
+		t.Errorf("read %v, want the first only", times)
+	}
+	r.notes[2].Ended = r.notes[2].Begun
+	r.write(0, false)
+	r.write(0, true)
+	read()
+	if want := []uint64{1000, 2000, 4000}; !slices.Equal(times, want) {
+		t.Errorf("read %v, want %v", times, want)
+	}
+	for range perCPU {
+		r.write(0, false)
+	}
+	read()
+	if len(times) != 3 {
+		t.Errorf("incomplete notes were read: %v", times)
+	}
+}
+
+func TestCloseOfNote(t *testing.T) {
+	note := bpfNote{
+		TimeNs: 5, Sock: 6, Netns: 7, Pid: 8, Tid: 9, Uid: 10, FirstSent: 11, FirstReceived: 12, SndNxt: 13, Unsent: 14,
+		Family: afINET, LocalPort: 443, RemotePort: 51234, Before: uint8(events.CloseWait),
+		Local: [16]uint8{10, 0, 0, 5}, Remote: [16]uint8{10, 0, 0, 9},
+	}
+	copy(note.Comm[:], "worker")
+	copy(note.Process[:], "nginx")
+	var n names
+	var got events.Event
+	n.closeOf(&note, &got)
+	want := events.Event{
+		Kind: events.KindClose, MonoNS: 5, Sock: 6, Netns: 7, FirstSent: 11, FirstReceived: 12, SndNxt: 13, UnsentBytes: 14,
+		Flags: events.SentFIN | events.TaskContext | events.UnderLock | events.PeerFIN | events.Connected,
+		Local: netip.MustParseAddrPort("10.0.0.5:443"), Remote: netip.MustParseAddrPort("10.0.0.9:51234"),
+		Task:   events.Task{PID: 8, TID: 9, UID: 10, Comm: "worker", Process: "nginx"},
+		Before: events.CloseWait, After: events.LastAck,
+	}
+	if got.Task != want.Task || got.Local != want.Local || got.Remote != want.Remote || got.Flags != want.Flags ||
+		got.SndNxt != want.SndNxt || got.After != want.After || got.FirstReceived != want.FirstReceived {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}

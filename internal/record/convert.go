@@ -1,0 +1,55 @@
+package record
+
+import (
+	"bufio"
+	"cmp"
+	"errors"
+	"io"
+
+	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/hint"
+)
+
+// Convert writes a recording as format 1: a line of JSON per event. Events that cannot be decoded are left out; the
+// first of their errors is returned once everything else is written.
+func Convert(in *Reader, out io.Writer) error {
+	buffered := bufio.NewWriter(out)
+	err := convert(in, buffered)
+	return cmp.Or(buffered.Flush(), err)
+}
+
+func convert(in *Reader, out io.Writer) error {
+	w, err := NewWriter(out, in.Header)
+	if err != nil {
+		return err
+	}
+	var left error
+	in.onOwner = func(ev *events.Event) { left = cmp.Or(left, w.Owner(ev)) }
+	for {
+		var ev events.Event
+		err := in.Read(&ev)
+		switch {
+		case err == nil:
+			err = w.Write(&ev)
+		case errors.Is(err, ErrIdle):
+			err = w.Idle(in.IdleNS)
+		case errors.Is(err, io.EOF):
+			if in.End != nil {
+				err = w.End(in.End)
+			} else {
+				err = hint.New(hint.Incomplete, "the recording is truncated: cut off, or closetrace was killed while recording",
+					converted)
+			}
+			return cmp.Or(err, left)
+		case errors.As(err, new(*Damage)):
+			return hint.New(hint.Incomplete, "the recording is damaged: "+err.Error(), converted)
+		default:
+			left, err = cmp.Or(left, err), nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+const converted = "everything before that was converted"

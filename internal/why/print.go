@@ -1,0 +1,234 @@
+package why
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/explain"
+	"github.com/closetrace/closetrace/internal/ladder"
+	"github.com/closetrace/closetrace/internal/sink"
+	"github.com/closetrace/closetrace/internal/sink/table"
+)
+
+// maxListed is how many other connections are listed.
+const maxListed = 10
+
+// Limits of the width of lines, in cells.
+const (
+	leastWidth   = 60
+	usualWidth   = 80
+	longestProse = 100
+)
+
+// Layout configures the answer.
+type Layout struct {
+	Width int  // of the terminal, in cells; 0: there is none
+	ASCII bool // the terminal has no other characters
+}
+
+// Print returns the answer, "" if no connection matches.
+func (c *Collector) Print(library *explain.Library, o Layout) string {
+	all := c.connections()
+	if len(all) == 0 {
+		return ""
+	}
+	if o.Width == 0 {
+		o.Width = usualWidth
+	}
+	o.Width = max(leastWidth, o.Width)
+	a := &answer{Layout: o, library: library, plain: ladder.Layout{Width: o.Width, ASCII: o.ASCII}}
+	a.partial(c)
+	a.choice(c, all)
+	a.connection(all[0])
+	a.others(c, all)
+	return a.String()
+}
+
+// answer is the text of an answer.
+type answer struct {
+	strings.Builder
+	Layout
+	library *explain.Library
+	plain   ladder.Layout
+}
+
+// line writes text that others may have chosen, wrapped.
+func (a *answer) line(indent, text string) {
+	width := min(a.Width, longestProse) - len(indent)
+	for _, part := range table.Wrap(a.plain.Plain(sink.Tame(text)), width) {
+		a.WriteString(indent + part + "\n")
+	}
+}
+
+func (a *answer) head(text string) { a.WriteString("\n" + text + "\n") }
+
+const indent = "  "
+
+// partial says that no connection has both of the ends that the text names.
+func (a *answer) partial(c *Collector) {
+	if c.Query.complete() >= 2 && c.best < byBothEnds {
+		a.line("", "No connection here has two of these addresses. This one has one of them:")
+		a.WriteString("\n")
+	}
+}
+
+// choice says which of several connections is shown.
+func (a *answer) choice(c *Collector, all []*connection) {
+	if len(all) == 1 {
+		return
+	}
+	line, shown := &c.Query.Line, all[0]
+	which := "This is the newest"
+	if line.Errno != "" && shown.asked {
+		which += " with " + line.Errno
+	}
+	if !line.Time.IsZero() && shown.away < int(lineTime/time.Second) {
+		which += " at the time of the line"
+	}
+	a.line("", fmt.Sprintf("%d connections match. %s; the others are listed below.", len(all), which))
+	a.WriteString("\n")
+}
+
+// connection writes the story of a connection.
+func (a *answer) connection(n *connection) {
+	root := n.cause()
+	a.line("", fmt.Sprintf("%s and %s, %s", ladder.Address(root.Local), ladder.Address(root.Remote),
+		n.endings[0].Time.Local().Format("2006-01-02 15:04:05.000 MST")))
+	a.WriteString("\n" + ladder.New(n.endings).Text(a.plain))
+	a.applications(n)
+	a.head("Why")
+	a.line(indent, sentence(root))
+	if text := sender(root); text != "" {
+		a.line(indent, text)
+	}
+	abnormal := slices.ContainsFunc(n.endings, (*events.Ending).IsAbnormal)
+	if !abnormal {
+		a.line(indent, "Nothing abnormal was seen.")
+	}
+	for _, e := range n.endings {
+		if e.Doubt != "" {
+			a.line(indent, fmt.Sprintf("Inferred (%s at %s): %s.", e.Path, ladder.Address(e.Local), e.Doubt))
+		}
+	}
+	if advice := a.library.Advice(string(root.Path), a.explain()); advice != "" && abnormal {
+		a.WriteString("\n" + a.plain.Plain(advice))
+	}
+	a.missing(n)
+	a.head("Next")
+	a.WriteString("    closetrace explain " + string(root.Path) + "\n")
+}
+
+// explain returns the layout of texts of package explain.
+func (a *answer) explain() explain.Layout {
+	return explain.Layout{Language: explain.English, Width: a.Width}
+}
+
+// sentence returns the cause of a connection's end.
+func sentence(root *events.Ending) string {
+	if t := root.Actor; t != nil {
+		return fmt.Sprintf("%s, %s: %s.", ladder.Task(t), ladder.Address(root.Local), root.Cause)
+	}
+	return fmt.Sprintf("%s, %s: %s.", ladder.Address(root.Local), cmp.Or(root.Title, string(root.Path)), root.Cause)
+}
+
+// sender says what the headers of a RST show of a sender that was not seen, "" if it was, or they were not.
+func sender(root *events.Ending) string {
+	rst := root.Evidence.RST
+	if rst == nil || root.Peer != nil {
+		return ""
+	}
+	options := cmp.Or(strings.Join(rst.Options.Names(), ", "), "none")
+	return fmt.Sprintf("The RST: TTL %d, window %d, IP id %d, TCP options: %s.", rst.TTL, rst.Window, rst.IPID, options)
+}
+
+// end is what is known of an end.
+type end struct {
+	name          string // with its process, if known
+	gets          string // what its application gets
+	closed        bool   // by its application
+	known, unseen bool   // whether its process is known, and whether nothing of it was seen
+}
+
+// ends returns what is known of the ends, that of the cause first.
+func (n *connection) ends() (ends [2]end) {
+	model, root := ladder.New(n.endings), n.cause()
+	first := ladder.Left
+	if model.Ends[ladder.Left].Name != ladder.Address(root.Local) {
+		first = ladder.Right
+	}
+	for i, side := range []ladder.Side{first, first.Other()} {
+		head := model.Ends[side]
+		e := end{name: head.Name, known: head.Process != "", unseen: head.Unseen}
+		if e.known {
+			e.name = head.Process + ", " + head.Name
+		}
+		var gets []string
+		for _, step := range model.Steps {
+			if act := step.Acts[side]; act.Got != "" {
+				gets = append(gets, act.Got)
+			}
+			e.closed = e.closed || step.Acts[side].Closes
+		}
+		e.gets = strings.Join(gets, ", then ")
+		ends[i] = e
+	}
+	return ends
+}
+
+// applications writes what each application gets.
+func (a *answer) applications(n *connection) {
+	a.head("What each application gets")
+	for _, e := range n.ends() {
+		switch {
+		case e.unseen:
+			a.line(indent, e.name+": not seen here.")
+		case e.gets != "":
+			a.line(indent, e.name+": "+e.gets+".")
+		case !e.known:
+			a.line(indent, e.name+": no application was seen.")
+		case e.closed:
+			a.line(indent, e.name+": no error; it closed the socket.")
+		default:
+			a.line(indent, e.name+": no error.")
+		}
+	}
+}
+
+// missing says which end was not seen, and how to see it.
+func (a *answer) missing(n *connection) {
+	other := n.ends()[1]
+	if !other.unseen {
+		return
+	}
+	a.head("Not seen")
+	a.line(indent, "The end "+other.name+": it is on another host, outside of the trace, or had ended before. "+
+		"If it is on another host, record there (closetrace -w FILE), and run closetrace why --from FILE.")
+	root := n.cause()
+	if text := a.library.Peer(string(root.Path), a.explain()); text != "" && root.Path.Family() != "recv" {
+		a.WriteString("\n" + a.plain.Plain(text))
+	}
+}
+
+// others lists the other connections that match.
+func (a *answer) others(c *Collector, all []*connection) {
+	if len(all) == 1 && c.dropped == 0 {
+		return
+	}
+	a.head("Other connections that match")
+	listed := all[1:min(len(all), 1+maxListed)]
+	for _, n := range listed {
+		root := n.cause()
+		a.line(indent, fmt.Sprintf("%s  %s %s  %s: %s", n.endings[0].Time.Local().Format("15:04:05.000"),
+			ladder.Address(root.Local), ladder.Address(root.Remote), root.Path, root.Cause))
+	}
+	if more := len(all) - 1 - len(listed); more > 0 {
+		a.line(indent, "and "+events.Quantity(uint64(more), "other", "others"))
+	}
+	if c.dropped > 0 {
+		a.line(indent, events.Quantity(uint64(c.dropped), "older ending was", "older endings were")+" not kept.")
+	}
+}

@@ -1,0 +1,84 @@
+// Package fake has a source of made-up events, for tests without a kernel side.
+package fake
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/kernel"
+	"github.com/closetrace/closetrace/internal/probe"
+)
+
+// Where all events of a [Source] happen.
+const (
+	Netns  = 4026531840
+	Cgroup = 7
+)
+
+// Source makes up closes of established connections.
+type Source struct {
+	Left     int  // events to come; negative: endless until it is detached
+	BadFirst bool // the first record cannot be decoded
+
+	probe.ReportsAll
+	wall     int64 // offset of its clock
+	read     atomic.Bool
+	detached atomic.Bool
+}
+
+// Header is that of a made-up kernel.
+func (f *Source) Header() events.Header {
+	if f.wall == 0 {
+		f.wall = kernel.WallOffset()
+	}
+	return events.Header{
+		Schema: events.SchemaVersion, Kernel: "6.1.0-fake", Attach: "fentry", HZ: 250, WallOffsetNS: f.wall,
+		Host: "db1", BootID: "00000000-0000-4000-8000-000000000000",
+	}
+}
+
+// Read makes up an event of now. Without one, it takes a while.
+func (f *Source) Read(ev *events.Event) error {
+	if f.BadFirst {
+		f.BadFirst = false
+		return hint.New(hint.Undecodable, "record of 3 bytes", "rebuild")
+	}
+	if f.Left == 0 || f.Left < 0 && f.detached.Load() {
+		time.Sleep(10 * time.Millisecond)
+		return probe.ErrIdle
+	}
+	f.Left--
+	f.read.Store(true)
+	*ev = events.Event{
+		Kind: events.KindClose, MonoNS: kernel.MonoNow(), DurationNS: 5210, Sock: 1,
+		Flags: events.SentFIN | events.TaskContext | events.FileClosing | events.UnderLock,
+		Local: netip.MustParseAddrPort("10.0.0.5:443"), Remote: netip.MustParseAddrPort("10.0.0.9:51234"),
+		Netns: Netns, CgroupID: Cgroup, SocketCgroupID: Cgroup,
+		Task: events.Task{PID: 4211, TID: 4211, Comm: "nginx"}, Syscall: "close",
+		Before: events.Established, After: events.FinWait1,
+	}
+	return nil
+}
+
+// Losses returns two lost records, once an event was read.
+func (f *Source) Losses() probe.Losses {
+	if !f.read.Load() {
+		return probe.Losses{}
+	}
+	return probe.Losses{LostRecords: 2}
+}
+
+// IdleNS returns the time of now.
+func (f *Source) IdleNS() uint64 { return kernel.MonoNow() }
+
+// PollSoon does nothing.
+func (f *Source) PollSoon() {}
+
+// Detach ends an endless source.
+func (f *Source) Detach() error { f.detached.Store(true); return nil }
+
+// Close does nothing.
+func (f *Source) Close() error { return nil }
