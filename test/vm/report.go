@@ -169,8 +169,23 @@ func (r *report) collect(k kernel, dir string) error {
 		if err := json.Unmarshal(text, &v.seen); err != nil {
 			return fmt.Errorf("report of %s, %s: %w", k.name, mode, err)
 		}
+		r.again(*v)
 	}
 	return nil
+}
+
+// again prints which tests of a job that passed failed at first, with the job's output. The caller holds mu.
+func (r *report) again(v row) {
+	failedFirst := false
+	for _, retry := range v.seen.Retries {
+		if retry.Reason == guest.Again {
+			fmt.Fprintf(r.out, "%s: %s: %s: %s\n", v.kernel, v.job, retry.Test, retry.Reason)
+			failedFirst = true
+		}
+	}
+	if failedFirst && v.failure == "" && !r.verbose {
+		r.indent(slices.DeleteFunc(slices.Clone(v.output), isSuccess))
+	}
 }
 
 // native is the name of this machine's kernel in the table.

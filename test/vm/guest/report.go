@@ -33,6 +33,9 @@ type Retry struct {
 	Reason string `json:"reason"` // why it was excused
 }
 
+// Again is the reason of a test that failed, and passed in a second try with nothing beside it.
+const Again = "it failed, and passed when it ran again, alone"
+
 // A run may retry 5 % of the tests that can be retried, and at least two, so that
 // a run of few tests does not fail at its first retry.
 const (
