@@ -29,11 +29,18 @@ func attempts(t *testing.T, try func(t testing.TB)) {
 	retry(t, try, func(reason string) { addRetry(t.Name(), reason) })
 }
 
+// repeating lets one test at a time be repeated: those that made each other's probes be missed would do it again.
+var repeating sync.Mutex
+
 // retry calls excused before each attempt but the first.
 func retry(t *testing.T, try func(t testing.TB), excused func(reason string)) {
 	t.Helper()
 	for n := 1; ; n++ {
 		a := &attempt{TB: t}
+		if n == 2 {
+			repeating.Lock()
+			defer repeating.Unlock()
+		}
 		a.run(try)
 		if len(a.wrong) == 0 {
 			return

@@ -35,27 +35,29 @@ func jobsFor(k kernel, o options) []guest.Job {
 
 // On a kernel that runs a part of the live tests, these are the ones that depend on the kernel: looksAtMode in each
 // attach mode, and looksAtKernel, whose results do not depend on the mode, in the first. Stacks are tested in one mode
-// of each kernel, in which the caller of a function is the hardest to find: kprobe.
+// of each kernel, in which the caller of a function is the hardest to find: kprobe. A kernel whose neighbours run
+// looksAtKernel runs only the others.
 //
-// On a kernel that runs all, looksAtKernel and looksAtPrivilege run in the first mode only, which takes the most
-// privileges; and looksAtProgram, whose results depend neither on the mode nor on the kernel, in the last mode only, in
-// which closetrace starts the fastest.
+// On a kernel that runs all, looksAtKernel and looksAtFentry run in the first mode only, which is fentry: it takes the
+// most privileges, and is the one that most machines have, while this machine's live tests run in another; and
+// looksAtProgram, whose results depend neither on the mode nor on the kernel, in the last mode only, in which
+// closetrace starts the fastest.
 var (
 	looksAtMode = []string{
 		"TestLab", "TestWireRandom", "TestKernelCounters", "TestClosesAtOnce", "TestUnreadBytes", "TestTwoContainers",
 		"TestFilters", "TestBurstNamesVictims", "TestMPTCPSubflows", "TestConnectionID",
 		"TestManyBlockedCloses", "TestLeastPrivilege", "TestNothingStaysAttached",
 	}
-	looksAtStack     = []string{"TestStack"}
-	looksAtTier      = []string{"TestLabQuiet"} // in each mode on a kernel that runs all, else in the first
-	looksAtKernel    = []string{"TestCheck", "TestRefusedMode", "TestStuck", "TestStuckAge", "TestPrivilegeMissing"}
-	looksAtPrivilege = []string{
-		"TestNoBTF", "TestPrivilegesAreDropped", "TestFileCapabilities", "TestContainer", "TestExperimentsInContainer",
-		"TestFieldCases", "TestFieldCasesFirewall", "TestPidOfVictim", "TestDocuments", "TestAnotherTracer",
-		"TestPrivilegesOfRunAndWatchAreDropped", "TestRefusedToRoot",
+	looksAtStack  = []string{"TestStack"}
+	looksAtTier   = []string{"TestLabQuiet"} // in each mode of a kernel that runs all, else in the first
+	looksAtKernel = []string{"TestCheck", "TestRefusedMode", "TestStuck", "TestStuckAge", "TestPrivilegeMissing"}
+	looksAtFentry = []string{
+		"TestPrivilegesAreDropped", "TestContainer", "TestFieldCases", "TestFieldCasesFirewall", "TestPidOfVictim", "TestNoBTF",
 	}
 	looksAtProgram = []string{
-		"TestOwnersNeedPrivileges", "TestNamesNeedPrivileges", "TestNetnsNeedsPrivileges",
+		"TestOwnersNeedPrivileges", "TestNamesNeedPrivileges", "TestNetnsNeedsPrivileges", "TestFileCapabilities",
+		"TestPrivilegesOfRunAndWatchAreDropped", "TestRefusedToRoot", "TestAnotherTracer", "TestDocuments",
+		"TestExperimentsInContainer", "TestStackWithCapabilities",
 		"TestCheckCommand", "TestClosedPipe", "TestNamesAreEscaped", "TestSlowReader", "TestNoReader", "TestLatency",
 		"TestAuditAfterLostRecords", "TestAuditOfOtherNamespaces", "TestStoppedForSeconds", "TestReplayPrintsTheSame",
 		"TestReplayFiltersAsTheKernelDoes", "TestCgroupFilter", "TestRunCommand", "TestContainerNames",
@@ -77,16 +79,16 @@ func (k kernel) testsIn(mode int) []string {
 	}
 	first, last := mode == 0, mode == len(k.modes)-1
 	switch {
-	case k.allTests:
+	case k.tests == "all":
 		skipped := [][]string{notInGuest}
 		if !first {
-			skipped = append(skipped, looksAtKernel, looksAtPrivilege)
+			skipped = append(skipped, looksAtKernel, looksAtFentry)
 		}
 		if !last {
 			skipped = append(skipped, looksAtProgram)
 		}
 		return choose("-test.skip", skipped...)
-	case first:
+	case first && k.tests == "kernel":
 		return choose("-test.run", looksAtMode, looksAtKernel, looksAtTier)
 	case k.modes[mode] == "kprobe":
 		return choose("-test.run", looksAtMode, looksAtStack)

@@ -18,9 +18,10 @@ type kernel struct {
 	pkg    string
 	arch   string
 	modes  []string
-	// allTests: run all live tests, not only those that look at the kernel.
-	allTests bool
-	gaps     []string
+	// tests are the live tests to run: all; kernel, those that depend on the kernel; mode, of those the ones that run in
+	// each attach mode.
+	tests string
+	gaps  []string
 }
 
 // gapsOf returns the gaps in an attach mode: those of the kernel, and those of only this mode.
@@ -76,13 +77,10 @@ func parseKernel(columns []string) (kernel, error) {
 		pkg:    columns[2],
 		arch:   columns[3],
 		modes:  strings.Split(columns[4], ","),
+		tests:  columns[5],
 	}
-	switch columns[5] {
-	case "all":
-		k.allTests = true
-	case "kernel":
-	default:
-		return kernel{}, fmt.Errorf("kernel %s: tests are all or kernel, not %q", k.name, columns[5])
+	if !slices.Contains([]string{"all", "kernel", "mode"}, k.tests) {
+		return kernel{}, fmt.Errorf("kernel %s: tests are all, kernel or mode, not %q", k.name, k.tests)
 	}
 	if columns[6] != "-" {
 		k.gaps = strings.Split(columns[6], ",")

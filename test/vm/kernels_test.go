@@ -24,12 +24,12 @@ func TestReadKernels(t *testing.T) {
 	}
 	want := []kernel{
 		{
-			name:     "6.1",
-			suites:   []string{"bookworm", "bookworm-security"},
-			pkg:      "linux-image-cloud-amd64",
-			arch:     "amd64",
-			modes:    []string{"fentry", "kprobe"},
-			allTests: true,
+			name:   "6.1",
+			suites: []string{"bookworm", "bookworm-security"},
+			pkg:    "linux-image-cloud-amd64",
+			arch:   "amd64",
+			modes:  []string{"fentry", "kprobe"},
+			tests:  "all",
 		},
 		{
 			name:   "5.10",
@@ -37,6 +37,7 @@ func TestReadKernels(t *testing.T) {
 			pkg:    "linux-image-cloud-arm64",
 			arch:   "arm64",
 			modes:  []string{"kprobe"},
+			tests:  "kernel",
 			gaps:   []string{"mptcp", "reset-reason"},
 		},
 	}
@@ -52,7 +53,7 @@ func TestReadKernelsRejects(t *testing.T) {
 		{"6.1 s p a kprobe all - more\n", "line 1: 8 columns"},
 		{"\n6.1 s p a kprope all -\n", `line 2: kernel 6.1: unknown attach mode "kprope"`},
 		{"6.1 s p a kprobe, all -\n", "empty item"},
-		{"6.1 s p a kprobe some -\n", `tests are all or kernel, not "some"`},
+		{"6.1 s p a kprobe some -\n", `tests are all, kernel or mode, not "some"`},
 		{"6.1 s p a kprobe all kprope:mptcp\n", `unknown attach mode "kprope"`},
 		{"6.1 s,,s p a kprobe all -\n", "empty item"},
 		{"6.1 s p a kprobe all -\n6.1 s p a fentry all -\n", "line 2: kernel 6.1 is listed twice"},
@@ -148,26 +149,28 @@ func TestPickedTests(t *testing.T) {
 		source.Write(text)
 	}
 	for _, name := range slices.Concat(
-		looksAtMode, looksAtKernel, looksAtStack, looksAtTier, looksAtPrivilege, looksAtProgram, notInGuest,
+		looksAtMode, looksAtKernel, looksAtStack, looksAtTier, looksAtFentry, looksAtProgram, notInGuest,
 	) {
 		if !strings.Contains(source.String(), "\nfunc "+name+"(t *testing.T) {") {
 			t.Errorf("test/live has no %s", name)
 		}
 	}
 	for _, c := range []struct {
-		all       bool
+		tests     string
 		mode      int
 		flag      string
 		has, lack []string
 	}{
-		{false, 0, "run", []string{"TestLab", "TestCheck", "TestLabQuiet"}, []string{"TestStack"}},
-		{false, 1, "run", []string{"TestLab"}, []string{"TestCheck", "TestStack", "TestLabQuiet"}},
-		{false, 2, "run", []string{"TestLab", "TestStack"}, []string{"TestCheck", "TestLabQuiet"}},
-		{true, 0, "skip", []string{"TestRealGo", "TestRunCommand"}, []string{"TestLab", "TestCheck", "TestContainer"}},
-		{true, 1, "skip", []string{"TestRealGo", "TestRunCommand", "TestCheck", "TestContainer"}, []string{"TestLab"}},
-		{true, 2, "skip", []string{"TestRealGo", "TestCheck", "TestContainer"}, []string{"TestLab", "TestRunCommand"}},
+		{"kernel", 0, "run", []string{"TestLab", "TestCheck", "TestLabQuiet"}, []string{"TestStack"}},
+		{"kernel", 1, "run", []string{"TestLab"}, []string{"TestCheck", "TestStack", "TestLabQuiet"}},
+		{"kernel", 2, "run", []string{"TestLab", "TestStack"}, []string{"TestCheck", "TestLabQuiet"}},
+		{"all", 0, "skip", []string{"TestRealGo", "TestRunCommand"}, []string{"TestLab", "TestCheck", "TestContainer"}},
+		{"all", 1, "skip", []string{"TestRealGo", "TestRunCommand", "TestCheck", "TestContainer"}, []string{"TestLab"}},
+		{"mode", 0, "run", []string{"TestLab"}, []string{"TestCheck", "TestStack", "TestLabQuiet"}},
+		{"mode", 2, "run", []string{"TestLab", "TestStack"}, []string{"TestCheck", "TestLabQuiet"}},
+		{"all", 2, "skip", []string{"TestRealGo", "TestCheck", "TestContainer"}, []string{"TestLab", "TestRunCommand"}},
 	} {
-		got := kernel{allTests: c.all, modes: []string{"fentry", "tracepoint", "kprobe"}}.testsIn(c.mode)
+		got := kernel{tests: c.tests, modes: []string{"fentry", "tracepoint", "kprobe"}}.testsIn(c.mode)
 		pattern, is := strings.CutPrefix(strings.Join(got, " "), "-test."+c.flag+"=")
 		if !is {
 			t.Errorf("%+v: %s", c, got)
@@ -189,9 +192,9 @@ func TestPickedTests(t *testing.T) {
 
 // Each test of a kernel that runs all runs in at least one of its modes, if guests can run it.
 func TestAllRunSomewhere(t *testing.T) {
-	k := kernel{allTests: true, modes: []string{"fentry", "kprobe", "tracepoint"}}
+	k := kernel{tests: "all", modes: []string{"fentry", "kprobe", "tracepoint"}}
 	for _, name := range slices.Concat(
-		looksAtMode, looksAtKernel, looksAtStack, looksAtTier, looksAtPrivilege, looksAtProgram,
+		looksAtMode, looksAtKernel, looksAtStack, looksAtTier, looksAtFentry, looksAtProgram,
 	) {
 		skipped := 0
 		for mode := range k.modes {
@@ -207,7 +210,7 @@ func TestAllRunSomewhere(t *testing.T) {
 }
 
 func TestLongestFirst(t *testing.T) {
-	kernels := []kernel{{name: "old"}, {name: "all tests", allTests: true}, {name: "newer"}, {name: "newest"}}
+	kernels := []kernel{{name: "old"}, {name: "all tests", tests: "all"}, {name: "newer"}, {name: "newest"}}
 	var order []string
 	for _, k := range longestFirst(kernels) {
 		order = append(order, k.name)

@@ -199,9 +199,9 @@ func longestFirst(kernels []kernel) []kernel {
 	slices.Reverse(sorted)
 	slices.SortStableFunc(sorted, func(a, b kernel) int {
 		switch {
-		case a.allTests == b.allTests:
+		case (a.tests == "all") == (b.tests == "all"):
 			return 0
-		case a.allTests:
+		case a.tests == "all":
 			return -1
 		}
 		return 1
