@@ -45,6 +45,7 @@ func burstNamesVictims(t testing.TB) {
 		for _, p := range processes {
 			must(t, p.Wait()) // after the last reset
 		}
+		awaitQuiet(t, out) // what is not read a second after the interrupt is discarded
 		_, stderr := r.interrupt(t)
 
 		resets, closed := map[string]line{}, map[string]uint64{}
@@ -83,6 +84,21 @@ func burstNamesVictims(t testing.TB) {
 			t.Errorf("%d of %d victims are named by their calls, %d probes missed", named, len(resets)-late, unseen)
 		}
 	})
+}
+
+// awaitQuiet waits until a file has not grown for half a second.
+func awaitQuiet(t testing.TB, f *os.File) {
+	t.Helper()
+	size := int64(-1)
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
+		info, err := f.Stat()
+		must(t, err)
+		if info.Size() == size {
+			return
+		}
+		size = info.Size()
+	}
+	t.Error("closetrace prints for a minute")
 }
 
 // startVictims starts processes that connect to a listener, n times in all, and
