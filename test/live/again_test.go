@@ -56,8 +56,13 @@ func runTwice() int {
 func runChosen(out io.Writer, args []string, env ...string) (code int, failed []string) {
 	runtime.LockOSThread() // Pdeathsig looks at the thread
 	defer runtime.UnlockOSThread()
+	self, err := os.Executable() // by its name: the tests start others by /proc/self/exe, which are to have another
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "FAIL:", err)
+		return 1, nil
+	}
 	r, w := io.Pipe()
-	child := exec.Command("/proc/self/exe", args...)
+	child := exec.Command(self, args...)
 	child.Args[0] = os.Args[0]
 	child.Env = append(append(os.Environ(), runsTests+"=1"), env...)
 	child.Stdin, child.Stdout, child.Stderr = os.Stdin, io.MultiWriter(out, w), os.Stderr
@@ -65,7 +70,7 @@ func runChosen(out io.Writer, args []string, env ...string) (code int, failed []
 	child.WaitDelay = 10 * time.Second // for a process that a failed test left, with the child's output open
 	names := make(chan []string)
 	go func() { names <- failedTests(r) }()
-	err := child.Run()
+	err = child.Run()
 	w.Close()
 	failed = <-names
 	var exit *exec.ExitError
