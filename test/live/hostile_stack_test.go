@@ -41,17 +41,19 @@ func hostileStacks(t testing.TB) {
 		dir := reachable(t)
 		end := make(chan struct{})
 		defer close(end)
-		r := launch(t, "--stack", "-o", "json")
 		innocent := startChild(t, "churn")
 		pids := map[uint32]string{uint32(innocent.Process.Pid): "innocent"}
 		for _, p := range hostilePrograms {
 			pids[p.start(t, dir, end)] = p.name
 		}
+		r := launch(t, "--stack", "-o", "json") // only now, when its lines are read at once
 		seen := watchStacks(t, r, pids)
 		memory, watched := &largestRSS{pid: r.Process.Pid}, make(chan struct{})
 		go memory.watch(watched)
 		late := measureLateness(watched)
-		eventually(t, "lines of each program", func() bool { return seen.all(1) })
+		// Names that come too late for a line are there for the next one.
+		first := scaled(200, 1)
+		eventually(t, "lines of each program", func() bool { return seen.all(first) })
 		seen.forget()
 		more := scaled(100, 10)
 		eventually(t, "more lines of each program", func() bool { return seen.all(more) })
