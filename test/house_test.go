@@ -54,6 +54,8 @@ var plan = []plannedPackage{
 	{"pipeline", "runs events from a source to the sinks",
 		[]string{"classify", "enrich", "events", "filter", "hint", "kernel", "netns", "probe", "record", "runtimes",
 			"sink"}},
+	{"capture", "reads packet captures and copies them with comments", []string{"hint"}},
+	{"capture/capturetest", "takes the comments out of a capture, for tests", nil},
 	{"stdio", "says what the standard streams are connected to", nil},
 	{"flagvalue", "parses the values of flags", []string{"events", "explain", "filter", "hint"}},
 	{"command", "runs a command in a cgroup and finds its endings", []string{"enrich", "events", "filter", "hint"}},
@@ -81,6 +83,7 @@ var onlyIn = map[string][]string{
 	"kernel.org/pub/linux/libs/security/libcap": {"internal/kernel", "internal/probe"},
 	"github.com/rogpeppe/go-internal":           {"internal/lab"},
 	"github.com/cavaliergopher/cpio":            {},
+	"github.com/gopacket/gopacket":              {},
 	"github.com/santhosh-tekuri/jsonschema/v6":  {},
 }
 
