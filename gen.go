@@ -39,6 +39,7 @@
 //	internal/pipeline    runs events from a source to the sinks
 //	internal/capture     reads packet captures and copies them with comments
 //	internal/capture/capturetest takes the comments out of a capture, for tests
+//	internal/annotate    finds the endings of the FINs and RSTs in a capture
 //	internal/stdio       says what the standard streams are connected to
 //	internal/flagvalue   parses the values of flags
 //	internal/command     runs a command in a cgroup and finds its endings

@@ -56,6 +56,8 @@ var plan = []plannedPackage{
 			"sink"}},
 	{"capture", "reads packet captures and copies them with comments", []string{"hint"}},
 	{"capture/capturetest", "takes the comments out of a capture, for tests", nil},
+	{"annotate", "finds the endings of the FINs and RSTs in a capture",
+		[]string{"capture", "events", "hint", "ladder", "pipeline", "probe", "record", "sink"}},
 	{"stdio", "says what the standard streams are connected to", nil},
 	{"flagvalue", "parses the values of flags", []string{"events", "explain", "filter", "hint"}},
 	{"command", "runs a command in a cgroup and finds its endings", []string{"enrich", "events", "filter", "hint"}},

@@ -27,6 +27,9 @@ func TestScripts(t *testing.T) {
 			"head":           head,
 			"sameafterfirst": sameAfterFirst,
 			"docker":         docker,
+			"capture":        writeCapture,
+			"comments":       comments,
+			"strip":          strip,
 		},
 		Setup: func(e *testscript.Env) error {
 			records, err := filepath.Abs("../../internal/record/testdata")

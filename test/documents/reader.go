@@ -42,7 +42,9 @@ func NewReader(dir, run string) (*Reader, error) {
 			return nil, err
 		}
 	}
-	for name, content := range map[string]string{"today.rec.zst": aRecord, "night.rec.zst": night} {
+	for name, content := range map[string]string{
+		"today.rec.zst": aRecord, "night.rec.zst": night, "night.pcap": nightCapture,
+	} {
 		if err := os.WriteFile(filepath.Join(r.dir, name), []byte(content), 0o644); err != nil {
 			return nil, err
 		}
@@ -64,6 +66,11 @@ const aRecord = `{"schema_version":1,"kernel":"6.1.0","attach":"fentry","hooks":
 //
 //go:embed night.jsonl
 var night string
+
+// nightCapture is a capture of its RST.
+//
+//go:embed night.pcap
+var nightCapture string
 
 // Night returns the content of that recording.
 func Night() []byte { return []byte(night) }
