@@ -36,6 +36,7 @@ type capture struct {
 	done     chan struct{}
 	// firewall: netfilter sends RSTs.
 	firewall bool
+	packets  func(packet []byte, at time.Time) // gets what was sent, up to headers bytes; may be nil
 }
 
 const (
@@ -44,7 +45,10 @@ const (
 )
 
 // startCapture captures in the namespace of the calling thread.
-func startCapture() (*capture, error) {
+func startCapture() (*capture, error) { return startCaptureTo(nil) }
+
+// startCaptureTo passes the packets on as well, from a goroutine of its own.
+func startCaptureTo(packets func(packet []byte, at time.Time)) (*capture, error) {
 	var st unix.Stat_t
 	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
 		return nil, err
@@ -58,7 +62,8 @@ func startCapture() (*capture, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("packet socket: %w", err)
 	}
-	w := &capture{fd: fd, netns: uint32(st.Ino), from: monotonic(), stop: make(chan struct{}), done: make(chan struct{})}
+	w := &capture{fd: fd, netns: uint32(st.Ino), from: monotonic(), packets: packets,
+		stop: make(chan struct{}), done: make(chan struct{})}
 	go w.record()
 	return w, nil
 }
@@ -109,6 +114,9 @@ func (w *capture) add(packet, control []byte, from unix.Sockaddr) {
 	if !ok || link.Pkttype != unix.PACKET_OUTGOING {
 		return
 	}
+	if w.packets != nil {
+		w.packets(packet, sentAtWall(control))
+	}
 	s, ok := parseSegment(packet)
 	if !ok || s.flags&(flagFIN|flagRST) == 0 || s.tos == lab.ForgedTOS {
 		return
@@ -121,18 +129,21 @@ func (w *capture) add(packet, control []byte, from unix.Sockaddr) {
 
 // sentAt returns the kernel's timestamp of a packet on the clock of the endings,
 // or the current time, which is later.
-func sentAt(control []byte) uint64 {
+func sentAt(control []byte) uint64 { return fromWall(sentAtWall(control).UnixNano()) }
+
+// sentAtWall is sentAt on the wall clock.
+func sentAtWall(control []byte) time.Time {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil {
-		return monotonic()
+		return time.Now()
 	}
 	for _, m := range messages {
 		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_TIMESTAMPNS &&
 			len(m.Data) >= int(unsafe.Sizeof(unix.Timespec{})) {
-			return fromWall((*unix.Timespec)(unsafe.Pointer(&m.Data[0])).Nano())
+			return time.Unix(0, (*unix.Timespec)(unsafe.Pointer(&m.Data[0])).Nano())
 		}
 	}
-	return monotonic()
+	return time.Now()
 }
 
 // fromWall converts a time of CLOCK_REALTIME by reading both clocks. It repeats
