@@ -42,7 +42,7 @@ type options struct {
 	times int
 	// lacks are features that the guest's CPU does not have.
 	lacks string
-	// starts is how often closetrace is started natively, in each attach mode.
+	// starts is how often closetrace is started natively, in each attach mode, and its CPU time measured there.
 	starts int
 }
 
@@ -58,7 +58,7 @@ func (o *options) flags(name string) *flag.FlagSet {
 		"",
 		"boot the guest on a CPU without the features in `LIST`, for example erms,fsrm, and write no document",
 	)
-	flags.IntVar(&o.starts, "starts", 9, "also start closetrace `N` times in each attach mode on this machine; needs root")
+	flags.IntVar(&o.starts, "starts", 9, "also start closetrace and measure its CPU time `N` times on this machine; needs root")
 	return flags
 }
 
@@ -133,7 +133,7 @@ func onHost(ctx context.Context, o options) error {
 	if o.only != "" || o.lacks != "" {
 		return results.write(os.Stdout)
 	}
-	if results.Starts, err = measureStarts(ctx, dir, o.starts); err != nil {
+	if err := results.measureNative(ctx, dir, o.starts); err != nil {
 		return err
 	}
 	return results.keep()
@@ -150,7 +150,7 @@ func measureStartsOnly(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	if results.Starts, err = measureStarts(ctx, dir, o.starts); err != nil {
+	if err := results.measureNative(ctx, dir, o.starts); err != nil {
 		return err
 	}
 	return results.keep()

@@ -158,14 +158,16 @@ func (r *results) budgetTable() table.Table {
 }
 
 // ratios are the bounds of what closetrace adds in the FIN mix, by what it does and by mode: the whole to untraced.
+// Native is the bound of its CPU time on the machine that runs bench, to that of the load; 0: none.
 var ratios = []struct {
 	what, tracer string
 	bounds       map[string]float64
+	native       float64
 }{
-	{"quiet tier (--only rst)", quietTracer, map[string]float64{"fentry": 1.03, "kprobe": 1.045, "tracepoint": 1.045}},
-	{"record", recordTracer, map[string]float64{"fentry": 1.12, "kprobe": 1.16, "tracepoint": 1.15}},
-	{"record .zst", zstTracer, map[string]float64{"fentry": 1.25, "kprobe": 1.29, "tracepoint": 1.28}},
-	{"-o json, all endings", jsonTracer, map[string]float64{"fentry": 1.22, "kprobe": 1.27, "tracepoint": 1.26}},
+	{"quiet tier (--only rst)", quietTracer, map[string]float64{"fentry": 1.03, "kprobe": 1.045, "tracepoint": 1.045}, 0.02},
+	{"record", recordTracer, map[string]float64{"fentry": 1.12, "kprobe": 1.16, "tracepoint": 1.15}, 0.2},
+	{"record .zst", zstTracer, map[string]float64{"fentry": 1.25, "kprobe": 1.29, "tracepoint": 1.28}, 0},
+	{"-o json, all endings", jsonTracer, map[string]float64{"fentry": 1.22, "kprobe": 1.27, "tracepoint": 1.26}, 0.3},
 }
 
 // budgets returns those of which the results have a measurement.
@@ -204,6 +206,13 @@ func (r *results) budgets() []budget {
 	if len(quiet.Runs) > 0 && lightest.Tracer != "" {
 		added := r.cost(quiet).sum() / r.cost(lightest).sum()
 		list = append(list, budget{"quiet tier, to what " + lightest.Tracer + " adds", "fentry", 0.1, added, ratio, false})
+	}
+	for _, mode := range modes {
+		for _, b := range ratios {
+			if at := slices.IndexFunc(r.Native, func(s cpuShare) bool { return s.Tracer == mode+b.tracer }); at >= 0 {
+				list = append(list, budget{"native CPU, " + b.what, mode, b.native, median(r.Native[at].Shares), ratio, false})
+			}
+		}
 	}
 	for _, s := range r.Starts {
 		list = append(list, budget{"start to first line, ms", s.Mechanism, 300, median(s.MS), grouped, true})

@@ -14,6 +14,7 @@ type results struct {
 	Times        int           `json:"times"`
 	PeerVersions []string      `json:"peers"`
 	Starts       []startUp     `json:"starts"` // native; none where bench did not run as root
+	Native       []cpuShare    `json:"native"` // none where bench did not run as root
 	Measurements []measurement `json:"measurements"`
 }
 
@@ -48,6 +49,14 @@ type repeat struct {
 type startUp struct {
 	Mechanism string    `json:"mechanism"`
 	MS        []float64 `json:"ms"`
+}
+
+// cpuShare is the CPU time of a tracer under the FIN mix on the machine that runs bench, where copies and caches cost what
+// they do, to that of the load.
+type cpuShare struct {
+	Tracer string    `json:"tracer"`
+	Shares []float64 `json:"shares"`
+	Lost   int       `json:"lost"`
 }
 
 func (m measurement) inline() float64 { return m.median(func(r repeat) float64 { return r.Inline }) }
