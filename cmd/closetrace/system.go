@@ -12,6 +12,7 @@ import (
 	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/runtimes"
 	"github.com/closetrace/closetrace/internal/sink"
+	"github.com/closetrace/closetrace/internal/sockets"
 	"github.com/closetrace/closetrace/internal/symbols"
 )
 
@@ -50,7 +51,7 @@ func thisSystem() *system {
 			},
 			resolvers: pipeline.ResolverOptions{
 				Proc: "/proc", Runtimes: runtimes.System(os.Getenv), AnswerIn: runtimes.AnswerTimeout, Cgroups: cgroups,
-				NetDir: dirs.Of, NetDirs: dirs.All,
+				VisitOwn: sockets.VisitOwn, NetDir: dirs.Of, NetDirs: dirs.All,
 				Symbols: func() (enrich.Namer, error) { return symbols.Start() },
 			},
 		},

@@ -3,7 +3,9 @@ package enrich
 import (
 	"bufio"
 	"encoding/hex"
+	"errors"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/sockets"
 )
 
 // Limits on the cost of looking for connections.
@@ -23,20 +26,25 @@ const (
 	maxSocketTable = 1 << 20
 )
 
+// VisitOwn visits the sockets of closetrace's own network namespace that have these ports; 0 is any. It returns an error
+// if the namespace with this inode number is another, or if the kernel does not list sockets: [sockets.VisitOwn].
+type VisitOwn func(netns uint32, local, remote uint16, visit func(*sockets.Socket) bool) error
+
 // Connections finds the connection for which a segment was meant that arrived from an address that no socket has: one
 // with the same local address and port and another remote end. It is not safe for concurrent use.
 type Connections struct {
+	own   VisitOwn                  // nil: /proc shows that of closetrace as well
 	dir   func(netns uint32) string // /proc/PID/net of a process in a network namespace; "" if there is none
 	owner func(inode uint64) *events.Task
 	now   func() time.Time
 	next  time.Time
 }
 
-// NewConnections returns a Connections that reads tables in the directories that dir returns for network namespaces,
-// and names owners by o.
-func NewConnections(dir func(netns uint32) string, o *Owners) *Connections {
+// NewConnections returns a Connections that asks own, or else reads tables in the directories that dir returns for
+// network namespaces, and names owners by o.
+func NewConnections(own VisitOwn, dir func(netns uint32) string, o *Owners) *Connections {
 	return &Connections{
-		dir: dir, now: time.Now,
+		own: own, dir: dir, now: time.Now,
 		owner: func(inode uint64) *events.Task { owner, _ := o.Of(inode, 0); return owner },
 	}
 }
@@ -51,40 +59,79 @@ func (c *Connections) Resolve(ev *events.Event) {
 	if now.Before(c.next) {
 		return
 	}
-	c.next = now.Add(lookEvery)
-	dir := c.dir(ev.Netns)
-	if dir == "" {
-		return
-	}
-	if remote, inode, ok := find(dir, ev.Local, ev.Remote); ok {
+	remote, inode, ok := c.find(ev)
+	after := c.now()
+	c.next = after.Add(max(lookEvery, scanShare*after.Sub(now)))
+	if ok {
 		ev.OtherRemote = remote
 		ev.Owner = c.owner(inode)
 	}
 }
 
-// find returns the remote end of the only connection with a local address and another remote end than one.
-func find(dir string, local, except netip.AddrPort) (remote netip.AddrPort, inode uint64, ok bool) {
-	found := 0
+// find returns the remote end of the only connection with the local address of an event and another remote end.
+func (c *Connections) find(ev *events.Event) (remote netip.AddrPort, inode uint64, ok bool) {
+	found, serves := 0, false
+	local, left := netip.AddrPortFrom(ev.Local.Addr().Unmap(), ev.Local.Port()), maxSocketTable
+	ports := [][2]uint16{{local.Port(), 0}}
+	whole := eachSocket(c.own, ev.Netns, c.dir, ports, &left, func(s *socket) bool {
+		switch {
+		case s.local.Port() != local.Port():
+		case s.state == events.Listen:
+			serves = true // others connect to the port
+		case s.local.Addr() == local.Addr() && s.isOpen() && s.remote != ev.Remote:
+			remote, inode = s.remote, s.inode
+			found++
+		}
+		return !serves
+	})
+	return remote, inode, whole && !serves && found == 1
+}
+
+// eachSocket visits the sockets of a network namespace: all that have a local and a remote port of these, 0 for any, and
+// maybe others. If visit returns false, it visits no more. It reads left bytes of /proc at most, and counts them down. It
+// returns false if there may be more sockets.
+func eachSocket(
+	own VisitOwn, netns uint32, dirOf func(netns uint32) string, ports [][2]uint16, left *int, visit func(*socket) bool,
+) bool {
+	if own != nil {
+		if whole, visited := eachOwn(own, netns, ports, visit); whole || visited {
+			return whole
+		}
+	}
+	dir := dirOf(netns)
+	if dir == "" {
+		return false
+	}
 	for _, name := range []string{"tcp", "tcp6"} {
-		text, err := readAtMost(filepath.Join(dir, name), maxSocketTable)
+		text, err := readAtMost(filepath.Join(dir, name), *left)
+		*left -= len(text)
+		if errors.Is(err, fs.ErrNotExist) && name == "tcp6" {
+			continue // a kernel without IPv6
+		}
 		if err != nil {
-			return remote, 0, false
+			return false
 		}
 		for line := range strings.Lines(text) {
-			s, valid := parseSocket(line)
-			if !valid || s.local.Port() != local.Port() {
-				continue
-			}
-			if s.state == events.Listen {
-				return remote, 0, false // the port is that of a server: others connect to it
-			}
-			if s.local.Addr() == local.Addr().Unmap() && s.isOpen() && s.remote != except {
-				remote, inode = s.remote, s.inode
-				found++
+			if s, valid := parseSocket(line); valid && !visit(&s) {
+				return true
 			}
 		}
 	}
-	return remote, inode, found == 1
+	return true
+}
+
+// eachOwn is eachSocket for closetrace's own namespace. It reports whether it visited all, and whether any.
+func eachOwn(own VisitOwn, netns uint32, ports [][2]uint16, visit func(*socket) bool) (whole, visited bool) {
+	for _, pair := range ports {
+		err := own(netns, pair[0], pair[1], func(s *sockets.Socket) bool {
+			visited = true
+			return visit(&socket{s.Local, s.Remote, s.State, s.Inode})
+		})
+		if err != nil {
+			return false, visited
+		}
+	}
+	return true, visited
 }
 
 // readAtMost returns the text of a file, or an error if it is longer than most bytes.

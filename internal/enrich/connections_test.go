@@ -59,7 +59,7 @@ func TestConnections(t *testing.T) {
 			}
 		}
 		now := time.Unix(1, 0)
-		c := NewConnections(func(netns uint32) string { return map[uint32]string{5: dir}[netns] }, nil)
+		c := NewConnections(nil, func(netns uint32) string { return map[uint32]string{5: dir}[netns] }, nil)
 		c.now = func() time.Time { return now }
 		c.owner = func(inode uint64) *events.Task { return &events.Task{PID: uint32(inode)} }
 		ev := events.Event{

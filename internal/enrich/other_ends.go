@@ -1,13 +1,9 @@
 package enrich
 
 import (
-	"errors"
-	"io/fs"
 	"maps"
 	"net/netip"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
@@ -16,6 +12,7 @@ import (
 // OtherEnds finds the socket of the other end of a connection that a RST has ended. If it is still open, it did not
 // send that RST: TCP closes a socket that sends one. It is not safe for concurrent use.
 type OtherEnds struct {
+	own   VisitOwn                  // nil: /proc shows that of closetrace as well
 	dir   func(netns uint32) string // /proc/PID/net of a process in a network namespace; "" if there is none
 	dirs  func() map[uint32]string  // the same of all namespaces that are known; nil: look in that of the RST only
 	lost  func() bool               // whether something was lost since the last call, so that a RST may be hidden
@@ -24,13 +21,13 @@ type OtherEnds struct {
 	next  time.Time
 }
 
-// NewOtherEnds returns an OtherEnds that reads tables in the directories that dir and dirs return for network
-// namespaces, and names owners by o. lost reports whether something was lost since the last call.
+// NewOtherEnds returns an OtherEnds that asks own, or else reads tables in the directories that dir and dirs return for
+// network namespaces, and names owners by o. lost reports whether something was lost since the last call.
 func NewOtherEnds(
-	dir func(netns uint32) string, dirs func() map[uint32]string, lost func() bool, o *Owners,
+	own VisitOwn, dir func(netns uint32) string, dirs func() map[uint32]string, lost func() bool, o *Owners,
 ) *OtherEnds {
 	return &OtherEnds{
-		dir: dir, dirs: dirs, lost: lost, now: time.Now,
+		own: own, dir: dir, dirs: dirs, lost: lost, now: time.Now,
 		owner: func(inode uint64) *events.Task { owner, _ := o.Of(inode, 0); return owner },
 	}
 }
@@ -73,7 +70,7 @@ func mayBeReset(ev *events.Event) bool {
 func (o *OtherEnds) find(ev *events.Event) (found *socket, netns uint32) {
 	left := maxSocketTable
 	local, remote := unmapped(ev.Local), unmapped(ev.Remote)
-	found, others, ok := findEnds(o.dir(ev.Netns), local, remote, &left)
+	found, others, ok := o.findEnds(ev.Netns, o.dir, local, remote, &left)
 	switch {
 	case !ok || others:
 		return nil, 0
@@ -81,11 +78,12 @@ func (o *OtherEnds) find(ev *events.Event) (found *socket, netns uint32) {
 		return found, ev.Netns
 	}
 	dirs := o.dirs()
+	dirOf := func(netns uint32) string { return dirs[netns] }
 	for _, inode := range slices.Sorted(maps.Keys(dirs)) {
 		if inode == ev.Netns {
 			continue
 		}
-		one, others, ok := findEnds(dirs[inode], local, remote, &left)
+		one, others, ok := o.findEnds(inode, dirOf, local, remote, &left)
 		if !ok || others || one != nil && found != nil {
 			return nil, 0
 		}
@@ -96,34 +94,24 @@ func (o *OtherEnds) find(ev *events.Event) (found *socket, netns uint32) {
 	return found, netns
 }
 
-// findEnds returns the socket from remote to local in the tables of a directory, if TCP would have closed it after
-// sending a RST, and whether there is a socket from local to remote. It reads left bytes at most, and counts them down;
-// ok is false if that was not enough.
-func findEnds(dir string, local, remote netip.AddrPort, left *int) (other *socket, same, ok bool) {
-	if dir == "" {
-		return nil, false, false
+// findEnds returns the socket from remote to local in a network namespace, if TCP would have closed it after sending a
+// RST, and whether there is a socket from local to remote. ok is false if not all sockets were seen.
+func (o *OtherEnds) findEnds(
+	netns uint32, dirOf func(uint32) string, local, remote netip.AddrPort, left *int,
+) (other *socket, same, ok bool) {
+	visit := func(s *socket) bool {
+		switch {
+		case s.local == local && s.remote == remote:
+			same = true
+		case s.local == remote && s.remote == local && s.isSilent():
+			found := *s
+			other = &found
+		}
+		return true
 	}
-	for _, name := range []string{"tcp", "tcp6"} {
-		text, err := readAtMost(filepath.Join(dir, name), *left)
-		*left -= len(text)
-		if errors.Is(err, fs.ErrNotExist) && name == "tcp6" {
-			continue // a kernel without IPv6
-		}
-		if err != nil {
-			return nil, false, false
-		}
-		for line := range strings.Lines(text) {
-			s, valid := parseSocket(line)
-			switch {
-			case !valid:
-			case s.local == local && s.remote == remote:
-				same = true
-			case s.local == remote && s.remote == local && s.isSilent():
-				other = &s
-			}
-		}
-	}
-	return other, same, true
+	ports := [][2]uint16{{remote.Port(), local.Port()}, {local.Port(), remote.Port()}}
+	ok = eachSocket(o.own, netns, dirOf, ports, left, visit)
+	return other, same, ok
 }
 
 // isSilent reports whether a socket in this state has sent no RST: during the handshake, and in TIME_WAIT, the kernel

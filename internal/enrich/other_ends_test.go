@@ -1,14 +1,17 @@
 package enrich
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/sockets"
 )
 
 // The other end of a connection that a RST ended is named if it is open, and surely is the other end.
@@ -60,7 +63,7 @@ func TestOtherEnds(t *testing.T) {
 			}
 		}
 		now, lost := time.Unix(1, 0), false
-		o := NewOtherEnds(func(netns uint32) string { return dirs[netns] }, func() map[uint32]string { return dirs },
+		o := NewOtherEnds(nil, func(netns uint32) string { return dirs[netns] }, func() map[uint32]string { return dirs },
 			func() bool { return lost }, nil)
 		o.now = func() time.Time { return now }
 		o.owner = func(inode uint64) *events.Task { return &events.Task{PID: uint32(inode)} }
@@ -108,7 +111,7 @@ func TestOtherEnds(t *testing.T) {
 // Looking takes a small share of the time, however many sockets there are.
 func TestOtherEndsShare(t *testing.T) {
 	now, looks := time.Unix(1, 0), 0
-	o := NewOtherEnds(func(uint32) string { looks++; now = now.Add(time.Second); return "" }, nil,
+	o := NewOtherEnds(nil, func(uint32) string { looks++; now = now.Add(time.Second); return "" }, nil,
 		func() bool { return false }, nil)
 	o.now = func() time.Time { return now }
 	for range 3 * scanShare {
@@ -117,5 +120,77 @@ func TestOtherEndsShare(t *testing.T) {
 	}
 	if looks != 3 {
 		t.Errorf("%d looks of a second each in %d seconds", looks, 3*scanShare)
+	}
+}
+
+// In closetrace's own network namespace the kernel is asked for the sockets, and /proc is read only if it does not
+// answer.
+func TestOwnSockets(t *testing.T) {
+	here, there := netip.MustParseAddrPort("10.9.9.1:54321"), netip.MustParseAddrPort("10.9.9.2:6006")
+	open := sockets.Socket{Local: there, Remote: here, State: events.Established, Inode: 77}
+	interrupted := errors.New("interrupted")
+	for name, tt := range map[string]struct {
+		answer   []sockets.Socket
+		err      error
+		want     bool
+		fromProc bool
+	}{
+		"open":            {answer: []sockets.Socket{open}, want: true},
+		"none":            {},
+		"another space":   {err: errors.New("another namespace"), fromProc: true},
+		"not all visited": {answer: []sockets.Socket{open}, err: interrupted},
+	} {
+		var asked [][2]uint16
+		own := func(netns uint32, local, remote uint16, visit func(*sockets.Socket) bool) error {
+			asked = append(asked, [2]uint16{local, remote})
+			for _, s := range tt.answer {
+				if netns == 5 && s.Local.Port() == local && (remote == 0 || s.Remote.Port() == remote) {
+					visit(&s)
+				}
+			}
+			return tt.err
+		}
+		fromProc := false
+		dir := func(uint32) string { fromProc = true; return "" }
+		task := func(inode uint64) *events.Task { return &events.Task{PID: uint32(inode)} }
+		o := NewOtherEnds(own, dir, nil, func() bool { return false }, nil)
+		c := NewConnections(own, dir, nil)
+		o.owner, c.owner = task, task
+		reset := events.Event{
+			Kind: events.KindDone, Netns: 5, SockErr: 104, Before: events.Established, Local: here, Remote: there,
+		}
+		o.Resolve(&reset)
+		if found := reset.OtherEnd; (found != nil) != tt.want || found != nil && found.Owner.PID != 77 {
+			t.Errorf("%s: other end %+v", name, found)
+		}
+		reply := events.Event{
+			Kind: events.KindReply, Netns: 5, SegmentFlags: 0x18,
+			Local: there, Remote: netip.MustParseAddrPort("10.9.9.3:6006"),
+		}
+		c.Resolve(&reply)
+		if found := reply.OtherRemote; found.IsValid() != tt.want || tt.want && found != here {
+			t.Errorf("%s: connection %v", name, found)
+		}
+		if fromProc != tt.fromProc {
+			t.Errorf("%s: read /proc: %v", name, fromProc)
+		}
+		if tt.err == nil && !slices.Equal(asked, [][2]uint16{{6006, 54321}, {54321, 6006}, {6006, 0}}) {
+			t.Errorf("%s: asked for ports %v", name, asked)
+		}
+	}
+}
+
+// Looking for a connection takes a small share of the time as well.
+func TestConnectionsShare(t *testing.T) {
+	now, looks := time.Unix(1, 0), 0
+	c := NewConnections(nil, func(uint32) string { looks++; now = now.Add(time.Second); return "" }, nil)
+	c.now = func() time.Time { return now }
+	reply := events.Event{Kind: events.KindReply, SegmentFlags: 0x10}
+	for range 100 {
+		now = now.Add(time.Second)
+		c.Resolve(&reply)
+	}
+	if looks != 2 {
+		t.Errorf("%d looks of a second in 100 s, want 2", looks)
 	}
 }

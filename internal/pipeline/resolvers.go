@@ -66,6 +66,8 @@ func (r Resolvers) recordedBy(to OwnerRecorder) Resolver {
 // ResolverOptions say what to look up, and where.
 type ResolverOptions struct {
 	Proc string // /proc
+	// VisitOwn visits sockets of closetrace's own network namespace; nil: those that NetDir shows.
+	VisitOwn enrich.VisitOwn
 	// NetDir returns /proc/PID/net of a network namespace, to look for connections there; nil looks for none.
 	NetDir func(netns uint32) string
 	// NetDirs returns the same of all network namespaces that are known. It may be nil.
@@ -89,10 +91,10 @@ func NewResolvers(o ResolverOptions, log *slog.Logger) Resolvers {
 	owners := enrich.NewOwners(o.Proc)
 	r := Resolvers{Owner: owners.Resolve}
 	if o.NetDir != nil {
-		r.Others = append(r.Others, enrich.NewConnections(o.NetDir, owners).Resolve)
+		r.Others = append(r.Others, enrich.NewConnections(o.VisitOwn, o.NetDir, owners).Resolve)
 	}
 	if o.NetDir != nil && o.Lost != nil {
-		r.Others = append(r.Others, enrich.NewOtherEnds(o.NetDir, o.NetDirs, o.Lost, owners).Resolve)
+		r.Others = append(r.Others, enrich.NewOtherEnds(o.VisitOwn, o.NetDir, o.NetDirs, o.Lost, owners).Resolve)
 	}
 	if o.Stacks {
 		r.Stacks = newStacks(o, log)

@@ -2,13 +2,17 @@ package sockets
 
 import (
 	"encoding/binary"
+	"errors"
+	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/netns"
 )
 
 // diagMessage returns a struct inet_diag_msg, with a struct tcp_info of some bytes behind another attribute; 0: none.
@@ -83,5 +87,58 @@ func TestSocketOfSockDiag(t *testing.T) {
 	}
 	if _, ok := socket(diagMessage(unix.AF_UNIX, 0)); ok {
 		t.Error("a Unix socket is one of TCP")
+	}
+}
+
+// The kernel lists the sockets of this machine by their ports, whatever their state.
+func TestVisitOwn(t *testing.T) {
+	own, err := netns.Inode("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	client, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	server, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	near := netip.MustParseAddrPort(client.LocalAddr().String())
+	far := netip.MustParseAddrPort(listener.Addr().String())
+	visit := func(space uint32, local, remote netip.AddrPort) (found []events.State, err error) {
+		err = VisitOwn(space, local.Port(), remote.Port(), func(s *Socket) bool {
+			if s.Local == local {
+				found = append(found, s.State)
+			}
+			return s.State != events.Listen
+		})
+		return found, err
+	}
+	for name, tt := range map[string]struct {
+		space         uint32
+		local, remote netip.AddrPort
+		want          []events.State
+		err           error
+	}{
+		"the client's":         {own, near, far, []events.State{events.Established}, nil},
+		"the server's":         {own, far, near, []events.State{events.Established}, nil},
+		"up to the listener":   {own, far, netip.AddrPort{}, []events.State{events.Listen}, nil},
+		"of another namespace": {own + 1, far, near, nil, netns.ErrGone},
+	} {
+		found, err := visit(tt.space, tt.local, tt.remote)
+		if errors.Is(err, ErrUnsupported) {
+			t.Skip(err)
+		}
+		if !errors.Is(err, tt.err) || !slices.Equal(found, tt.want) {
+			t.Errorf("%s: %v, %v", name, found, err)
+		}
 	}
 }
