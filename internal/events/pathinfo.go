@@ -141,11 +141,13 @@ func (e *Ending) Severity() Severity {
 	switch abnormal := e.IsAbnormal(); {
 	case abnormal && e.HasRST():
 		return Severe
-	case abnormal || e.Before != Close && e.Path.Info().Silent:
+	case abnormal || e.isSilent():
 		return Notable
 	}
 	return Plain
 }
+
+func (e *Ending) isSilent() bool { return e.Before != Close && e.Path.Info().Silent }
 
 // Attention is the severity of an ending as a word for programs: error is abnormal (the rule of --errors), notice is a
 // RST that loses nothing, or an ending of which the peer is not notified, ok is everything else.
@@ -153,7 +155,7 @@ func (e *Ending) Attention() string {
 	switch {
 	case e.IsAbnormal():
 		return "error"
-	case e.HasRST() || e.Severity() != Plain:
+	case e.HasRST() || e.isSilent():
 		return "notice"
 	}
 	return "ok"
