@@ -196,13 +196,39 @@ func since(version string, names ...string) []Reason {
 	return reasons
 }
 
-// Info returns the row of a path. An unknown path has a row without properties.
+// Info returns the row of a path. An unknown path has a row without properties. An ending needs its row several times,
+// so most paths are found without a map.
 func (p Path) Info() *PathInfo {
+	if info := bySlot[p.slot()]; info != nil && info.Path == p {
+		return info
+	}
 	if info, ok := byPath[p]; ok {
 		return info
 	}
 	return &unknownPath
 }
+
+// slot is the place of a path in bySlot.
+func (p Path) slot() uint {
+	n := len(p)
+	if n == 0 {
+		return 0
+	}
+	return (uint(n)*37 + uint(p[n-1])*101 + uint(p[n/2])*5 + uint(p[n/3])*13) % slots
+}
+
+// slots is a power of two that leaves few paths to share one.
+const slots = 1 << 10
+
+// bySlot has one path for each slot, the first in paths.
+var bySlot = func() (rows [slots]*PathInfo) {
+	for i := range paths {
+		if slot := paths[i].Path.slot(); rows[slot] == nil {
+			rows[slot] = &paths[i]
+		}
+	}
+	return rows
+}()
 
 var unknownPath PathInfo
 

@@ -39,6 +39,9 @@ func TestPathsTable(t *testing.T) {
 		if p.Path == "" || p.Title == "" || p.Harmless == "" {
 			t.Errorf("row %d is not complete: %+v", i, p)
 		}
+		if p.Path.Info().Path != p.Path {
+			t.Errorf("%s has the row of %q", p.Path, p.Path.Info().Path)
+		}
 		if i == 0 {
 			continue
 		}
