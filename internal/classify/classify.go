@@ -89,9 +89,8 @@ func (c *Classifier) Advance(monoNS uint64, emit func(*events.Ending)) { c.expir
 
 // Flush emits all pending endings at the end of the stream.
 func (c *Classifier) Flush(emit func(*events.Ending)) {
-	all := func(*waiting) bool { return true }
-	c.release(c.joins.takeAll(all), emit)
-	c.release(c.fins.takeAll(all), emit)
+	c.release(c.joins.takeAll(), emit)
+	c.release(c.fins.takeAll(), emit)
 }
 
 // expire concludes the events whose deadline is before a time.

@@ -35,7 +35,7 @@ func (c *Classifier) answer(ev *events.Event) {
 			ev.PeerFINAgoNS = ev.MonoNS - at
 		}
 	}
-	for _, fin := range c.fins.takeSocket(ev.Sock) {
+	for _, fin := range c.fins.takeSocket(ev) {
 		if sameSocket(&fin.event, ev) {
 			ev.PeerFINAgoNS = max(ev.MonoNS, fin.event.MonoNS) - fin.event.MonoNS
 		}
@@ -88,7 +88,7 @@ func (c *Classifier) joinCall(ev *events.Event, emit func(*events.Ending)) *even
 			}
 			return c.waitBehind(end, ev, emit)
 		}
-		c.release(c.joins.takeSocket(ev.Sock), emit) // comes before this call
+		c.release(c.joins.takeSocket(ev), emit) // comes before this call
 	}
 	end := c.history.endOf(ev)
 	if end != nil && end.path == events.AbortMPTCP && end.identity.mayBe(identityOf(ev)) {
@@ -102,13 +102,13 @@ func (c *Classifier) joinCall(ev *events.Event, emit func(*events.Ending)) *even
 
 // joinPeerFIN handles a FIN received.
 func (c *Classifier) joinPeerFIN(ev *events.Event, emit func(*events.Ending)) *events.Event {
-	c.release(c.joins.takeSocket(ev.Sock), emit)
+	c.release(c.joins.takeSocket(ev), emit)
 	if ev.After != events.CloseWait {
 		return ev
 	}
 	// A FIN of an earlier socket at this address: that one was closed unseen.
 	c.history.fins.forget(ev.Sock)
-	c.fins.takeSocket(ev.Sock)
+	c.fins.takeSocket(ev)
 	if c.header.CloseWaitNS == 0 {
 		return ev
 	}
@@ -133,7 +133,7 @@ func (f *fact) window() time.Duration {
 // joinWaitOver ends the wait of a close under SO_LINGER: its FIN was
 // acknowledged, or a signal came. A RST may still follow.
 func (c *Classifier) joinWaitOver(ev *events.Event) *events.Event {
-	for w := *c.joins.chain(ev.Sock); w != nil; w = w.next {
+	for w := c.joins.first(byAddress, ev); w != nil; w = w.next[byAddress] {
 		if w.event.Sock != ev.Sock || !w.event.Flags.Has(events.LingerOn) {
 			continue
 		}
@@ -157,10 +157,9 @@ func (c *Classifier) joinReset(ev *events.Event, emit func(*events.Ending)) *eve
 		return ev
 	}
 	// The close of this end has returned, unless it lingers, and comes before the RST.
-	c.release(c.joins.takeAll(func(w *waiting) bool {
+	c.release(c.joins.takeCloses(ev, func(w *waiting) bool {
 		f := fact{Event: &w.event, hz: c.header.HZ}
-		return w.event.Kind == events.KindClose && !w.behind && sameEnd(&w.event, ev) &&
-			!(f.lingered() && f.unacknowledged())
+		return f.lingered() && f.unacknowledged()
 	}), emit)
 	return c.wait(&c.joins, ev, endWindow, emit)
 }
@@ -168,7 +167,7 @@ func (c *Classifier) joinReset(ev *events.Event, emit func(*events.Ending)) *eve
 // joinClose adds a RST to the close that sent a FIN before it. Where that close
 // was reported already, the RST is an ending by itself.
 func (c *Classifier) joinClose(ev *events.Event) *events.Event {
-	for w := *c.joins.chain(ev.Sock); w != nil; w = w.next {
+	for w := c.joins.first(byAddress, ev); w != nil; w = w.next[byAddress] {
 		if w.event.Sock == ev.Sock && w.event.Task.TID == ev.Task.TID {
 			c.joins.remove(w)
 			w.event.Flags |= events.SentRST
@@ -195,9 +194,7 @@ func (c *Classifier) joinDone(ev *events.Event, emit func(*events.Ending)) *even
 // before it. If the segment ended the socket, both are one ending.
 func (c *Classifier) joinReply(ev *events.Event, emit func(*events.Ending)) *events.Event {
 	c.nameCaller(ev)
-	c.release(c.joins.takeAll(func(w *waiting) bool {
-		return w.event.Kind == events.KindClose && !w.behind && sameEnd(&w.event, ev)
-	}), emit)
+	c.release(c.joins.takeCloses(ev, func(*waiting) bool { return false }), emit)
 	if done := c.joins.find(ev, events.KindDone); done != nil {
 		c.joins.remove(done)
 		ev.Before, ev.SockErr = done.event.Before, done.event.SockErr

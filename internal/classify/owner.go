@@ -87,7 +87,7 @@ func (c *Classifier) nameOwner(ev *events.Event) {
 	if !isOwnersCall(ev) || isProcReader(ev) {
 		return
 	}
-	for w := *c.joins.chain(ev.Sock); w != nil; w = w.next {
+	for w := c.joins.first(bySocket, ev); w != nil; w = w.next[bySocket] {
 		if awaitsOwner(&w.event) && sameSocket(&w.event, ev) {
 			w.event.Owner, w.event.OwnerBy = c.task(&ev.Task), events.OwnerByLaterCall
 			c.doubtOwner(&w.event, ev)

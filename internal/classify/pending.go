@@ -9,11 +9,12 @@ import (
 )
 
 // pending is events that wait for a second one, each until its deadline. In
-// tracepoint mode some thousand closes wait at a time, so that events are found
-// by their socket and by their deadline.
+// tracepoint mode some thousand closes wait at a time, and sockets that follow each
+// other have the same address, so that events are found by the address of their
+// socket, by the socket, by their end of the connection and by their deadline.
 type pending struct {
 	limit     int
-	chains    []*waiting // by hash of the address of the socket, each in order of arrival
+	chains    [keys][]chain // by hash of the key, each in order of arrival
 	deadlines deadlines
 	arrivals  uint64
 	free      []*waiting // for reuse
@@ -37,25 +38,50 @@ func (w *waiting) turn() int {
 // chainBits gives half as many chains as events may wait.
 const chainBits = 12
 
+// The keys by which events are found.
+const (
+	byAddress = iota // of the socket, which sockets one after the other have
+	bySocket
+	byEnd // of the connection, by its ports
+	keys
+)
+
+// chain is the events whose keys have a hash.
+type chain struct{ first, last *waiting }
+
 // waiting is an event that waits.
 type waiting struct {
-	event    events.Event
-	deadline uint64   // event clock
-	arrival  uint64   // arrival number
-	index    int      // in deadlines
-	behind   bool     // waits until the end of its socket, which is pending too, is concluded
-	next     *waiting // in the chain
+	event      events.Event
+	deadline   uint64         // event clock
+	arrival    uint64         // arrival number
+	index      int            // in deadlines
+	behind     bool           // waits until the end of its socket, which is pending too, is concluded
+	next, prev [keys]*waiting // in the chains
 }
 
 func newPending(limit int) pending {
-	return pending{limit: limit, chains: make([]*waiting, 1<<chainBits)}
+	p := pending{limit: limit}
+	for key := range p.chains {
+		p.chains[key] = make([]chain, 1<<chainBits)
+	}
+	return p
 }
 
-// chain returns where the chain of a socket begins. Fibonacci hashing spreads
-// addresses at regular distances, as those of sockets are.
-func (p *pending) chain(sock uint64) **waiting {
-	return &p.chains[sock*0x9e3779b97f4a7c15>>(64-chainBits)]
+// chain returns the chain of an event by a key. Fibonacci hashing spreads addresses
+// at regular distances, as those of sockets are.
+func (p *pending) chain(key int, ev *events.Event) *chain {
+	number := ev.Sock
+	switch key {
+	case bySocket:
+		number ^= uint64(ev.Local.Port()) << 48
+	case byEnd:
+		number = uint64(ev.Local.Port())<<16 | uint64(ev.Remote.Port())
+	}
+	return &p.chains[key][number*0x9e3779b97f4a7c15>>(64-chainBits)]
 }
+
+// first returns the first event of the chain of an event by a key.
+func (p *pending) first(key int, ev *events.Event) *waiting { return p.chain(key, ev).first }
 
 func (p *pending) full() bool { return len(p.deadlines) == p.limit }
 
@@ -70,24 +96,38 @@ func (p *pending) add(ev *events.Event, deadline uint64) *waiting {
 		w = new(waiting)
 	}
 	p.arrivals++
-	w.event, w.deadline, w.arrival, w.behind, w.next = *ev, deadline, p.arrivals, false, nil
+	w.event, w.deadline, w.arrival, w.behind = *ev, deadline, p.arrivals, false
 	heap.Push(&p.deadlines, w)
-	link := p.chain(ev.Sock)
-	for *link != nil {
-		link = &(*link).next
+	for key := range keys {
+		c := p.chain(key, ev)
+		w.next[key], w.prev[key] = nil, c.last
+		if c.last == nil {
+			c.first = w
+		} else {
+			c.last.next[key] = w
+		}
+		c.last = w
 	}
-	*link = w
 	return w
 }
 
-// remove takes an event out. It stays readable until the next add.
+// remove takes an event out. It stays readable until the next add, with what it is
+// followed by.
 func (p *pending) remove(w *waiting) {
 	heap.Remove(&p.deadlines, w.index)
-	link := p.chain(w.event.Sock)
-	for *link != w {
-		link = &(*link).next
+	for key := range keys {
+		c, next, prev := p.chain(key, &w.event), w.next[key], w.prev[key]
+		if prev == nil {
+			c.first = next
+		} else {
+			prev.next[key] = next
+		}
+		if next == nil {
+			c.last = prev
+		} else {
+			next.prev[key] = prev
+		}
 	}
-	*link = w.next
 	p.free = append(p.free, w)
 }
 
@@ -99,7 +139,7 @@ func (p *pending) postpone(w *waiting, deadline uint64) {
 
 // find returns the first event of a kind for the socket of an event, or nil.
 func (p *pending) find(ev *events.Event, kind events.Kind) *waiting {
-	for w := *p.chain(ev.Sock); w != nil; w = w.next {
+	for w := p.first(bySocket, ev); w != nil; w = w.next[bySocket] {
 		if w.event.Kind == kind && sameSocket(&w.event, ev) {
 			return w
 		}
@@ -131,30 +171,38 @@ func (p *pending) takeDue(monoNS uint64) []*waiting {
 	return p.taken
 }
 
-// takeSocket removes and returns the events at the address of a socket, in order
-// of arrival.
-func (p *pending) takeSocket(sock uint64) []*waiting {
-	if p.empty() {
-		return nil
-	}
+// takeSocket removes and returns the events at the address of an event's socket, in
+// order of arrival.
+func (p *pending) takeSocket(ev *events.Event) []*waiting {
+	return p.takeMatching(byAddress, ev, func(w *waiting) bool { return w.event.Sock == ev.Sock })
+}
+
+// takeCloses removes and returns the closes of an event's end of the connection, in
+// order of arrival. Those behind the end of their socket, and those to keep, stay.
+func (p *pending) takeCloses(ev *events.Event, keep func(*waiting) bool) []*waiting {
+	return p.takeMatching(byEnd, ev, func(w *waiting) bool {
+		return w.event.Kind == events.KindClose && !w.behind && sameEnd(&w.event, ev) && !keep(w)
+	})
+}
+
+// takeMatching removes and returns the events that match, of the chain of an event.
+func (p *pending) takeMatching(key int, ev *events.Event, match func(*waiting) bool) []*waiting {
 	p.taken = p.taken[:0]
-	for w := *p.chain(sock); w != nil; w = w.next {
-		if w.event.Sock == sock {
-			p.remove(w) // and w.next stays what it was
+	if p.empty() {
+		return p.taken
+	}
+	for w := p.first(key, ev); w != nil; w = w.next[key] {
+		if match(w) {
+			p.remove(w)
 			p.taken = append(p.taken, w)
 		}
 	}
 	return p.taken
 }
 
-// takeAll removes and returns the events that match, in order of arrival.
-func (p *pending) takeAll(match func(*waiting) bool) []*waiting {
-	p.taken = p.taken[:0]
-	for _, w := range p.deadlines {
-		if match(w) {
-			p.taken = append(p.taken, w)
-		}
-	}
+// takeAll removes and returns all events, in order of arrival.
+func (p *pending) takeAll() []*waiting {
+	p.taken = append(p.taken[:0], p.deadlines...)
 	for _, w := range p.taken {
 		p.remove(w)
 	}
