@@ -26,8 +26,8 @@ const (
 	maxSocketTable = 1 << 20
 )
 
-// VisitOwn visits the sockets of closetrace's own network namespace that have these ports; 0 is any. It returns an error
-// if the namespace with this inode number is another, or if the kernel does not list sockets: [sockets.VisitOwn].
+// VisitOwn visits the sockets of closetrace's own network namespace that have these ports; 0 is any. It returns an
+// error if the namespace with this inode number is another, or if the kernel lists no sockets: [sockets.VisitOwn].
 type VisitOwn func(netns uint32, local, remote uint16, visit func(*sockets.Socket) bool) error
 
 // Connections finds the connection for which a segment was meant that arrived from an address that no socket has: one
@@ -87,9 +87,9 @@ func (c *Connections) find(ev *events.Event) (remote netip.AddrPort, inode uint6
 	return remote, inode, whole && !serves && found == 1
 }
 
-// eachSocket visits the sockets of a network namespace: all that have a local and a remote port of these, 0 for any, and
-// maybe others. If visit returns false, it visits no more. It reads left bytes of /proc at most, and counts them down. It
-// returns false if there may be more sockets.
+// eachSocket visits the sockets of a network namespace: all that have a local and a remote port of these, 0 for any,
+// and maybe others. If visit returns false, it visits no more. It reads left bytes of /proc at most, and counts them
+// down. It returns false if there may be more sockets.
 func eachSocket(
 	own VisitOwn, netns uint32, dirOf func(netns uint32) string, ports [][2]uint16, left *int, visit func(*socket) bool,
 ) bool {

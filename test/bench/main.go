@@ -58,7 +58,7 @@ func (o *options) flags(name string) *flag.FlagSet {
 		"",
 		"boot the guest on a CPU without the features in `LIST`, for example erms,fsrm, and write no document",
 	)
-	flags.IntVar(&o.starts, "starts", 9, "also start closetrace and measure its CPU time `N` times on this machine; needs root")
+	flags.IntVar(&o.starts, "starts", 9, "start closetrace and measure its CPU time here `N` times; needs root")
 	return flags
 }
 

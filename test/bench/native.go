@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// measureNative measures, on this machine, how long closetrace takes to start, and its CPU time. That needs root, and is
-// left out without.
+// measureNative measures, on this machine, how long closetrace takes to start, and its CPU time. That needs root, and
+// is left out without.
 func (r *results) measureNative(ctx context.Context, dir string, times int) error {
 	r.Starts, r.Native = nil, nil
 	if times == 0 {
@@ -71,12 +71,12 @@ func firstLine(t tracer) (time.Duration, error) {
 	return p.readyAfter, err
 }
 
-// nativeConns is how many connections a native measurement opens and closes, of each of the load's listeners: fewer than
-// there are local ports.
+// nativeConns is how many connections a native measurement opens and closes, of each of the load's listeners: fewer
+// than there are local ports.
 const nativeConns = 5000
 
-// measureShares measures the CPU time of closetrace as a share of that of the load, which it traces, in each attach mode
-// that works here.
+// measureShares measures the CPU time of closetrace as a share of that of the load, which it traces, in each attach
+// mode that works here.
 func measureShares(program string, times int) ([]cpuShare, error) {
 	l, err := newLoad()
 	if err != nil {

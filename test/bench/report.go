@@ -164,7 +164,8 @@ var ratios = []struct {
 	bounds       map[string]float64
 	native       float64
 }{
-	{"quiet tier (--only rst)", quietTracer, map[string]float64{"fentry": 1.03, "kprobe": 1.045, "tracepoint": 1.045}, 0.02},
+	{"quiet tier (--only rst)", quietTracer,
+		map[string]float64{"fentry": 1.03, "kprobe": 1.045, "tracepoint": 1.045}, 0.02},
 	{"record", recordTracer, map[string]float64{"fentry": 1.12, "kprobe": 1.16, "tracepoint": 1.15}, 0.2},
 	{"record .zst", zstTracer, map[string]float64{"fentry": 1.25, "kprobe": 1.29, "tracepoint": 1.28}, 0},
 	{"-o json, all endings", jsonTracer, map[string]float64{"fentry": 1.22, "kprobe": 1.27, "tracepoint": 1.26}, 0.3},

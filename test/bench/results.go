@@ -51,8 +51,8 @@ type startUp struct {
 	MS        []float64 `json:"ms"`
 }
 
-// cpuShare is the CPU time of a tracer under the FIN mix on the machine that runs bench, where copies and caches cost what
-// they do, to that of the load.
+// cpuShare is the CPU time of a tracer under the FIN mix on the machine that runs bench, where copies and caches cost
+// what they do, to that of the load.
 type cpuShare struct {
 	Tracer string    `json:"tracer"`
 	Shares []float64 `json:"shares"`
