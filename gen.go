@@ -22,6 +22,7 @@
 //	internal/runtimes    asks container runtimes for names
 //	internal/record      writes and reads recordings of events
 //	internal/classify    concludes endings from events: one table of rules
+//	internal/bothends    finds both ends of connections in recordings of several hosts
 //	internal/filter      selects endings
 //	internal/plan        decides what the kernel side only counts
 //	internal/stuck       diagnoses sockets that do not close

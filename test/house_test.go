@@ -35,6 +35,7 @@ var plan = []plannedPackage{
 	{"runtimes", "asks container runtimes for names", []string{"events", "hint", "kernel"}},
 	{"record", "writes and reads recordings of events", []string{"events", "hint"}},
 	{"classify", "concludes endings from events: one table of rules", []string{"events"}},
+	{"bothends", "finds both ends of connections in recordings of several hosts", []string{"events"}},
 	{"filter", "selects endings", []string{"events"}},
 	{"plan", "decides what the kernel side only counts", []string{"events", "filter", "hint"}},
 	{"stuck", "diagnoses sockets that do not close", []string{"events", "filter", "sockets"}},

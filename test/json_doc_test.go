@@ -98,10 +98,10 @@ func TestRecordedJSONIsDocumented(t *testing.T) {
 			t.Errorf("docs/json.md does not name the trigger %s", e.Trigger)
 		}
 	})
-	// Scenarios name no host, and those recorded first not which end connected. The lab asks for no SIGPIPE, threads and
-	// stacks, stays below the rate limit, and /proc, cgroups and runtimes are asked for no recording.
+	// Scenarios name no host and are of one, and those recorded first not which end connected. The lab asks for no
+	// SIGPIPE, threads and stacks, stays below the rate limit, and /proc, cgroups and runtimes are asked for no recording.
 	for _, name := range []string{
-		"host", "boot_id", "connection_id", "replies_left_out", "evidence.sigpipe",
+		"host", "boot_id", "connection_id", "peer_local", "earlier.host", "earlier.boot_id", "replies_left_out", "evidence.sigpipe",
 		"evidence.other_holders", "actor.process", "cgroup", "actor_cgroup", "unit",
 		"stack", "stack.user", "stack.kernel", "stack.unresolved", "container", "container.id", "container.runtime",
 		"container.pod_uid",

@@ -8,6 +8,8 @@ type Encoder struct {
 	second      int64  // since the epoch, of the last ending
 	untilSecond []byte // its text, and the beginning of each object
 	host        []byte // what names the host, if it is known
+	of          *Host  // which of several hosts that is; nil: own
+	own         Host   // of the stream
 	verdicts    *memo[verdict]
 	places      *memo[place]
 	addresses   *Addresses
@@ -29,8 +31,18 @@ func NewEncoder() *Encoder {
 
 // Begin says which host the endings are of, from now on.
 func (c *Encoder) Begin(h Header) {
-	c.host = appendText(appendText(c.host[:0], `,"host":`, h.Host), `,"boot_id":`, h.BootID)
-	c.untilSecond = nil
+	c.own = Host{Name: h.Host, BootID: h.BootID}
+	c.setHost(nil)
+}
+
+// setHost says which of several hosts the next ending is of; nil: the host of the stream.
+func (c *Encoder) setHost(of *Host) {
+	h := &c.own
+	if of != nil {
+		h = of
+	}
+	c.host = appendText(appendText(c.host[:0], `,"host":`, h.Name), `,"boot_id":`, h.BootID)
+	c.of, c.untilSecond = of, nil
 }
 
 // verdict is the part of an ending that says which path it took, why, and which process caused it.

@@ -17,6 +17,8 @@ type Path string
 // Ending is a conclusion: how a connection, or one direction of it, ended, why, by what evidence, and which process
 // caused it.
 type Ending struct {
+	// Host is the host that the ending is of, in a stream of several; nil: the host of the stream.
+	Host   *Host
 	Time   time.Time
 	MonoNS uint64
 	Path   Path
@@ -34,12 +36,15 @@ type Ending struct {
 	Owner   *Task
 	OwnerBy OwnerBy // how it was found; empty without an owner
 	// Earlier is the last ending of this side of the connection. Peer is the ending of the other end that caused this
-	// one, if that end is on this host.
+	// one, if that end is on this host, or on another one of the stream.
 	Earlier, Peer *Past
 	// Harmless: a RST after both sides had sent everything, or that ended a probe.
 	Harmless bool
 
 	Local, Remote netip.AddrPort
+	// PeerLocal is the address of the other end on its own host, if its recording has it and it is not Remote: it is
+	// translated on the way.
+	PeerLocal netip.AddrPort
 	// ConnectionID is the same for all endings of a connection, at both ends; 0 if unknown.
 	ConnectionID uint64
 	Netns        uint32
@@ -65,6 +70,21 @@ type Past struct {
 	Path  Path
 	AgoNS uint64 // how long before the ending that it explains
 	Actor *Task
+	Host  *Host // where it was, if not on the host of the ending that it explains
+}
+
+// Host is one of several hosts in a stream of endings.
+type Host struct {
+	Name, BootID string // as in [Header]
+	Label        string // what it is called in tables: its name or, if that is unknown or of two boots, another
+}
+
+// PeerAddr returns the address of the other end, as that end has it if that is known.
+func (e *Ending) PeerAddr() netip.AddrPort {
+	if e.PeerLocal.IsValid() {
+		return e.PeerLocal
+	}
+	return e.Remote
 }
 
 // OwnerBy is how the owner of a socket was found.

@@ -15,12 +15,18 @@ func (e *Ending) AppendJSON(b []byte) []byte { return new(Encoder).Append(b, e) 
 
 // Append appends an ending like [Ending.AppendJSON].
 func (c *Encoder) Append(b []byte, e *Ending) []byte {
+	if e.Host != c.of {
+		c.setHost(e.Host)
+	}
 	b = c.appendTime(b, e.Time)
 	b = appendUint(b, `","mono_ns":`, e.MonoNS)
 	v := verdictOf(e)
 	b = c.verdicts.append(b, v.hash(), &v)
 	b = c.appendAddr(b, "local", e.Local, &c.local)
 	b = c.appendAddr(b, "remote", e.Remote, &c.remote)
+	if e.PeerLocal.IsValid() {
+		b = appendText(b, `,"peer_local":`, e.PeerLocal.String())
+	}
 	if e.ConnectionID != 0 {
 		b = append(appendHex(append(b, `,"connection_id":"`...), e.ConnectionID), '"')
 	}
@@ -248,6 +254,10 @@ func appendPast(b []byte, key string, p *Past) []byte {
 	}
 	b = append(append(b, key...), p.Path...) // needs no escapes
 	b = appendUint(b, `","ago_ns":`, p.AgoNS)
+	if p.Host != nil {
+		b = appendText(b, `,"host":`, p.Host.Name)
+		b = appendText(b, `,"boot_id":`, p.Host.BootID)
+	}
 	if p.Actor != nil {
 		b = appendTask(b, `,"actor":`, p.Actor)
 	}

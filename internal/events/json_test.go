@@ -25,7 +25,10 @@ func sample() Ending {
 		Earlier: &Past{
 			Path:  "shutdown.wr",
 			AgoNS: 5,
-		}, Peer: &Past{Path: "close.rst.linger0", AgoNS: 6, Actor: &Task{PID: 2, Comm: "peer"}},
+		}, Peer: &Past{
+			Path: "close.rst.linger0", AgoNS: 6, Actor: &Task{PID: 2, Comm: "peer"}, Host: &Host{Name: "db\"1", BootID: "2"},
+		},
+		Host: &Host{Name: "web1", BootID: "1"}, PeerLocal: netip.MustParseAddrPort("10.1.1.1:5"),
 		Evidence: Evidence{
 			UnreadBytes: 148, UnsentBytes: 1, UnackedBytes: 2, BytesSent: 5678, BytesReceived: 1234, FINUnsent: true,
 			LingerOn: true, Linger: 5 * time.Second, Linger2: -time.Second, Waited: time.Second, SockErr: 104, Errno: 107,
@@ -59,7 +62,12 @@ func TestJSON(t *testing.T) {
 		"container": map[string]any{
 			"id": anID, "runtime": "docker", "name": "web\x1b[31m\u009b2J", "image": "nginx:1.25", "pod": "web-0", "namespace": "shop",
 		},
-		"earlier": map[string]any{"path": "shutdown.wr", "ago_ns": 5.0},
+		"earlier": map[string]any{"path": "shutdown.wr", "ago_ns": 5.0}, "host": "web1", "boot_id": "1",
+		"peer_local": "10.1.1.1:5",
+		"peer": map[string]any{
+			"path": "close.rst.linger0", "ago_ns": 6.0, "host": "db\"1", "boot_id": "2",
+			"actor": map[string]any{"pid": 2.0, "tid": 0.0, "uid": 0.0, "comm": "peer"},
+		},
 	} {
 		if !reflect.DeepEqual(got[key], want) {
 			t.Errorf("%s is %v, want %v", key, got[key], want)
@@ -83,6 +91,23 @@ func TestJSON(t *testing.T) {
 	for _, r := range text {
 		if r < ' ' || r == 0x7f || r == 0x202e || r == 0xe0001 {
 			t.Errorf("%U reaches the terminal raw", r)
+		}
+	}
+}
+
+// Each line of a stream of several hosts has its own.
+func TestHosts(t *testing.T) {
+	a, b := &Host{Name: "a", BootID: "1"}, &Host{Name: "b"}
+	c := NewEncoder()
+	for _, of := range []*Host{a, a, b, a} {
+		e := sample()
+		e.Host = of
+		var got struct {
+			Host   string `json:"host"`
+			BootID string `json:"boot_id"`
+		}
+		if err := json.Unmarshal(c.Append(nil, &e), &got); err != nil || got.Host != of.Name || got.BootID != of.BootID {
+			t.Errorf("%+v, want %+v: %v", got, of, err)
 		}
 	}
 }
