@@ -28,6 +28,11 @@ With the same flags it prints the same lines. A recording contains everything th
 passed the kernel-side filters, regardless of display filters, so replay can show more
 or less. A damaged file is read up to the damage. FILE may be - for standard input.
 Several files of one run (-C, -G) are read as one recording, whatever their order.
+
+Recordings of several hosts are printed as one, by the clock of the first, each line
+with its host. Both ends of a connection are found by their sequence numbers, also
+through NAT, and WHY has what the other host did. The summary has the offsets of the
+clocks. A connection with more than one candidate is not joined, but counted.
 `
 
 const replayExamples = `Examples:
@@ -36,6 +41,7 @@ const replayExamples = `Examples:
   closetrace replay --errors -o wide today.rec.zst
   closetrace replay --since 02:55 --until 03:10 today.rec.zst
   closetrace replay ring-*.rec.zst             the files of -C 100M -w ring.rec.zst
+  closetrace replay web1.rec.zst db1.rec.zst   two hosts, both ends of their connections
   TZ=UTC closetrace replay today.rec.zst       times in another time zone
   ssh web1 cat today.rec.zst | closetrace replay -
 `
@@ -123,6 +129,19 @@ func (r *replayFlags) run(ctx context.Context, c *console, dropAll func() error,
 	if err := dropAll(); err != nil { // before the text of another machine is read
 		return err
 	}
+	o := pipeline.ReplayOptions{Options: c.streamOptions(r.count), Events: r.filter.recorded(), Narrow: r.filter.narrow()}
+	o.Filter, o.OutputClosed, o.SummaryTo = r.shown, closed, r.display.summaryTo(out)
+	r.display.apply(&o.Summary, &r.shown)
+	if len(files) > 1 && r.convert == "" {
+		all, err := pipeline.Recordings(files, c.stderr)
+		if err != nil {
+			return err
+		}
+		if len(all) > 1 {
+			return pipeline.ReplayHosts(ctx, all, c.sink(out, &r.display), o)
+		}
+		files = all[0].Files
+	}
 	in, err := record.Join(files, probe.Recorded)
 	if err != nil {
 		return err
@@ -130,12 +149,8 @@ func (r *replayFlags) run(ctx context.Context, c *console, dropAll func() error,
 	if r.convert != "" {
 		return record.Convert(in, out)
 	}
-	o := c.streamOptions(r.count)
-	o.Filter, o.OutputClosed, o.SummaryTo = r.shown, closed, r.display.summaryTo(out)
-	r.display.apply(&o.Summary, &r.shown)
-	return pipeline.Replay(ctx, in, c.sink(out, &r.display), pipeline.ReplayOptions{
-		Options: o, Path: record.Name(files), Events: r.filter.recorded(), Narrow: r.filter.narrow(),
-	})
+	o.Path = record.Name(files)
+	return pipeline.Replay(ctx, in, c.sink(out, &r.display), o)
 }
 
 // openRecording opens a file, or standard input for "-".

@@ -32,8 +32,13 @@ func TestScripts(t *testing.T) {
 			"strip":          strip,
 		},
 		Setup: func(e *testscript.Env) error {
+			night := ""
 			records, err := filepath.Abs("../../internal/record/testdata")
 			e.Setenv("RECORDS", records)
+			if err == nil {
+				night, err = filepath.Abs("../../test/documents/night.jsonl")
+			}
+			e.Setenv("NIGHT", night)
 			e.Setenv(raceVariable, os.Getenv(raceVariable))
 			return err
 		},

@@ -35,14 +35,15 @@ each application gets, the cause, and how to avoid it.
 
 The connection is named by the addresses of its ends, or by a line of a log that has
 them, as Go, nginx, HAProxy, Python, Java, Node, curl, databases, ss or tcpdump print
-them. A port or an address alone also works. --from reads recordings, --wait traces
-until the connection ends. If several connections match, the newest is printed, first
+them. A port or an address alone also works. --from reads recordings, of both hosts if
+they are given; --wait traces until the connection ends. If several connections match, the newest is printed, first
 those with the error of the line, and the others are listed.
 `
 
 const whyExamples = `Examples:
   closetrace why 10.0.0.5:33042 10.0.0.9:443 --from night.rec.zst
   closetrace why --from night.rec.zst 'read tcp 10.0.0.5:33042->10.0.0.9:443: read: connection reset by peer'
+  closetrace why :33042 --from web1.rec.zst --from db1.rec.zst
   closetrace why --pid 977 --from monday.rec.zst --from tuesday.rec.zst
   sudo closetrace why --wait --duration 5m 10.0.0.9:443
 `
@@ -81,7 +82,7 @@ func newWhy(m whySystem) *cobra.Command {
 	g.flags.VarP(flagvalue.PIDs(&w.pids), "pid", "p",
 		"connections of this process")
 	g.flags.Var(flagvalue.Files{List: &w.from}, "from",
-		"a recording of closetrace -w, or - for standard input; repeat it for several of one host")
+		"a recording of closetrace -w, or - for standard input; repeat it for several, also of several hosts")
 	g.flags.BoolVar(&w.wait, "wait", false, "trace until the connection ends")
 	g.flags.Var(flagvalue.Duration{Time: &w.duration}, "duration", "with --wait: stop after `TIME`, for example 10s or 5m")
 	attachFlag(g, &w.attach)
@@ -185,8 +186,8 @@ func (w *whyFlags) read(ctx context.Context, m whySystem, to *why.Collector) err
 		return err
 	}
 	times := 1
-	if len(w.pids) > 0 {
-		times = 2 // the endings of the other ends of a process's connections are known only after the first time
+	if len(w.pids) > 0 || len(opened) > 1 {
+		times = 2 // that an ending is of the other end of a connection that matches is known only after the first time
 	}
 	return pipeline.ReplayAll(ctx, opened, times, to, m.tracer.console.streamOptions(0))
 }

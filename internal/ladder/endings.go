@@ -24,8 +24,8 @@ func New(endings []*events.Ending) *Model {
 	endings = inOrder(endings)
 	b := &builder{model: &Model{}, endings: endings}
 	left := endings[0].Local
-	if left.Port() < endings[0].Remote.Port() {
-		left = endings[0].Remote
+	if left.Port() < endings[0].PeerAddr().Port() {
+		left = endings[0].PeerAddr()
 	}
 	b.left = left
 	for side := range b.model.Ends {
@@ -45,7 +45,7 @@ func inOrder(endings []*events.Ending) []*events.Ending {
 	slices.SortStableFunc(sorted, func(x, y *events.Ending) int { return x.Time.Compare(y.Time) })
 	for i, e := range sorted {
 		sender := slices.IndexFunc(sorted[i+1:], func(x *events.Ending) bool { return isSender(x, e) })
-		if sender < 0 || sorted[i+1+sender].Time.Sub(e.Time) > skew {
+		if sender < 0 || sorted[i+1+sender].Time.Sub(e.Time) > skewOf(e) {
 			continue
 		}
 		copy(sorted[i:], sorted[i+1:i+2+sender])
@@ -76,9 +76,17 @@ func (s *Step) inferred() bool { return s.Acts[Left].Inferred || s.Acts[Right].I
 // than the segment, by its kind.
 const skew = time.Millisecond
 
+// skewOf returns the skew of a RST received. The clocks of two hosts differ by more.
+func skewOf(e *events.Ending) time.Duration {
+	if e.Peer.Host != nil {
+		return time.Minute
+	}
+	return skew
+}
+
 // isSender reports whether x sent the RST that y received.
 func isSender(x, y *events.Ending) bool {
-	return y.ReceivedRST() && x.RST && x.Local == y.Remote && y.Peer != nil && y.Peer.Path == x.Path
+	return y.ReceivedRST() && x.RST && x.Local == y.PeerAddr() && y.Peer != nil && y.Peer.Path == x.Path
 }
 
 // builder makes a model.
@@ -101,7 +109,7 @@ func (b *builder) side(e *events.Ending) Side {
 func (b *builder) name(e *events.Ending) {
 	side := b.side(e)
 	b.model.Ends[side].Name = Address(e.Local)
-	b.model.Ends[side.Other()].Name = Address(e.Remote)
+	b.model.Ends[side.Other()].Name = Address(e.PeerAddr())
 }
 
 // Address returns an address as it is shown.
@@ -117,6 +125,9 @@ func (b *builder) add(e *events.Ending) {
 	side := b.side(e)
 	end := &b.model.Ends[side]
 	end.Unseen = false
+	if e.Host != nil {
+		end.Host = e.Host.Label
+	}
 	if t := holder(e); t != nil {
 		end.Process = Task(t)
 	}
@@ -156,6 +167,9 @@ func (b *builder) addPast(e *events.Ending, p *events.Past, side Side) {
 	}
 	end := &b.model.Ends[side]
 	end.Unseen = false
+	if p.Host != nil {
+		end.Host = p.Host.Label
+	}
 	if p.Actor != nil && end.Process == "" {
 		end.Process = Task(p.Actor)
 	}
@@ -243,7 +257,7 @@ func (b *builder) segments(e *events.Ending, side Side) []Segment {
 
 // answered returns the segment that a RST in reply answers.
 func (b *builder) answered(e *events.Ending) string {
-	connecting := func(x *events.Ending) bool { return x.Before == events.SynSent && x.Local == e.Remote }
+	connecting := func(x *events.Ending) bool { return x.Before == events.SynSent && x.Local == e.PeerAddr() }
 	switch n := e.Evidence.SegmentBytes; {
 	case n > 0:
 		return events.Grouped(uint64(n)) + " B"

@@ -107,7 +107,9 @@ type Options struct {
 	Recorder  Recorder // nil keeps nothing
 	// RecordOnly: events are recorded and not classified. The sink gets nothing.
 	RecordOnly bool
-	Observers  []Observer
+	// Amend, if it is not nil, gets each ending before the filter, may add to it, and reports whether it is one at all.
+	Amend     func(*events.Ending) bool
+	Observers []Observer
 	// OutputClosed reports whether the reader of the sink's output has closed it. It is asked when there is nothing
 	// to write; nil never asks.
 	OutputClosed func() bool

@@ -1,12 +1,10 @@
 package pipeline
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"os"
-	"slices"
 
 	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/probe"
@@ -14,34 +12,58 @@ import (
 	"github.com/closetrace/closetrace/internal/sink"
 )
 
-// ReplayAll passes the endings of recordings of one host to a sink, several times: of the files of one run as those of
-// one recording, of others one file after the other. It prints no summaries, only what was lost. A file that can be
-// read only once has no endings later. An error of kind [hint.Incomplete] is that of a damaged recording, of which
-// everything before was passed on; of kind [hint.Usage], that the recordings are of two hosts.
+// ReplayAll passes the endings of recordings to a sink, several times: of the files of one run as those of one
+// recording, of several recordings by time, with both ends of connections found. It prints no summaries, only what was
+// lost. A file that can be read only once has no endings later. An error of kind [hint.Incomplete] is that of a damaged
+// recording, of which everything before was passed on.
 func ReplayAll(ctx context.Context, files []*os.File, times int, to Sink, o Options) error {
-	recordings := [][]*os.File{files}
+	var recordings []Files
 	if len(files) > 1 {
-		if _, err := record.Join(files, probe.Recorded); hint.Is(err, hint.Usage) {
-			recordings = slices.Collect(slices.Chunk(files, 1)) // of several runs
+		all, err := Recordings(files, o.Stderr)
+		if err != nil {
+			return err
 		}
-		rewinds(files) // standard input is no one of several
+		recordings, files = all, all[0].Files
 	}
 	var damaged error
-	var host string
 	for n := range times {
-		for _, files := range recordings {
-			if n > 0 && !rewinds(files) {
-				continue
-			}
-			switch err := replayOf(ctx, files, &host, to, o); {
-			case hint.Is(err, hint.Incomplete):
-				damaged = err
-			case err != nil:
-				return err
-			}
+		if n > 0 && !rewinds(files) {
+			break
+		}
+		lost, err := replayOnce(ctx, files, recordings, to, o)
+		switch {
+		case hint.Is(err, hint.Incomplete):
+			damaged = err
+		case err != nil:
+			return err
+		}
+		if lost > 0 && n == 0 {
+			fmt.Fprintf(o.Stderr, "closetrace: %s: %d records were lost, so that something may be missing\n",
+				sink.OneLine(record.Name(files)), lost)
 		}
 	}
 	return damaged
+}
+
+// replayOnce passes on the endings of the recording in files or, if there are several, of all, and returns how many
+// records were lost.
+func replayOnce(
+	ctx context.Context, files []*os.File, recordings []Files, to Sink, o Options,
+) (lost uint64, err error) {
+	o.Stderr = io.Discard // of the summary
+	if len(recordings) > 1 {
+		sum, err := replayHosts(ctx, recordings, to, ReplayOptions{Options: o})
+		return sum.LostRecords, err
+	}
+	in, err := record.Join(files, probe.Recorded)
+	if err != nil {
+		return 0, err
+	}
+	err = Replay(ctx, in, to, ReplayOptions{Options: o, Path: record.Name(files)})
+	if in.End != nil {
+		lost = in.End.LostRecords
+	}
+	return lost, err
 }
 
 // rewinds sets files to their beginning, and reports whether all can be.
@@ -52,25 +74,4 @@ func rewinds(files []*os.File) bool {
 		}
 	}
 	return true
-}
-
-// replayOf passes the endings of a recording on. It must be of this host; the first one decides.
-func replayOf(ctx context.Context, files []*os.File, host *string, to Sink, o Options) error {
-	in, err := record.Join(files, probe.Recorded)
-	if err != nil {
-		return err
-	}
-	if *host = cmp.Or(*host, in.Header.Host); in.Header.Host != "" && in.Header.Host != *host {
-		return hint.New(hint.Usage, "recordings of two hosts: "+*host+", "+in.Header.Host, "use those of one host")
-	}
-	stderr := o.Stderr
-	o.Stderr = io.Discard // of the summary
-	if err := Replay(ctx, in, to, ReplayOptions{Options: o, Path: record.Name(files)}); err != nil {
-		return err
-	}
-	if in.End != nil && in.End.LostRecords > 0 {
-		fmt.Fprintf(stderr, "closetrace: %s: %d records were lost, so that something may be missing\n",
-			sink.OneLine(record.Name(files)), in.End.LostRecords)
-	}
-	return nil
 }

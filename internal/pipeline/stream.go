@@ -350,7 +350,7 @@ func (s *Stream) full() bool { return s.options.Limit > 0 && s.shown >= s.option
 // emit passes an ending of the classifier to the sink, if it is to be shown, and to the observers.
 func (s *Stream) emit(e *events.Ending) {
 	s.concluded++
-	if s.full() {
+	if s.full() || s.options.Amend != nil && !s.options.Amend(e) {
 		return
 	}
 	shown := !s.filtered || s.options.Filter.Match(e)

@@ -48,6 +48,7 @@ type Collapsed struct {
 // groupKey is what endings that share a row have in common.
 type groupKey struct {
 	path          events.Path
+	host          *events.Host // one of several
 	pid           uint32
 	comm          string
 	local, remote netip.Addr
@@ -76,6 +77,9 @@ func NewCollapsed(t *Table, stderr io.Writer) *Collapsed {
 	}
 }
 
+// Hosts adds a column for the hosts of the endings.
+func (c *Collapsed) Hosts(hosts []*events.Host) { c.table.Hosts(hosts) }
+
 // Write writes the row of e, or keeps e for the end of its second.
 func (c *Collapsed) Write(e *events.Ending) error {
 	if since := e.MonoNS - min(c.begin, e.MonoNS); c.endings == 0 || since >= uint64(time.Second) {
@@ -100,7 +104,7 @@ func (c *Collapsed) Write(e *events.Ending) error {
 // add adds e to its group.
 func (c *Collapsed) add(e *events.Ending) {
 	cause := c.causes.get(e.Cause)
-	key := groupKey{path: e.Path, local: e.Local.Addr(), remote: e.Remote.Addr(), shape: cause.shape}
+	key := groupKey{path: e.Path, host: e.Host, local: e.Local.Addr(), remote: e.Remote.Addr(), shape: cause.shape}
 	key.port, key.isLocal = c.services.Port(e)
 	if task := who(e); task != nil {
 		key.pid, key.comm = task.PID, task.Name()

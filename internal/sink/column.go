@@ -2,6 +2,7 @@ package sink
 
 import (
 	"cmp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -29,11 +30,29 @@ func (c *cell) ascii(text []byte) { c.text, c.width = text, len(text) }
 
 func (c *cell) set(t text) { c.text, c.width = append(c.text[:0], t.shown...), t.width }
 
-// Indexes of columns: LOCAL, which is only a port on a narrow terminal, and PATH, which is painted.
+// The heads of columns: LOCAL, which is only a port on a narrow terminal, and PATH, which is painted.
 const (
-	localColumn = 3
-	pathColumn  = 5
+	localHead = "LOCAL"
+	pathHead  = "PATH"
 )
+
+// columnOf returns the index of a column.
+func columnOf(columns []column, head string) int {
+	return slices.IndexFunc(columns, func(c column) bool { return c.head == head })
+}
+
+// longestHost is up to how many cells the column of hosts is wide. A longer name moves the rest of its row.
+const longestHost = 15
+
+// hostColumn returns the column of hosts, in a table of several.
+func hostColumn(t *texts, width int) column {
+	return words("HOST", width, width, func(e *events.Ending) text {
+		if e.Host == nil {
+			return t.own.get(absent)
+		}
+		return t.foreign.get(e.Host.Label)
+	})
+}
 
 // addressWidth is that of the longest IPv4 address. A column does not grow to the width of an IPv6 address, which moves
 // the rest of its row.
@@ -50,13 +69,13 @@ func narrowColumns(t *texts) []column {
 		{"TIME", 12, 12, func(c *cell, e *events.Ending, _ int) { c.ascii(t.appendTime(c.text[:0], e.Time)) }},
 		{"PID", 5, 7, func(c *cell, e *events.Ending, _ int) { c.ascii(appendPID(c.text[:0], e)) }},
 		{"COMM", 7, 15, func(c *cell, e *events.Ending, terminal int) { c.set(t.cut(t.comm(e), commWidth(terminal))) }},
-		{"LOCAL", 15, addressWidth, func(c *cell, e *events.Ending, terminal int) {
+		{localHead, 15, addressWidth, func(c *cell, e *events.Ending, terminal int) {
 			c.ascii(appendAddress(c.text[:0], e.Local, terminal > 0 && terminal <= portsOnly, &t.addresses))
 		}},
 		{"REMOTE", 15, addressWidth, func(c *cell, e *events.Ending, _ int) {
 			c.ascii(appendAddress(c.text[:0], e.Remote, false, &t.addresses))
 		}},
-		words("PATH", 13, 20, t.title),
+		words(pathHead, 13, 20, t.title),
 	}
 }
 

@@ -38,6 +38,7 @@ type groups struct {
 type summaryKey struct {
 	level   int
 	path    events.Path
+	host    *events.Host // one of several
 	pid     uint32
 	comm    string
 	peer    netip.Addr
@@ -89,7 +90,7 @@ func (g *groups) settle() {
 
 // groupOf returns the group of an ending, a new one if there is room for it.
 func (g *groups) groupOf(e *events.Ending, cause *numbers) *summaryGroup {
-	key := summaryKey{path: e.Path, peer: e.Remote.Addr().Unmap()}
+	key := summaryKey{path: e.Path, host: e.Host, peer: e.Remote.Addr().Unmap()}
 	key.port, key.isLocal = g.services.Guess(e)
 	if task := who(e); task != nil {
 		key.pid, key.comm = task.PID, task.Name()
@@ -102,7 +103,7 @@ func (g *groups) groupOf(e *events.Ending, cause *numbers) *summaryGroup {
 			break
 		}
 		if key.level++; key.level == 1 {
-			key.pid, key.peer = 0, netip.Addr{}
+			key.host, key.pid, key.peer = nil, 0, netip.Addr{}
 		} else {
 			key = summaryKey{level: key.level, path: key.path}
 		}
@@ -123,13 +124,21 @@ func (g *groups) sorted() []*summaryGroup {
 	}
 	slices.SortFunc(all, func(a, b *summaryGroup) int {
 		return cmp.Or(compareGroups(&a.group, &b.group), cmp.Compare(a.path, b.path), cmp.Compare(a.pid, b.pid),
-			a.peer.Compare(b.peer), cmp.Compare(a.port, b.port))
+			cmp.Compare(a.hostLabel(), b.hostLabel()), a.peer.Compare(b.peer), cmp.Compare(a.port, b.port))
 	})
 	return all
 }
 
-// process returns the name and id of the process that made the calls or holds the sockets.
+// process returns the process that made the calls or holds the sockets, with its host if there are several.
 func (g *summaryGroup) process() string {
+	if g.host != nil {
+		return foreign(g.host.Label) + " " + g.task()
+	}
+	return g.task()
+}
+
+// task returns its name and id.
+func (g *summaryGroup) task() string {
 	switch {
 	case g.level == 2:
 		return "(others)"
@@ -139,6 +148,13 @@ func (g *summaryGroup) process() string {
 		return foreign(g.comm)
 	}
 	return foreign(g.comm) + "[" + strconv.FormatUint(uint64(g.pid), 10) + "]"
+}
+
+func (g *summaryGroup) hostLabel() string {
+	if g.host == nil {
+		return ""
+	}
+	return g.host.Label
 }
 
 // service returns the port, with "here" if it is one of this side.

@@ -43,8 +43,9 @@ func newLayout(columns []column, width int) layout {
 		used += lastColumn(width)
 	}
 	if width > 0 && width <= portsOnly {
-		used -= l.widths[localColumn] - portOnly
-		l.widths[localColumn] = portOnly
+		local := columnOf(columns, localHead)
+		used -= l.widths[local] - portOnly
+		l.widths[local] = portOnly
 	}
 	l.spare = max(width-used, 0)
 	if width == 0 {

@@ -44,6 +44,10 @@ type Summary struct {
 	Counted map[events.Path]uint64
 	NoEnd   bool   // the end of the recording, which contains the losses, was not read
 	Audit   *Audit // nil: none
+	// Parts are those of several recordings: their losses and audits. This summary has no audit then.
+	Parts    []*Summary
+	Label    string    // of a part
+	BothEnds *BothEnds // of recordings of several hosts; nil: of one
 
 	// unresolved is the number of functions in stacks that were not named.
 	unresolved uint64
@@ -131,8 +135,11 @@ func (s *Summary) Print(w io.Writer) error {
 		fmt.Fprintf(&b, "%s without an effect not shown; --all shows them\n", events.Quantity(n, "ending", "endings"))
 	}
 	b.WriteString(s.remarks())
-	if s.Audit != nil {
-		for _, line := range s.Audit.lines(s) {
+	for _, line := range s.audits() {
+		b.WriteString(s.wrapped(Tame(line)))
+	}
+	if s.BothEnds != nil {
+		for _, line := range s.BothEnds.lines() {
 			b.WriteString(s.wrapped(Tame(line)))
 		}
 	}
@@ -142,6 +149,22 @@ func (s *Summary) Print(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, text)
 	return err
+}
+
+// audits returns the lines of the audit, or of each part.
+func (s *Summary) audits() (lines []string) {
+	if s.Audit != nil {
+		lines = s.Audit.lines(s)
+	}
+	for _, part := range s.Parts {
+		if part.NoEnd || part.LostRecords+part.MissedProbes > 0 {
+			lines = append(lines, part.Label+": "+part.losses())
+		}
+		for _, line := range part.audits() {
+			lines = append(lines, part.Label+": "+line)
+		}
+	}
+	return lines
 }
 
 // PrintInterim writes the groups and the ordinary endings so far, under the time.

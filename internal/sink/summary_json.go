@@ -26,6 +26,7 @@ type summaryObject struct {
 	Unexplained  uint64                      `json:"not_explained"`
 	Unwritten    uint64                      `json:"not_written"`
 	NoEnd        bool                        `json:"truncated,omitempty"`
+	BothEnds     *BothEnds                   `json:"both_ends,omitempty"`
 	Paths        map[events.Path]pathCounted `json:"paths"`
 }
 
@@ -42,7 +43,7 @@ func (s *Summary) PrintJSON(w io.Writer, h events.Header) error {
 		Schema: events.SchemaVersion, Kind: "summary", Host: h.Host, BootID: h.BootID, Time: time.Now().UTC(),
 		TookNS: s.Took.Nanoseconds(), Endings: s.total, LeftOut: s.hidden, Counted: s.counted(),
 		LostRecords: s.LostRecords, MissedProbes: s.MissedProbes, Suppressed: s.Suppressed, Undecodable: s.Undecodable,
-		Unexplained: s.Unexplained, Unwritten: s.Unwritten, NoEnd: s.NoEnd, Paths: map[events.Path]pathCounted{},
+		Unexplained: s.Unexplained, Unwritten: s.Unwritten, NoEnd: s.NoEnd, BothEnds: s.BothEnds, Paths: map[events.Path]pathCounted{},
 	}
 	for path, c := range s.paths {
 		o.Paths[path] = pathCounted{c.endings, c.finSent, c.rstSent, c.rstReceived}

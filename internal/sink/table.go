@@ -2,6 +2,7 @@ package sink
 
 import (
 	"io"
+	"slices"
 	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
@@ -23,6 +24,7 @@ type Table struct {
 	layout  layout
 	texts   *texts
 	color   bool
+	path    int // the column that is painted
 	now     func() time.Time
 	waits   bool   // for the first row, before the header is written
 	row     []cell // being written
@@ -60,9 +62,23 @@ func NewTable(w io.Writer, o TableOptions) *Table {
 		width = 0
 	}
 	t.columns = append(t.columns, whyColumn(texts))
-	t.layout = newLayout(t.columns, width)
-	t.row = make([]cell, len(t.columns))
+	t.place(width)
 	return t
+}
+
+// place lays out the columns for lines of a width.
+func (t *Table) place(width int) {
+	t.layout, t.row, t.path = newLayout(t.columns, width), make([]cell, len(t.columns)), columnOf(t.columns, pathHead)
+}
+
+// Hosts adds a column for the hosts of the endings, before the first row.
+func (t *Table) Hosts(hosts []*events.Host) {
+	width := len("HOST")
+	for _, h := range hosts {
+		width = max(width, t.texts.foreign.get(h.Label).width)
+	}
+	t.columns = slices.Insert(t.columns, 1, hostColumn(t.texts, min(width, longestHost)))
+	t.place(t.layout.limit)
 }
 
 // header writes the header for rows of a date.
@@ -155,7 +171,7 @@ func (t *Table) writeRow(paint string) {
 			start = t.layout.indent()
 		}
 		t.fillTo(start)
-		if i == pathColumn && paint != "" {
+		if i == t.path && paint != "" {
 			t.buf = append(append(append(t.buf, paint...), c.text...), unpainted...)
 		} else {
 			t.buf = append(t.buf, c.text...)

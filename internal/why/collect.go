@@ -74,7 +74,10 @@ func (c *Collector) Found() int { return len(c.connections()) }
 func (c *Collector) matches(e *events.Ending, p pair) matches {
 	named := byBothEnds
 	if len(c.Query.Line.Endpoints) > 0 {
-		named = c.Query.of(p)
+		named = max(c.Query.of(p), c.Query.of(pairWith(e, e.Remote)))
+	}
+	if _, known := c.pairs[p]; known {
+		named = max(named, c.best) // where addresses are translated, only one end may have those of the query
 	}
 	if named < c.Query.least() {
 		return 0

@@ -138,8 +138,8 @@ func trackOf(tracks []*track, e *events.Ending) *track {
 // agrees reports whether the ends of a connection have the same sequence numbers, where they are known. Connections of
 // several network namespaces may have the same addresses.
 func (t *track) agrees(e *events.Ending) bool {
-	other := t.reached[e.Remote]
-	if other == nil || e.Local == e.Remote {
+	other := t.reached[e.PeerAddr()]
+	if other == nil || e.Local == e.PeerAddr() {
 		return true
 	}
 	return near(e.Evidence.SndNxt, other.last.Evidence.RcvNxt) && near(e.Evidence.RcvNxt, other.last.Evidence.SndNxt)
@@ -192,7 +192,7 @@ func (n *connection) takeRefusals(first *events.Ending) []*events.Ending {
 	from := len(n.endings)
 	for from > 0 {
 		e := n.endings[from-1]
-		refuses := e.Path.Family() == "reply" && e.Earlier == nil && stage(e.Before) == 0 && e.Local == first.Remote &&
+		refuses := e.Path.Family() == "reply" && e.Earlier == nil && stage(e.Before) == 0 && e.Local == first.PeerAddr() &&
 			first.Time.Sub(e.Time) < replyWindow
 		if !refuses {
 			break
@@ -240,13 +240,13 @@ func (n *connection) cause() *events.Ending {
 func (n *connection) isConsequence(e *events.Ending) bool {
 	switch {
 	case e.ReceivedRST():
-		return slices.ContainsFunc(n.endings, func(x *events.Ending) bool { return x.RST && x.Local == e.Remote })
+		return slices.ContainsFunc(n.endings, func(x *events.Ending) bool { return x.RST && x.Local == e.PeerAddr() })
 	case e.Path == events.AppWriteAfterReset, e.Before == events.Close && e.Path.Family() == "close":
 		return e.Earlier != nil && slices.ContainsFunc(n.endings, func(x *events.Ending) bool {
 			return x != e && x.Path == e.Earlier.Path && x.Local == e.Local
 		})
 	case e.Path == events.RecvFIN:
-		return slices.ContainsFunc(n.endings, func(x *events.Ending) bool { return x.FIN && x.Local == e.Remote })
+		return slices.ContainsFunc(n.endings, func(x *events.Ending) bool { return x.FIN && x.Local == e.PeerAddr() })
 	}
 	return false
 }

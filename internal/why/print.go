@@ -3,6 +3,7 @@ package why
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -96,8 +97,9 @@ func (a *answer) choice(c *Collector, all []*connection) {
 // connection writes the story of a connection.
 func (a *answer) connection(n *connection) {
 	root := n.cause()
-	a.line("", fmt.Sprintf("%s and %s, %s", ladder.Address(root.Local), ladder.Address(root.Remote),
+	a.line("", fmt.Sprintf("%s and %s, %s", ladder.Address(root.Local), ladder.Address(root.PeerAddr()),
 		n.endings[0].Time.Local().Format("2006-01-02 15:04:05.000 MST")))
+	a.translated(n)
 	a.WriteString("\n" + ladder.New(n.endings).Text(a.plain))
 	a.applications(n)
 	a.head("Why")
@@ -120,6 +122,18 @@ func (a *answer) connection(n *connection) {
 	a.missing(n)
 	a.head("Next")
 	a.WriteString("    closetrace explain " + string(root.Path) + "\n")
+}
+
+// translated says as what an end sees the other one, if that has another address.
+func (a *answer) translated(n *connection) {
+	seen := map[netip.AddrPort]bool{}
+	for _, e := range n.endings {
+		if e.PeerLocal.IsValid() && !seen[e.Local] {
+			seen[e.Local] = true
+			a.line("", fmt.Sprintf("Translated on the way: %s sees %s as %s.", ladder.Address(e.Local),
+				ladder.Address(e.PeerLocal), ladder.Address(e.Remote)))
+		}
+	}
 }
 
 // explain returns the layout of texts of package explain.
@@ -162,9 +176,9 @@ func (n *connection) ends() (ends [2]end) {
 	}
 	for i, side := range []ladder.Side{first, first.Other()} {
 		head := model.Ends[side]
-		e := end{name: head.Name, known: head.Process != "", unseen: head.Unseen}
+		e := end{name: strings.TrimPrefix(head.Host+" "+head.Name, " "), known: head.Process != "", unseen: head.Unseen}
 		if e.known {
-			e.name = head.Process + ", " + head.Name
+			e.name = head.Process + ", " + e.name
 		}
 		var gets []string
 		for _, step := range model.Steps {

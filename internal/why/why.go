@@ -85,17 +85,21 @@ func match(e logline.Endpoint, end netip.AddrPort) matches {
 // pair is the addresses of a connection, whichever end reports them.
 type pair struct {
 	low, high netip.AddrPort
-	netns     uint32 // of loopback addresses, which each network namespace has
+	netns     uint32       // of loopback addresses, which each network namespace has
+	host      *events.Host // of these, where there are several
 }
 
-func pairOf(e *events.Ending) pair {
-	a, b := plain(e.Local), plain(e.Remote)
+// pairOf returns the addresses of an ending's connection, each as its own end has it.
+func pairOf(e *events.Ending) pair { return pairWith(e, e.PeerAddr()) }
+
+func pairWith(e *events.Ending, remote netip.AddrPort) pair {
+	a, b := plain(e.Local), plain(remote)
 	if b.Compare(a) < 0 {
 		a, b = b, a
 	}
 	p := pair{low: a, high: b}
 	if a.Addr().IsLoopback() {
-		p.netns = e.Netns
+		p.netns, p.host = e.Netns, e.Host
 	}
 	return p
 }

@@ -44,6 +44,7 @@ func NewReader(dir, run string) (*Reader, error) {
 	}
 	for name, content := range map[string]string{
 		"today.rec.zst": aRecord, "night.rec.zst": night, "night.pcap": nightCapture,
+		"web1.rec.zst": nightOf("web1", "10.0.0.5"), "db1.rec.zst": nightOf("db1", "10.0.0.9"),
 	} {
 		if err := os.WriteFile(filepath.Join(r.dir, name), []byte(content), 0o644); err != nil {
 			return nil, err
@@ -74,6 +75,18 @@ var nightCapture string
 
 // Night returns the content of that recording.
 func Night() []byte { return []byte(night) }
+
+// nightOf returns what a host with one of the addresses would have recorded.
+func nightOf(host, address string) string {
+	header, rest, _ := strings.Cut(night, "\n")
+	text := strings.Replace(header, "{", `{"host":"`+host+`","boot_id":"`+host+`",`, 1) + "\n"
+	for line := range strings.Lines(rest) {
+		if strings.Contains(line, `"local":"`+address+":") {
+			text += line
+		}
+	}
+	return text + `{"kind":"end","took_ns":1}` + "\n"
+}
 
 func (r *Reader) pidFile() string { return filepath.Join(r.bin, "pid") }
 
