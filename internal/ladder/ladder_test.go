@@ -1,6 +1,7 @@
 package ladder
 
 import (
+	"html"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -183,5 +184,43 @@ func TestLostSegment(t *testing.T) {
 		if got := s.arrow(16); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+}
+
+// The image has what the text has, within its edges, and escapes names.
+func TestImage(t *testing.T) {
+	for _, all := range [][]*events.Ending{reset(), late(), reset()[:1]} {
+		all[0].Owner = &events.Task{PID: 1, Comm: "</svg>\x1b"}
+		g := New(all).Image(Layout{}, "how it ended")
+		element, err := g.HTML()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := string(element)
+		if strings.Count(text, "</svg>") != 1 || strings.ContainsRune(text, 0x1b) {
+			t.Fatalf("not escaped: %s", text)
+		}
+		for line := range strings.FieldsSeq(New(all).Text(Layout{Width: 200})) {
+			if strings.Trim(line, "-<>x") != "" && !strings.Contains(html.UnescapeString(text), line) {
+				t.Errorf("%q is not in %s", line, text)
+			}
+		}
+		for _, label := range g.Texts {
+			if width := table.Width(label.Say); width > imageCells+2 || label.Y > g.Height {
+				t.Errorf("%+v: outside of the image, which is %d high", label, g.Height)
+			}
+		}
+	}
+	if len(New(reset()).Image(Layout{}, "").Arrows) != 1 || len(New(late()).Image(Layout{}, "").Arrows) != 3 {
+		t.Error("segments are missing")
+	}
+}
+
+// A segment that does not arrive ends before the other end.
+func TestImageOfLostSegment(t *testing.T) {
+	m := &Model{Steps: []Step{{Segments: []Segment{{From: Right, Label: "FIN", Lost: true}}}}}
+	a := m.Image(Layout{}, "").Arrows[0]
+	if a.Class != "fin lost" || a.From != imageWidth-imageMargin-2 || a.To < imageWidth/5 {
+		t.Errorf("%+v", a)
 	}
 }

@@ -48,8 +48,11 @@ func OnlyASCII(getenv func(string) string) bool {
 
 // Text draws the ladder: the ends are columns, and time runs downwards. A line is at most as wide as the layout says,
 // but not narrower than 60 cells.
-func (m *Model) Text(o Layout) string {
-	d := drawing{Layout: o}
+func (m *Model) Text(o Layout) string { return m.drawing(o).String() }
+
+// drawing returns the rows of the ladder: the heads of the columns, then the steps.
+func (m *Model) drawing(o Layout) *drawing {
+	d := &drawing{Layout: o}
 	head := row{}
 	for side, end := range m.Ends {
 		for _, text := range []string{end.Host, end.Name, end.Process} {
@@ -73,7 +76,7 @@ func (m *Model) Text(o Layout) string {
 		}
 		d.rows = append(d.rows, r)
 	}
-	return d.String()
+	return d
 }
 
 // timeOf returns the time of day, or how long it is after the first step.

@@ -395,8 +395,11 @@ func OutputFailure(err error) error {
 	return &OutputError{err}
 }
 
-// print prints the summary for people, and for programs if they ask for it.
+// print prints the summary for people, and for programs if they ask for it, and passes it on.
 func (s *Stream) print(sum *sink.Summary) error {
+	if s.options.OnSummary != nil {
+		s.options.OnSummary(s.Header(), sum)
+	}
 	err := sum.Print(s.options.Stderr)
 	if s.options.SummaryTo == nil {
 		return err

@@ -19,20 +19,30 @@ type Collector struct {
 	// OnMatch is called for each ending that matches. It may be nil.
 	OnMatch func()
 
-	best    matches
+	best matches
+	kept
+}
+
+// kept is the endings that are kept: those of some pairs, and the newest others.
+type kept struct {
 	pairs   map[pair][]*events.Ending
 	queue   []pair           // of pairs, by their first ending
-	recent  []*events.Ending // a ring of those that did not match, until a process of the query has its pair
+	recent  []*events.Ending // a ring of those that did not match, until something makes their pair one of pairs
 	next    int
+	most    int // pairs
 	dropped int // endings that matched and were not kept
+}
+
+func newKept(most, recent int) kept {
+	return kept{pairs: map[pair][]*events.Ending{}, recent: make([]*events.Ending, 0, recent), most: most}
 }
 
 // New returns a collector.
 func New(q Query) *Collector {
 	if q.PID == 0 {
-		return &Collector{Query: q, pairs: map[pair][]*events.Ending{}}
+		return &Collector{Query: q, kept: newKept(maxPairs, 0)}
 	}
-	return &Collector{Query: q, pairs: map[pair][]*events.Ending{}, recent: make([]*events.Ending, 0, maxRecent)}
+	return &Collector{Query: q, kept: newKept(maxPairs, maxRecent)}
 }
 
 // Write takes an ending.
@@ -91,9 +101,9 @@ func (c *Collector) matches(e *events.Ending, p pair) matches {
 	return named
 }
 
-// begin adds a pair, with its endings that did not match. Of too many it forgets the oldest.
-func (c *Collector) begin(p pair) {
-	if len(c.queue) == maxPairs {
+// begin adds a pair, with its endings among the recent ones. Of too many it forgets the oldest.
+func (c *kept) begin(p pair) {
+	if len(c.queue) == c.most {
 		c.dropped += len(c.pairs[c.queue[0]])
 		delete(c.pairs, c.queue[0])
 		c.queue = c.queue[1:]
@@ -107,22 +117,21 @@ func (c *Collector) begin(p pair) {
 	}
 }
 
-// remember keeps an ending for the case that a process of the query has its pair later.
-func (c *Collector) remember(e *events.Ending) {
-	if c.recent == nil {
-		return
+// remember keeps an ending for the case that its pair is kept later.
+func (c *kept) remember(e *events.Ending) {
+	switch {
+	case cap(c.recent) == 0:
+	case len(c.recent) < cap(c.recent):
+		copied := *e
+		c.recent = append(c.recent, &copied)
+	default:
+		*c.recent[c.next] = *e
+		c.next = (c.next + 1) % len(c.recent)
 	}
-	kept := *e
-	if len(c.recent) < cap(c.recent) {
-		c.recent = append(c.recent, &kept)
-		return
-	}
-	c.recent[c.next] = &kept
-	c.next = (c.next + 1) % len(c.recent)
 }
 
 // keep adds an ending to a pair, unless it is there: a recording may be read twice.
-func (c *Collector) keep(p pair, e *events.Ending) {
+func (c *kept) keep(p pair, e *events.Ending) {
 	all := c.pairs[p]
 	if slices.ContainsFunc(all, func(k *events.Ending) bool {
 		return k.MonoNS == e.MonoNS && k.Path == e.Path && k.Local == e.Local && k.Time.Equal(e.Time)
@@ -133,6 +142,6 @@ func (c *Collector) keep(p pair, e *events.Ending) {
 		c.dropped++
 		all = append(all[:0], all[1:]...)
 	}
-	kept := *e // which is valid during Write only
-	c.pairs[p] = append(all, &kept)
+	copied := *e // which is valid during Write only
+	c.pairs[p] = append(all, &copied)
 }

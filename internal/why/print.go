@@ -103,19 +103,10 @@ func (a *answer) connection(n *connection) {
 	a.WriteString("\n" + ladder.New(n.endings).Text(a.plain))
 	a.applications(n)
 	a.head("Why")
-	a.line(indent, sentence(root))
-	if text := sender(root); text != "" {
+	for _, text := range n.reasons() {
 		a.line(indent, text)
 	}
 	abnormal := slices.ContainsFunc(n.endings, (*events.Ending).IsAbnormal)
-	if !abnormal {
-		a.line(indent, "Nothing abnormal was seen.")
-	}
-	for _, e := range n.endings {
-		if e.Doubt != "" {
-			a.line(indent, fmt.Sprintf("Inferred (%s at %s): %s.", e.Path, ladder.Address(e.Local), e.Doubt))
-		}
-	}
 	if advice := a.library.Advice(string(root.Path), a.explain()); advice != "" && abnormal {
 		a.WriteString("\n" + a.plain.Plain(advice))
 	}
@@ -139,6 +130,24 @@ func (a *answer) translated(n *connection) {
 // explain returns the layout of texts of package explain.
 func (a *answer) explain() explain.Layout {
 	return explain.Layout{Language: explain.English, Width: a.Width}
+}
+
+// reasons returns the cause of a connection's end, and what is inferred.
+func (n *connection) reasons() []string {
+	root := n.cause()
+	all := []string{sentence(root)}
+	if text := sender(root); text != "" {
+		all = append(all, text)
+	}
+	if !slices.ContainsFunc(n.endings, (*events.Ending).IsAbnormal) {
+		all = append(all, "Nothing abnormal was seen.")
+	}
+	for _, e := range n.endings {
+		if e.Doubt != "" {
+			all = append(all, fmt.Sprintf("Inferred (%s at %s): %s.", e.Path, ladder.Address(e.Local), e.Doubt))
+		}
+	}
+	return all
 }
 
 // sentence returns the cause of a connection's end.
@@ -197,19 +206,23 @@ func (n *connection) ends() (ends [2]end) {
 func (a *answer) applications(n *connection) {
 	a.head("What each application gets")
 	for _, e := range n.ends() {
-		switch {
-		case e.unseen:
-			a.line(indent, e.name+": not seen here.")
-		case e.gets != "":
-			a.line(indent, e.name+": "+e.gets+".")
-		case !e.known:
-			a.line(indent, e.name+": no application was seen.")
-		case e.closed:
-			a.line(indent, e.name+": no error; it closed the socket.")
-		default:
-			a.line(indent, e.name+": no error.")
-		}
+		a.line(indent, e.String())
 	}
+}
+
+// String returns what the application of the end gets.
+func (e *end) String() string {
+	switch {
+	case e.unseen:
+		return e.name + ": not seen here."
+	case e.gets != "":
+		return e.name + ": " + e.gets + "."
+	case !e.known:
+		return e.name + ": no application was seen."
+	case e.closed:
+		return e.name + ": no error; it closed the socket."
+	}
+	return e.name + ": no error."
 }
 
 // missing says which end was not seen, and how to see it.
