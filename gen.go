@@ -35,6 +35,7 @@
 //	internal/explain     describes each path in English and Chinese
 //	internal/logline     finds the ends of a connection in a line of a log
 //	internal/why         finds the endings of one connection and says why it ended
+//	internal/report      makes a page of recordings, to hand over
 //	internal/version     says which build this is
 //	internal/schema      has the JSON Schema of an ending
 //	internal/pipeline    runs events from a source to the sinks

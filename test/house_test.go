@@ -50,6 +50,7 @@ var plan = []plannedPackage{
 	{"logline", "finds the ends of a connection in a line of a log", nil},
 	{"why", "finds the endings of one connection and says why it ended",
 		[]string{"events", "explain", "ladder", "logline", "sink", "sink/table"}},
+	{"report", "makes a page of recordings, to hand over", []string{"events", "explain", "ladder", "sink", "why"}},
 	{"version", "says which build this is", nil},
 	{"schema", "has the JSON Schema of an ending", nil},
 	{"pipeline", "runs events from a source to the sinks",

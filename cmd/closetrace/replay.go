@@ -14,6 +14,7 @@ import (
 	"github.com/closetrace/closetrace/internal/filter"
 	"github.com/closetrace/closetrace/internal/flagvalue"
 	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/netns"
 	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/probe"
@@ -68,9 +69,7 @@ func newReplay(c *console, dropAll func() error) *cobra.Command {
 		DisableFlagsInUseLine: true,
 	}
 	shown := endingFlags(&r.shown)
-	shown.flags.Var(flagvalue.NewMoment(&r.shown.Since), "since",
-		`only from this time on: "2026-11-28 14:30", 14:30 (of today), RFC 3339, or how long ago, such as 10m`)
-	shown.flags.Var(flagvalue.NewMoment(&r.shown.Until), "until", "only up to this time")
+	momentFlags(shown, &r.shown)
 	g := newGroup("Output")
 	r.display.register(g)
 	g.flags.Uint64Var(&r.count, "count", 0, "stop after `N` endings")
@@ -95,7 +94,7 @@ func convertChoice(f *format) flagvalue.Choice[format] { return flagvalue.OneOf(
 func someFiles(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0:
-		return hint.New(hint.Usage, "no file to replay", seeHelp(cmd))
+		return hint.New(hint.Usage, "no recording named", seeHelp(cmd))
 	case len(args) > 1 && slices.Contains(args, "-"):
 		return hint.New(hint.Usage, "standard input is one file", "name all files, or leave out -")
 	}
@@ -113,15 +112,11 @@ func (r *replayFlags) run(ctx context.Context, c *console, dropAll func() error,
 	if err := r.filter.contradicts(&r.shown); err != nil {
 		return err
 	}
-	var files []*os.File
-	for _, path := range paths {
-		file, err := openRecording(ctx, c, path)
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		files = append(files, file)
+	files, err := openRecordings(ctx, c, paths)
+	if err != nil {
+		return err
 	}
+	defer closeAll(files)
 	out, closed, err := c.open(c.stdout, c.outputClosed, &r.display)
 	if err != nil {
 		return err
@@ -151,6 +146,36 @@ func (r *replayFlags) run(ctx context.Context, c *console, dropAll func() error,
 	}
 	o.Path = record.Name(files)
 	return pipeline.Replay(ctx, in, c.sink(out, &r.display), o)
+}
+
+// momentFlags adds the filters by time.
+func momentFlags(g flagGroup, shown *filter.Endings) {
+	g.flags.Var(flagvalue.NewMoment(&shown.Since), "since",
+		`only from this time on: "2026-11-28 14:30", 14:30 (of today), RFC 3339, or how long ago, such as 10m`)
+	g.flags.Var(flagvalue.NewMoment(&shown.Until), "until", "only up to this time")
+}
+
+// openRecordings opens files, all or none.
+func openRecordings(ctx context.Context, c *console, paths []string) (files []*os.File, err error) {
+	for _, path := range paths {
+		var file *os.File
+		err := kernel.AsUser(func() (err error) {
+			file, err = openRecording(ctx, c, path)
+			return err
+		})
+		if err != nil {
+			closeAll(files)
+			return nil, err
+		}
+		files = append(files, file)
+	}
+	return files, nil
+}
+
+func closeAll(files []*os.File) {
+	for _, file := range files {
+		file.Close()
+	}
 }
 
 // openRecording opens a file, or standard input for "-".

@@ -14,7 +14,6 @@ import (
 	"github.com/closetrace/closetrace/internal/explain"
 	"github.com/closetrace/closetrace/internal/flagvalue"
 	"github.com/closetrace/closetrace/internal/hint"
-	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/ladder"
 	"github.com/closetrace/closetrace/internal/logline"
 	"github.com/closetrace/closetrace/internal/pipeline"
@@ -169,19 +168,11 @@ func (w *whyFlags) elsewhere() string {
 
 // read reads the recordings.
 func (w *whyFlags) read(ctx context.Context, m whySystem, to *why.Collector) error {
-	var opened []*os.File
-	for _, path := range w.from {
-		var file *os.File
-		err := kernel.AsUser(func() (err error) {
-			file, err = openRecording(ctx, m.tracer.console, path)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		opened = append(opened, file)
+	opened, err := openRecordings(ctx, m.tracer.console, w.from)
+	if err != nil {
+		return err
 	}
+	defer closeAll(opened)
 	if err := m.dropAll(); err != nil { // before the text of another machine is read
 		return err
 	}

@@ -1,6 +1,9 @@
 package explain
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Advice returns how to avoid a path, with its heading, or "" if there is no such path.
 func (l *Library) Advice(path string, o Layout) string { return l.section(path, "avoid", o) }
@@ -10,12 +13,33 @@ func (l *Library) Peer(path string, o Layout) string { return l.section(path, "p
 
 // section returns a section of the page of a path.
 func (l *Library) section(path, name string, o Layout) string {
-	i := slices.IndexFunc(l.paths, func(p *Page) bool { return p.Name == path })
-	if i < 0 {
+	text := l.of(path).text(o.Language, name)
+	if text == "" {
 		return ""
 	}
 	w := &printer{Layout: o, words: words[o.Language]}
 	w.WriteString(w.bold(w.words[name]) + "\n")
-	w.body(l.paths[i].text(o.Language, name), "  ")
+	w.body(text, "  ")
 	return w.String()
+}
+
+// Avoid returns how to avoid a path, as one line without a heading, or "" if there is no such path.
+func (l *Library) Avoid(path string, language Language) string {
+	text := ""
+	for line := range strings.Lines(l.of(path).text(language, "avoid")) {
+		text = join(text, strings.TrimSpace(line))
+	}
+	return text
+}
+
+// Title returns the title of a path, or "" if there is no such path.
+func (l *Library) Title(path string, language Language) string { return l.of(path).Title(language) }
+
+// of returns the page of a path, one without text if there is none.
+func (l *Library) of(path string) *Page {
+	i := slices.IndexFunc(l.paths, func(p *Page) bool { return p.Name == path })
+	if i < 0 {
+		return &Page{}
+	}
+	return l.paths[i]
 }

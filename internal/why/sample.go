@@ -30,7 +30,9 @@ type sampled struct {
 }
 
 // NewSample returns an empty sample.
-func NewSample() *Sample { return &Sample{kept: newKept(maxSampled, maxRecent), taken: map[sampled]int{}} }
+func NewSample() *Sample {
+	return &Sample{kept: newKept(maxSampled, maxRecent), taken: map[sampled]int{}}
+}
 
 // Write takes an ending.
 func (s *Sample) Write(e *events.Ending) error {

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/closetrace/closetrace/internal/explain"
+	"github.com/closetrace/closetrace/internal/filter"
+	"github.com/closetrace/closetrace/internal/flagvalue"
+	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/pipeline"
+	"github.com/closetrace/closetrace/internal/record"
+	"github.com/closetrace/closetrace/internal/report"
+	"github.com/closetrace/closetrace/internal/version"
+)
+
+const reportAbout = `closetrace report writes a document to hand over: what ended abnormally by cause,
+process and service, over time, an example of each verdict as a diagram of both ends,
+what to do about it, and how it was recorded.
+
+It is one HTML page without script, which needs no network and no other file. --format
+md writes Markdown for an issue tracker. The page has totals and examples, so it stays
+small however long the recording is. It contains addresses and names of processes.
+`
+
+const reportExamples = `Examples:
+  closetrace report night.rec.zst -o report.html
+  closetrace report --since 02:55 --until 03:10 night.rec.zst -o report.html
+  closetrace report --lang zh night.rec.zst >report.html
+  closetrace report --format md --errors night.rec.zst
+`
+
+// reportFormat is a value of --format.
+type reportFormat string
+
+const (
+	reportHTML     reportFormat = "html"
+	reportMarkdown reportFormat = "md"
+)
+
+// reportFlags are the flags of closetrace report.
+type reportFlags struct {
+	shown    filter.Endings
+	to       string
+	force    bool
+	format   reportFormat
+	language explain.Language
+}
+
+func newReport(c *console, locale string, dropAll func() error) *cobra.Command {
+	r := &reportFlags{format: reportHTML, language: explain.FromLocale(locale)}
+	cmd := &cobra.Command{
+		Use:   "report FILE... [flags]",
+		Short: "Write a page about recordings, to hand over",
+		Args:  someFiles,
+		RunE:  func(cmd *cobra.Command, paths []string) error { return r.run(cmd.Context(), c, dropAll, paths) },
+
+		DisableFlagsInUseLine: true,
+	}
+	shown := endingFlags(&r.shown)
+	momentFlags(shown, &r.shown)
+	g := newGroup("Output")
+	g.flags.VarP(flagvalue.File{Path: &r.to}, "output", "o", "write to `FILE` instead of standard output")
+	g.flags.BoolVar(&r.force, "force", false, "replace the file of -o if it exists")
+	format := flagvalue.OneOf(&r.format, reportHTML, reportMarkdown)
+	g.flags.Var(format, "format", "html: a page; md: Markdown for an issue tracker")
+	language := languageFlag{flagvalue.OneOf(&r.language, explain.Languages...)}
+	g.flags.Var(language, "lang", "en or zh (Simplified Chinese), or a locale; by default from LC_ALL, LC_MESSAGES or LANG")
+	g.flags.Lookup("lang").DefValue = "" // the help is the same in every locale
+	helpFlag(g)
+	codes := hint.ExitCodes("a recording cannot be read, or the output not written", hint.Usage, hint.Incomplete)
+	m := manual{about: reportAbout, groups: []flagGroup{shown, g}, tail: codes + "\n" + reportExamples}
+	m.attach(cmd)
+	completeEndings(cmd, "only", "not")
+	complete(cmd, "format", format.Words())
+	complete(cmd, "lang", language.Words())
+	return cmd
+}
+
+func (r *reportFlags) run(ctx context.Context, c *console, dropAll func() error, paths []string) (err error) {
+	files, err := openRecordings(ctx, c, paths)
+	if err != nil {
+		return err
+	}
+	defer closeAll(files)
+	var file *os.File
+	if r.to != "" {
+		if file, err = record.NewFile(r.to, r.force); err != nil {
+			return err
+		}
+		defer file.Close()
+	}
+	if err := dropAll(); err != nil { // before the text of another machine is read
+		return err
+	}
+	text, err := r.text(ctx, c, files, paths)
+	switch {
+	case text == nil:
+		r.remove()
+		return err
+	case r.to == "":
+		return cmp.Or(write(c.stdout, string(text)), err)
+	}
+	return cmp.Or(writeAll(file, text), err)
+}
+
+// writeAll writes to a file and closes it.
+func writeAll(file *os.File, text []byte) error {
+	_, err := file.Write(text)
+	return cmp.Or(err, file.Close())
+}
+
+// remove removes the file, into which nothing was written.
+func (r *reportFlags) remove() {
+	if info, err := os.Lstat(r.to); err == nil && info.Mode().IsRegular() && info.Size() == 0 {
+		_ = os.Remove(r.to) // what is left is empty
+	}
+}
+
+// text returns the report. It is nil if there is none; a damaged recording has one and an error.
+func (r *reportFlags) text(ctx context.Context, c *console, files []*os.File, paths []string) ([]byte, error) {
+	collected := report.New()
+	o := c.streamOptions(0)
+	o.Filter, o.OnSummary = r.shown, collected.AddRecording
+	err := pipeline.ReplayAll(ctx, files, 1, collected, o)
+	if err != nil && !hint.Is(err, hint.Incomplete) {
+		return nil, err
+	}
+	if ctx.Err() != nil {
+		fmt.Fprintln(c.stderr, "closetrace: interrupted; there is no report")
+		return nil, nil
+	}
+	write := collected.HTML
+	if r.format == reportMarkdown {
+		write = collected.Markdown
+	}
+	var b bytes.Buffer
+	look := report.Options{Language: r.language, Version: version.Build().Line(), Files: paths}
+	if writeErr := write(&b, look); writeErr != nil {
+		return nil, writeErr
+	}
+	return b.Bytes(), err
+}
