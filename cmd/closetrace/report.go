@@ -127,6 +127,7 @@ func (r *reportFlags) text(ctx context.Context, c *console, files []*os.File, pa
 	collected := report.New()
 	o := c.streamOptions(0)
 	o.Filter, o.OnSummary = r.shown, collected.AddRecording
+	o.Observers = []pipeline.Observer{collected}
 	err := pipeline.ReplayAll(ctx, files, 1, collected, o)
 	if err != nil && !hint.Is(err, hint.Incomplete) {
 		return nil, err

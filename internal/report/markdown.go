@@ -213,5 +213,5 @@ func longest(text string) int {
 // plain returns text in which no character means anything to Markdown.
 func plain(text string) string { return marks.Replace(text) }
 
-var marks = strings.NewReplacer(`\`, `\\`, "`", "\\`", "*", `\*`, "_", `\_`, "[", `\[`, "]", `\]`, "<", "&lt;",
+var marks = strings.NewReplacer(`\`, `\\`, "`", "\\`", "*", `\*`, "_", `\_`, "[", `\[`, "]", `\]`, "<", "&lt;", ">", "&gt;",
 	"&", "&amp;", "#", `\#`, "@", "@\u200b", "|", `\|`)

@@ -23,7 +23,8 @@ type Options struct {
 	Say func(string) string
 }
 
-// Collector collects what a report shows. It is a sink of endings.
+// Collector collects what a report shows. It is a sink of the endings that it counts, and an observer of all, so that
+// its examples have both ends.
 type Collector struct {
 	summary     sink.Summary
 	sample      *why.Sample
@@ -47,7 +48,10 @@ const maxRecordings = 50
 // New returns a collector of nothing.
 func New() *Collector { return &Collector{sample: why.NewSample()} }
 
-// Write takes an ending.
+// Observe takes an ending for the examples.
+func (c *Collector) Observe(e *events.Ending, shown bool) { c.sample.Add(e, shown) }
+
+// Write counts an ending.
 func (c *Collector) Write(e *events.Ending) error {
 	c.summary.Add(e)
 	if c.first.IsZero() || e.Time.Before(c.first) {
@@ -62,7 +66,7 @@ func (c *Collector) Write(e *events.Ending) error {
 	if e.Severity() != events.Plain {
 		c.timeline.add(e.Path, e.Time)
 	}
-	return c.sample.Write(e)
+	return nil
 }
 
 // Flush does nothing.

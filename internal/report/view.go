@@ -88,6 +88,7 @@ func (c *Collector) view(o Options) (*view, error) {
 		return nil, err
 	}
 	o.Language = cmp.Or(o.Language, explain.English)
+	o.Version = sink.Tame(o.Version)
 	v := &view{Options: o, library: library, day: "01-02 " + time.TimeOnly}
 	if c.first.Local().Format(time.DateOnly) == c.last.Local().Format(time.DateOnly) {
 		v.day = time.TimeOnly

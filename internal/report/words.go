@@ -39,6 +39,7 @@ var words = map[explain.Language]map[string]string{
 		"why":         "why",
 		"others":      "others",
 		"more":        "and %s more in %s groups",
+		"rows":        "More rows are in the page: --format html.",
 		"verdicts":    "Each verdict, by an example",
 		"ladder":      "What both ends did, in the order of time",
 		"cut":         "%s more steps are not shown.",

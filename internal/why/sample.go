@@ -16,7 +16,7 @@ const (
 	sampledOf     = 3   // pairs of a path, with and without the ending of the other end
 )
 
-// Sample keeps the endings of some connections for each path that deserves attention. It is a sink of endings.
+// Sample keeps the endings of some connections for each path that deserves attention.
 type Sample struct {
 	kept
 	taken       map[sampled]int
@@ -34,10 +34,11 @@ func NewSample() *Sample {
 	return &Sample{kept: newKept(maxSampled, maxRecent), taken: map[sampled]int{}}
 }
 
-// Write takes an ending.
-func (s *Sample) Write(e *events.Ending) error {
+// Add takes an ending, which is valid during the call only. One that does not count is kept for connections that
+// others are an example of.
+func (s *Sample) Add(e *events.Ending, counts bool) {
 	if !isConnected(e) {
-		return nil
+		return
 	}
 	p := pairOf(e)
 	s.connections = nil
@@ -45,17 +46,16 @@ func (s *Sample) Write(e *events.Ending) error {
 		if len(known) < maxPerSampled {
 			s.keep(p, e)
 		}
-		return nil
+		return
 	}
 	of := sampled{e.Path, e.Peer != nil}
-	if e.Severity() == events.Plain || s.taken[of] == sampledOf || len(s.pairs) == maxSampled {
+	if !counts || e.Severity() == events.Plain || s.taken[of] == sampledOf || len(s.pairs) == maxSampled {
 		s.remember(e)
-		return nil
+		return
 	}
 	s.taken[of]++
 	s.begin(p)
 	s.keep(p, e)
-	return nil
 }
 
 // Example is how one connection ended. Its sentences are in English and safe to print.

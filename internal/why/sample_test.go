@@ -31,13 +31,10 @@ func endsOf(n int, joined bool) []*events.Ending {
 	}}
 }
 
-func sampleOf(t *testing.T, endings ...*events.Ending) *Sample {
-	t.Helper()
+func sampleOf(endings ...*events.Ending) *Sample {
 	s := NewSample()
 	for _, e := range endings {
-		if err := s.Write(e); err != nil {
-			t.Fatal(err)
-		}
+		s.Add(e, true)
 	}
 	return s
 }
@@ -49,7 +46,7 @@ func TestExampleIsTheCause(t *testing.T) {
 	for n := range 5 {
 		all = append(all, endsOf(n, true)...)
 	}
-	s := sampleOf(t, append(all, endsOf(9, false)...)...)
+	s := sampleOf(append(all, endsOf(9, false)...)...)
 	x := s.Example(events.CloseRSTUnread)
 	if x == nil || x.Cause != events.CloseRSTUnread || len(x.Ladder.Steps) != 2 {
 		t.Fatalf("%+v", x)
@@ -81,9 +78,23 @@ func TestExampleHasWhatWasBefore(t *testing.T) {
 	}
 	reset := endsOf(1, true)
 	reset[1].Before = events.CloseWait
-	text := fmt.Sprint(sampleOf(t, append([]*events.Ending{fin}, reset...)...).Example(events.CloseRSTUnread).Ladder)
+	text := fmt.Sprint(sampleOf(append([]*events.Ending{fin}, reset...)...).Example(events.CloseRSTUnread).Ladder)
 	if !strings.Contains(text, "FIN received") {
 		t.Error(text)
+	}
+}
+
+// An ending that does not count is no example, but completes one.
+func TestExampleOfWhatCounts(t *testing.T) {
+	s := NewSample()
+	for n := range 5 {
+		for _, e := range endsOf(n, true) {
+			s.Add(e, n == 4 && e.Path == events.RecvRST)
+		}
+	}
+	x := s.Example(events.CloseRSTUnread)
+	if x == nil || len(x.Ladder.Steps) != 2 || x.Ladder.Ends[0].Name != "10.0.0.5:20004" {
+		t.Errorf("%+v", x)
 	}
 }
 
@@ -93,15 +104,11 @@ func TestSampleIsBounded(t *testing.T) {
 	for n := range 5000 {
 		for _, e := range endsOf(n, true) {
 			e.Path = events.Path(fmt.Sprintf("%s.%d", e.Path, n)) // of a hostile or a newer recording
-			if err := s.Write(e); err != nil {
-				t.Fatal(err)
-			}
+			s.Add(e, true)
 		}
 		for _, e := range endsOf(1, true) {
 			e.MonoNS = uint64(n)
-			if err := s.Write(e); err != nil {
-				t.Fatal(err)
-			}
+			s.Add(e, true)
 		}
 	}
 	kept := 0
