@@ -110,7 +110,9 @@ func create(path string, h events.Header, seed maphash.Seed, o Options) (*File, 
 }
 
 // NewFile opens a file for writing by the rules of [Create]. It may be of any content.
-func NewFile(path string, force bool) (*os.File, error) { return openToWrite(path, Options{Force: force}) }
+func NewFile(path string, force bool) (*os.File, error) {
+	return openToWrite(path, Options{Force: force})
+}
 
 // openToWrite opens a file for writing: a new one or, without rotation, one that is replaced or not a regular file.
 func openToWrite(path string, o Options) (*os.File, error) {
