@@ -38,11 +38,11 @@
 //	internal/report      makes a page of recordings, to hand over
 //	internal/version     says which build this is
 //	internal/schema      has the JSON Schema of an ending
+//	internal/stdio       says what the standard streams are connected to
 //	internal/pipeline    runs events from a source to the sinks
 //	internal/capture     reads packet captures and copies them with comments
 //	internal/capture/capturetest takes the comments out of a capture, for tests
 //	internal/annotate    finds the endings of the FINs and RSTs in a capture
-//	internal/stdio       says what the standard streams are connected to
 //	internal/flagvalue   parses the values of flags
 //	internal/command     runs a command in a cgroup and finds its endings
 //	internal/lab         provokes every path with real sockets

@@ -2,24 +2,18 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/closetrace/closetrace/internal/filter"
 	"github.com/closetrace/closetrace/internal/flagvalue"
 	"github.com/closetrace/closetrace/internal/hint"
-	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/netns"
 	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/internal/record"
-	"github.com/closetrace/closetrace/internal/stdio"
 )
 
 const replayAbout = `closetrace replay prints what closetrace -w FILE recorded. It works on any Linux machine,
@@ -112,11 +106,11 @@ func (r *replayFlags) run(ctx context.Context, c *console, dropAll func() error,
 	if err := r.filter.contradicts(&r.shown); err != nil {
 		return err
 	}
-	files, err := openRecordings(ctx, c, paths)
+	files, err := pipeline.Open(ctx, c.stdin, paths)
 	if err != nil {
 		return err
 	}
-	defer closeAll(files)
+	defer pipeline.CloseAll(files)
 	out, closed, err := c.open(c.stdout, c.outputClosed, &r.display)
 	if err != nil {
 		return err
@@ -153,50 +147,4 @@ func momentFlags(g flagGroup, shown *filter.Endings) {
 	g.flags.Var(flagvalue.NewMoment(&shown.Since), "since",
 		`only from this time on: "2026-11-28 14:30", 14:30 (of today), RFC 3339, or how long ago, such as 10m`)
 	g.flags.Var(flagvalue.NewMoment(&shown.Until), "until", "only up to this time")
-}
-
-// openRecordings opens files, all or none.
-func openRecordings(ctx context.Context, c *console, paths []string) (files []*os.File, err error) {
-	for _, path := range paths {
-		var file *os.File
-		err := kernel.AsUser(func() (err error) {
-			file, err = openRecording(ctx, c, path)
-			return err
-		})
-		if err != nil {
-			closeAll(files)
-			return nil, err
-		}
-		files = append(files, file)
-	}
-	return files, nil
-}
-
-func closeAll(files []*os.File) {
-	for _, file := range files {
-		file.Close()
-	}
-}
-
-// openRecording opens a file, or standard input for "-".
-func openRecording(ctx context.Context, c *console, path string) (*os.File, error) {
-	if path != "-" {
-		return record.Open(path)
-	}
-	if stdio.IsTerminal(c.stdin) {
-		return nil, hint.New(hint.Usage, "standard input is a terminal",
-			"name a file, or redirect one: closetrace replay - <FILE")
-	}
-	// A read of standard input may block for good. A signal ends the one of this pipe.
-	var ends [2]int
-	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("reading standard input: %w", err)
-	}
-	from, to := os.NewFile(uintptr(ends[0]), "standard input"), os.NewFile(uintptr(ends[1]), "")
-	context.AfterFunc(ctx, func() { to.Close() })
-	go func() {
-		_, _ = io.Copy(to, c.stdin)
-		to.Close()
-	}()
-	return from, nil
 }

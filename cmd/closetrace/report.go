@@ -70,7 +70,8 @@ func newReport(c *console, locale string, dropAll func() error) *cobra.Command {
 	format := flagvalue.OneOf(&r.format, reportHTML, reportMarkdown)
 	g.flags.Var(format, "format", "html: a page; md: Markdown for an issue tracker")
 	language := languageFlag{flagvalue.OneOf(&r.language, explain.Languages...)}
-	g.flags.Var(language, "lang", "en or zh (Simplified Chinese), or a locale; by default from LC_ALL, LC_MESSAGES or LANG")
+	g.flags.Var(language, "lang",
+		"en or zh (Simplified Chinese), or a locale; by default from LC_ALL, LC_MESSAGES or LANG")
 	g.flags.Lookup("lang").DefValue = "" // the help is the same in every locale
 	helpFlag(g)
 	codes := hint.ExitCodes("a recording cannot be read, or the output not written", hint.Usage, hint.Incomplete)
@@ -83,11 +84,11 @@ func newReport(c *console, locale string, dropAll func() error) *cobra.Command {
 }
 
 func (r *reportFlags) run(ctx context.Context, c *console, dropAll func() error, paths []string) (err error) {
-	files, err := openRecordings(ctx, c, paths)
+	files, err := pipeline.Open(ctx, c.stdin, paths)
 	if err != nil {
 		return err
 	}
-	defer closeAll(files)
+	defer pipeline.CloseAll(files)
 	var file *os.File
 	if r.to != "" {
 		if file, err = record.NewFile(r.to, r.force); err != nil {

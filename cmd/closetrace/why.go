@@ -168,11 +168,11 @@ func (w *whyFlags) elsewhere() string {
 
 // read reads the recordings.
 func (w *whyFlags) read(ctx context.Context, m whySystem, to *why.Collector) error {
-	opened, err := openRecordings(ctx, m.tracer.console, w.from)
+	opened, err := pipeline.Open(ctx, m.tracer.console.stdin, w.from)
 	if err != nil {
 		return err
 	}
-	defer closeAll(opened)
+	defer pipeline.CloseAll(opened)
 	if err := m.dropAll(); err != nil { // before the text of another machine is read
 		return err
 	}

@@ -116,10 +116,10 @@ func inUTC(t *testing.T) {
 func TestGolden(t *testing.T) {
 	inUTC(t)
 	for name, got := range map[string]string{
-		"report.html":    htmlOf(t, collect(t, usual()...), options(explain.English)),
-		"report.zh.html": htmlOf(t, collect(t, usual()...), options(explain.Chinese)),
-		"report.md":      markdownOf(t, collect(t, usual()...), options(explain.English)),
-		"report.zh.md":   markdownOf(t, collect(t, usual()...), options(explain.Chinese)),
+		"report.html":      htmlOf(t, collect(t, usual()...), options(explain.English)),
+		"report.zh.html":   htmlOf(t, collect(t, usual()...), options(explain.Chinese)),
+		"report.md.txt":    markdownOf(t, collect(t, usual()...), options(explain.English)),
+		"report.zh.md.txt": markdownOf(t, collect(t, usual()...), options(explain.Chinese)),
 	} {
 		path := "testdata/" + name
 		if os.Getenv("UPDATE") != "" {
