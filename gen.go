@@ -29,6 +29,7 @@
 //	internal/sink/table  lays out tables that are complete
 //	internal/sink        prints endings: table, JSON lines, summary, audit
 //	internal/message     prints errors and log records
+//	internal/explain/sentence says in Chinese what closetrace says in English
 //	internal/ladder      draws what both ends of a connection did
 //	internal/top         counts endings in groups
 //	internal/top/screen  shows the groups on a full screen

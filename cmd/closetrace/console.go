@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"os"
 
+	"github.com/closetrace/closetrace/internal/explain"
 	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/message"
 	"github.com/closetrace/closetrace/internal/pipeline"
@@ -21,6 +23,7 @@ type console struct {
 	stdout, stderr output
 	outputClosed   func() bool     // whether the reader of stdout has closed it
 	interrupted    <-chan struct{} // closed by the first signal that ends a run
+	language       explain.Language
 }
 
 // output is standard output or standard error.
@@ -51,6 +54,7 @@ func standardConsole() *console {
 	return &console{
 		stdin: os.Stdin, stdout: newOutput(os.Stdout), stderr: newOutput(os.Stderr),
 		outputClosed: func() bool { return stdio.Closed(os.Stdout) },
+		language:     explain.FromLocale(cmp.Or(os.Getenv("LC_ALL"), os.Getenv("LC_MESSAGES"), os.Getenv("LANG"))),
 	}
 }
 
@@ -86,14 +90,15 @@ func (c *console) open(std output, closed func() bool, d *display) (output, func
 func (c *console) sink(to output, d *display) pipeline.Sink {
 	w := pipeline.NewDeadlineWriter(to, c.interrupted)
 	if d.every > 0 {
+		d.speak(&to.summary)
 		return pipeline.NewSummarySink(w, d.every, to.summary)
 	}
 	if d.output == formatJSON {
 		return sink.NewJSONL(w)
 	}
 	t := sink.NewTable(w, sink.TableOptions{
-		Wide: d.output == formatWide, Width: to.width, Color: d.color.enabled(to.color), ASCII: to.isASCII,
-		Recorded: d.recorded,
+		Wide: d.output == formatWide, Width: to.width, Color: d.color.enabled(to.color),
+		ASCII: to.isASCII && d.isEnglish(), Recorded: d.recorded, Say: d.language.Say(),
 	})
 	if d.all || !to.isTerminal {
 		return t

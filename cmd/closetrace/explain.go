@@ -41,8 +41,8 @@ type explainFlags struct {
 	color    colorWhen
 }
 
-func newExplain(c *console, locale string) *cobra.Command {
-	f := &explainFlags{explain.FromLocale(locale), colorAuto}
+func newExplain(c *console) *cobra.Command {
+	f := &explainFlags{c.language, colorAuto}
 	cmd := &cobra.Command{
 		Use:   "explain [WORD...] [flags]",
 		Short: "Explain a path, an error or a message: what it means, how to avoid it",
@@ -56,31 +56,16 @@ func newExplain(c *console, locale string) *cobra.Command {
 		DisableFlagsInUseLine: true,
 	}
 	g := newGroup("Flags")
-	language := languageFlag{flagvalue.OneOf(&f.language, explain.Languages...)}
-	g.flags.Var(language, "lang",
+	languageFlag(g, &f.language,
 		"en or zh (Simplified Chinese), or a locale;\nby default from LC_ALL, LC_MESSAGES or LANG")
-	g.flags.Lookup("lang").DefValue = "" // the help is the same in every locale
 	g.flags.Var(colorChoice(&f.color), "color", "headings in bold: always, never, or auto (on a terminal,\n"+
 		"unless NO_COLOR is set or TERM is dumb)")
 	helpFlag(g)
 	m := manual{about: explainAbout, groups: []flagGroup{g}, tail: codesOfOutput + "\n" + explainExamples}
 	m.attach(cmd)
-	complete(cmd, "lang", language.Words())
+	completeLanguage(cmd)
 	complete(cmd, "color", colorChoice(&f.color).Words())
 	return cmd
-}
-
-// languageFlag is a flag that takes a language, or a locale.
-type languageFlag struct {
-	flagvalue.Choice[explain.Language]
-}
-
-// Set accepts the tag of a language, or a locale.
-func (l languageFlag) Set(text string) error {
-	if known, ok := explain.ParseLanguage(text); ok {
-		text = string(known)
-	}
-	return l.Choice.Set(text)
 }
 
 // explainable returns the names of all paths and topics, with their titles for

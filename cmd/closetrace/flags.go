@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/closetrace/closetrace/internal/explain"
 	"github.com/closetrace/closetrace/internal/filter"
 	"github.com/closetrace/closetrace/internal/flagvalue"
 	"github.com/closetrace/closetrace/internal/hint"
@@ -133,6 +134,28 @@ func bufferFlag(g flagGroup, bytes *int) {
 
 func helpFlag(g flagGroup) { g.flags.BoolP("help", "h", false, "show this help") }
 
+// language is a flag that takes a language, or a locale.
+type language struct {
+	flagvalue.Choice[explain.Language]
+}
+
+// Set accepts the tag of a language, or a locale.
+func (l language) Set(text string) error {
+	if known, ok := explain.ParseLanguage(text); ok {
+		text = string(known)
+	}
+	return l.Choice.Set(text)
+}
+
+func languageFlag(g flagGroup, l *explain.Language, usage string) {
+	g.flags.Var(language{flagvalue.OneOf(l, explain.Languages...)}, "lang", usage)
+	g.flags.Lookup("lang").DefValue = "" // the help is the same in every locale
+}
+
+func completeLanguage(cmd *cobra.Command) {
+	complete(cmd, "lang", flagvalue.OneOf(new(explain.Language), explain.Languages...).Words())
+}
+
 // colorWhen is a value of --color.
 type colorWhen string
 
@@ -165,13 +188,18 @@ type display struct {
 	sums *bool
 
 	recorded bool // endings of a recording, not of now
+	language explain.Language
 }
 
-func newDisplay() display { return display{output: formatTable, color: colorAuto} }
+func newDisplay(c *console) display {
+	return display{output: formatTable, color: colorAuto, language: c.language}
+}
 
 func (d *display) register(g flagGroup) {
 	g.flags.VarP(outputChoice(&d.output), "output", "o", outputUsage)
 	colorFlag(g.flags, &d.color)
+	languageFlag(g, &d.language, "of WHY and of the summary: en or zh (Simplified Chinese), or a locale; "+
+		"by default from LC_ALL, LC_MESSAGES or LANG")
 	g.flags.BoolVar(&d.all, "all", false,
 		"in a table: also closes without an effect, and on a terminal each line of a burst")
 	g.flags.Var(flagvalue.Duration{Time: &d.every}, "summary", "print only the summary, live every `TIME`")
@@ -198,10 +226,20 @@ func (d *display) summaryTo(out io.Writer) io.Writer {
 func (d *display) complete(cmd *cobra.Command) {
 	complete(cmd, "output", outputChoice(&d.output).Words())
 	complete(cmd, "color", colorChoice(&d.color).Words())
+	completeLanguage(cmd)
+}
+
+// isEnglish reports whether texts are in English, which ASCII can show.
+func (d *display) isEnglish() bool { return d.language != explain.Chinese }
+
+// speak sets the language of a summary.
+func (d *display) speak(o *sink.SummaryOptions) {
+	o.Say, o.ASCII = d.language.Say(), o.ASCII && d.isEnglish()
 }
 
 // apply sets how the summary looks. A table leaves out endings without an effect, unless they are asked for.
 func (d *display) apply(o *sink.SummaryOptions, shown *filter.Endings) {
 	o.Color = d.color.enabled(o.Color)
+	d.speak(o)
 	o.HidesNoEffect = d.output != formatJSON && !d.all && len(shown.Only)+len(shown.States) == 0
 }

@@ -27,7 +27,7 @@ const recordExamples = `Examples:
 `
 
 func newRecord(m tracer) *cobra.Command {
-	flags := newTraceFlags()
+	flags := newTraceFlags(m.console)
 	t := &flags
 	cmd := &cobra.Command{
 		Use:   "record -w FILE [flags]",

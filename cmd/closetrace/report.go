@@ -52,8 +52,8 @@ type reportFlags struct {
 	language explain.Language
 }
 
-func newReport(c *console, locale string, dropAll func() error) *cobra.Command {
-	r := &reportFlags{format: reportHTML, language: explain.FromLocale(locale)}
+func newReport(c *console, dropAll func() error) *cobra.Command {
+	r := &reportFlags{format: reportHTML, language: c.language}
 	cmd := &cobra.Command{
 		Use:   "report FILE... [flags]",
 		Short: "Write a page about recordings, to hand over",
@@ -69,17 +69,15 @@ func newReport(c *console, locale string, dropAll func() error) *cobra.Command {
 	g.flags.BoolVar(&r.force, "force", false, "replace the file of -o if it exists")
 	format := flagvalue.OneOf(&r.format, reportHTML, reportMarkdown)
 	g.flags.Var(format, "format", "html: a page; md: Markdown for an issue tracker")
-	language := languageFlag{flagvalue.OneOf(&r.language, explain.Languages...)}
-	g.flags.Var(language, "lang",
+	languageFlag(g, &r.language,
 		"en or zh (Simplified Chinese), or a locale; by default from LC_ALL, LC_MESSAGES or LANG")
-	g.flags.Lookup("lang").DefValue = "" // the help is the same in every locale
 	helpFlag(g)
 	codes := hint.ExitCodes("a recording cannot be read, or the output not written", hint.Usage, hint.Incomplete)
 	m := manual{about: reportAbout, groups: []flagGroup{shown, g}, tail: codes + "\n" + reportExamples}
 	m.attach(cmd)
 	completeEndings(cmd, "only", "not")
 	complete(cmd, "format", format.Words())
-	complete(cmd, "lang", language.Words())
+	completeLanguage(cmd)
 	return cmd
 }
 
@@ -142,7 +140,7 @@ func (r *reportFlags) text(ctx context.Context, c *console, files []*os.File, pa
 		write = collected.Markdown
 	}
 	var b bytes.Buffer
-	look := report.Options{Language: r.language, Version: version.Build().Line(), Files: paths}
+	look := report.Options{Language: r.language, Say: r.language.Say(), Version: version.Build().Line(), Files: paths}
 	if writeErr := write(&b, look); writeErr != nil {
 		return nil, writeErr
 	}

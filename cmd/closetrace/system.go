@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"os"
 
 	"github.com/closetrace/closetrace/internal/command"
@@ -19,13 +18,13 @@ import (
 // system is this process and what the commands use of this machine. Tests replace
 // parts of it.
 type system struct {
-	args         []string
-	term, locale string // of the environment, for example xterm and zh_CN.UTF-8
-	console      *console
-	tracer       tracer
-	stuck        stuckSystem
-	group        func() (command.Group, error)
-	examine      examiner
+	args    []string
+	term    string // of the environment, for example xterm
+	console *console
+	tracer  tracer
+	stuck   stuckSystem
+	group   func() (command.Group, error)
+	examine examiner
 	// dropForUser drops what the user does not have without this program; dropAll
 	// drops every capability, also root's.
 	dropForUser, dropAll func() error
@@ -37,7 +36,6 @@ func thisSystem() *system {
 	dirs := netns.NewDirs(netns.System())
 	return &system{
 		args: os.Args[1:], term: os.Getenv("TERM"),
-		locale:  cmp.Or(os.Getenv("LC_ALL"), os.Getenv("LC_MESSAGES"), os.Getenv("LANG")),
 		console: console,
 		tracer: tracer{
 			console: console,

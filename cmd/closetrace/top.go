@@ -43,15 +43,13 @@ type topFlags struct {
 	order top.Order
 }
 
-func newTop(m tracer, term, locale string) *cobra.Command {
-	t := &topFlags{traceFlags: newTraceFlags(), by: top.ByPath, order: top.ByRate}
+func newTop(m tracer, term string) *cobra.Command {
+	t := &topFlags{traceFlags: newTraceFlags(m.console), by: top.ByPath, order: top.ByRate}
 	cmd := &cobra.Command{
 		Use:   "top [flags]",
 		Short: "Count endings live on a full screen",
 		Args:  noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return t.run(cmd.Context(), m, term, explain.FromLocale(locale))
-		},
+		RunE:  func(cmd *cobra.Command, _ []string) error { return t.run(cmd.Context(), m, term) },
 	}
 	by, order := flagvalue.OneOf(&t.by, top.Groupings()...), flagvalue.OneOf(&t.order, top.Orders()...)
 	g := newGroup("Screen")
@@ -75,7 +73,7 @@ func newTop(m tracer, term, locale string) *cobra.Command {
 	return cmd
 }
 
-func (t *topFlags) run(ctx context.Context, m tracer, term string, language explain.Language) error {
+func (t *topFlags) run(ctx context.Context, m tracer, term string) error {
 	c := *m.console
 	if !stdio.IsTerminal(c.stdin) || !stdio.IsTerminal(c.stdout.file) || term == "" || term == "dumb" {
 		return hint.New(hint.Usage, "top needs a terminal", "closetrace -o json prints lines for a program")
@@ -105,7 +103,7 @@ func (t *topFlags) run(ctx context.Context, m tracer, term string, language expl
 		By: t.by, Sort: t.order,
 		Kernel: h.Kernel, Attach: h.Attach,
 		Losses:  func() screen.Losses { return screen.Losses(run.Losses()) },
-		Explain: explain.PathText(language),
+		Explain: explain.PathText(c.language),
 		Trace: func(ctx context.Context, onPanic func()) error {
 			run.OnPanic(onPanic)
 			return run.Trace(ctx)

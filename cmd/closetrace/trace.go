@@ -73,15 +73,15 @@ type traceFlags struct {
 	verbose  bool
 }
 
-func newTraceFlags() traceFlags {
+func newTraceFlags(c *console) traceFlags {
 	return traceFlags{
-		display: newDisplay(), wait: defaultCloseWait, attach: probe.Auto, buffer: probe.DefaultBufferSize,
+		display: newDisplay(c), wait: defaultCloseWait, attach: probe.Auto, buffer: probe.DefaultBufferSize,
 		tier: plan.Auto,
 	}
 }
 
 func newTrace(m tracer) *cobra.Command {
-	flags := newTraceFlags()
+	flags := newTraceFlags(m.console)
 	t := &flags
 	cmd := &cobra.Command{
 		Args: noArguments,

@@ -66,10 +66,11 @@ type whyFlags struct {
 	duration time.Duration
 	attach   probe.Mode
 	verbose  bool
+	language explain.Language
 }
 
 func newWhy(m whySystem) *cobra.Command {
-	w := &whyFlags{attach: probe.Auto}
+	w := &whyFlags{attach: probe.Auto, language: m.tracer.console.language}
 	cmd := &cobra.Command{
 		Use:   whyName + " [ADDRESS:PORT ADDRESS:PORT | 'LOG LINE'] [flags]",
 		Short: "Print how one connection ended, and why",
@@ -84,6 +85,7 @@ func newWhy(m whySystem) *cobra.Command {
 		"a recording of closetrace -w, or - for standard input; repeat it for several, also of several hosts")
 	g.flags.BoolVar(&w.wait, "wait", false, "trace until the connection ends")
 	g.flags.Var(flagvalue.Duration{Time: &w.duration}, "duration", "with --wait: stop after `TIME`, for example 10s or 5m")
+	languageFlag(g, &w.language, "en or zh (Simplified Chinese), or a locale; by default from LC_ALL, LC_MESSAGES or LANG")
 	attachFlag(g, &w.attach)
 	verboseFlag(g, &w.verbose)
 	helpFlag(g)
@@ -92,6 +94,7 @@ func newWhy(m whySystem) *cobra.Command {
 	help := manual{about: whyAbout, groups: []flagGroup{g}, tail: codes + "\n" + whyExamples}
 	help.attach(cmd)
 	complete(cmd, "attach", attachChoice(&w.attach).Words())
+	completeLanguage(cmd)
 	return cmd
 }
 
@@ -142,7 +145,9 @@ func (w *whyFlags) run(cmd *cobra.Command, m whySystem, args []string) error {
 		return openErr
 	}
 	out := m.tracer.console.stdout
-	text := found.Print(library, why.Layout{Width: out.width, ASCII: m.ascii})
+	text := found.Print(library, why.Layout{
+		Width: out.width, ASCII: m.ascii && w.language != explain.Chinese, Language: w.language,
+	})
 	switch {
 	case text == "" && err != nil:
 		return err
@@ -188,7 +193,7 @@ const settle = time.Second
 
 // trace traces until the connection ends.
 func (w *whyFlags) trace(ctx context.Context, m whySystem, to *why.Collector) error {
-	flags := newTraceFlags()
+	flags := newTraceFlags(m.tracer.console)
 	flags.attach, flags.verbose, flags.duration, flags.tier = w.attach, w.verbose, w.duration, plan.Full
 	flags.shown.PIDs = w.pids // must exist
 	if err := flags.check(&m.tracer); err != nil {

@@ -3,6 +3,8 @@ package explain
 import (
 	"slices"
 	"strings"
+
+	"github.com/closetrace/closetrace/internal/sink/table"
 )
 
 // Advice returns how to avoid a path, with its heading, or "" if there is no such path.
@@ -27,7 +29,7 @@ func (l *Library) section(path, name string, o Layout) string {
 func (l *Library) Avoid(path string, language Language) string {
 	text := ""
 	for line := range strings.Lines(l.of(path).text(language, "avoid")) {
-		text = join(text, strings.TrimSpace(line))
+		text = table.Join(text, strings.TrimSpace(line))
 	}
 	return text
 }

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/sink/table"
 )
 
 // answer is a section of answers.txt: what a word or a message means, and the paths concerned. The paths of errors come
@@ -49,7 +50,7 @@ func unfold(text string) []string {
 	var lines []string
 	for line := range strings.Lines(text) {
 		if more := strings.TrimSpace(line); line[0] == ' ' && lines != nil {
-			lines[len(lines)-1] = join(lines[len(lines)-1], more)
+			lines[len(lines)-1] = table.Join(lines[len(lines)-1], more)
 		} else if more != "" {
 			lines = append(lines, more)
 		}

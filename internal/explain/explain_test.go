@@ -55,7 +55,7 @@ func TestNoBlankBesidePunctuation(t *testing.T) {
 				if !verbatim && blank.MatchString(line) {
 					t.Errorf("%s: %s", p.Name, line)
 				}
-				if strings.IndexAny(strings.TrimSpace(line), closing) == 0 {
+				if strings.IndexAny(strings.TrimSpace(line), table.Closing) == 0 {
 					t.Errorf("%s: punctuation begins a line: %s", p.Name, line)
 				}
 			}
@@ -129,7 +129,7 @@ func TestNoMarksLeft(t *testing.T) {
 func TestNarrow(t *testing.T) {
 	for _, p := range all(t) {
 		for _, l := range Languages {
-			for line := range strings.Lines(wrap(p.Title(l)+" "+p.text(l, "what"), "- ", "  ", 40)) {
+			for line := range strings.Lines(table.Fill(p.Title(l)+" "+p.text(l, "what"), "- ", "  ", 40)) {
 				if table.Width(strings.TrimRight(line, "\n")) > 40 {
 					t.Errorf("%s in %s: %q", p.Name, l, line)
 				}
@@ -184,7 +184,7 @@ func TestWrap(t *testing.T) {
 		{"内核丢弃数据，发送 RST。", "- 内核丢弃\n  数据，发\n  送 RST。\n"},
 		{"关闭（见上文）", "- 关闭（见\n  上文）\n"},
 	} {
-		if got := wrap(tt.text, "- ", "  ", 10); got != tt.want {
+		if got := table.Fill(tt.text, "- ", "  ", 10); got != tt.want {
 			t.Errorf("%q:\n%swant\n%s", tt.text, got, tt.want)
 		}
 	}
@@ -196,7 +196,7 @@ func TestWrap(t *testing.T) {
 		{"RST", "（reply.nosocket）", "RST（reply.nosocket）"},
 		{"看到", "“broken pipe”", "看到“broken pipe”"},
 	} {
-		if got := join(tt.a, tt.b); got != tt.want {
+		if got := table.Join(tt.a, tt.b); got != tt.want {
 			t.Errorf("%q and %q: got %q, want %q", tt.a, tt.b, got, tt.want)
 		}
 	}

@@ -3,6 +3,8 @@ package explain
 import (
 	"slices"
 	"strings"
+
+	"github.com/closetrace/closetrace/internal/explain/sentence"
 )
 
 // Language is a language of the texts, named as in LANG.
@@ -34,6 +36,14 @@ func ParseLanguage(tag string) (Language, bool) {
 	name, _, _ = strings.Cut(name, "@")
 	utf8 := charset == "" || strings.ReplaceAll(charset, "-", "") == "utf8"
 	return Language(name), utf8 && slices.Contains(Languages, Language(name))
+}
+
+// Say returns what says an English sentence of closetrace in the language, nil for English.
+func (l Language) Say() func(string) string {
+	if l == Chinese {
+		return sentence.Chinese
+	}
+	return nil
 }
 
 // wireTerms translates the words in the diagrams that are not terms of the protocol.

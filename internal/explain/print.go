@@ -106,7 +106,7 @@ func (w *printer) path(p *Page) {
 
 // title writes the first line of a text.
 func (w *printer) title(name, about string) {
-	w.WriteString(w.bold(wrap(name+": "+about, "", "    ", w.width())))
+	w.WriteString(w.bold(table.Fill(name+": "+about, "", "    ", w.width())))
 }
 
 // head writes the heading of a section.
@@ -128,9 +128,9 @@ func (w *printer) body(text, indent string) {
 		item, isItem := strings.CutPrefix(paragraph, "- ")
 		switch {
 		case isItem:
-			w.WriteString(wrap(item, indent+"- ", indent+"  ", w.width()))
+			w.WriteString(table.Fill(item, indent+"- ", indent+"  ", w.width()))
 		case paragraph != "":
-			w.WriteString(wrap(paragraph, indent, indent, w.width()))
+			w.WriteString(table.Fill(paragraph, indent, indent, w.width()))
 		}
 		paragraph = ""
 	}
@@ -154,7 +154,7 @@ func (w *printer) body(text, indent string) {
 			flush()
 			paragraph = line
 		default:
-			paragraph = join(paragraph, line)
+			paragraph = table.Join(paragraph, line)
 		}
 	}
 	flush()
@@ -172,7 +172,7 @@ func (w *printer) lab(p *Page) {
 		return !strings.HasPrefix(s, p.Name+"_")
 	})
 	if len(variants) > 0 {
-		w.WriteString(wrap(w.words["variants"]+strings.Join(variants, ", "), "  ", "  ", w.width()))
+		w.WriteString(table.Fill(w.words["variants"]+strings.Join(variants, ", "), "  ", "  ", w.width()))
 	}
 }
 
@@ -180,7 +180,7 @@ func (w *printer) lab(p *Page) {
 func (w *printer) reason(p *Page) string {
 	more := p.text(w.Language, "reason")
 	if len(p.Info.Reasons) == 0 {
-		return join(w.words["noreason"], more)
+		return table.Join(w.words["noreason"], more)
 	}
 	var names []string
 	catchAll := ""
@@ -191,7 +191,7 @@ func (w *printer) reason(p *Page) string {
 		}
 	}
 	text := strings.Join(names, w.words["or"]) + w.words[p.Info.Reasons[0].Since] + catchAll
-	return join(text, more)
+	return table.Join(text, more)
 }
 
 // counters returns the kernel counters that a path increments, each with its condition.
@@ -241,7 +241,7 @@ func indexOf(items []item, names int, o Layout) string {
 	for _, i := range items {
 		name := i.name
 		// The table wraps between words, which Chinese does not separate.
-		for line := range strings.Lines(wrap(i.title, "", "", width)) {
+		for line := range strings.Lines(table.Fill(i.title, "", "", width)) {
 			t.Rows = append(t.Rows, []string{name, strings.TrimSuffix(line, "\n")})
 			name = ""
 		}

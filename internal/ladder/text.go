@@ -26,6 +26,16 @@ type Layout struct {
 	Width  int // of a line, in cells; 0: no limit
 	Indent int
 	ASCII  bool // the terminal has no other characters
+	// Say returns a sentence in the language of the reader. Nil: sentences are in English.
+	Say func(string) string
+}
+
+// Said returns a sentence in the language of the reader.
+func (o Layout) Said(text string) string {
+	if o.Say == nil {
+		return text
+	}
+	return o.Say(text)
 }
 
 // Plain returns text in ASCII, as far as closetrace itself uses other characters, if the layout asks for it.
@@ -61,13 +71,16 @@ func (m *Model) drawing(o Layout) *drawing {
 			}
 		}
 		if end.Unseen {
-			head.acts[side] = append(head.acts[side], "not seen")
+			head.acts[side] = append(head.acts[side], d.Said("not seen"))
 		}
 	}
 	d.rows = append(d.rows, head)
 	for i := range m.Steps {
 		step := &m.Steps[i]
-		r := row{segments: step.Segments}
+		r := row{segments: slices.Clone(step.Segments)}
+		for n := range r.segments {
+			r.segments[n].Label = d.Said(r.segments[n].Label)
+		}
 		if !step.At.IsZero() {
 			r.time = d.Plain(timeOf(step.At, m.Steps[0].At, i == 0))
 		}
@@ -121,7 +134,7 @@ func (d *drawing) lines(a *Act) []string {
 	var lines []string
 	add := func(text string) {
 		if text != "" {
-			lines = append(lines, d.safe(text))
+			lines = append(lines, d.safe(d.Said(text)))
 		}
 	}
 	add(a.What)

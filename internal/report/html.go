@@ -43,7 +43,7 @@ func (c *Collector) HTML(w io.Writer, o Options) error {
 	one.Funcs(template.FuncMap{
 		"t": v.word, "p": v.phrase,
 		"ladder": func(m *ladder.Model) (template.HTML, error) {
-			return m.Image(ladder.Layout{}, v.word("ladder")).HTML()
+			return m.Image(ladder.Layout{Say: v.Say}, v.word("ladder")).HTML()
 		},
 	})
 	var b bytes.Buffer

@@ -127,7 +127,7 @@ func (m *markdown) verdict(s *verdict) {
 	case s.Ladder == nil:
 		m.line("%s", m.word("noexample"))
 	default:
-		m.block(s.Ladder.Text(ladder.Layout{Width: textWide}))
+		m.block(s.Ladder.Text(ladder.Layout{Width: textWide, Say: m.Say}))
 	}
 	if s.Cut != "" {
 		m.line("%s", s.Cut)

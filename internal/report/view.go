@@ -141,7 +141,7 @@ func (v *view) head(c *Collector) {
 
 // groups sets the table of what needs attention, the sections of its paths, and the chart.
 func (v *view) groups(c *Collector) {
-	all := c.summary.Groups()
+	all := c.summary.Groups(v.say)
 	counts := map[events.Path]uint64{}
 	var paths []events.Path // the most important first
 	var left uint64
@@ -159,7 +159,7 @@ func (v *view) groups(c *Collector) {
 		}
 		v.Groups = append(v.Groups, group{
 			Count: events.Grouped(g.Endings), Process: g.Process, Service: g.Service, Peer: g.Peer,
-			Path: sink.Tame(string(g.Path)), First: v.clock(g.First), Last: v.clock(g.Last), Why: v.say(g.Why),
+			Path: sink.Tame(string(g.Path)), First: v.clock(g.First), Last: v.clock(g.Last), Why: g.Why,
 			Severity: severity,
 		})
 	}

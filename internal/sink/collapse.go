@@ -153,7 +153,7 @@ func (c *Collapsed) endSecond() (err error) {
 func (c *Collapsed) writeGroups(most uint64) error {
 	if !c.noticed && c.sharesRows() {
 		c.noticed = true
-		fmt.Fprintln(c.stderr, c.table.texts.own.compute(rowsAreShared).shown)
+		fmt.Fprintln(c.stderr, c.table.texts.own.compute(c.table.texts.say(rowsAreShared)).shown)
 	}
 	room := int((most - min(most, c.table.lines-c.lines)) * c.table.rows / c.table.lines)
 	shown := c.groups

@@ -129,7 +129,7 @@ func wideColumns(t *texts) []column {
 
 // whyColumn returns the last one of every table.
 func whyColumn(t *texts) column {
-	return words("WHY", 0, 0, func(e *events.Ending) text { return t.foreign.get(e.Cause) })
+	return words("WHY", 0, 0, func(e *events.Ending) text { return t.causes.get(e.Cause) })
 }
 
 // who returns the process that PID and COMM show: the one that made the call or, if no call did it, the one that holds

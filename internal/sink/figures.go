@@ -35,12 +35,12 @@ type Figures struct {
 	FINSent, RSTSent, RSTReceived uint64
 }
 
-// Groups returns the groups of a summary, the most important first.
-func (s *Summary) Groups() []Group {
+// Groups returns the groups of a summary, the most important first. say returns what says a sentence of theirs.
+func (s *Summary) Groups(say func(string) string) []Group {
 	var all []Group
 	for _, g := range s.groups.sorted() {
 		all = append(all, Group{
-			Path: g.path, Process: g.process(), Service: g.service(), Peer: g.peerHost(), Why: g.why(),
+			Path: g.path, Process: g.process(), Service: g.service(), Peer: g.peerHost(), Why: g.why(say),
 			Endings: g.endings, Severity: g.severity, First: g.first.Time, Last: g.last,
 		})
 	}

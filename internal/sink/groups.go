@@ -2,7 +2,6 @@ package sink
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -178,12 +177,12 @@ func (g *summaryGroup) peerHost() string {
 	return g.peer.String()
 }
 
-func (g *summaryGroup) why() string {
-	why := foreign(g.cause.String())
+func (g *summaryGroup) why(say func(string) string) string {
+	why := g.cause.String()
 	if g.differs > 0 {
 		why += " (" + events.Grouped(g.differs) + " with another reason)"
 	}
-	return why
+	return foreign(say(why))
 }
 
 // clock returns a time of day, with the day if that is not today.
@@ -213,10 +212,10 @@ func (s *Summary) groupTable() string {
 		left += g.endings
 	}
 	if left > 0 {
-		text += fmt.Sprintf("and %s in %s\n", events.Quantity(left, "more ending", "more endings"),
+		text += s.line("and %s in %s", events.Quantity(left, "more ending", "more endings"),
 			events.Quantity(uint64(len(all)-len(shown)), "group", "groups"))
 	}
-	return text + "next: closetrace explain " + foreign(string(shown[0].path)) + "\n"
+	return text + s.line("next: closetrace explain %s", foreign(string(shown[0].path)))
 }
 
 // rowsOf returns a table of groups. On a narrow terminal each row has a second line, with the times and WHY.
@@ -242,9 +241,9 @@ func (s *Summary) rowsOf(shown []*summaryGroup, isNarrow bool) string {
 		}
 		row := []string{events.Grouped(g.endings), g.process(), g.service(), g.peerHost(), path}
 		if isNarrow {
-			below = append(below, times(first, last)+": "+g.why())
+			below = append(below, times(first, last)+": "+g.why(s.say))
 		} else {
-			row = append(row, first, last, g.why())
+			row = append(row, first, last, g.why(s.say))
 		}
 		t.Rows = append(t.Rows, row)
 	}

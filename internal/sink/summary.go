@@ -23,6 +23,8 @@ type SummaryOptions struct {
 	IsTerminal bool
 	// Verbose adds why the audit is skipped for the filters of the run.
 	Verbose bool
+	// Say returns a sentence in the language of the reader. Nil: sentences are in English.
+	Say func(string) string
 	// HidesNoEffect: endings without an effect are not printed, only counted.
 	HidesNoEffect bool
 }
@@ -127,20 +129,20 @@ func (s *Summary) Print(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString(s.groupTable())
 	b.WriteString(s.ordinary())
-	fmt.Fprintf(&b, "%s in %s\n", events.Quantity(s.total, "ending", "endings"), s.Took.Round(time.Millisecond))
+	b.WriteString(s.line("%s in %s", events.Quantity(s.total, "ending", "endings"), s.Took.Round(time.Millisecond)))
 	if n := s.hidden + s.counted(); n > 0 {
-		fmt.Fprintf(&b, "%s left out by filters%s\n", events.Quantity(n, "ending", "endings"), s.onlyCounted())
+		b.WriteString(s.line("%s left out by filters%s", events.Quantity(n, "ending", "endings"), s.onlyCounted()))
 	}
 	if n := s.withoutEffect; n > 0 {
-		fmt.Fprintf(&b, "%s without an effect not shown; --all shows them\n", events.Quantity(n, "ending", "endings"))
+		b.WriteString(s.line("%s without an effect not shown; --all shows them", events.Quantity(n, "ending", "endings")))
 	}
 	b.WriteString(s.remarks())
 	for _, line := range s.audits() {
-		b.WriteString(s.wrapped(Tame(line)))
+		b.WriteString(s.wrapped(Tame(s.say(line))))
 	}
 	if s.BothEnds != nil {
 		for _, line := range s.BothEnds.lines() {
-			b.WriteString(s.wrapped(Tame(line)))
+			b.WriteString(s.wrapped(Tame(s.say(line))))
 		}
 	}
 	text := b.String()
@@ -172,8 +174,8 @@ func (s *Summary) PrintInterim(w io.Writer, o SummaryOptions, now time.Time, too
 	final := s.SummaryOptions
 	s.SummaryOptions = o
 	defer func() { s.SummaryOptions = final }()
-	text := fmt.Sprintf("%s: %s in %s\n%s%s", now.Local().Format(time.TimeOnly),
-		events.Quantity(s.total, "ending", "endings"), took.Round(time.Second), s.groupTable(), s.ordinary())
+	text := s.line("%s: %s in %s", now.Local().Format(time.TimeOnly), events.Quantity(s.total, "ending", "endings"),
+		took.Round(time.Second)) + s.groupTable() + s.ordinary()
 	if s.ASCII {
 		text = ASCII(text)
 	}
@@ -183,15 +185,28 @@ func (s *Summary) PrintInterim(w io.Writer, o SummaryOptions, now time.Time, too
 
 // PrintRecorded writes the totals of a run that only recorded events.
 func (s *Summary) PrintRecorded(w io.Writer, recorded uint64) error {
-	_, err := fmt.Fprintf(w, "%s in %s recorded\n%s",
-		events.Quantity(recorded, "event", "events"), s.Took.Round(time.Millisecond), s.remarks())
+	_, err := io.WriteString(w, s.line("%s in %s recorded",
+		events.Quantity(recorded, "event", "events"), s.Took.Round(time.Millisecond))+s.remarks())
 	return err
+}
+
+// line returns a line in the language of the reader.
+func (s *Summary) line(format string, values ...any) string {
+	return s.say(fmt.Sprintf(format, values...)) + "\n"
+}
+
+// say returns a sentence in the language of the reader.
+func (s *Summary) say(text string) string {
+	if s.Say == nil {
+		return text
+	}
+	return s.Say(text)
 }
 
 // remarks returns the lines on what was lost, and on what else is not shown.
 func (s *Summary) remarks() string {
 	var b strings.Builder
-	b.WriteString(s.losses() + "\n")
+	b.WriteString(s.line("%s", s.losses()))
 	for _, line := range []struct {
 		n                        uint64
 		before, one, many, after string
@@ -206,7 +221,7 @@ func (s *Summary) remarks() string {
 		{s.Unwritten, "up to ", "ending", "endings", "not written"},
 	} {
 		if line.n > 0 {
-			fmt.Fprintf(&b, "%s%s %s\n", line.before, events.Quantity(line.n, line.one, line.many), line.after)
+			b.WriteString(s.line("%s%s %s", line.before, events.Quantity(line.n, line.one, line.many), line.after))
 		}
 	}
 	return b.String()
@@ -269,9 +284,9 @@ func (s *Summary) ordinary() string {
 	}
 	var line string
 	if len(parts) > 0 {
-		line = s.wrapped("ordinary: " + strings.Join(parts, ", "))
+		line = s.wrapped(s.say("ordinary: " + strings.Join(parts, ", ")))
 	}
-	return line + fmt.Sprintf("FIN SENT %s, RST SENT %s, RST RECEIVED %s\n", events.Grouped(sum.finSent),
+	return line + s.line("FIN SENT %s, RST SENT %s, RST RECEIVED %s", events.Grouped(sum.finSent),
 		events.Grouped(sum.rstSent), events.Grouped(sum.rstReceived))
 }
 

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/explain/sentence"
+	"github.com/closetrace/closetrace/internal/sink/table"
 )
 
 // summaryOf returns a summary of the samples and of 1,996 resets.
@@ -52,6 +54,13 @@ func TestSummary(t *testing.T) {
 		golden(t, fmt.Sprintf("summary-%d.txt", width), []byte(printed(t, s)))
 		if s.Endings() != 3205 {
 			t.Errorf("%d endings", s.Endings())
+		}
+		chinese := printed(t, summaryOf(SummaryOptions{Width: width, Say: sentence.Chinese}))
+		golden(t, fmt.Sprintf("summary-zh-%d.txt", width), []byte(chinese))
+		for line := range strings.Lines(chinese) {
+			if strings.IndexFunc(line, table.IsChinese) >= 0 { // a row without has made-up names
+				fits(t, line, width)
+			}
 		}
 	}
 	golden(t, "summary.txt", []byte(printed(t, summaryOf(SummaryOptions{}))))

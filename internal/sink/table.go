@@ -48,11 +48,13 @@ type TableOptions struct {
 	ASCII bool
 	// Recorded: the endings are recorded ones, so the header waits for the first, whose date it may have.
 	Recorded bool
+	// Say returns a sentence in the language of the reader. Nil: sentences are in English.
+	Say func(string) string
 }
 
 // NewTable returns a table that writes to w. The header is written with the first batch.
 func NewTable(w io.Writer, o TableOptions) *Table {
-	texts := newTexts(o.ASCII)
+	texts := newTexts(o.ASCII, o.Say)
 	t := &Table{
 		batch: batch{w: w}, columns: narrowColumns(texts), color: o.Color, texts: texts, now: time.Now, waits: o.Recorded,
 	}
@@ -141,7 +143,7 @@ func (t *Table) frames(kind string, stack []string) {
 // note adds a line below the second column.
 func (t *Table) note(text string) error {
 	t.fillTo(t.layout.indent())
-	t.buf = append(t.buf, t.texts.own.compute(text).shown...)
+	t.buf = append(t.buf, t.texts.own.compute(t.texts.say(text)).shown...)
 	t.endLine()
 	return t.added()
 }

@@ -15,11 +15,11 @@ import (
 	"github.com/olekukonko/tablewriter/pkg/twwidth"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/explain/sentence"
 )
 
 func rendered(t testing.TB, o TableOptions) string {
 	t.Helper()
-	twwidth.SetEastAsian(false)
 	var out bytes.Buffer
 	tab := NewTable(&out, o)
 	tab.now = func() time.Time { return at(0) }
@@ -40,6 +40,13 @@ func TestTable(t *testing.T) {
 			golden(t, fmt.Sprintf("table-%d.txt", width), []byte(rendered(t, TableOptions{Width: width})))
 		})
 	}
+	for _, width := range []int{80, 120, 200} {
+		t.Run(fmt.Sprint("Chinese ", width), func(t *testing.T) {
+			got := rendered(t, TableOptions{Width: width, Say: sentence.Chinese})
+			golden(t, fmt.Sprintf("table-zh-%d.txt", width), []byte(got))
+			fits(t, got, width)
+		})
+	}
 	t.Run("ascii", func(t *testing.T) {
 		got := rendered(t, TableOptions{Width: 120, ASCII: true})
 		if i := strings.IndexFunc(got, func(r rune) bool { return r >= utf8.RuneSelf }); i >= 0 {
@@ -55,16 +62,22 @@ func TestTable(t *testing.T) {
 	)
 }
 
+// fits checks that no line is wider than a terminal.
+func fits(t *testing.T, text string, width int) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		if w := twwidth.Width(strings.TrimSuffix(line, "\n")); w > width {
+			t.Errorf("width %d: %d cells: %s", width, w, line)
+		}
+	}
+}
+
 // Whatever the width, no line is longer, and nothing is cut but a long COMM.
 func TestTableFits(t *testing.T) {
 	whole := strings.ReplaceAll(rendered(t, TableOptions{}), "\n", " ")
 	for width := 70; width < 300; width++ {
 		got := rendered(t, TableOptions{Width: width})
-		for line := range strings.Lines(got) {
-			if w := twwidth.Width(strings.TrimSuffix(line, "\n")); w > width {
-				t.Errorf("width %d: %d cells: %s", width, w, line)
-			}
-		}
+		fits(t, got, width)
 		for _, word := range strings.Fields(whole) {
 			comm := strings.HasPrefix(word, `\x1b`) || strings.HasPrefix(word, "a-comm") || strings.HasPrefix(word, "日本語")
 			port := width <= 70 && strings.Contains(word, ":") // LOCAL is its port

@@ -29,14 +29,22 @@ func (t *texts) cut(long text, width int) text {
 // texts remembers how recent texts are shown: most of them come again with the next rows.
 type texts struct {
 	ascii       bool
-	second      int64  // of untilSecond, since the epoch
-	untilSecond []byte // the time of day up to the second
+	say         func(string) string // the language of sentences
+	second      int64               // of untilSecond, since the epoch
+	untilSecond []byte              // the time of day up to the second
 	addresses   events.Addresses
 	foreign     *memo[string, text] // by what others chose: it is made printable
 	own         *memo[string, text] // by what is printable
+	causes      *memo[string, text] // by the English cause
 }
 
-func newTexts(ascii bool) *texts {
+// asIs says a sentence in English, as it is.
+func asIs(text string) string { return text }
+
+func newTexts(ascii bool, say func(string) string) *texts {
+	if say == nil {
+		say = asIs
+	}
 	own := func(s string) text { return text{s, table.Width(s)} }
 	if ascii {
 		own = func(s string) text {
@@ -45,7 +53,8 @@ func newTexts(ascii bool) *texts {
 		}
 	}
 	return &texts{
-		ascii:   ascii,
+		ascii: ascii, say: say,
+		causes:  newMemo(func(s string) text { return own(foreign(say(s))) }),
 		foreign: newMemo(func(s string) text { return own(foreign(s)) }),
 		own:     newMemo(own),
 	}

@@ -29,6 +29,8 @@ const (
 type Layout struct {
 	Width int  // of the terminal, in cells; 0: there is none
 	ASCII bool // the terminal has no other characters
+	// Language is that of the sentences.
+	Language explain.Language
 }
 
 // Print returns the answer, "" if no connection matches.
@@ -41,7 +43,9 @@ func (c *Collector) Print(library *explain.Library, o Layout) string {
 		o.Width = usualWidth
 	}
 	o.Width = max(leastWidth, o.Width)
-	a := &answer{Layout: o, library: library, plain: ladder.Layout{Width: o.Width, ASCII: o.ASCII}}
+	o.Language = cmp.Or(o.Language, explain.English)
+	plain := ladder.Layout{Width: o.Width, ASCII: o.ASCII, Say: o.Language.Say()}
+	a := &answer{Layout: o, library: library, plain: plain}
 	a.partial(c)
 	a.choice(c, all)
 	a.connection(all[0])
@@ -57,15 +61,18 @@ type answer struct {
 	plain   ladder.Layout
 }
 
-// line writes text that others may have chosen, wrapped.
-func (a *answer) line(indent, text string) {
+// line writes a sentence, in which others may have chosen names, wrapped.
+func (a *answer) line(indent, text string) { a.said(indent, a.plain.Said(text)) }
+
+// said writes text that is in the language of the reader.
+func (a *answer) said(indent, text string) {
 	width := min(a.Width, longestProse) - len(indent)
 	for _, part := range table.Wrap(a.plain.Plain(sink.Tame(text)), width) {
 		a.WriteString(indent + part + "\n")
 	}
 }
 
-func (a *answer) head(text string) { a.WriteString("\n" + text + "\n") }
+func (a *answer) head(text string) { a.WriteString("\n" + a.plain.Said(text) + "\n") }
 
 const indent = "  "
 
@@ -129,7 +136,7 @@ func (a *answer) translated(n *connection) {
 
 // explain returns the layout of texts of package explain.
 func (a *answer) explain() explain.Layout {
-	return explain.Layout{Language: explain.English, Width: a.Width}
+	return explain.Layout{Language: a.Language, Width: a.Width}
 }
 
 // reasons returns the cause of a connection's end, and what is inferred.
@@ -249,8 +256,8 @@ func (a *answer) others(c *Collector, all []*connection) {
 	listed := all[1:min(len(all), 1+maxListed)]
 	for _, n := range listed {
 		root := n.cause()
-		a.line(indent, fmt.Sprintf("%s  %s %s  %s: %s", n.endings[0].Time.Local().Format("15:04:05.000"),
-			ladder.Address(root.Local), ladder.Address(root.Remote), root.Path, root.Cause))
+		a.said(indent, fmt.Sprintf("%s  %s %s  %s: %s", n.endings[0].Time.Local().Format("15:04:05.000"),
+			ladder.Address(root.Local), ladder.Address(root.Remote), root.Path, a.plain.Said(root.Cause)))
 	}
 	if more := len(all) - 1 - len(listed); more > 0 {
 		a.line(indent, "and "+events.Quantity(uint64(more), "other", "others"))

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/olekukonko/tablewriter"
-	"github.com/olekukonko/tablewriter/pkg/twwarp"
 	"github.com/olekukonko/tablewriter/pkg/twwidth"
 	"github.com/olekukonko/tablewriter/renderer"
 	"github.com/olekukonko/tablewriter/tw"
@@ -34,6 +33,9 @@ type Table struct {
 	Indent bool // by as much as separates two columns
 }
 
+// An arrow has one cell, as in the C library, also where the locale is Chinese, for which the library guesses two.
+func init() { twwidth.SetEastAsian(false) }
+
 // gap is what separates two columns.
 const gap = "  "
 
@@ -58,6 +60,7 @@ func (t *Table) Print(w io.Writer) error {
 // String returns the table as [Table.Print] writes it.
 func (t *Table) String() string {
 	var text strings.Builder
+	fixed := t.widths()
 	table := tablewriter.NewTable(&text,
 		tablewriter.WithRenderer(t.renderer()),
 		tablewriter.WithHeaderAutoFormat(tw.Off),
@@ -65,7 +68,7 @@ func (t *Table) String() string {
 		tablewriter.WithRowAutoWrap(tw.WrapNormal),
 		tablewriter.WithTrimSpace(tw.Off),
 		tablewriter.WithConfig(tablewriter.Config{Header: t.cells(), Row: t.cells()}),
-		tablewriter.WithColumnWidths(t.widths()),
+		tablewriter.WithColumnWidths(fixed),
 	)
 	if t.hasHeads() {
 		var heads []string
@@ -75,7 +78,7 @@ func (t *Table) String() string {
 		table.Header(heads)
 	}
 	// A strings.Builder does not fail, and rows of text are always accepted.
-	_ = table.Bulk(t.Rows)
+	_ = table.Bulk(t.wrapped(fixed))
 	_ = table.Render()
 	var lines strings.Builder
 	for line := range strings.Lines(text.String()) {
@@ -184,6 +187,20 @@ func (t *Table) widths() tw.Mapper[int, int] {
 	return fixed
 }
 
+// wrapped returns the rows with line breaks in Chinese cells of a fixed width: tablewriter breaks only at blanks.
+func (t *Table) wrapped(fixed tw.Mapper[int, int]) [][]string {
+	rows := make([][]string, len(t.Rows))
+	for n, row := range t.Rows {
+		rows[n] = slices.Clone(row)
+		for i, c := range t.Columns {
+			if width := fixed.Get(i); c.Wrap && width > 0 && strings.IndexFunc(row[i], IsChinese) >= 0 {
+				rows[n][i] = strings.Join(Wrap(row[i], width), "\n")
+			}
+		}
+	}
+	return rows
+}
+
 // widestAbove returns the widest column that is wider than it must be, -1 if there is none.
 func widestAbove(widths, least []int) int {
 	widest := -1
@@ -203,8 +220,8 @@ func (t *Table) measure() (natural, least []int) {
 		least[i] = max(readable, natural[i], c.Min)
 		for _, row := range t.Rows {
 			natural[i] = max(natural[i], Width(row[i]))
-			for _, word := range strings.Fields(row[i]) {
-				least[i] = max(least[i], Width(word))
+			for _, piece := range pieces(row[i]) {
+				least[i] = max(least[i], Width(strings.TrimSpace(piece)))
 			}
 		}
 		if !c.Wrap {
@@ -223,14 +240,4 @@ func Cut(s string, width int) string {
 		return s
 	}
 	return twwidth.Truncate(s, width, "…")
-}
-
-// Wrap breaks s between words into lines of at most width cells. A longer word is a line of its own. A width below 1 is
-// no limit.
-func Wrap(s string, width int) []string {
-	if width < 1 {
-		return []string{s}
-	}
-	lines, _ := twwarp.WrapString(s, width)
-	return lines
 }

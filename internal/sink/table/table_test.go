@@ -3,8 +3,6 @@ package table
 import (
 	"strings"
 	"testing"
-
-	"github.com/olekukonko/tablewriter/pkg/twwidth"
 )
 
 func sample() *Table {
@@ -19,7 +17,6 @@ func sample() *Table {
 }
 
 func TestString(t *testing.T) {
-	twwidth.SetEastAsian(false)
 	tests := []struct {
 		name, want string
 		change     func(*Table)

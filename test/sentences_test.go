@@ -1,0 +1,197 @@
+package test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/explain"
+	"github.com/closetrace/closetrace/internal/explain/sentence"
+	"github.com/closetrace/closetrace/internal/logline"
+	"github.com/closetrace/closetrace/internal/sink/table"
+	"github.com/closetrace/closetrace/internal/why"
+)
+
+const sentencesFile = "../internal/explain/sentence/sentences.txt"
+
+// inChinese are the English words that sentences in Chinese have: names of calls, programs and options.
+var inChinese = regexp.MustCompile(`(?i)^(?:` + strings.Join([]string{
+	"close", "shutdown", "connect", "accept", "recv", "send", "execve", "dup2", "netfilter", "reject", "conntrack", "pacing",
+	"oom", "killer", "exec", "on", "tls", "notify", "xdp", "mtu", "syn", "ack", "fin", "rst", "tcp", "icmp", "icmpv6", "mptcp",
+	"ttl", "ip", "id", "sack", "io", "uring", "ss", "af", "unspec", "linger", "eof", "socket", "kernel", "closetrace", "explain",
+	"cap", "syslog", "tracepoint", "mode", "max", "orphans", "mem", "abort", "overflow", "scm", "rights", "sock", "destroy",
+	"estabresets", "all", "so", "shut", "rd", "wr", "user", "timeout", "wait", "done", "ms", "utc", "lingering", "epoll",
+	"file", "why", "from", "w", "linger2", "reuseport", "repair", "mss", "wscale", "timestamp", "none",
+}, "|") + `)$`)
+
+// englishIn returns an English word that a sentence in Chinese should not have, or "".
+func englishIn(text string) string {
+	text = regexp.MustCompile(`[^\s（，；：]+\[[0-9]+\]|执行了 \S+|[a-z]+(?:\.[a-z0-9-]+)+`).ReplaceAllString(text, "") // names and paths
+	for _, word := range regexp.MustCompile(`[A-Za-z][A-Za-z0-9]*`).FindAllString(text, -1) {
+		if len(word) > 1 && strings.ToUpper(word) != word && !inChinese.MatchString(word) {
+			return word
+		}
+	}
+	return ""
+}
+
+// Every WHY of the recorded scenarios, and every reason for a doubt, has a Chinese form, with the same numbers.
+func TestCausesInChinese(t *testing.T) {
+	numbers := regexp.MustCompile(`[0-9][0-9,.]*[0-9]|[0-9]`)
+	seen := map[string]bool{}
+	recordedEndings(t, func(e *events.Ending) {
+		for _, english := range []string{e.Cause, e.Doubt} {
+			if english == "" || seen[english] {
+				continue
+			}
+			seen[english] = true
+			chinese := sentence.Chinese(english)
+			if isErrno := regexp.MustCompile(`^E[A-Z]+$|→`).MatchString(english); chinese == english && !isErrno {
+				t.Errorf("%s: %q is not in %s", e.Path, english, sentencesFile)
+			}
+			if word := englishIn(chinese); word != "" {
+				t.Errorf("%q: %q is English in %q", english, word, chinese)
+			}
+			count := map[string]int{}
+			for _, n := range numbers.FindAllString(english, -1) {
+				count[n]++
+			}
+			for _, n := range numbers.FindAllString(chinese, -1) {
+				count[n]--
+			}
+			for n, difference := range count {
+				if difference != 0 {
+					t.Errorf("%q and %q have %q not as often", english, chinese, n)
+				}
+			}
+		}
+	})
+	if len(seen) < 200 {
+		t.Errorf("only %d texts", len(seen))
+	}
+}
+
+// The rules say nothing that has no Chinese form: each text of package classify that becomes part of a cause or a doubt
+// is in a sentence.
+func TestWordsOfRulesInChinese(t *testing.T) {
+	var english strings.Builder
+	part, errno := regexp.MustCompile(`\{[a-z]+[0-9]?\}`), regexp.MustCompile(`\bE[A-Z]{4,}\b`)
+	for line := range strings.Lines(readFile(t, sentencesFile)) {
+		if text, ok := strings.CutPrefix(line, "en: "); ok {
+			text = strings.NewReplacer("(s)", "", "(y|ies)", "y").Replace(strings.TrimSuffix(text, "\n"))
+			english.WriteString("\n; " + part.ReplaceAllString(text, "\x00") + "; ")
+		}
+	}
+	all, texts := english.String(), 0
+	for _, file := range filesUnder(t, "../internal/classify") {
+		if !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		for _, said := range saidIn(t, file) {
+			for _, piece := range strings.Split(strings.Trim(said, "[]"), "; ") {
+				piece = strings.TrimRight(piece, " ")
+				withoutErrno := errno.ReplaceAllString(piece, "\x00")
+				if !strings.Contains(all, piece) && !strings.Contains(all, withoutErrno) {
+					t.Errorf("%s: %q of %q is not in %s", file, piece, said, sentencesFile)
+				}
+			}
+			texts++
+		}
+	}
+	if texts < 200 {
+		t.Errorf("only %d texts were found", texts)
+	}
+	for _, path := range events.Paths() {
+		if title := path.Title; sentence.Chinese(title) == title && title != "EPIPE" &&
+			!regexp.MustCompile(`^(?:shutdown|MPTCP) → `).MatchString(title) {
+			t.Errorf("the title %q of %s is not in %s", title, path.Path, sentencesFile)
+		}
+	}
+}
+
+// saidIn returns the texts of a file of package classify that become part of a cause or a doubt.
+func saidIn(t *testing.T, file string) (texts []string) {
+	t.Helper()
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	add := func(n ast.Node) {
+		ast.Inspect(n, func(n ast.Node) bool {
+			if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+				text, err := strconv.Unquote(lit.Value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				texts = append(texts, text)
+			}
+			return true
+		})
+	}
+	ast.Inspect(parsed, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.CallExpr:
+			method, ok := n.Fun.(*ast.SelectorExpr)
+			if ok && (method.Sel.Name == "text" || method.Sel.Name == "count") {
+				for _, argument := range n.Args {
+					if _, isLiteral := argument.(*ast.BasicLit); isLiteral {
+						add(argument)
+					}
+				}
+			}
+		case *ast.KeyValueExpr:
+			if name, ok := n.Key.(*ast.Ident); ok && name.Name == "doubt" {
+				add(n.Value)
+			}
+		case *ast.GenDecl:
+			if filepath.Base(file) == "icmp.go" && n.Tok == token.VAR {
+				add(n)
+			}
+		}
+		return true
+	})
+	return texts
+}
+
+// Each answer about a recorded scenario is in Chinese as a whole, and fits the terminal.
+func TestAnswersInChinese(t *testing.T) {
+	library, err := explain.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := 0
+	for at, section := range recordings(t) {
+		all := endingsOf(t, section)
+		for _, ends := range connectionsOf(all) {
+			name := at.scenario.Name + " " + at.mode + " " + ends
+			c := why.New(why.Query{Line: logline.Parse(ends)})
+			for _, e := range all {
+				if err := c.Write(e); err != nil {
+					t.Fatal(err)
+				}
+			}
+			text := c.Print(library, why.Layout{Width: 80, Language: explain.Chinese})
+			before, _, _ := strings.Cut(text, "\n如何避免\n")
+			for line := range strings.Lines(text) {
+				if w := table.Width(strings.TrimSuffix(line, "\n")); w > 80 {
+					t.Errorf("%s: %d cells: %s", name, w, line)
+				}
+			}
+			for line := range strings.Lines(before) {
+				if word := englishIn(line); word != "" {
+					t.Errorf("%s: %q is English in %s", name, word, line)
+				}
+			}
+			answers++
+		}
+	}
+	if answers < 300 {
+		t.Errorf("only %d answers", answers)
+	}
+}
