@@ -62,6 +62,7 @@ func seeHelp(cmd *cobra.Command) string { return "see " + cmd.CommandPath() + " 
 type format string
 
 const (
+	formatText  format = "text"
 	formatTable format = "table"
 	formatWide  format = "wide"
 	formatJSON  format = "json"

@@ -67,10 +67,11 @@ type whyFlags struct {
 	attach   probe.Mode
 	verbose  bool
 	language explain.Language
+	output   format
 }
 
 func newWhy(m whySystem) *cobra.Command {
-	w := &whyFlags{attach: probe.Auto, language: m.tracer.console.language}
+	w := &whyFlags{output: formatText, attach: probe.Auto, language: m.tracer.console.language}
 	cmd := &cobra.Command{
 		Use:   whyName + " [ADDRESS:PORT ADDRESS:PORT | 'LOG LINE'] [flags]",
 		Short: "Print how one connection ended, and why",
@@ -85,6 +86,8 @@ func newWhy(m whySystem) *cobra.Command {
 		"a recording of closetrace -w, or - for standard input; repeat it for several, also of several hosts")
 	g.flags.BoolVar(&w.wait, "wait", false, "trace until the connection ends")
 	g.flags.Var(flagvalue.Duration{Time: &w.duration}, "duration", "with --wait: stop after `TIME`, for example 10s or 5m")
+	output := flagvalue.OneOf(&w.output, formatText, formatJSON)
+	g.flags.VarP(output, "output", "o", "text; json: one object, with all endings and their evidence")
 	languageFlag(g, &w.language, "en or zh (Simplified Chinese), or a locale; by default from LC_ALL, LC_MESSAGES or LANG")
 	attachFlag(g, &w.attach)
 	verboseFlag(g, &w.verbose)
@@ -95,6 +98,7 @@ func newWhy(m whySystem) *cobra.Command {
 	help.attach(cmd)
 	complete(cmd, "attach", attachChoice(&w.attach).Words())
 	completeLanguage(cmd)
+	complete(cmd, "output", output.Words())
 	return cmd
 }
 
@@ -140,15 +144,11 @@ func (w *whyFlags) run(cmd *cobra.Command, m whySystem, args []string) error {
 	if err != nil && !hint.Is(err, hint.Incomplete) {
 		return err
 	}
-	library, openErr := explain.Open()
-	if openErr != nil {
-		return openErr
-	}
 	out := m.tracer.console.stdout
-	text := found.Print(library, why.Layout{
-		Width: out.width, ASCII: m.ascii && w.language != explain.Chinese, Language: w.language,
-	})
+	text, failed := w.answer(m, found)
 	switch {
+	case failed != nil:
+		return failed
 	case text == "" && err != nil:
 		return err
 	case text == "" && cmd.Context().Err() != nil:
@@ -161,6 +161,20 @@ func (w *whyFlags) run(cmd *cobra.Command, m whySystem, args []string) error {
 		return writeErr
 	}
 	return err
+}
+
+// answer returns the text that is printed, "" if no connection matches.
+func (w *whyFlags) answer(m whySystem, found *why.Collector) (string, error) {
+	if w.output == formatJSON {
+		return found.JSON()
+	}
+	library, err := explain.Open()
+	if err != nil {
+		return "", err
+	}
+	return found.Print(library, why.Layout{
+		Width: m.tracer.console.stdout.width, ASCII: m.ascii && w.language != explain.Chinese, Language: w.language,
+	}), nil
 }
 
 // elsewhere returns where else the ending may be.

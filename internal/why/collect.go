@@ -19,7 +19,8 @@ type Collector struct {
 	// OnMatch is called for each ending that matches. It may be nil.
 	OnMatch func()
 
-	best matches
+	header events.Header // of what is read last
+	best   matches
 	kept
 }
 
@@ -44,6 +45,9 @@ func New(q Query) *Collector {
 	}
 	return &Collector{Query: q, kept: newKept(maxPairs, maxRecent)}
 }
+
+// Begin takes the header of the endings that follow.
+func (c *Collector) Begin(h events.Header) { c.header = h }
 
 // Write takes an ending.
 func (c *Collector) Write(e *events.Ending) error {

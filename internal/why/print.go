@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -78,7 +77,7 @@ const indent = "  "
 
 // partial says that no connection has both of the ends that the text names.
 func (a *answer) partial(c *Collector) {
-	if c.Query.complete() >= 2 && c.best < byBothEnds {
+	if c.isPartial() {
 		a.line("", "No connection here has two of these addresses. This one has one of them:")
 		a.WriteString("\n")
 	}
@@ -113,8 +112,7 @@ func (a *answer) connection(n *connection) {
 	for _, text := range n.reasons() {
 		a.line(indent, text)
 	}
-	abnormal := slices.ContainsFunc(n.endings, (*events.Ending).IsAbnormal)
-	if advice := a.library.Advice(string(root.Path), a.explain()); advice != "" && abnormal {
+	if advice := a.library.Advice(string(root.Path), a.explain()); advice != "" && n.isAbnormal() {
 		a.WriteString("\n" + a.plain.Plain(advice))
 	}
 	a.missing(n)
@@ -146,7 +144,7 @@ func (n *connection) reasons() []string {
 	if text := sender(root); text != "" {
 		all = append(all, text)
 	}
-	if !slices.ContainsFunc(n.endings, (*events.Ending).IsAbnormal) {
+	if !n.isAbnormal() {
 		all = append(all, "Nothing abnormal was seen.")
 	}
 	for _, e := range n.endings {
@@ -177,10 +175,21 @@ func sender(root *events.Ending) string {
 
 // end is what is known of an end.
 type end struct {
-	name          string // with its process, if known
-	gets          string // what its application gets
-	closed        bool   // by its application
-	known, unseen bool   // whether its process is known, and whether nothing of it was seen
+	host    string // if the ladder has several
+	address string
+	process string   // empty: unknown
+	gets    []string // what its application gets
+	closed  bool     // by its application
+	unseen  bool     // nothing of it was seen
+}
+
+// name returns the address with the host and the process, if they are known.
+func (e *end) name() string {
+	name := strings.TrimPrefix(e.host+" "+e.address, " ")
+	if e.process == "" {
+		return name
+	}
+	return e.process + ", " + name
 }
 
 // ends returns what is known of the ends, that of the cause first.
@@ -192,18 +201,13 @@ func (n *connection) ends() (ends [2]end) {
 	}
 	for i, side := range []ladder.Side{first, first.Other()} {
 		head := model.Ends[side]
-		e := end{name: strings.TrimPrefix(head.Host+" "+head.Name, " "), known: head.Process != "", unseen: head.Unseen}
-		if e.known {
-			e.name = head.Process + ", " + e.name
-		}
-		var gets []string
+		e := end{host: head.Host, address: head.Name, process: head.Process, unseen: head.Unseen}
 		for _, step := range model.Steps {
 			if act := step.Acts[side]; act.Got != "" {
-				gets = append(gets, act.Got)
+				e.gets = append(e.gets, act.Got)
 			}
 			e.closed = e.closed || step.Acts[side].Closes
 		}
-		e.gets = strings.Join(gets, ", then ")
 		ends[i] = e
 	}
 	return ends
@@ -221,15 +225,15 @@ func (a *answer) applications(n *connection) {
 func (e *end) String() string {
 	switch {
 	case e.unseen:
-		return e.name + ": not seen here."
-	case e.gets != "":
-		return e.name + ": " + e.gets + "."
-	case !e.known:
-		return e.name + ": no application was seen."
+		return e.name() + ": not seen here."
+	case len(e.gets) > 0:
+		return e.name() + ": " + strings.Join(e.gets, ", then ") + "."
+	case e.process == "":
+		return e.name() + ": no application was seen."
 	case e.closed:
-		return e.name + ": no error; it closed the socket."
+		return e.name() + ": no error; it closed the socket."
 	}
-	return e.name + ": no error."
+	return e.name() + ": no error."
 }
 
 // missing says which end was not seen, and how to see it.
@@ -239,7 +243,7 @@ func (a *answer) missing(n *connection) {
 		return
 	}
 	a.head("Not seen")
-	a.line(indent, "The end "+other.name+": it is on another host, outside of the trace, or had ended before. "+
+	a.line(indent, "The end "+other.name()+": it is on another host, outside of the trace, or had ended before. "+
 		"If it is on another host, record there (closetrace -w FILE), and run closetrace why --from FILE.")
 	root := n.cause()
 	if text := a.library.Peer(string(root.Path), a.explain()); text != "" && root.Path.Family() != "recv" {
