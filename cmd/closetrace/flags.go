@@ -26,7 +26,23 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
+	if err := intervalApart(cmd, args); err != nil {
+		return err
+	}
 	return hint.New(hint.Usage, fmt.Sprintf("unexpected argument %q", args[0]), seeHelp(cmd))
+}
+
+// intervalApart returns an error if the first argument is probably the value of --summary: a flag whose value may be
+// left out takes none after a blank.
+func intervalApart(cmd *cobra.Command, args []string) error {
+	summary := cmd.Flags().Lookup("summary")
+	if summary == nil || !summary.Changed || len(args) == 0 {
+		return nil
+	}
+	if _, err := time.ParseDuration(args[0]); err != nil {
+		return nil
+	}
+	return hint.New(hint.Usage, fmt.Sprintf("--summary and %q stand apart", args[0]), "use --summary="+args[0])
 }
 
 // flagError turns an error of pflag into one with a hint.
@@ -203,7 +219,7 @@ func (d *display) register(g flagGroup) {
 		"by default from LC_ALL, LC_MESSAGES or LANG")
 	g.flags.BoolVar(&d.all, "all", false,
 		"in a table: also closes without an effect, and on a terminal each line of a burst")
-	g.flags.Var(flagvalue.Duration{Time: &d.every}, "summary", "print only the summary, live every `TIME`")
+	g.flags.Var(flagvalue.Duration{Time: &d.every}, "summary", "print only the summary, live every `TIME`, as in --summary=1m")
 	g.flags.Lookup("summary").NoOptDefVal = "10s"
 	g.flags.Var(flagvalue.File{Path: &d.to.File}, "output-file", "print the endings to `FILE`, which is replaced")
 	g.flags.BoolFunc("json-summary", "with -o json: print the summary as a last object; default with --output-file "+

@@ -86,6 +86,9 @@ func newReplay(c *console, dropAll func() error) *cobra.Command {
 func convertChoice(f *format) flagvalue.Choice[format] { return flagvalue.OneOf(f, formatJSON) }
 
 func someFiles(cmd *cobra.Command, args []string) error {
+	if err := intervalApart(cmd, args); err != nil {
+		return err
+	}
 	switch {
 	case len(args) == 0:
 		return hint.New(hint.Usage, "no recording named", seeHelp(cmd))

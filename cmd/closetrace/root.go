@@ -145,6 +145,9 @@ func noSuchCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
+	if err := intervalApart(cmd, args); err != nil {
+		return err
+	}
 	next := "closetrace -h lists the commands"
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		next = "did you mean " + strings.Join(near, " or ") + "?"

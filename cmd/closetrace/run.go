@@ -103,7 +103,7 @@ func (r *runFlags) run(cmd *cobra.Command, m runner, argv []string) error {
 	if len(argv) == 0 {
 		return hint.As(hint.Untraced, hint.New(hint.Usage, "no command to run", seeHelp(cmd)))
 	}
-	if err := new(eventFilter).contradicts(&r.shown); err != nil {
+	if err := cmp.Or(intervalApart(cmd, argv), new(eventFilter).contradicts(&r.shown)); err != nil {
 		return hint.As(hint.Untraced, err)
 	}
 	// The user names the command, whose rights it is found and executed with.
