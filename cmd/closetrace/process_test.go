@@ -252,6 +252,41 @@ func TestStoppedTerminalDoesNotDelayTheEnd(t *testing.T) {
 	}
 }
 
+// The terminal shows ^C where the cursor is. What follows begins on the next line, of a trace, of one that prints only
+// the summary, and of a command that the key ends as well.
+func TestInterruptKeyIsNotGlued(t *testing.T) {
+	for _, args := range [][]string{{}, {"--summary"}, {"run", "--", "sleep", "600"}} {
+		cmd := exec.CommandContext(t.Context(), "closetrace-fake", args...)
+		cmd.Env = append(cmd.Environ(), "COLUMNS=120")
+		master, err := pty.Start(cmd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer master.Close()
+		screen := bufio.NewReader(master)
+		line, err := screen.ReadString('\n')
+		if err != nil || !strings.HasPrefix(line, "closetrace: tracing ") {
+			t.Fatalf("%v: not ready: %q, %v", args, line, err)
+		}
+		if len(args) > 1 { // the command has started when its endings are seen
+			for !strings.Contains(line, "close → FIN") {
+				if line, err = screen.ReadString('\n'); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if _, err := master.WriteString("\x03"); err != nil {
+			t.Fatal(err)
+		}
+		rest, _ := io.ReadAll(screen) // until the program has closed the terminal, which is an error
+		_ = cmd.Wait()
+		_, after, found := strings.Cut(string(rest), "^C")
+		if !found || !strings.HasPrefix(after, "\r\n") || !strings.Contains(after, "\n3 endings in ") {
+			t.Errorf("%v: on the terminal:\n%q", args, rest)
+		}
+	}
+}
+
 // What was printed is in the recording, even if closetrace is killed.
 func TestKilledRecorderLeavesWhatItPrinted(t *testing.T) {
 	for _, name := range []string{"run.jsonl", "run.zst"} {
