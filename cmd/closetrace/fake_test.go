@@ -40,6 +40,8 @@ func TestMain(m *testing.M) {
 		"closetrace-fake": func() { os.Exit(run(context.Background(), fakeSystem(3))) },
 		// the same, and then a panic when a signal asks for one
 		"closetrace-panics": func() { os.Exit(run(context.Background(), panickySystem())) },
+		// three closes without an effect
+		"closetrace-silent": func() { os.Exit(run(context.Background(), silentSystem())) },
 		// endings without end, as fast as they are read
 		"closetrace-flood": func() { os.Exit(run(context.Background(), fakeSystem(-1))) },
 	})
@@ -47,6 +49,15 @@ func TestMain(m *testing.M) {
 
 // raceVariable sets the options of the race detector in programs that tests start.
 const raceVariable = "GORACE"
+
+// silentSystem returns this system with a fake source of three closes without an effect.
+func silentSystem() *system {
+	s := fakeSystem(0)
+	s.tracer.system.Open = func(context.Context, probe.Options) (pipeline.Source, error) {
+		return &fake.Source{Left: 3, Silent: true}, nil
+	}
+	return s
+}
 
 // fakeSystem returns this system with a fake source of left events.
 func fakeSystem(left int) *system {

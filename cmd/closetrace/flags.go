@@ -217,8 +217,7 @@ func (d *display) register(g flagGroup) {
 	colorFlag(g.flags, &d.color)
 	languageFlag(g, &d.language, "of WHY and of the summary: en or zh (Simplified Chinese), or a locale; "+
 		"by default from LC_ALL, LC_MESSAGES or LANG")
-	g.flags.BoolVar(&d.all, "all", false,
-		"in a table: also closes without an effect, and on a terminal each line of a burst")
+	d.allFlag(g, "in a table: also closes without an effect, and on a terminal each line of a burst")
 	g.flags.Var(flagvalue.Duration{Time: &d.every}, "summary", "print only the summary, live every `TIME`, as in --summary=1m")
 	g.flags.Lookup("summary").NoOptDefVal = "10s"
 	g.flags.Var(flagvalue.File{Path: &d.to.File}, "output-file", "print the endings to `FILE`, which is replaced")
@@ -230,6 +229,8 @@ func (d *display) register(g flagGroup) {
 	})
 	g.flags.IntVar(&d.to.FD, "output-fd", 0, "print the endings to descriptor `N`, for example 3 with 3>FILE")
 }
+
+func (d *display) allFlag(g flagGroup, usage string) { g.flags.BoolVar(&d.all, "all", false, usage) }
 
 // summaryTo returns where the summary goes as JSON, nil for nowhere.
 func (d *display) summaryTo(out io.Writer) io.Writer {

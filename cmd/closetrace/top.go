@@ -22,6 +22,7 @@ import (
 const topAbout = `closetrace top counts endings live on a full screen, per second and in total: by path,
 process, remote host, port of the service, service (here or a remote host, and its
 port), container, cgroup or pair of hosts. It also shows the last endings of each group.
+Closes without an effect are not counted, unless --only or --all asks for them.
 
 Keys: up, down, page up, page down, home and end select a group, enter shows its last
 endings, ? explains its path, esc goes back, tab changes the grouping, s changes the
@@ -56,6 +57,7 @@ func newTop(m tracer, term string) *cobra.Command {
 	g.flags.Var(by, "by", "initial grouping: "+strings.Join(by.Words(), ", "))
 	g.flags.Var(order, "sort", "initial sort column: rate, total, errors or name")
 	colorFlag(g.flags, &t.display.color)
+	t.display.allFlag(g, "also count closes without an effect")
 	namesFlag(g, &t.names)
 	t.durationFlag(g)
 	verboseFlag(g, &t.verbose)
@@ -90,7 +92,9 @@ func (t *topFlags) run(ctx context.Context, m tracer, term string) error {
 	counts, stderr := screen.NewCounts(kernel.MonoNow), screen.NewDelayedWriter(c.stderr)
 	c.stderr.Writer = stderr
 	m.console = &c
-	run, err := pipeline.Start(ctx, counts, t.options(&m))
+	o := t.options(&m)
+	t.display.apply(&o.Summary, &t.shown)
+	run, err := pipeline.Start(ctx, counts, o)
 	if err != nil {
 		return interrupted(ctx, err)
 	}

@@ -137,6 +137,25 @@ func TestTopWritesNoLog(t *testing.T) {
 	}
 }
 
+// Closes without an effect are counted only if they are asked for, as a trace prints them only then.
+func TestTopHidesWhatHasNoEffect(t *testing.T) {
+	for flags, shown := range map[string]string{
+		"": "nothing has ended yet", "--all": "close.silent.closed.never-connected",
+		"--only=close.silent": "close.silent.closed.never-connected",
+	} {
+		s := screen.Open(t, 100, 20)
+		before := s.State()
+		s.Run(append([]string{"closetrace-silent", "top"}, strings.Fields(flags)...)...)
+		s.Shows("2 records lost", shown)
+		s.Press("q")
+		stderr := leftAsFound(t, s, before)
+		isHidden := strings.Contains(stderr, "\n3 endings without an effect not shown; --all shows them\n")
+		if isHidden != (flags == "") || !strings.Contains(stderr, "\n3 endings in ") {
+			t.Errorf("%s: stderr:\n%s", flags, stderr)
+		}
+	}
+}
+
 // Ctrl-Z restores the terminal and stops the process; fg shows the screen again.
 func TestTopIsSuspended(t *testing.T) {
 	s, _, before := inTerminal(t, "closetrace-fake")

@@ -22,6 +22,7 @@ const (
 type Source struct {
 	Left     int  // events to come; negative: endless until it is detached
 	BadFirst bool // the first record cannot be decoded
+	Silent   bool // the sockets never connected, so their closes have no effect
 
 	probe.ReportsAll
 	wall     int64 // offset of its clock
@@ -59,6 +60,10 @@ func (f *Source) Read(ev *events.Event) error {
 		Netns: Netns, CgroupID: Cgroup, SocketCgroupID: Cgroup,
 		Task: events.Task{PID: 4211, TID: 4211, Comm: "nginx"}, Syscall: "close",
 		Before: events.Established, After: events.FinWait1,
+	}
+	if f.Silent {
+		ev.Flags &^= events.SentFIN
+		ev.Remote, ev.Before, ev.After = netip.AddrPort{}, events.Close, events.Close
 	}
 	return nil
 }
