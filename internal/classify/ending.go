@@ -15,6 +15,7 @@ func (c *Classifier) conclusion(f *fact, r *rule, inferred string) *events.Endin
 	e.Time, e.MonoNS = time.Unix(0, int64(f.MonoNS)+c.header.WallOffsetNS), f.MonoNS
 	e.Path, e.Title, e.Cause, e.Doubt = r.path, r.title, c.cause(c.phrase), doubt(f, r, inferred)
 	e.Local, e.Remote, e.Netns, e.CgroupID = unmapped(f.Local), unmapped(f.Remote), f.Netns, f.CgroupID
+	e.Service = f.service()
 	e.Before, e.After, e.ConnectionID = f.Before, f.After, connectionID(f.Event)
 	e.FIN, e.RST, e.KernelReason = f.sent(events.SentFIN), f.sent(events.SentRST), f.KernelReason
 	f.prove(&e.Evidence)
@@ -38,6 +39,17 @@ func (c *Classifier) conclusion(f *fact, r *rule, inferred string) *events.Endin
 	c.attribute(f, r, e)
 	setOwner(e, f)
 	return e
+}
+
+// service returns which end is that of the service.
+func (f *fact) service() events.End {
+	switch {
+	case f.sent(events.Accepted), f.Kind == events.KindReply && f.SegmentFlags&(thSYN|thACK) == thSYN:
+		return events.EndLocal
+	case f.sent(events.Connected):
+		return events.EndRemote
+	}
+	return events.EndUnknown
 }
 
 // unmapped returns an address in the one form that all lines have: IPv4 on an IPv6

@@ -197,3 +197,34 @@ func TestConnectionID(t *testing.T) {
 		}
 	}
 }
+
+// The service is at the end that accepted the connection, or got its SYN.
+func TestService(t *testing.T) {
+	for name, tt := range map[string]struct {
+		event events.Event
+		want  events.End
+	}{
+		"accepted":  {events.Event{Kind: events.KindClose, Flags: events.Accepted}, events.EndLocal},
+		"connected": {events.Event{Kind: events.KindClose, Flags: events.Connected}, events.EndRemote},
+		"older":     {events.Event{Kind: events.KindClose}, events.EndUnknown},
+		"SYN":       {events.Event{Kind: events.KindReply, SegmentFlags: thSYN}, events.EndLocal},
+		"SYN-ACK":   {events.Event{Kind: events.KindReply, SegmentFlags: thSYN | thACK}, events.EndUnknown},
+		"segment":   {events.Event{Kind: events.KindReply, SegmentFlags: thACK}, events.EndUnknown},
+	} {
+		ev := tt.event
+		ev.MonoNS, ev.Local, ev.Remote = 1, netip.MustParseAddrPort("10.0.0.5:443"), netip.MustParseAddrPort("10.0.0.9:51234")
+		if ev.Kind == events.KindReply {
+			ev.Flags |= events.SentRST
+		} else {
+			ev.Before, ev.After = events.Established, events.FinWait1
+		}
+		var got []events.End
+		c := New(events.Header{})
+		add := func(e *events.Ending) { got = append(got, e.Service) }
+		c.Push(&ev, add)
+		c.Flush(add)
+		if len(got) != 1 || got[0] != tt.want {
+			t.Errorf("%s: got %v, want %v", name, got, tt.want)
+		}
+	}
+}

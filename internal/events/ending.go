@@ -45,6 +45,8 @@ type Ending struct {
 	// PeerLocal is the address of the other end on its own host, if its recording has it and it is not Remote: it is
 	// translated on the way.
 	PeerLocal netip.AddrPort
+	// Service is the end of the service: the one that accepted the connection, or got its SYN.
+	Service End
 	// ConnectionID is the same for all endings of a connection, at both ends; 0 if unknown.
 	ConnectionID uint64
 	Netns        uint32

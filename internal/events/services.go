@@ -5,10 +5,22 @@ import "math"
 // firstEphemeral is the first port that Linux gives to clients by default (net.ipv4.ip_local_port_range).
 const firstEphemeral = 32768
 
-// Services finds out which port of a connection is that of the service. Endings do not say which side connected, so it
-// is the port below the ephemeral ones or, if there is none or two, the one that more endings have.
+// End is one end of a connection, as an ending sees it.
+type End uint8
+
+// The ends.
+const (
+	EndUnknown End = iota
+	EndLocal
+	EndRemote
+)
+
+// Services finds out which port of a connection is that of the service. If the kernel did not say which end accepted the
+// connection, it is the port at which another one was accepted. If there is none or two, it is the port below the
+// ephemeral ones and, if there is none or two again, the one that more endings have.
 type Services struct {
-	endings [1 << 16]uint16 // by port
+	endings  [1 << 16]uint16 // by port
+	accepted [1 << 16]bool   // by port
 }
 
 // Port returns the port of the service, and whether it is the local one. It learns from each ending.
@@ -19,9 +31,17 @@ func (s *Services) Port(e *Ending) (port uint16, isLocal bool) {
 
 // Learn learns from an ending.
 func (s *Services) Learn(e *Ending) {
-	if local, remote := e.Local.Port(), e.Remote.Port(); local != 0 && remote != 0 {
-		s.count(local)
-		s.count(remote)
+	local, remote := e.Local.Port(), e.Remote.Port()
+	if local == 0 || remote == 0 {
+		return
+	}
+	s.count(local)
+	s.count(remote)
+	switch e.Service {
+	case EndLocal:
+		s.accepted[local] = true
+	case EndRemote:
+		s.accepted[remote] = true
 	}
 }
 
@@ -31,7 +51,11 @@ func (s *Services) Guess(e *Ending) (port uint16, isLocal bool) {
 	if local == 0 || remote == 0 {
 		return max(local, remote), remote == 0
 	}
-	if (local < firstEphemeral) != (remote < firstEphemeral) {
+	if e.Service != EndUnknown {
+		isLocal = e.Service == EndLocal
+	} else if s.accepted[local] != s.accepted[remote] {
+		isLocal = s.accepted[local]
+	} else if (local < firstEphemeral) != (remote < firstEphemeral) {
 		isLocal = local < firstEphemeral
 	} else if a, b := s.endings[local], s.endings[remote]; a != b {
 		isLocal = a > b

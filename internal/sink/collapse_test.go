@@ -256,9 +256,22 @@ func TestServicePort(t *testing.T) {
 		{"10.0.0.5:50000", "10.0.0.9:50001", "50000 true"}, // unknown
 		{"10.0.0.5:50000", "10.0.0.9:40000", "50000 true"}, // it has had two endings
 		{"10.0.0.9:40001", "10.0.0.5:50000", "50000 false"},
+		{"10.0.0.5:30001", "10.0.0.9:45000", "30001 true"}, // a guess, which is wrong: see below
 	} {
 		if got := port(tt.local, tt.remote); got != tt.want {
 			t.Errorf("%s %s: got %s, want %s", tt.local, tt.remote, got, tt.want)
 		}
+	}
+	// Which end accepted is known of some, and then of others with the same port.
+	known := events.Ending{Local: addr("10.0.0.5:30001"), Remote: addr("10.0.0.9:45000"), Service: events.EndRemote}
+	if p, isLocal := s.Port(&known); p != 45000 || isLocal {
+		t.Errorf("got %d, %v", p, isLocal)
+	}
+	known = events.Ending{Local: addr("10.0.0.5:60000"), Remote: addr("10.0.0.9:80"), Service: events.EndLocal}
+	if p, isLocal := s.Port(&known); p != 60000 || !isLocal {
+		t.Errorf("got %d, %v", p, isLocal)
+	}
+	if got := port("10.0.0.5:30001", "10.0.0.9:45000"); got != "45000 false" {
+		t.Errorf("got %s", got)
 	}
 }
