@@ -208,8 +208,8 @@ type display struct {
 	language explain.Language
 }
 
-func newDisplay(c *console) display {
-	return display{output: formatTable, color: colorAuto, language: c.language}
+func newDisplay(l explain.Language) display {
+	return display{output: formatTable, color: colorAuto, language: l}
 }
 
 func (d *display) register(g flagGroup) {
@@ -218,7 +218,8 @@ func (d *display) register(g flagGroup) {
 	languageFlag(g, &d.language, "of WHY and of the summary: en or zh (Simplified Chinese), or a locale; "+
 		"by default from LC_ALL, LC_MESSAGES or LANG")
 	d.allFlag(g, "in a table: also closes without an effect, and on a terminal each line of a burst")
-	g.flags.Var(flagvalue.Duration{Time: &d.every}, "summary", "print only the summary, live every `TIME`, as in --summary=1m")
+	g.flags.Var(flagvalue.Duration{Time: &d.every}, "summary",
+		"print only the summary, live every `TIME`, as in --summary=1m")
 	g.flags.Lookup("summary").NoOptDefVal = "10s"
 	g.flags.Var(flagvalue.File{Path: &d.to.File}, "output-file", "print the endings to `FILE`, which is replaced")
 	g.flags.BoolFunc("json-summary", "with -o json: print the summary as a last object; default with --output-file "+

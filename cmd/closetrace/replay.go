@@ -52,7 +52,7 @@ type replayFlags struct {
 }
 
 func newReplay(c *console, dropAll func() error) *cobra.Command {
-	r := &replayFlags{display: newDisplay(c)}
+	r := &replayFlags{display: newDisplay(c.language)}
 	r.display.recorded = true
 	cmd := &cobra.Command{
 		Use:   "replay FILE... [flags]",

@@ -59,7 +59,7 @@ type runFlags struct {
 
 func newRun(m runner) *cobra.Command {
 	r := &runFlags{
-		display: newDisplay(m.console), wait: defaultCloseWait, attach: probe.Auto, buffer: probe.DefaultBufferSize,
+		display: newDisplay(m.console.language), wait: defaultCloseWait, attach: probe.Auto, buffer: probe.DefaultBufferSize,
 	}
 	cmd := &cobra.Command{
 		Use:   "run [flags] -- COMMAND [ARGUMENT...]",

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/internal/record"
+	"github.com/closetrace/closetrace/internal/runtimes"
 	"github.com/closetrace/closetrace/internal/sink"
 	"github.com/closetrace/closetrace/internal/sockets"
 	"github.com/closetrace/closetrace/internal/stuck"
@@ -54,6 +56,7 @@ const stuckExamples = `Examples:
   sudo closetrace stuck
   sudo closetrace stuck --min-age 1m -o wide
   sudo closetrace stuck --all-netns
+  sudo closetrace stuck --netns web,db
   sudo closetrace stuck -c nginx --state close-wait
   sudo closetrace stuck --watch 10s        every 10 s, with growth and exact ages
   sudo closetrace stuck -o json | jq 'select(.diagnosis == "leaked") | .holders'
@@ -77,8 +80,9 @@ type stuckSystem struct {
 
 // stuckFlags are the flags of closetrace stuck.
 type stuckFlags struct {
-	netns    string
+	netns    []string
 	allNetns bool
+	names    bool // of containers
 	minAge   time.Duration
 	watch    time.Duration
 	count    uint64
@@ -90,20 +94,20 @@ type stuckFlags struct {
 	color    colorWhen
 }
 
-func newStuck(m stuckSystem) *cobra.Command {
+func newStuck(m stuckSystem, t tracer) *cobra.Command {
 	f := &stuckFlags{output: formatTable, source: sourceAuto, color: colorAuto}
 	cmd := &cobra.Command{
 		Use:   "stuck [flags]",
 		Short: "List the sockets that do not close, and say why",
 		Args:  noArguments,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), m) },
+		RunE:  func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), m, t) },
 
 		DisableFlagsInUseLine: true,
 	}
 	shown := f.filterFlags()
 	g := newGroup("Flags")
-	g.flags.StringVar(&f.netns, "netns", "",
-		"in this network namespace: `NAME` of ip-netns(8), path,\nprocess id or inode:N")
+	g.flags.Var(flagvalue.Words(&f.netns), "netns",
+		"in these network namespaces: "+netnsNames)
 	g.flags.BoolVar(&f.allNetns, "all-netns", false, "in all network namespaces with a process or a name")
 	g.flags.Var(flagvalue.Duration{Time: &f.minAge}, "min-age",
 		"only those known to be in their state for at least `TIME`")
@@ -145,7 +149,9 @@ func (f *stuckFlags) filterFlags() flagGroup {
 	g.flags.Var(flagvalue.Words(&f.filter.Events.Cgroups), "cgroup",
 		"same, for processes in these cgroups (v2) or below")
 	g.flags.Var(flagvalue.Words(&f.filter.Events.Containers), "container",
-		"same, for processes in these containers: id or id prefix")
+		"same, for processes in these containers: id or id prefix;\nwith --container-names also a name")
+	g.flags.BoolVar(&f.names, "container-names", false,
+		"take names of containers, queried from the runtime's API socket")
 	f.filter.CgroupOf = func(pid uint32) string { return enrich.ProcessCgroup("/proc", pid) }
 	g.flags.Var(flagvalue.Networks(&shown.Nets), "cidr", "addresses in these networks, local or remote")
 	g.flags.Var(flagvalue.States(&shown.States), "state", "sockets in one of these states")
@@ -156,7 +162,7 @@ func (f *stuckFlags) filterFlags() flagGroup {
 // validate rejects flags that exclude each other.
 func (f *stuckFlags) validate() error {
 	switch {
-	case f.allNetns && f.netns != "":
+	case f.allNetns && len(f.netns) > 0:
 		return hint.New(hint.Usage, "--all-netns and --netns exclude each other", "leave out one of them")
 	case f.count > 0 && f.watch == 0:
 		return hint.New(hint.Usage, "--count needs --watch", "add --watch TIME")
@@ -167,12 +173,15 @@ func (f *stuckFlags) validate() error {
 	return nil
 }
 
-func (f *stuckFlags) run(ctx context.Context, m stuckSystem) error {
+func (f *stuckFlags) run(ctx context.Context, m stuckSystem, t tracer) error {
 	if err := f.validate(); err != nil {
 		return err
 	}
 	for i, text := range f.filter.Events.Cgroups {
 		f.filter.Events.Cgroups[i] = enrich.CgroupPath(text)
+	}
+	if err := f.findContainers(t); err != nil {
+		return err
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(25)) // a list of sockets has no pointers: collecting garbage is cheap
 	if err := kernel.CheckProc(); err != nil {
@@ -189,7 +198,7 @@ func (f *stuckFlags) run(ctx context.Context, m stuckSystem) error {
 	}
 	defer source.Close()
 	var later kernel.Use
-	if f.allNetns || f.netns != "" {
+	if f.allNetns || len(f.netns) > 0 {
 		later = kernel.EntersNetns
 	}
 	if err := m.dropPrivileges(later); err != nil {
@@ -335,8 +344,11 @@ func (f *stuckFlags) where() string {
 	if !f.filter.Empty() {
 		selected = ", of those that the filters select"
 	}
-	if f.allNetns {
+	switch {
+	case f.allNetns:
 		return selected
+	case len(f.netns) > 0:
+		return selected + " in " + strings.Join(f.netns, ", ")
 	}
 	return selected + " in this network namespace (--all-netns: in all)"
 }
@@ -353,21 +365,49 @@ func (f *stuckFlags) namespaces(m stuckSystem) (paths map[uint32]string, inacces
 	case f.allNetns:
 		paths, inaccessible = m.spaces.All()
 		paths[own] = ""
-	case f.netns != "":
-		inode, path, err := m.spaces.Find(f.netns)
-		if err != nil || inode == own {
-			return paths, 0, err
-		}
-		if path == "" {
-			every, _ := m.spaces.All()
-			if path = every[inode]; path == "" {
-				return nil, 0, hint.New(hint.Usage,
-					fmt.Sprintf("no process is in network namespace %d", inode), "lsns -t net lists them")
-			}
-		}
-		paths = map[uint32]string{inode: path}
+	case len(f.netns) > 0:
+		paths, err = f.selected(m, own)
 	}
-	return paths, inaccessible, nil
+	return paths, inaccessible, err
+}
+
+// selected returns the paths of the network namespaces that --netns names.
+func (f *stuckFlags) selected(m stuckSystem, own uint32) (map[uint32]string, error) {
+	paths := map[uint32]string{}
+	for _, text := range f.netns {
+		inode, path, err := m.spaces.FindInUse(text)
+		switch {
+		case err != nil:
+			return nil, err
+		case inode == own:
+			path = ""
+		case path == "":
+			return nil, hint.New(hint.Usage,
+				fmt.Sprintf("no process is in network namespace %d", inode), "lsns -t net lists them")
+		}
+		paths[inode] = path
+	}
+	return paths, nil
+}
+
+// findContainers looks up the containers. Without cgroups (v2), which have those that run, ids remain as they are.
+func (f *stuckFlags) findContainers(t tracer) error {
+	if f.names {
+		t.targets.runtimes = t.resolvers.Runtimes
+	}
+	for i, text := range f.filter.Events.Containers {
+		mount, err := t.targets.cgroups()
+		if err != nil && !f.names {
+			return nil
+		}
+		if err != nil {
+			return cannotFilter(err)
+		}
+		if f.filter.Events.Containers[i], err = runtimes.ID(mount, t.targets.runtimes, text); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // notes says what a list lacks.

@@ -75,7 +75,7 @@ type traceFlags struct {
 
 func newTraceFlags(c *console) traceFlags {
 	return traceFlags{
-		display: newDisplay(c), wait: defaultCloseWait, attach: probe.Auto, buffer: probe.DefaultBufferSize,
+		display: newDisplay(c.language), wait: defaultCloseWait, attach: probe.Auto, buffer: probe.DefaultBufferSize,
 		tier: plan.Auto,
 	}
 }

@@ -15,8 +15,8 @@ const (
 	EndRemote
 )
 
-// Services finds out which port of a connection is that of the service. If the kernel did not say which end accepted the
-// connection, it is the port at which another one was accepted. If there is none or two, it is the port below the
+// Services finds out which port of a connection is that of the service. If the kernel did not say which end accepted
+// the connection, it is the port at which another one was accepted. If there is none or two, it is the port below the
 // ephemeral ones and, if there is none or two again, the one that more endings have.
 type Services struct {
 	endings  [1 << 16]uint16 // by port

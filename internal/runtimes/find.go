@@ -27,6 +27,23 @@ type runningContainer struct {
 // text or, if apis is not nil, whose name is text. It leaves out cgroups below
 // these.
 func Find(cgroups Cgroups, apis []*API, text string) ([]uint64, error) {
+	found, err := find(cgroups, apis, text)
+	if err != nil {
+		return nil, err
+	}
+	return found.cgroups, nil
+}
+
+// ID returns the whole id of the container that [Find] finds.
+func ID(cgroups Cgroups, apis []*API, text string) (string, error) {
+	found, err := find(cgroups, apis, text)
+	if err != nil {
+		return "", err
+	}
+	return found.ID, nil
+}
+
+func find(cgroups Cgroups, apis []*API, text string) (*runningContainer, error) {
 	all := running(cgroups)
 	found := slices.Collect(maps.Keys(all))
 	found = slices.DeleteFunc(found, func(id string) bool { return !strings.HasPrefix(id, text) })
@@ -43,7 +60,7 @@ func Find(cgroups Cgroups, apis []*API, text string) ([]uint64, error) {
 	case 0:
 		return nil, hint.New(hint.Usage, fmt.Sprintf("no running container has %s %q", what, text), next)
 	case 1:
-		return all[found[0]].cgroups, nil
+		return all[found[0]], nil
 	default:
 		return nil, hint.New(hint.Usage,
 			fmt.Sprintf("%d containers have %s %q", len(found), what, text), "use a longer prefix, for example "+found[0])
