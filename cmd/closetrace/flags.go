@@ -32,17 +32,9 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	return hint.New(hint.Usage, fmt.Sprintf("unexpected argument %q", args[0]), seeHelp(cmd))
 }
 
-// intervalApart returns an error if the first argument is probably the value of --summary: a flag whose value may be
-// left out takes none after a blank.
+// intervalApart returns an error if the first argument is probably the value of --summary.
 func intervalApart(cmd *cobra.Command, args []string) error {
-	summary := cmd.Flags().Lookup("summary")
-	if summary == nil || !summary.Changed || len(args) == 0 {
-		return nil
-	}
-	if _, err := time.ParseDuration(args[0]); err != nil {
-		return nil
-	}
-	return hint.New(hint.Usage, fmt.Sprintf("--summary and %q stand apart", args[0]), "use --summary="+args[0])
+	return flagvalue.Apart(cmd.Flags().Lookup("summary"), args)
 }
 
 // flagError turns an error of pflag into one with a hint.
@@ -151,26 +143,13 @@ func bufferFlag(g flagGroup, bytes *int) {
 
 func helpFlag(g flagGroup) { g.flags.BoolP("help", "h", false, "show this help") }
 
-// language is a flag that takes a language, or a locale.
-type language struct {
-	flagvalue.Choice[explain.Language]
-}
-
-// Set accepts the tag of a language, or a locale.
-func (l language) Set(text string) error {
-	if known, ok := explain.ParseLanguage(text); ok {
-		text = string(known)
-	}
-	return l.Choice.Set(text)
-}
-
 func languageFlag(g flagGroup, l *explain.Language, usage string) {
-	g.flags.Var(language{flagvalue.OneOf(l, explain.Languages...)}, "lang", usage)
+	g.flags.Var(flagvalue.LanguageOf(l), "lang", usage)
 	g.flags.Lookup("lang").DefValue = "" // the help is the same in every locale
 }
 
 func completeLanguage(cmd *cobra.Command) {
-	complete(cmd, "lang", flagvalue.OneOf(new(explain.Language), explain.Languages...).Words())
+	complete(cmd, "lang", flagvalue.LanguageOf(new(explain.Language)).Words())
 }
 
 // colorWhen is a value of --color.

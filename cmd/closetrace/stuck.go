@@ -106,8 +106,7 @@ func newStuck(m stuckSystem, t tracer) *cobra.Command {
 	}
 	shown := f.filterFlags()
 	g := newGroup("Flags")
-	g.flags.Var(flagvalue.Words(&f.netns), "netns",
-		"in these network namespaces: "+netnsNames)
+	g.flags.Var(flagvalue.Words(&f.netns), "netns", "in these network namespaces: "+netnsNames)
 	g.flags.BoolVar(&f.allNetns, "all-netns", false, "in all network namespaces with a process or a name")
 	g.flags.Var(flagvalue.Duration{Time: &f.minAge}, "min-age",
 		"only those known to be in their state for at least `TIME`")
@@ -309,7 +308,7 @@ func (f *stuckFlags) history(m stuckSystem, log *slog.Logger) (*sockets.History,
 
 // list prints one list, and on standard error what it may lack.
 func (f *stuckFlags) list(m stuckSystem, source *sockets.Source, history *sockets.History, out *sink.Stuck) error {
-	namespaces, inaccessible, err := f.namespaces(m)
+	namespaces, inaccessible, err := m.spaces.Selected(f.netns, f.allNetns)
 	if err != nil {
 		return err
 	}
@@ -353,61 +352,22 @@ func (f *stuckFlags) where() string {
 	return selected + " in this network namespace (--all-netns: in all)"
 }
 
-// namespaces returns the paths of the network namespaces to look at, by inode number, and how many cannot be opened.
-// The path is "" for this process's own.
-func (f *stuckFlags) namespaces(m stuckSystem) (paths map[uint32]string, inaccessible int, err error) {
-	own, err := m.spaces.Own()
-	if err != nil {
-		return nil, 0, err
-	}
-	paths = map[uint32]string{own: ""}
-	switch {
-	case f.allNetns:
-		paths, inaccessible = m.spaces.All()
-		paths[own] = ""
-	case len(f.netns) > 0:
-		paths, err = f.selected(m, own)
-	}
-	return paths, inaccessible, err
-}
-
-// selected returns the paths of the network namespaces that --netns names.
-func (f *stuckFlags) selected(m stuckSystem, own uint32) (map[uint32]string, error) {
-	paths := map[uint32]string{}
-	for _, text := range f.netns {
-		inode, path, err := m.spaces.FindInUse(text)
-		switch {
-		case err != nil:
-			return nil, err
-		case inode == own:
-			path = ""
-		case path == "":
-			return nil, hint.New(hint.Usage,
-				fmt.Sprintf("no process is in network namespace %d", inode), "lsns -t net lists them")
-		}
-		paths[inode] = path
-	}
-	return paths, nil
-}
-
 // findContainers looks up the containers. Without cgroups (v2), which have those that run, ids remain as they are.
-func (f *stuckFlags) findContainers(t tracer) error {
+func (f *stuckFlags) findContainers(t tracer) (err error) {
+	var apis []*runtimes.API
 	if f.names {
-		t.targets.runtimes = t.resolvers.Runtimes
+		apis = t.resolvers.Runtimes
 	}
-	for i, text := range f.filter.Events.Containers {
-		mount, err := t.targets.cgroups()
-		if err != nil && !f.names {
-			return nil
-		}
-		if err != nil {
-			return cannotFilter(err)
-		}
-		if f.filter.Events.Containers[i], err = runtimes.ID(mount, t.targets.runtimes, text); err != nil {
-			return err
-		}
+	named := &f.filter.Events.Containers
+	mount, err := t.targets.cgroups()
+	switch {
+	case len(*named) == 0, err != nil && !f.names:
+		return nil
+	case err != nil:
+		return cannotFilter(err)
 	}
-	return nil
+	*named, err = runtimes.IDs(mount, apis, *named)
+	return err
 }
 
 // notes says what a list lacks.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"os"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -83,7 +82,7 @@ func (t *topFlags) run(ctx context.Context, m tracer, term string) error {
 	if err := t.check(&m); err != nil {
 		return err
 	}
-	if err := forgetFiles(); err != nil {
+	if err := screen.ForgetFiles(); err != nil {
 		return err
 	}
 	// By default these signals end the process, which would leave the terminal in raw mode.
@@ -113,19 +112,4 @@ func (t *topFlags) run(ctx context.Context, m tracer, term string) error {
 			return run.Trace(ctx)
 		},
 	})
-}
-
-// forgetFiles unsets variables that name files which the library of the screen would open with the capabilities of this
-// process: a log, and descriptions of terminals. Root may read and write them anyway, but has no use for the log.
-func forgetFiles() error {
-	names := []string{"TEA_TRACE"}
-	if os.Getuid() != 0 {
-		names = append(names, "TERMINFO", "TERMINFO_DIRS")
-	}
-	for _, name := range names {
-		if err := os.Unsetenv(name); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -175,3 +175,34 @@ func inodeOf(fd int) (uint32, error) {
 	}
 	return uint32(st.Ino), nil
 }
+
+// Selected returns the paths of network namespaces by inode number: of all, with how many of them could not be opened,
+// of those that names name or, without names, of this process's own, whose path is "".
+func (f *Finder) Selected(names []string, all bool) (paths map[uint32]string, inaccessible int, err error) {
+	own, err := f.Own()
+	switch {
+	case err != nil:
+		return nil, 0, err
+	case all:
+		paths, inaccessible = f.All()
+		paths[own] = ""
+		return paths, inaccessible, nil
+	case len(names) == 0:
+		return map[uint32]string{own: ""}, 0, nil
+	}
+	paths = map[uint32]string{}
+	for _, text := range names {
+		inode, path, err := f.FindInUse(text)
+		switch {
+		case err != nil:
+			return nil, 0, err
+		case inode == own:
+			path = ""
+		case path == "":
+			return nil, 0, hint.New(hint.Usage,
+				fmt.Sprintf("no process is in network namespace %d", inode), "lsns -t net lists them")
+		}
+		paths[inode] = path
+	}
+	return paths, 0, nil
+}

@@ -34,13 +34,16 @@ func Find(cgroups Cgroups, apis []*API, text string) ([]uint64, error) {
 	return found.cgroups, nil
 }
 
-// ID returns the whole id of the container that [Find] finds.
-func ID(cgroups Cgroups, apis []*API, text string) (string, error) {
-	found, err := find(cgroups, apis, text)
-	if err != nil {
-		return "", err
+// IDs returns the whole ids of the containers that [Find] finds.
+func IDs(cgroups Cgroups, apis []*API, texts []string) (ids []string, err error) {
+	for _, text := range texts {
+		found, err := find(cgroups, apis, text)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, found.ID)
 	}
-	return found.ID, nil
+	return ids, nil
 }
 
 func find(cgroups Cgroups, apis []*API, text string) (*runningContainer, error) {
