@@ -63,12 +63,12 @@ var (
 		"TestReplayFiltersAsTheKernelDoes", "TestCgroupFilter", "TestRunCommand", "TestContainerNames",
 		"TestFilesOfOtherUsers", "TestFilesOfTheUser", "TestCommandOfOtherUsers", "TestReplayIsUnprivileged",
 		"TestDiskFull", "TestEndingSignals", "TestNoHangup", "TestMemoryLimit", "TestHostileStacks",
-		"TestWhyFromARecording", "TestWhyWaits",
+		"TestWhyFromARecording", "TestWhyWaits", "TestAnnotate",
 	}
-	// notInGuest needs what no guest has: tmux, and servers of Debian.
+	// notInGuest needs what no guest has: tmux, servers of Debian, netfilter's translation of addresses.
 	notInGuest = []string{
 		"TestTopInATerminal", "TestRealNginx", "TestRealHAProxy", "TestRealRedis", "TestRealPostgres", "TestRealNode",
-		"TestRealGo", "TestRealJava",
+		"TestRealGo", "TestRealJava", "TestBothEnds",
 	}
 )
 
