@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/explain/sentence"
 	"github.com/closetrace/closetrace/internal/sink"
 	"github.com/closetrace/closetrace/internal/sockets"
 	"github.com/closetrace/closetrace/internal/stuck"
@@ -23,7 +24,10 @@ var (
 // prints. Numbers and processes may differ.
 func TestSamples(t *testing.T) {
 	printed := map[string]bool{}
-	recordedEndings(t, func(e *events.Ending) { printed[words(e.Title+"  "+e.Cause)] = true })
+	recordedEndings(t, func(e *events.Ending) {
+		printed[words(e.Title+"  "+e.Cause)] = true
+		printed[words(e.Title+"  "+sentence.Chinese(e.Cause))] = true
+	})
 	checkSamples(t, printed, 8, func(line string) string {
 		isLadder := strings.Contains(line, "---") // see TestWhySample
 		if isLadder || !regexp.MustCompile(`^\d\d:\d\d:\d\d\.\d{3} `).MatchString(line) {
