@@ -25,9 +25,7 @@ func (j *Join) measure(pairs []pair) {
 			low, high = high, low
 		}
 		key := [2]int32{low.clock, high.clock}
-		for _, s := range j.delays(low, high) {
-			samples[key] = append(samples[key], s)
-		}
+		samples[key] = append(samples[key], j.delays(low, high)...)
 		for _, s := range j.delays(high, low) {
 			samples[key] = append(samples[key], -s)
 		}
