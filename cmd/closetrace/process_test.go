@@ -268,10 +268,13 @@ func TestInterruptKeyIsNotGlued(t *testing.T) {
 		if err != nil || !strings.HasPrefix(line, "closetrace: tracing ") {
 			t.Fatalf("%v: not ready: %q, %v", args, line, err)
 		}
-		if len(args) > 1 { // the command has started when its endings are seen
-			for !strings.Contains(line, "close → FIN") {
+		if len(args) > 1 { // the command has started when its three endings are seen
+			for seen := 0; seen < 3; {
 				if line, err = screen.ReadString('\n'); err != nil {
 					t.Fatal(err)
+				}
+				if strings.Contains(line, "close → FIN") {
+					seen++
 				}
 			}
 		}

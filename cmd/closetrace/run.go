@@ -205,14 +205,14 @@ func (t *commandTrace) Flush() error {
 
 // flow carries events until the command ends.
 func (t *commandTrace) flow(ctx context.Context, s *pipeline.Stream, child *command.Command) error {
-	ctx, stop := context.WithCancel(context.WithoutCancel(ctx)) // the command decides about signals
+	tracing, stop := context.WithCancel(context.WithoutCancel(ctx)) // the command decides about signals
 	defer stop()
 	begin := time.Now()
 	go func() {
-		<-child.Done()
+		child.Wait(ctx.Done())
 		stop()
 	}()
-	_, err := s.Flow(ctx)
+	_, err := s.Flow(tracing)
 	<-child.Done()
 	t.sum.Took = time.Since(begin)
 	s.Complete(&t.sum)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"syscall"
+	"time"
 
 	"github.com/closetrace/closetrace/internal/hint"
 )
@@ -67,6 +68,21 @@ func (c *Command) Start(ctx context.Context, group Group) error {
 // Done returns a channel that is closed when the command has ended.
 func (c *Command) Done() <-chan struct{} { return c.done }
 
+// keyDelay is how much later than the command this process may have the signal of a key.
+const keyDelay = 100 * time.Millisecond
+
+// Wait waits until the command has ended. If Ctrl-C ended it, the same key interrupts this process: Wait waits for that
+// as well, but not for long, as somebody else may have sent the signal.
+func (c *Command) Wait(interrupted <-chan struct{}) {
+	<-c.done
+	if c.signal() == syscall.SIGINT {
+		select {
+		case <-interrupted:
+		case <-time.After(keyDelay):
+		}
+	}
+}
+
 // Close stops the forwarding of signals.
 func (c *Command) Close() { c.signals.stop() }
 
@@ -77,9 +93,13 @@ func (c *Command) String() string { return c.child.ProcessState.String() }
 // Status returns the exit status of the command as an error, nil for 0. The
 // command must have ended.
 func (c *Command) Status() error {
-	signal := 0
+	return hint.Status(c.child.ProcessState.ExitCode(), int(c.signal()))
+}
+
+// signal returns the signal that ended the command, or 0.
+func (c *Command) signal() syscall.Signal {
 	if status, ok := c.child.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		signal = int(status.Signal())
+		return status.Signal()
 	}
-	return hint.Status(c.child.ProcessState.ExitCode(), signal)
+	return 0
 }
