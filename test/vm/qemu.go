@@ -32,7 +32,7 @@ var machines = map[string]machine{
 	"amd64": {
 		qemu:    "qemu-system-x86_64",
 		install: "qemu-system-x86",
-		args:    []string{"-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max,-cx16,-la57"},
+		args:    []string{"-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max,-la57"},
 		counted: []string{
 			"-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max,-cx16,-la57",
 			"-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01,clock=vm", "-seed", "1",
