@@ -131,6 +131,9 @@ func TestBootPanic(t *testing.T) {
 		if !strings.Contains(printed, "sysrq: Trigger a crash") {
 			t.Errorf("the tail of the console is missing from:\n%s", printed)
 		}
+		if n := strings.Count(printed, "kernel panic: sysrq triggered crash; booting again\n"); n != 1 {
+			t.Errorf("booted again %d times:\n%s", n, printed)
+		}
 	})
 }
 

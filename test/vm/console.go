@@ -144,12 +144,15 @@ func failureOf(m guest.Mark, job guest.Job) string {
 	return ""
 }
 
+// panicked reports whether the guest's kernel did.
+func (c *console) panicked() bool { return !c.done && c.panic != "" }
+
 // lost returns why the guest did not reach its end, or nil if it did.
 func (c *console) lost() error {
 	switch {
 	case c.done: // so what looks like a panic was a job's output
 		return nil
-	case c.panic != "":
+	case c.panicked():
 		return fmt.Errorf("kernel panic: %s", c.panic)
 	case c.failure != "":
 		return fmt.Errorf("init: %s", c.failure)

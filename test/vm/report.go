@@ -143,6 +143,17 @@ func (r *report) lost(k kernel, err error, c *console) {
 	}
 }
 
+// bootAgain forgets the jobs of a guest that panicked, and prints the end of its console.
+func (r *report) bootAgain(k kernel, c *console) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	fmt.Fprintf(r.out, "%s: kernel panic: %s; booting again\n", k.name, c.panic)
+	if !r.verbose {
+		r.indent(c.tail)
+	}
+	r.rows = slices.DeleteFunc(r.rows, func(v row) bool { return v.kernel == k.name })
+}
+
 func (r *report) indent(lines []string) {
 	for _, line := range lines {
 		fmt.Fprintf(r.out, "    %s\n", line)
