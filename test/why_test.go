@@ -29,30 +29,38 @@ func TestWhyOfScenarios(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answers := 0
+	eachConnection(t, func(name string, c *why.Collector, all []*events.Ending) {
+		want := 1
+		if slices.ContainsFunc(reused, func(of string) bool { return strings.HasPrefix(name, of) }) {
+			want = 2
+		}
+		if n := c.Found(); n != want {
+			t.Errorf("%s: %d connections, want %d", name, n, want)
+		}
+		checkAnswer(t, name, c.Print(library, why.Layout{Width: 80, ASCII: true}), all)
+	})
+}
+
+// eachConnection asks about each connection of each recorded scenario by its addresses. The name begins with that of
+// the scenario.
+func eachConnection(t *testing.T, do func(name string, c *why.Collector, all []*events.Ending)) {
+	t.Helper()
+	found := 0
 	for at, section := range recordings(t) {
 		all := endingsOf(t, section)
 		for _, ends := range connectionsOf(all) {
-			name := at.scenario.Name + " " + at.mode + " " + ends
 			c := why.New(why.Query{Line: logline.Parse(ends)})
 			for _, e := range all {
 				if err := c.Write(e); err != nil {
 					t.Fatal(err)
 				}
 			}
-			want := 1
-			if slices.ContainsFunc(reused, func(of string) bool { return strings.HasPrefix(at.scenario.Name, of) }) {
-				want = 2
-			}
-			if n := c.Found(); n != want {
-				t.Errorf("%s: %d connections, want %d", name, n, want)
-			}
-			answers++
-			checkAnswer(t, name, c.Print(library, why.Layout{Width: 80, ASCII: true}), all)
+			do(at.scenario.Name+" "+at.mode+" "+ends, c, all)
+			found++
 		}
 	}
-	if answers < 300 {
-		t.Errorf("only %d connections were found", answers)
+	if found < 300 {
+		t.Errorf("only %d connections were found", found)
 	}
 }
 
