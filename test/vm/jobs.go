@@ -21,7 +21,7 @@ func jobsFor(k kernel, o options) []guest.Job {
 		}
 		jobs = append(jobs, guest.Job{
 			Name: mode + "/" + liveJob,
-			Argv: append([]string{liveTestPath, "-test.v", "-attach=" + mode}, k.testsIn(i)...),
+			Argv: append([]string{liveTestPath, "-test.v", "-attach=" + mode}, k.testsIn(i, o.native != "")...),
 			Env: []string{
 				live,
 				"CLOSETRACE_GAPS=" + strings.Join(k.gapsOf(mode), ","),
@@ -36,18 +36,18 @@ func jobsFor(k kernel, o options) []guest.Job {
 // On a kernel that runs a part of the live tests, these are the ones that depend on the kernel: looksAtMode in each
 // attach mode, and looksAtKernel, whose results do not depend on the mode, in the first. Stacks are tested in one mode
 // of each kernel, in which the caller of a function is the hardest to find: kprobe. A kernel whose neighbours run
-// looksAtKernel runs only the others.
+// looksAtKernel and looksAtLoad runs only the others.
 //
 // On a kernel that runs all, looksAtKernel and looksAtFentry run in the first mode only, which is fentry: it takes the
 // most privileges, and is the one that most machines have, while this machine's live tests run in another; and
 // looksAtProgram, whose results depend neither on the mode nor on the kernel, in the last mode only, in which
-// closetrace starts the fastest.
+// closetrace starts the fastest, and not at all if the live tests have run on this machine.
 var (
 	looksAtMode = []string{
-		"TestLab", "TestWireRandom", "TestKernelCounters", "TestClosesAtOnce", "TestUnreadBytes", "TestTwoContainers",
-		"TestFilters", "TestBurstNamesVictims", "TestMPTCPSubflows", "TestConnectionID",
-		"TestManyBlockedCloses", "TestLeastPrivilege", "TestNothingStaysAttached",
+		"TestLab", "TestWireRandom", "TestKernelCounters", "TestClosesAtOnce", "TestUnreadBytes", "TestFilters",
+		"TestMPTCPSubflows", "TestConnectionID", "TestNothingStaysAttached",
 	}
+	looksAtLoad   = []string{"TestTwoContainers", "TestBurstNamesVictims", "TestManyBlockedCloses", "TestLeastPrivilege"}
 	looksAtStack  = []string{"TestStack"}
 	looksAtTier   = []string{"TestLabQuiet"} // in each mode of a kernel that runs all, else in the first
 	looksAtKernel = []string{"TestCheck", "TestRefusedMode", "TestStuck", "TestStuckAge", "TestPrivilegeMissing"}
@@ -72,8 +72,9 @@ var (
 	}
 )
 
-// testsIn returns the arguments that choose the tests for one of a kernel's modes.
-func (k kernel) testsIn(mode int) []string {
+// testsIn returns the arguments that choose the tests for one of a kernel's modes. ranHere says that the live tests
+// have run on this machine.
+func (k kernel) testsIn(mode int, ranHere bool) []string {
 	choose := func(flag string, names ...[]string) []string {
 		return []string{flag + "=^(" + strings.Join(slices.Concat(names...), "|") + ")$"}
 	}
@@ -84,17 +85,21 @@ func (k kernel) testsIn(mode int) []string {
 		if !first {
 			skipped = append(skipped, looksAtKernel, looksAtFentry)
 		}
-		if !last {
+		if !last || ranHere {
 			skipped = append(skipped, looksAtProgram)
 		}
 		return choose("-test.skip", skipped...)
 	case first && k.tests == "kernel":
-		return choose("-test.run", looksAtMode, looksAtKernel, looksAtTier)
-	case k.modes[mode] == "kprobe":
-		return choose("-test.run", looksAtMode, looksAtStack)
-	default:
-		return choose("-test.run", looksAtMode)
+		return choose("-test.run", looksAtMode, looksAtLoad, looksAtKernel, looksAtTier)
 	}
+	chosen := [][]string{looksAtMode}
+	if k.tests == "kernel" {
+		chosen = append(chosen, looksAtLoad)
+	}
+	if k.modes[mode] == "kprobe" {
+		chosen = append(chosen, looksAtStack)
+	}
+	return choose("-test.run", chosen...)
 }
 
 // liveJob is the name of a job of live tests.

@@ -149,7 +149,7 @@ func TestPickedTests(t *testing.T) {
 		source.Write(text)
 	}
 	for _, name := range slices.Concat(
-		looksAtMode, looksAtKernel, looksAtStack, looksAtTier, looksAtFentry, looksAtProgram, notInGuest,
+		looksAtMode, looksAtLoad, looksAtKernel, looksAtStack, looksAtTier, looksAtFentry, looksAtProgram, notInGuest,
 	) {
 		if !strings.Contains(source.String(), "\nfunc "+name+"(t *testing.T) {") {
 			t.Errorf("test/live has no %s", name)
@@ -158,19 +158,21 @@ func TestPickedTests(t *testing.T) {
 	for _, c := range []struct {
 		tests     string
 		mode      int
+		ranHere   bool
 		flag      string
 		has, lack []string
 	}{
-		{"kernel", 0, "run", []string{"TestLab", "TestCheck", "TestLabQuiet"}, []string{"TestStack"}},
-		{"kernel", 1, "run", []string{"TestLab"}, []string{"TestCheck", "TestStack", "TestLabQuiet"}},
-		{"kernel", 2, "run", []string{"TestLab", "TestStack"}, []string{"TestCheck", "TestLabQuiet"}},
-		{"all", 0, "skip", []string{"TestRealGo", "TestRunCommand"}, []string{"TestLab", "TestCheck", "TestContainer"}},
-		{"all", 1, "skip", []string{"TestRealGo", "TestRunCommand", "TestCheck", "TestContainer"}, []string{"TestLab"}},
-		{"mode", 0, "run", []string{"TestLab"}, []string{"TestCheck", "TestStack", "TestLabQuiet"}},
-		{"mode", 2, "run", []string{"TestLab", "TestStack"}, []string{"TestCheck", "TestLabQuiet"}},
-		{"all", 2, "skip", []string{"TestRealGo", "TestCheck", "TestContainer"}, []string{"TestLab", "TestRunCommand"}},
+		{"kernel", 0, false, "run", []string{"TestLab", "TestCheck", "TestLabQuiet"}, []string{"TestStack"}},
+		{"kernel", 1, false, "run", []string{"TestLab", "TestLeastPrivilege"}, []string{"TestCheck", "TestStack", "TestLabQuiet"}},
+		{"kernel", 2, false, "run", []string{"TestLab", "TestStack"}, []string{"TestCheck", "TestLabQuiet"}},
+		{"all", 0, false, "skip", []string{"TestRealGo", "TestRunCommand"}, []string{"TestLab", "TestCheck", "TestContainer"}},
+		{"all", 1, false, "skip", []string{"TestRealGo", "TestRunCommand", "TestCheck", "TestContainer"}, []string{"TestLab"}},
+		{"mode", 0, false, "run", []string{"TestLab"}, []string{"TestLeastPrivilege", "TestCheck", "TestStack", "TestLabQuiet"}},
+		{"mode", 2, false, "run", []string{"TestLab", "TestStack"}, []string{"TestCheck", "TestLabQuiet"}},
+		{"all", 2, false, "skip", []string{"TestRealGo", "TestCheck", "TestContainer"}, []string{"TestLab", "TestRunCommand"}},
+		{"all", 2, true, "skip", []string{"TestRealGo", "TestRunCommand"}, []string{"TestLab", "TestTwoContainers"}},
 	} {
-		got := kernel{tests: c.tests, modes: []string{"fentry", "tracepoint", "kprobe"}}.testsIn(c.mode)
+		got := kernel{tests: c.tests, modes: []string{"fentry", "tracepoint", "kprobe"}}.testsIn(c.mode, c.ranHere)
 		pattern, is := strings.CutPrefix(strings.Join(got, " "), "-test."+c.flag+"=")
 		if !is {
 			t.Errorf("%+v: %s", c, got)
@@ -194,11 +196,11 @@ func TestPickedTests(t *testing.T) {
 func TestAllRunSomewhere(t *testing.T) {
 	k := kernel{tests: "all", modes: []string{"fentry", "kprobe", "tracepoint"}}
 	for _, name := range slices.Concat(
-		looksAtMode, looksAtKernel, looksAtStack, looksAtTier, looksAtFentry, looksAtProgram,
+		looksAtMode, looksAtLoad, looksAtKernel, looksAtStack, looksAtTier, looksAtFentry, looksAtProgram,
 	) {
 		skipped := 0
 		for mode := range k.modes {
-			pattern := strings.TrimPrefix(k.testsIn(mode)[0], "-test.skip=")
+			pattern := strings.TrimPrefix(k.testsIn(mode, false)[0], "-test.skip=")
 			if regexp.MustCompile(pattern).MatchString(name) {
 				skipped++
 			}

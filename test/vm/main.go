@@ -90,7 +90,8 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.outDir, "o", "", "keep the files that jobs leave in /out, below `DIR`/KERNEL")
 	flags.BoolVar(&o.list, "list", false, "list the kernels and their jobs, and run nothing")
 	flags.BoolVar(&o.refresh, "refresh", false, "look for newer kernels now")
-	flags.StringVar(&o.native, "native", "", "add the report of live tests on this machine from `FILE` to the table")
+	flags.StringVar(&o.native, "native", "",
+		"add the report of live tests on this machine from `FILE` to the table, and leave out the tests that it covers")
 	flags.IntVar(&o.atOnce, "at-once", 2, "boot `N` guests at a time")
 	flags.DurationVar(&o.timeout, "timeout", 30*time.Minute, "limit the time of one job")
 	flags.BoolVar(&o.counts, "icount", false, "count instructions: one CPU, and each takes one nanosecond of guest time")
