@@ -38,8 +38,9 @@ func jobsFor(k kernel, o options) []guest.Job {
 // of each kernel, in which the caller of a function is the hardest to find: kprobe. A kernel whose neighbours run
 // looksAtKernel and looksAtLoad runs only the others.
 //
-// On a kernel that runs all, looksAtKernel and looksAtFentry run in the first mode only, which is fentry: it takes the
-// most privileges, and is the one that most machines have, while this machine's live tests run in another; and
+// On a kernel that runs all, looksAtKernel, looksAtFentry and looksAtReader, which has the tests of what is concluded
+// from records, run in the first mode only, which is fentry: it takes the most privileges, and is the one that most
+// machines have, while this machine's live tests run in another; and
 // looksAtProgram, whose results depend neither on the mode nor on the kernel, in the last mode only, in which
 // closetrace starts the fastest, and not at all if the live tests have run on this machine.
 var (
@@ -53,6 +54,10 @@ var (
 	looksAtKernel = []string{"TestCheck", "TestRefusedMode", "TestStuck", "TestStuckAge", "TestPrivilegeMissing"}
 	looksAtFentry = []string{
 		"TestPrivilegesAreDropped", "TestContainer", "TestFieldCases", "TestFieldCasesFirewall", "TestPidOfVictim", "TestNoBTF",
+	}
+	looksAtReader = []string{
+		"TestRingTooSmall", "TestVerdictsAfterLostRecords", "TestCloseWait", "TestStuckMemory", "TestOneWayProtocol",
+		"TestEndedBefore", "TestSameAddresses", "TestParanoidKernel", "TestAgain", "TestTwoTracers", "TestSoakQuiet",
 	}
 	looksAtProgram = []string{
 		"TestOwnersNeedPrivileges", "TestNamesNeedPrivileges", "TestNetnsNeedsPrivileges", "TestFileCapabilities",
@@ -83,7 +88,7 @@ func (k kernel) testsIn(mode int, ranHere bool) []string {
 	case k.tests == "all":
 		skipped := [][]string{notInGuest}
 		if !first {
-			skipped = append(skipped, looksAtKernel, looksAtFentry)
+			skipped = append(skipped, looksAtKernel, looksAtFentry, looksAtReader)
 		}
 		if !last || ranHere {
 			skipped = append(skipped, looksAtProgram)

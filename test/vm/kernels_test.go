@@ -149,7 +149,8 @@ func TestPickedTests(t *testing.T) {
 		source.Write(text)
 	}
 	for _, name := range slices.Concat(
-		looksAtMode, looksAtLoad, looksAtKernel, looksAtStack, looksAtTier, looksAtFentry, looksAtProgram, notInGuest,
+		looksAtMode, looksAtLoad, looksAtKernel, looksAtStack, looksAtTier, looksAtFentry, looksAtReader,
+		looksAtProgram, notInGuest,
 	) {
 		if !strings.Contains(source.String(), "\nfunc "+name+"(t *testing.T) {") {
 			t.Errorf("test/live has no %s", name)
@@ -166,7 +167,8 @@ func TestPickedTests(t *testing.T) {
 		{"kernel", 1, false, "run", []string{"TestLab", "TestLeastPrivilege"}, []string{"TestCheck", "TestStack", "TestLabQuiet"}},
 		{"kernel", 2, false, "run", []string{"TestLab", "TestStack"}, []string{"TestCheck", "TestLabQuiet"}},
 		{"all", 0, false, "skip", []string{"TestRealGo", "TestRunCommand"}, []string{"TestLab", "TestCheck", "TestContainer"}},
-		{"all", 1, false, "skip", []string{"TestRealGo", "TestRunCommand", "TestCheck", "TestContainer"}, []string{"TestLab"}},
+		{"all", 1, false, "skip", []string{"TestRealGo", "TestRunCommand", "TestCheck", "TestContainer", "TestCloseWait"},
+			[]string{"TestLab"}},
 		{"mode", 0, false, "run", []string{"TestLab"}, []string{"TestLeastPrivilege", "TestCheck", "TestStack", "TestLabQuiet"}},
 		{"mode", 2, false, "run", []string{"TestLab", "TestStack"}, []string{"TestCheck", "TestLabQuiet"}},
 		{"all", 2, false, "skip", []string{"TestRealGo", "TestCheck", "TestContainer"}, []string{"TestLab", "TestRunCommand"}},
@@ -196,7 +198,8 @@ func TestPickedTests(t *testing.T) {
 func TestAllRunSomewhere(t *testing.T) {
 	k := kernel{tests: "all", modes: []string{"fentry", "kprobe", "tracepoint"}}
 	for _, name := range slices.Concat(
-		looksAtMode, looksAtLoad, looksAtKernel, looksAtStack, looksAtTier, looksAtFentry, looksAtProgram,
+		looksAtMode, looksAtLoad, looksAtKernel, looksAtStack, looksAtTier, looksAtFentry, looksAtReader,
+		looksAtProgram,
 	) {
 		skipped := 0
 		for mode := range k.modes {
