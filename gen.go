@@ -45,7 +45,10 @@
 //	internal/capture/capturetest takes the comments out of a capture, for tests
 //	internal/annotate    finds the endings of the FINs and RSTs in a capture
 //	internal/flagvalue   parses the values of flags
+//	internal/config      sets flags from a YAML file
 //	internal/command     runs a command in a cgroup and finds its endings
+//	internal/metrics     counts endings for Prometheus
+//	internal/serve       traces as a service and answers HTTP requests
 //	internal/lab         provokes every path with real sockets
 //	internal/labrun      traces the lab and judges what was reported
 //	cmd/closetrace       the commands: one file each, flags to options

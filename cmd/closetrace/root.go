@@ -30,7 +30,9 @@ func run(ctx context.Context, s *system) int {
 	if err := kernel.CheckRuntime(); err != nil {
 		return finish(s.console.stderr, err)
 	}
-	ctx, stop := signal.NotifyContext(ctx, endSignals()...)
+	root := newRoot(s)
+	cmd, args, err := root.Find(s.args)
+	ctx, stop := signal.NotifyContext(ctx, endSignals(cmd)...)
 	defer stop()
 	context.AfterFunc(ctx, func() {
 		time.Sleep(sameSignal)
@@ -41,11 +43,10 @@ func run(ctx context.Context, s *system) int {
 	c.interrupted = ctx.Done()
 	c.stderr.Writer = pipeline.NewDeadlineWriter(c.stderr.Writer, c.interrupted)
 
-	root := newRoot(s)
 	root.SetArgs(s.args)
 	root.SetOut(c.stdout)
 	root.SetErr(c.stderr)
-	if cmd, args, err := root.Find(s.args); err != nil || !needsPrivileges(cmd, args) {
+	if err != nil || !needsPrivileges(cmd, args) {
 		if err := s.dropForUser(); err != nil {
 			return finish(c.stderr, err)
 		}
@@ -62,18 +63,17 @@ func run(ctx context.Context, s *system) int {
 func needsPrivileges(cmd *cobra.Command, args []string) bool {
 	if cmd.HasParent() {
 		return slices.Contains([]string{"trace", "record", "top", "run", "stuck", "lab", "check"}, cmd.Name()) ||
-			cmd.Name() == whyName && whyNeedsPrivileges(args)
+			cmd.Name() == whyName && whyNeedsPrivileges(args) || cmd.Name() == serveName && serveNeedsPrivileges(args)
 	}
 	// closetrace itself traces, and has a command for shells that is not there yet.
 	return !slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, cobra.ShellCompRequestCmd) })
 }
 
-// endSignals returns the signals that end a run in good order. SIGHUP stays ignored if
-// it was (nohup). GOTRACEBACK, if it is set, keeps what SIGQUIT does in a Go program:
-// print the stacks of all goroutines.
-func endSignals() []os.Signal {
+// endSignals returns the signals that end a run in good order. SIGHUP stays ignored if it was (nohup), and makes serve
+// reload. GOTRACEBACK, if it is set, keeps what SIGQUIT does in a Go program: print the stacks of all goroutines.
+func endSignals(cmd *cobra.Command) []os.Signal {
 	all := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) {
+	if !signal.Ignored(syscall.SIGHUP) && cmd.Name() != serveName {
 		all = append(all, syscall.SIGHUP)
 	}
 	if os.Getenv("GOTRACEBACK") == "" {
@@ -102,7 +102,7 @@ func newRoot(s *system) *cobra.Command {
 	trace.Short = "Same as closetrace without a command"
 	root.AddCommand(trace, newTop(s.tracer, s.term), newRun(s.runner()), newRecord(s.tracer),
 		newReplay(s.console, s.dropAll), newWhy(s.why()), newReport(s.console, s.dropAll),
-		newAnnotate(s.console, s.dropAll), newStuck(s.stuck, s.tracer), newExplain(s.console), newLab(s.lab()),
+		newAnnotate(s.console, s.dropAll), newStuck(s.stuck, s.tracer), newServe(s.tracer, s.stuck), newExplain(s.console), newLab(s.lab()),
 		newCheck(s.console, s.examine), newMan(), newSchema(s.console), newVersion(s.console))
 	root.InitDefaultHelpCmd()
 	if help, _, err := root.Find([]string{"help"}); err == nil {

@@ -170,6 +170,17 @@ func (t *traceFlags) check(m *tracer) error {
 			return err
 		}
 	}
+	if err := t.validate(); err != nil {
+		return err
+	}
+	if t.names {
+		m.targets.runtimes = m.resolvers.Runtimes
+	}
+	return t.filter.find(&m.targets)
+}
+
+// validate validates the flags, without looking anything up, and chooses the plan.
+func (t *traceFlags) validate() error {
 	if err := t.checkRotation(); err != nil {
 		return err
 	}
@@ -178,13 +189,8 @@ func (t *traceFlags) check(m *tracer) error {
 	}
 	needs := plan.Needs{Shown: t.shown, Recorded: t.record.Path != "", CloseWait: t.wait}
 	var err error
-	if t.plan, err = plan.Choose(t.tier, needs); err != nil {
-		return err
-	}
-	if t.names {
-		m.targets.runtimes = m.resolvers.Runtimes
-	}
-	return t.filter.find(&m.targets)
+	t.plan, err = plan.Choose(t.tier, needs)
+	return err
 }
 
 // checkRotation returns an error if flags of a recording lack the one that they need.

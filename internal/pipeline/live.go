@@ -38,6 +38,7 @@ type LiveOptions struct {
 	Resolve   ResolverOptions
 	Recording RecordingOptions
 	Counters  CounterOptions
+	Later     kernel.Use // what the caller does while it is attached
 }
 
 // Run is a live trace that is attached. The caller closes it.
@@ -75,7 +76,7 @@ func Start(ctx context.Context, out Sink, o LiveOptions) (*Run, error) {
 		o.record(recording)
 	}
 	counters.take() // with all privileges, to enter a namespace without a process
-	var later kernel.Use
+	later := o.Later
 	if o.Counters.EntersNetns() {
 		later |= kernel.EntersNetns
 	}

@@ -77,6 +77,14 @@ func (s *Stream) Losses() probe.Losses {
 	return s.source.Losses()
 }
 
+// Counted returns how many endings the source counted instead of reporting them, by path; nil if it reports all. It may
+// be called at any time from any goroutine.
+func (s *Stream) Counted() map[events.Path]uint64 {
+	s.sourceMu.Lock()
+	defer s.sourceMu.Unlock()
+	return s.source.Counted()
+}
+
 func (s *Stream) detach() error {
 	s.sourceMu.Lock()
 	defer s.sourceMu.Unlock()
@@ -119,7 +127,7 @@ func (s *Stream) Flow(ctx context.Context) (probe.Losses, error) {
 	if flowErr := <-done; flowErr != nil {
 		err = flowErr
 	}
-	s.counted = s.source.Counted()
+	s.counted = s.Counted()
 	s.losses.LostRecords += s.discarded
 	return s.losses, err
 }

@@ -4,6 +4,7 @@ package probe
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -18,7 +19,7 @@ type quietSide struct {
 	fins     openFINs
 	wait     uint64                 // how long a FIN may be unanswered, nanoseconds
 	before   map[events.Path]uint64 // what was counted before all programs were attached
-	lateFINs uint64                 // FINs that a reported event answered too late
+	lateFINs atomic.Uint64          // FINs that a reported event answered too late
 }
 
 // countedPaths are the counters of bpf/maps.h for paths.
@@ -94,13 +95,13 @@ func (p *Probe) PeerFIN(ev *events.Event) (monoNS uint64, ok bool) {
 	}
 	monoNS, ok = p.quiet.fins.take(ev)
 	if ok && ev.MonoNS-monoNS > p.quiet.wait {
-		p.quiet.lateFINs++
+		p.quiet.lateFINs.Add(1)
 	}
 	return monoNS, ok
 }
 
 // Counted returns how many endings were counted instead of reported, by path. It is nil if all are reported. At the
-// end of a run, a FIN that was not answered counts.
+// end of a run, a FIN that was not answered counts. It may be called while another goroutine reads.
 func (p *Probe) Counted() map[events.Path]uint64 {
 	if p.quiet == nil {
 		return nil
@@ -109,7 +110,7 @@ func (p *Probe) Counted() map[events.Path]uint64 {
 	for path, n := range p.quiet.before {
 		counted[path] -= n
 	}
-	counted[events.RecvFIN] += p.quiet.lateFINs
+	counted[events.RecvFIN] += p.quiet.lateFINs.Load()
 	if p.detached {
 		counted[events.RecvFIN] += p.quiet.fins.count()
 	}

@@ -44,7 +44,7 @@ func (f *Filter) isByCgroup() bool { return len(f.Events.Cgroups)+len(f.Events.C
 // matchHolder reports whether one of the processes that hold the socket, or its listener, matches.
 func (f *Filter) matchHolder(found *Finding) bool {
 	processes := filter.Endings{PIDs: f.Endings.PIDs, Comms: f.Endings.Comms, UIDs: f.Endings.UIDs}
-	for _, h := range found.holders() {
+	for _, h := range found.Processes() {
 		if processes.Match(&events.Ending{Owner: &events.Task{PID: h.PID, UID: h.UID, Comm: h.Comm}}) && f.inCgroup(h.PID) {
 			return true
 		}
@@ -61,8 +61,8 @@ func (f *Filter) inCgroup(pid uint32) bool {
 	return cgroups.Match(&events.Event{Cgroup: f.CgroupOf(pid)})
 }
 
-// holders returns the processes that hold the socket or, if it was never accepted, its listener.
-func (f *Finding) holders() []sockets.Holder {
+// Processes returns the processes that hold the socket or, if it was never accepted, its listener.
+func (f *Finding) Processes() []sockets.Holder {
 	if f.Listener != nil {
 		return f.Listener.Holders
 	}

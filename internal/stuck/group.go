@@ -32,7 +32,7 @@ type Group struct {
 
 func (f *Finding) key() Key {
 	k := Key{Netns: f.Netns, Service: f.Service, State: f.State, Diagnosis: f.Diagnosis}
-	if holders := f.holders(); len(holders) > 0 {
+	if holders := f.Processes(); len(holders) > 0 {
 		k.PID, k.Comm = holders[0].PID, holders[0].Comm
 	}
 	return k

@@ -1,0 +1,234 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/closetrace/closetrace/internal/config"
+	"github.com/closetrace/closetrace/internal/enrich"
+	"github.com/closetrace/closetrace/internal/flagvalue"
+	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/kernel"
+	"github.com/closetrace/closetrace/internal/message"
+	"github.com/closetrace/closetrace/internal/metrics"
+	"github.com/closetrace/closetrace/internal/runtimes"
+	"github.com/closetrace/closetrace/internal/serve"
+	"github.com/closetrace/closetrace/internal/version"
+)
+
+const serveName = "serve"
+
+// serveNeedsPrivileges reports whether closetrace serve traces.
+func serveNeedsPrivileges(args []string) bool { return !slices.Contains(args, "--"+checkConfig) }
+
+const serveAbout = `closetrace serve traces as a service until SIGTERM, prints no endings and answers HTTP
+requests, on the loopback interface unless --listen says otherwise:
+
+  /metrics     for Prometheus: endings and resets by workload, stuck sockets, losses
+  /debug/last  the last abnormal endings as JSON, newest first; ?n=N: only N
+  /healthz     200 while events are read
+  /readyz      200 while endings are traced
+
+The kernel side reports abnormal endings, and only counts ordinary closes. With -w it
+reports all of them, for a recording that is bounded by -C and -W, or by --trigger.
+
+A configuration (--config) is a YAML file with a flag a line, without dashes. Flags on
+the command line win. SIGHUP reads it again: what is marked "reload" changes at once,
+the rest is named and needs a restart. It reports its state to systemd (sd_notify).
+`
+
+const serveExamples = `Examples:
+  sudo closetrace serve
+  sudo closetrace serve --config /etc/closetrace.yaml
+  closetrace serve --config /etc/closetrace.yaml --check-config
+  sudo closetrace serve -w /var/lib/closetrace/ring.rec.zst -C 100M -W 20
+  curl -s localhost:9740/debug/last?n=1
+`
+
+// serveFlags are the flags of closetrace serve.
+type serveFlags struct {
+	traceFlags
+	serve.Settings
+	settings *config.Settings
+	listen   string
+	config   string
+	only     bool // the configuration is checked
+}
+
+// The flags that are only for the command line.
+const checkConfig = "check-config"
+
+var onlyGiven = []string{"config", checkConfig, "help"}
+
+// reloadable are the flags that a reload changes.
+var reloadable = []string{"workloads", "series", "workload-expiry", "last", "stuck-every", "shutdown-timeout"}
+
+func newServe(m tracer, s stuckSystem) *cobra.Command {
+	f := newServeFlags(m)
+	cmd := &cobra.Command{
+		Use:   serveName + " [flags]",
+		Short: "Trace as a service, with metrics for Prometheus",
+		Args:  noArguments,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), m, s) },
+
+		DisableFlagsInUseLine: true,
+	}
+	f.attachTo(cmd)
+	return cmd
+}
+
+func newServeFlags(m tracer) *serveFlags {
+	f := &serveFlags{
+		traceFlags: newTraceFlags(m.console), listen: serve.DefaultListen,
+		Settings: serve.Settings{
+			Bounds: metrics.DefaultBounds(), Last: 100, StuckEvery: 30 * time.Second, ShutdownTimeout: 5 * time.Second,
+		},
+	}
+	f.shown.Errors = true
+	return f
+}
+
+// attachTo gives cmd the flags and their help.
+func (f *serveFlags) attachTo(cmd *cobra.Command) {
+	service := newGroup("Service")
+	service.flags.Var(flagvalue.File{Path: &f.config}, "config", "read flags from `FILE`, in YAML; SIGHUP reads it again")
+	service.flags.BoolVar(&f.only, checkConfig, false, "only check the configuration")
+	service.flags.StringVar(&f.listen, "listen", f.listen, "answer HTTP requests at `HOST:PORT`")
+	service.flags.Var(flagvalue.Duration{Time: &f.ShutdownTimeout}, "shutdown-timeout",
+		"at the end, wait for at most `TIME` for exports and requests (reload)")
+	verboseFlag(service, &f.verbose)
+	helpFlag(service)
+	counted := newGroup("Metrics")
+	counted.flags.IntVar(&f.Bounds.Workloads, "workloads", f.Bounds.Workloads,
+		"count `N` workloads by name, and the others as \"other\" (reload)")
+	counted.flags.IntVar(&f.Bounds.Series, "series", f.Bounds.Series, "at most `N` time series for them (reload)")
+	counted.flags.Var(flagvalue.Duration{Time: &f.Bounds.Expiry}, "workload-expiry",
+		"forget a workload without an ending for `TIME` (reload)")
+	counted.flags.IntVar(&f.Last, "last", f.Last, "keep the last `N` abnormal endings for /debug/last (reload)")
+	counted.flags.Var(flagvalue.Duration{Time: &f.StuckEvery}, "stuck-every",
+		"count sockets that do not close every `TIME`; 0s: never (reload)")
+	namesFlag(counted, &f.names)
+	closeWaitFlag(counted, &f.wait)
+	recording := newGroup("Recording")
+	f.recordingFlags(recording)
+	kernelSide := newGroup("Kernel side")
+	attachFlag(kernelSide, &f.attach)
+	bufferFlag(kernelSide, &f.buffer)
+	help := manual{
+		about:  serveAbout,
+		groups: []flagGroup{service, counted, f.filter.flags(netnsNames), recording, kernelSide},
+		tail:   hint.LiveExitCodes("tracing, serving or recording failed") + "\n" + serveExamples,
+	}
+	help.attach(cmd)
+	complete(cmd, "attach", attachChoice(&f.attach).Words())
+	completeList(cmd, "trigger", flagvalue.PatternWords())
+	f.settings = config.New(cmd.Flags())
+}
+
+// configure reads the configuration, if there is one, and validates all flags. It returns every mistake.
+func (f *serveFlags) configure() error {
+	var mistakes []error
+	if f.config != "" {
+		err := kernel.AsUser(func() error {
+			mistakes = f.settings.ReadFile(f.config, onlyGiven...)
+			return nil
+		})
+		mistakes = append(mistakes, err)
+	}
+	if err := errors.Join(mistakes...); err != nil {
+		return hint.As(hint.Usage, err)
+	}
+	if err := serve.Check(f.listen, f.Settings); err != nil {
+		return err
+	}
+	return f.validate()
+}
+
+// reload returns the settings that a new start would have, and what a reload cannot change.
+func (f *serveFlags) reload(m tracer) (serve.Settings, []string, error) {
+	next := newServeFlags(m)
+	next.attachTo(&cobra.Command{})
+	err := next.settings.Repeat(f.settings)
+	if err == nil {
+		err = next.configure()
+	}
+	if err != nil {
+		return serve.Settings{}, nil, err
+	}
+	unchanged := slices.DeleteFunc(next.settings.Changed(f.settings), func(name string) bool {
+		return slices.Contains(reloadable, name)
+	})
+	return next.Settings, unchanged, nil
+}
+
+func (f *serveFlags) run(ctx context.Context, m tracer, s stuckSystem) error {
+	f.settings.Given()
+	if err := f.configure(); err != nil {
+		return reportAll(m.console, err)
+	}
+	if f.only {
+		fmt.Fprintln(m.console.stdout, "the configuration is valid")
+		return nil
+	}
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	if err := f.check(&m); err != nil {
+		return err
+	}
+	live := f.options(&m)
+	live.LossesTo, live.OutputClosed = live.Stderr, nil
+	from, err := f.stuckSource(m, s)
+	if err != nil {
+		live.Probe.Log.Warn("stuck sockets are not counted", "because", err)
+	}
+	if from != nil {
+		defer from.Close()
+	}
+	return serve.Run(ctx, serve.Options{
+		Settings: f.Settings, Listen: f.listen, Version: version.Build().Version, Live: live, Stuck: from,
+		Reload:  func() (serve.Settings, []string, error) { return f.reload(m) },
+		Hangups: hangups,
+	})
+}
+
+// stuckSource returns the source of stuck sockets. It is opened even if they are not counted now, as a reload may
+// change that.
+func (f *serveFlags) stuckSource(m tracer, s stuckSystem) (*serve.StuckSource, error) {
+	sockets, err := (&stuckFlags{source: sourceAuto}).open(s, m.console.logger(f.verbose))
+	if err != nil {
+		return nil, err
+	}
+	from := &serve.StuckSource{
+		Source: sockets,
+		Namespaces: func() map[uint32]string {
+			all, _, _ := s.spaces.Selected(nil, true)
+			return all
+		},
+		Cgroup: func(pid uint32) string { return enrich.ProcessCgroup("/proc", pid) },
+	}
+	if f.names {
+		from.Names = runtimes.New(m.resolvers.Runtimes, m.resolvers.AnswerIn, m.console.logger(f.verbose)).Resolve
+	}
+	return from, nil
+}
+
+// reportAll prints each of several mistakes with its hint.
+func reportAll(c *console, err error) error {
+	var joined interface{ Unwrap() []error }
+	if !errors.As(err, &joined) {
+		return err
+	}
+	for _, mistake := range joined.Unwrap() {
+		message.Report(c.stderr, mistake)
+	}
+	return hint.As(hint.Usage, hint.ErrReported)
+}

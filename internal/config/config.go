@@ -1,0 +1,250 @@
+// Package config sets the flags of a command from a YAML file.
+//
+// Each key of the file is a flag without its dashes, and its value is what the flag takes, so that the file and the
+// command line have the same names, values and errors. A list may be a sequence. A flag that is on the command line
+// has the value from there.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v4"
+	"golang.org/x/sys/unix"
+
+	"github.com/closetrace/closetrace/internal/flagvalue"
+	"github.com/closetrace/closetrace/internal/hint"
+)
+
+// maxSize is the number of bytes of a file: no configuration is larger.
+const maxSize = 64 << 10
+
+// Settings are the flags of a command and the texts that they were set to.
+type Settings struct {
+	flags *pflag.FlagSet
+	texts map[string][]string // by the name of the flag
+	given []string            // the names of those on the command line
+}
+
+// New returns the settings of flags, none of which is set yet.
+func New(flags *pflag.FlagSet) *Settings {
+	s := &Settings{flags: flags, texts: map[string][]string{}}
+	flags.VisitAll(func(f *pflag.Flag) { f.Value = &noted{f.Value, f.Name, s} })
+	return s
+}
+
+// noted is the value of a flag, of which the texts that it is set to are kept.
+type noted struct {
+	pflag.Value
+	name string
+	in   *Settings
+}
+
+// Set sets the flag.
+func (n *noted) Set(text string) error {
+	err := n.Value.Set(text)
+	if err == nil {
+		n.in.texts[n.name] = append(n.in.texts[n.name], text)
+	}
+	return err
+}
+
+// Given says that the flags that are set so far are those of the command line.
+func (s *Settings) Given() { s.given = slices.Sorted(maps.Keys(s.texts)) }
+
+// Repeat sets flags to what they are on the command line of other settings, of the same command.
+func (s *Settings) Repeat(of *Settings) error {
+	for _, name := range of.given {
+		for _, text := range of.texts[name] {
+			if err := s.flags.Set(name, text); err != nil {
+				return err
+			}
+		}
+	}
+	s.Given()
+	return nil
+}
+
+// Changed returns the names of the flags that differ from other settings.
+func (s *Settings) Changed(from *Settings) []string {
+	var names []string
+	s.flags.VisitAll(func(f *pflag.Flag) {
+		if !slices.Equal(s.texts[f.Name], from.texts[f.Name]) {
+			names = append(names, f.Name)
+		}
+	})
+	return names
+}
+
+// ReadFile sets the flags that the file at path has, except for those on the command line and those that are only for
+// it. It returns every mistake, each with its line.
+//
+// It follows links, because those of a Kubernetes ConfigMap are some. It does not block: what a link leads to must be a
+// regular file.
+func (s *Settings) ReadFile(path string, onlyGiven ...string) []error {
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return []error{hint.New(hint.Usage, err.Error(), "docs/serve.md has an example of a configuration")}
+	}
+	defer file.Close()
+	if err := checkFile(file); err != nil {
+		return []error{err}
+	}
+	text, err := io.ReadAll(io.LimitReader(file, maxSize+1))
+	switch {
+	case err != nil:
+		return []error{err}
+	case len(text) > maxSize:
+		return []error{hint.New(hint.Usage, fmt.Sprintf("%s has more than %d KB", path, maxSize>>10),
+			"name a configuration, which is smaller")}
+	}
+	return s.read(path, text, onlyGiven)
+}
+
+// checkFile returns an error for a file that is no configuration, or that any user may change.
+func checkFile(file *os.File) error {
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		failed := &fs.PathError{Op: "read", Path: file.Name(), Err: errors.New("not a regular file")}
+		return hint.New(hint.Usage, failed.Error(), "name a file")
+	case info.Mode().Perm()&0o002 != 0:
+		return hint.New(hint.Usage, "every user may write to "+file.Name(), "chmod o-w "+file.Name())
+	}
+	return nil
+}
+
+// read sets flags from the text of a file.
+func (s *Settings) read(path string, text []byte, onlyGiven []string) (mistakes []error) {
+	keys, err := mapping(text)
+	if err != nil {
+		return []error{&hint.Error{Kind: hint.Usage, What: path, Err: err, Hint: "write one KEY: VALUE a line"}}
+	}
+	seen := map[string]int{}
+	for i := 0; i < len(keys); i += 2 {
+		key, value := keys[i], keys[i+1]
+		err := s.set(key, value, seen, onlyGiven)
+		if err != nil {
+			mistakes = append(mistakes, at(path, key, err))
+		}
+		seen[key.Value] = key.Line
+	}
+	return mistakes
+}
+
+// at returns an error with its line.
+func at(path string, n *yaml.Node, err error) error {
+	return &hint.Error{Kind: hint.Usage, What: fmt.Sprintf("%s:%d", path, n.Line), Err: err, Hint: hint.Of(err)}
+}
+
+// mapping parses the text of a file: keys and values in turn.
+func mapping(text []byte) ([]*yaml.Node, error) {
+	decoder := yaml.NewDecoder(strings.NewReader(string(text)))
+	var document, more yaml.Node
+	switch err := decoder.Decode(&document); {
+	case errors.Is(err, io.EOF):
+		return nil, nil // empty
+	case err != nil:
+		return nil, err
+	}
+	if err := decoder.Decode(&more); !errors.Is(err, io.EOF) {
+		return nil, errors.New("it has more than one document")
+	}
+	root := document.Content[0]
+	switch {
+	case root.Kind == yaml.ScalarNode && root.Tag == "!!null":
+		return nil, nil // only comments
+	case root.Kind != yaml.MappingNode:
+		return nil, fmt.Errorf("line %d is not KEY: VALUE", root.Line)
+	}
+	return root.Content, nil
+}
+
+// set sets the flag of a key, unless it is on the command line. seen has the lines of the keys before it.
+func (s *Settings) set(key, value *yaml.Node, seen map[string]int, onlyGiven []string) error {
+	if key.Kind != yaml.ScalarNode {
+		return hint.New(hint.Usage, "the key is not a word", "keys are the flags of closetrace serve")
+	}
+	flag := s.flags.Lookup(key.Value)
+	if flag == nil || slices.Contains(onlyGiven, key.Value) {
+		return s.unknown(key.Value, onlyGiven)
+	}
+	if line := seen[key.Value]; line > 0 {
+		return hint.New(hint.Usage, fmt.Sprintf("%s is on line %d as well", key.Value, line), "leave out one of them")
+	}
+	texts, err := textsOf(value, strings.HasPrefix(flag.Value.Type(), "LIST"))
+	if err != nil {
+		return hint.New(hint.Usage, fmt.Sprintf("%s: %v", key.Value, err), "write "+key.Value+": VALUE")
+	}
+	given := slices.Contains(s.given, key.Value)
+	for _, text := range texts {
+		if err := s.try(flag, text, given); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// try sets a flag. One that is given keeps its value, and the text is not checked.
+func (s *Settings) try(flag *pflag.Flag, text string, given bool) error {
+	if given {
+		return nil
+	}
+	err := s.flags.Set(flag.Name, text)
+	if err == nil {
+		return nil
+	}
+	var usage *hint.Error
+	if errors.As(err, &usage) {
+		return hint.New(hint.Usage, flag.Name+": "+usage.What, usage.Hint)
+	}
+	value, what := pflag.UnquoteUsage(flag)
+	return hint.New(hint.Usage, fmt.Sprintf("invalid value %q for %s", text, flag.Name),
+		fmt.Sprintf("%s: %s: %s", flag.Name, value, what))
+}
+
+// unknown returns the error for a key that is no flag.
+func (s *Settings) unknown(key string, onlyGiven []string) error {
+	if slices.Contains(onlyGiven, key) {
+		return hint.New(hint.Usage, fmt.Sprintf("%s is only for the command line", key), "leave it out")
+	}
+	var known []string
+	s.flags.VisitAll(func(f *pflag.Flag) {
+		if !slices.Contains(onlyGiven, f.Name) {
+			known = append(known, f.Name)
+		}
+	})
+	return hint.New(hint.Usage, fmt.Sprintf("unknown key %q", key),
+		flagvalue.Suggest(key, known, "keys are the flags of closetrace serve"))
+}
+
+// textsOf returns the texts of a value: one or, if the flag takes a list, those of a list.
+func textsOf(value *yaml.Node, isList bool) ([]string, error) {
+	switch {
+	case value.Kind == yaml.ScalarNode && value.Tag == "!!null":
+		return nil, errors.New("it has no value")
+	case value.Kind == yaml.ScalarNode:
+		return []string{value.Value}, nil
+	case value.Kind == yaml.SequenceNode && !isList:
+		return nil, errors.New("it takes one value, not a list")
+	case value.Kind != yaml.SequenceNode:
+		return nil, errors.New("the value is neither a word nor a list of words")
+	}
+	var texts []string
+	for _, item := range value.Content {
+		if item.Kind != yaml.ScalarNode || item.Tag == "!!null" {
+			return nil, errors.New("an item of the list is not a word")
+		}
+		texts = append(texts, item.Value)
+	}
+	return texts, nil
+}

@@ -1,0 +1,116 @@
+package serve
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"math"
+	"net"
+	"net/http"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/sink"
+)
+
+// The limits of the server. Its clients are a scraper and a few people.
+const (
+	maxConnections = 64
+	requestTimeout = 10 * time.Second
+	idleTimeout    = 2 * time.Minute // longer than most scrape intervals
+	maxHeader      = 8 << 10
+)
+
+// DefaultListen is the address at which requests are answered, unless the user chooses another one.
+const DefaultListen = "127.0.0.1:9740"
+
+// listen begins to listen, before anything is attached: an address in use is the most frequent mistake.
+func listen(address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, &hint.Error{
+			What: "another process listens on " + address, Hint: "choose another address: --listen 127.0.0.1:9741",
+		}
+	case err != nil:
+		return nil, &hint.Error{
+			What: "cannot listen on " + address, Err: errors.Unwrap(err), Hint: "use --listen HOST:PORT with an address of this host",
+		}
+	}
+	return netutil.LimitListener(l, maxConnections), nil
+}
+
+// newServer returns the server of a daemon.
+func newServer(d *daemon) *http.Server {
+	stderr := d.o.Live.Stderr
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", d.metrics.Handler(oneLine{stderr}))
+	mux.HandleFunc("GET /healthz", d.healthy)
+	mux.HandleFunc("GET /readyz", d.ready)
+	mux.HandleFunc("GET /debug/last", d.debugLast)
+	mux.HandleFunc("GET /{$}", index)
+	return &http.Server{
+		Handler: mux, ErrorLog: log.New(io.Discard, "", 0), MaxHeaderBytes: maxHeader,
+		ReadTimeout: requestTimeout, ReadHeaderTimeout: requestTimeout, WriteTimeout: 2 * requestTimeout,
+		IdleTimeout: idleTimeout,
+	}
+}
+
+// oneLine writes each write as one line, without control characters.
+type oneLine struct{ io.Writer }
+
+func (o oneLine) Write(p []byte) (int, error) {
+	if _, err := io.WriteString(o.Writer, sink.OneLine(string(p))+"\n"); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// index lists the endpoints.
+func index(w http.ResponseWriter, _ *http.Request) {
+	fmt.Fprint(w, "closetrace\n\n/metrics     for Prometheus\n/debug/last  the last abnormal endings, as JSON\n"+
+		"/healthz     200 while events are read\n/readyz      200 while tracing\n")
+}
+
+// healthy answers whether events are read. If they are not, only a restart helps.
+func (d *daemon) healthy(w http.ResponseWriter, _ *http.Request) {
+	if !d.pulse.beats(maxSilence) {
+		http.Error(w, fmt.Sprintf("no event was read and none was waited for in %s", maxSilence),
+			http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
+
+// ready answers whether endings are traced.
+func (d *daemon) ready(w http.ResponseWriter, r *http.Request) {
+	d.mu.Lock()
+	stopping := d.stopping
+	d.mu.Unlock()
+	if stopping {
+		http.Error(w, "stopping", http.StatusServiceUnavailable)
+		return
+	}
+	d.healthy(w, r)
+}
+
+// debugLast answers with the last abnormal endings, n=N of them if that is asked for.
+func (d *daemon) debugLast(w http.ResponseWriter, r *http.Request) {
+	most := math.MaxInt
+	if text := r.URL.Query().Get("n"); text != "" {
+		n, err := strconv.ParseUint(text, 10, 31)
+		if err != nil {
+			http.Error(w, "n must be a number", http.StatusBadRequest)
+			return
+		}
+		most = int(n)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	_, _ = w.Write(d.last.appendJSON(nil, most)) // the client may have gone
+}

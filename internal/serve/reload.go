@@ -1,0 +1,43 @@
+package serve
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// reloads reads the configuration again at each signal, until ctx ends.
+func (d *daemon) reloads(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.o.Hangups:
+			d.notify.reloading()
+			d.reload()
+			d.notify.ready()
+		}
+	}
+}
+
+// reload applies what can change. A configuration with a mistake changes nothing.
+func (d *daemon) reload() {
+	settings, unchanged, err := d.o.Reload()
+	stderr := d.o.Live.Stderr
+	if err != nil {
+		d.o.Live.ReportError(fmt.Errorf("the configuration was not reloaded: %w", err))
+		return
+	}
+	d.mu.Lock()
+	d.settings = settings
+	close(d.changed)
+	d.changed = make(chan struct{})
+	d.mu.Unlock()
+	d.metrics.Limit(settings.Bounds)
+	d.last.limit(settings.Last)
+	if len(unchanged) == 0 {
+		fmt.Fprintln(stderr, "closetrace: reloaded the configuration")
+		return
+	}
+	fmt.Fprintf(stderr, "closetrace: reloaded the configuration; restart to change %s\n", strings.Join(unchanged, ", "))
+}
