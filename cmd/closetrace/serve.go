@@ -61,6 +61,7 @@ type serveFlags struct {
 	listen   string
 	config   string
 	only     bool // the configuration is checked
+	allNetns bool // of stuck sockets
 }
 
 // The flags that are only for the command line.
@@ -115,6 +116,8 @@ func (f *serveFlags) attachTo(cmd *cobra.Command) {
 	counted.flags.IntVar(&f.Last, "last", f.Last, "keep the last `N` abnormal endings for /debug/last (reload)")
 	counted.flags.Var(flagvalue.Duration{Time: &f.StuckEvery}, "stuck-every",
 		"count sockets that do not close every `TIME`; 0s: never (reload)")
+	counted.flags.BoolVar(&f.allNetns, "all-netns", false,
+		"count those in all network namespaces; keeps CAP_SYS_ADMIN, to enter them")
 	namesFlag(counted, &f.names)
 	closeWaitFlag(counted, &f.wait)
 	recording := newGroup("Recording")
@@ -193,6 +196,9 @@ func (f *serveFlags) run(ctx context.Context, m tracer, s stuckSystem) error {
 	if from != nil {
 		defer from.Close()
 	}
+	if f.allNetns || len(f.filter.netns) > 0 {
+		live.Later = kernel.EntersNetns
+	}
 	return serve.Run(ctx, serve.Options{
 		Settings: f.Settings, Listen: f.listen, Version: version.Build().Version, Live: live, Stuck: from,
 		Reload:  func() (serve.Settings, []string, error) { return f.reload(m) },
@@ -210,8 +216,8 @@ func (f *serveFlags) stuckSource(m tracer, s stuckSystem) (*serve.StuckSource, e
 	from := &serve.StuckSource{
 		Source: sockets,
 		Namespaces: func() map[uint32]string {
-			all, _, _ := s.spaces.Selected(nil, true)
-			return all
+			found, _, _ := s.spaces.Selected(f.filter.netns, f.allNetns)
+			return found
 		},
 		Cgroup: func(pid uint32) string { return enrich.ProcessCgroup("/proc", pid) },
 	}

@@ -37,7 +37,7 @@ func (m *Metrics) SetStuck(found Stuck) {
 	for key, sockets := range found {
 		w, _ := m.workloads.use(key.workload)
 		key.workload = w.name
-		if _, known := bounded[key]; !known && len(bounded) >= m.workloads.bounds.Series {
+		if _, known := bounded[key]; !known && len(bounded) >= m.workloads.bounds.Series/6 {
 			key.workload = Other
 		}
 		sum := bounded[key]

@@ -3,8 +3,6 @@
 package metrics
 
 import (
-	"io"
-	"log"
 	"net/http"
 	"sync"
 	"time"
@@ -99,11 +97,12 @@ func (m *Metrics) Limit(b Bounds) {
 }
 
 // Handler returns what answers a scrape, with exemplars if the scraper accepts OpenMetrics, and with native histograms
-// if it accepts protobuf. It writes errors to w.
-func (m *Metrics) Handler(w io.Writer) http.Handler {
+// if it accepts protobuf. An error is the answer, so that the scraper has it. It does not compress, which would cost more
+// than the rest.
+func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
-		EnableOpenMetrics: true, MaxRequestsInFlight: maxScrapes, Timeout: scrapeTimeout,
-		ErrorLog: log.New(w, "closetrace: scrape: ", 0), ErrorHandling: promhttp.HTTPErrorOnError,
+		EnableOpenMetrics: true, DisableCompression: true, MaxRequestsInFlight: maxScrapes, Timeout: scrapeTimeout,
+		ErrorHandling: promhttp.HTTPErrorOnError,
 	})
 }
 
@@ -152,7 +151,9 @@ func (m *Metrics) counter(w *workload, key seriesKey) (c prometheus.Counter, ok 
 	}
 	c = m.vector(key).WithLabelValues(key.labels(w.name)...)
 	w.series[key] = c
-	m.workloads.series++
+	if w != m.workloads.other {
+		m.workloads.series++
+	}
 	return c, true
 }
 

@@ -2,6 +2,8 @@ package serve
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,105 +18,158 @@ import (
 const (
 	auditEvery = 15 * time.Second
 	settle     = 5 * time.Second
+	// maxSpaces is the number of network namespaces that are compared. A node of Kubernetes has 110 pods.
+	maxSpaces = 128
 )
 
-// audit compares, again and again, the kernel's counters of a network namespace with the endings in it.
+// audit compares, every now and then, the kernel's counters of network namespaces with the endings in them.
 //
-// The counters are read at a moment, and compared once the endings until that moment are concluded.
+// The counters are read at a moment, and compared once the endings until that moment are concluded. In doubt, an ending
+// counts as explaining: what the comparison shows was not explained.
 type audit struct {
-	netns uint32
-	read  func() (sink.Counters, error) // nil: not compared
+	read func() map[uint32]sink.Counters // by network namespace
+	now  func() uint64                   // CLOCK_MONOTONIC
 
 	mu         sync.Mutex
-	base       sink.Counters // when tracing began
-	explained  events.Moved  // by endings until the moment
-	after      events.Moved  // by later ones
-	moment     uint64        // CLOCK_MONOTONIC
+	begun      uint64 // moment from which on endings count
+	moment     uint64 // of the last reading
+	spaces     map[uint32]*space
 	difference map[string]uint64
 }
 
-func newAudit(read func(path string, netns uint32) (sink.Counters, error), o pipeline.CounterOptions) *audit {
-	a := &audit{netns: o.Netns}
-	if o.Skip == "" {
-		a.read = func() (sink.Counters, error) { return read(o.Path, o.Netns) }
-	}
-	return a
+// space is a network namespace that is compared.
+type space struct {
+	base      sink.Counters // when the comparison began; nil: not read yet
+	last      sink.Counters // at the moment
+	explained events.Moved  // by endings until the moment
+	after     events.Moved  // by later ones
 }
 
-// begin reads the counters from which on they are compared.
+// newAudit returns an audit of the network namespaces that a trace compares at its end.
+func newAudit(system *pipeline.System, o pipeline.CounterOptions) *audit {
+	return &audit{
+		read: func() map[uint32]sink.Counters { return countersOf(system, o) }, now: kernel.MonoNow,
+		spaces: map[uint32]*space{},
+	}
+}
+
+// countersOf reads the counters, those of the namespace that is always compared last.
+func countersOf(system *pipeline.System, o pipeline.CounterOptions) map[uint32]sink.Counters {
+	all := map[uint32]sink.Counters{}
+	if o.Skip != "" {
+		return all
+	}
+	if o.Others && system.ReadOthers != nil {
+		for inode, counters := range system.ReadOthers(o.Netns, maxSpaces).Counters {
+			if len(o.Those) == 0 || slices.Contains(o.Those, inode) {
+				all[inode] = counters
+			}
+		}
+	}
+	if own, err := system.ReadCounters(o.Path, o.Netns); err == nil {
+		all[o.Netns] = own
+	}
+	return all
+}
+
+// begin reads the counters from which on they are compared. Endings before that do not count.
 func (a *audit) begin() {
-	if a.read == nil {
-		return
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	base, err := a.read()
-	if err != nil {
-		a.read = nil
-		return
-	}
-	a.base, a.moment = base, kernel.MonoNow()
-	a.explained, a.after = events.Moved{}, events.Moved{}
+	a.begun = a.now()
+	a.take()
 }
 
 // Observe counts what an ending explains.
 func (a *audit) Observe(e *events.Ending, _ bool) {
-	if e.Netns != a.netns {
-		return
-	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	s := a.spaces[e.Netns]
+	switch {
+	case e.MonoNS < a.begun:
+		return
+	case s == nil && len(a.spaces) > maxSpaces:
+		return
+	case s == nil:
+		s = &space{}
+		a.spaces[e.Netns] = s
+	}
 	if e.MonoNS <= a.moment {
-		a.explained.Add(e)
+		s.explained.Add(e)
 	} else {
-		a.after.Add(e)
+		s.after.Add(e)
 	}
 }
 
 // run compares until ctx ends.
 func (a *audit) run(ctx context.Context) {
-	for a.read != nil && wait(ctx, auditEvery) {
-		now, err := a.take()
-		if err != nil || !wait(ctx, settle) {
+	for wait(ctx, auditEvery) {
+		if a.take(); wait(ctx, settle) {
+			a.compare()
+		}
+	}
+}
+
+// take reads the counters. Endings until now are those that they are compared with. A namespace that is new is compared
+// from now on, one that is gone no more.
+func (a *audit) take() {
+	read := a.read()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.moment = a.now()
+	for inode := range a.spaces {
+		if read[inode] == nil {
+			delete(a.spaces, inode)
+		}
+	}
+	for inode, counters := range read {
+		s := a.spaces[inode]
+		if s == nil || s.base == nil || wentBack(s.last, counters) {
+			a.spaces[inode] = &space{base: counters, last: counters}
 			continue
 		}
-		a.compare(now)
+		s.last = counters
+		for i := range s.after {
+			s.explained[i] += s.after[i]
+		}
+		s.after = events.Moved{}
 	}
 }
 
-// take reads the counters. From now on, endings until this moment are counted apart.
-func (a *audit) take() (sink.Counters, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	now, err := a.read()
-	if err != nil {
-		return nil, err
-	}
-	for i := range a.after {
-		a.explained[i] += a.after[i]
-	}
-	a.after, a.moment = events.Moved{}, kernel.MonoNow()
-	return now, nil
+// wentBack reports whether a counter that only grows has become less: the kernel reuses inode numbers.
+func wentBack(from, to sink.Counters) bool {
+	const sent = "TcpOutSegs"
+	return to[sent] < from[sent]
 }
 
-// compare sets by how much the counters have moved beyond what the endings explain.
-func (a *audit) compare(now sink.Counters) {
+// compare sets by how much the counters have moved beyond what the endings explain, in all namespaces.
+func (a *audit) compare() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	difference := map[string]uint64{}
-	for i, explained := range a.explained {
-		name := events.Counter(i).String()
-		moved := now[name] - a.base[name]
-		difference[name] = moved - min(moved, explained)
+	a.difference = nil
+	for _, s := range a.spaces {
+		if s.base == nil {
+			continue
+		}
+		if a.difference == nil {
+			a.difference = map[string]uint64{}
+		}
+		for i := range events.Counters {
+			name := i.String()
+			moved := s.last[name] - s.base[name]
+			a.difference[name] += moved - min(moved, s.explained[i])
+		}
 	}
-	a.difference = difference
 }
 
-// unexplained returns the last comparison: nil before the first.
-func (a *audit) unexplained() map[string]uint64 {
+// unexplained returns the last comparison, without the RST replies that the rate limit left out. It is nil before the
+// first, and if nothing can be compared.
+func (a *audit) unexplained(suppressed uint64) map[string]uint64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.difference
+	all := maps.Clone(a.difference)
+	if all != nil {
+		all[events.OutRsts.String()] -= min(all[events.OutRsts.String()], suppressed)
+	}
+	return all
 }
 
 // wait waits, and reports whether ctx has not ended.

@@ -15,7 +15,6 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/closetrace/closetrace/internal/hint"
-	"github.com/closetrace/closetrace/internal/sink"
 )
 
 // The limits of the server. Its clients are a scraper and a few people.
@@ -47,9 +46,8 @@ func listen(address string) (net.Listener, error) {
 
 // newServer returns the server of a daemon.
 func newServer(d *daemon) *http.Server {
-	stderr := d.o.Live.Stderr
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", d.metrics.Handler(oneLine{stderr}))
+	mux.Handle("GET /metrics", d.metrics.Handler())
 	mux.HandleFunc("GET /healthz", d.healthy)
 	mux.HandleFunc("GET /readyz", d.ready)
 	mux.HandleFunc("GET /debug/last", d.debugLast)
@@ -59,16 +57,6 @@ func newServer(d *daemon) *http.Server {
 		ReadTimeout: requestTimeout, ReadHeaderTimeout: requestTimeout, WriteTimeout: 2 * requestTimeout,
 		IdleTimeout: idleTimeout,
 	}
-}
-
-// oneLine writes each write as one line, without control characters.
-type oneLine struct{ io.Writer }
-
-func (o oneLine) Write(p []byte) (int, error) {
-	if _, err := io.WriteString(o.Writer, sink.OneLine(string(p))+"\n"); err != nil {
-		return 0, err
-	}
-	return len(p), nil
 }
 
 // index lists the endpoints.

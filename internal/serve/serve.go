@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
-	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/metrics"
 	"github.com/closetrace/closetrace/internal/pipeline"
 )
@@ -98,7 +97,8 @@ func Run(ctx context.Context, o Options) error {
 	err = d.run.Trace(ctx)
 	fail(nil)
 	ended.Wait()
-	return errors.Join(err, serverFailure(ctx), d.shutDown(server))
+	d.shutDown(server)
+	return errors.Join(err, serverFailure(ctx))
 }
 
 // attach begins to trace.
@@ -108,10 +108,7 @@ func (d *daemon) attach(ctx context.Context) (err error) {
 	for _, e := range d.o.Exporters {
 		live.Observers = append(live.Observers, e)
 	}
-	if d.o.Stuck != nil {
-		live.Later |= kernel.EntersNetns
-	}
-	d.audit = newAudit(live.System.ReadCounters, live.Counters)
+	d.audit = newAudit(&d.o.Live.System, live.Counters)
 	live.Observers = append(live.Observers, d.audit)
 	if d.run, err = pipeline.Start(ctx, &endings{d.last, &d.pulse}, live); err != nil {
 		return err
@@ -130,7 +127,7 @@ func (d *daemon) read() metrics.Readings {
 	lost := d.run.Losses()
 	r := metrics.Readings{
 		LostRecords: lost.LostRecords, MissedProbes: lost.MissedProbes, Suppressed: lost.Suppressed,
-		Counted: d.run.Counted(), Unexplained: d.audit.unexplained(),
+		Counted: d.run.Counted(), Unexplained: d.audit.unexplained(lost.Suppressed),
 	}
 	for _, e := range d.o.Exporters {
 		r.ExportDropped += e.Dropped()
@@ -184,7 +181,7 @@ func (d *daemon) inBackground(ctx context.Context) *sync.WaitGroup {
 }
 
 // shutDown sends what is queued and ends the server, both within a limit.
-func (d *daemon) shutDown(server *http.Server) error {
+func (d *daemon) shutDown(server *http.Server) {
 	current, _ := d.current()
 	ctx, cancel := context.WithTimeout(context.Background(), current.ShutdownTimeout)
 	defer cancel()
@@ -207,7 +204,6 @@ func (d *daemon) shutDown(server *http.Server) error {
 	if server.Shutdown(ctx) != nil {
 		server.Close() // a request that takes longer is cut off
 	}
-	return nil
 }
 
 // current returns the settings, and a channel that is closed when they change.

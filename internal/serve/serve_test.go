@@ -1,0 +1,470 @@
+package serve
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/filter"
+	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/kernel"
+	"github.com/closetrace/closetrace/internal/metrics"
+	"github.com/closetrace/closetrace/internal/pipeline"
+	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/sink"
+	"github.com/closetrace/closetrace/test/fake"
+)
+
+// resetting is a source of closes with unread data. It fails when it is asked to.
+type resetting struct {
+	fake.Source
+	failure chan error
+}
+
+func (r *resetting) Read(ev *events.Event) error {
+	select {
+	case err := <-r.failure:
+		return err
+	default:
+	}
+	err := r.Source.Read(ev)
+	if err == nil {
+		ev.Flags = ev.Flags&^events.SentFIN | events.SentRST
+		ev.UnreadBytes, ev.BytesReceived, ev.After, ev.KernelReason = 148, 148, events.Close, "TCP_ABORT_ON_CLOSE"
+	}
+	return err
+}
+
+// output is standard error, which a test reads meanwhile.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// service is a daemon with a source of made-up endings.
+type service struct {
+	t       *testing.T
+	stderr  output
+	source  resetting
+	options Options
+	end     context.CancelFunc
+	ended   chan error
+	hangups chan os.Signal
+	url     string
+}
+
+func newService(t *testing.T, endings int) *service {
+	s := &service{
+		t: t, source: resetting{Source: fake.Source{Left: endings}, failure: make(chan error, 1)}, ended: make(chan error, 1),
+		hangups: make(chan os.Signal, 1),
+	}
+	s.options = Options{
+		Settings: Settings{Bounds: metrics.DefaultBounds(), Last: 3, ShutdownTimeout: 5 * time.Second},
+		Listen:   "127.0.0.1:0", Version: "v1.2.3", Hangups: s.hangups,
+		Live: pipeline.LiveOptions{
+			Options: pipeline.Options{
+				Stderr: &s.stderr, Filter: filter.Endings{Errors: true},
+				ReportError: func(err error) { fmt.Fprintln(&s.stderr, "closetrace:", err) },
+			},
+			Probe:   probe.Options{Log: slog.New(slog.NewTextHandler(&s.stderr, nil))},
+			Resolve: pipeline.ResolverOptions{Proc: t.TempDir(), Cgroups: noCgroups},
+			System: pipeline.System{
+				Open:           func(context.Context, probe.Options) (pipeline.Source, error) { return &s.source, nil },
+				Privileges:     func() []kernel.Privilege { return nil },
+				DropPrivileges: func(kernel.Use) error { return nil },
+				ReadCounters:   func(string, uint32) (sink.Counters, error) { return sink.Counters{}, nil },
+			},
+			Counters: pipeline.CounterOptions{Netns: fake.Netns},
+		},
+	}
+	return s
+}
+
+func noCgroups() (func(*events.Event), error) { return nil, errors.New("no cgroup v2") }
+
+var servingAt = regexp.MustCompile(`serving (http://[^/]+)/metrics\n`)
+
+// start runs the daemon until the end of the test, and returns when it answers.
+func (s *service) start() {
+	s.t.Helper()
+	var ctx context.Context
+	ctx, s.end = context.WithCancel(s.t.Context())
+	go func() { s.ended <- Run(ctx, s.options) }()
+	s.t.Cleanup(s.end)
+	s.eventually("it serves", func() bool {
+		if at := servingAt.FindStringSubmatch(s.stderr.String()); at != nil {
+			s.url = at[1]
+		}
+		return s.url != ""
+	})
+}
+
+// eventually waits until something is true.
+func (s *service) eventually(what string, isTrue func() bool) {
+	s.t.Helper()
+	for begin := time.Now(); !isTrue(); time.Sleep(5 * time.Millisecond) {
+		if time.Since(begin) > 30*time.Second {
+			s.t.Fatalf("%s: not after 30 s\n%s", what, &s.stderr)
+		}
+	}
+}
+
+// get returns the answer to a request.
+func (s *service) get(path string) (code int, body string) {
+	s.t.Helper()
+	r, err := http.Get(s.url + path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return r.StatusCode, string(text)
+}
+
+func (s *service) finish() error {
+	s.t.Helper()
+	s.end()
+	select {
+	case err := <-s.ended:
+		return err
+	case <-time.After(30 * time.Second):
+		s.t.Fatalf("it does not end\n%s", &s.stderr)
+		return nil
+	}
+}
+
+func TestEndpoints(t *testing.T) {
+	s := newService(t, 5)
+	s.start()
+	const counted = `closetrace_tcp_endings_total{path="close.rst.unread",workload="nginx"} 5`
+	s.eventually("endings are counted", func() bool {
+		_, text := s.get("/metrics")
+		return strings.Contains(text, counted+"\n")
+	})
+	_, text := s.get("/metrics")
+	for _, want := range []string{
+		`closetrace_tcp_resets_total{direction="sent",reason="TCP_ABORT_ON_CLOSE",workload="nginx"} 5`,
+		`closetrace_tcp_unread_bytes_sum{path="close.rst.unread"} 740`,
+		"closetrace_records_lost_total 2", "closetrace_export_dropped_total 0",
+		`closetrace_build_info{attach="fentry",version="v1.2.3"} 1`, "process_resident_memory_bytes ",
+	} {
+		if !strings.Contains(text, "\n"+want) {
+			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+	s.eventually("the last endings are kept", func() bool {
+		_, body := s.get("/debug/last")
+		return strings.Contains(body, `"seen":5`)
+	})
+	checkLast(t, s, "/debug/last", 3)
+	checkLast(t, s, "/debug/last?n=2", 2)
+	checkLast(t, s, "/debug/last?n=0", 0)
+	for path, want := range map[string]int{
+		"/": 200, "/healthz": 200, "/readyz": 200, "/debug/last?n=-1": 400, "/debug/last?n=x": 400, "/metrics/x": 404,
+		"/debug/pprof/": 404,
+	} {
+		if code, body := s.get(path); code != want {
+			t.Errorf("%.20s: %d %s", path, code, body)
+		}
+	}
+	if r, err := http.Post(s.url+"/metrics", "text/plain", strings.NewReader("x")); err != nil || r.StatusCode != 405 {
+		t.Errorf("POST: %v, %v", r, err)
+	}
+	if err := s.finish(); err != nil {
+		t.Error(err)
+	}
+}
+
+// checkLast checks an answer with endings.
+func checkLast(t *testing.T, s *service, path string, want int) {
+	t.Helper()
+	_, body := s.get(path)
+	var last struct {
+		SchemaVersion int `json:"schema_version"`
+		Seen          int
+		Endings       []struct {
+			Path, Host string
+			MonoNS     uint64 `json:"mono_ns"`
+		}
+	}
+	if err := json.Unmarshal([]byte(body), &last); err != nil || last.SchemaVersion != events.SchemaVersion ||
+		last.Seen != 5 || len(last.Endings) != want {
+		t.Errorf("%s: %v in\n%s", path, err, body)
+		return
+	}
+	for i, e := range last.Endings {
+		if e.Path != "close.rst.unread" || e.Host != "db1" || i > 0 && e.MonoNS >= last.Endings[i-1].MonoNS {
+			t.Errorf("%s: ending %d of\n%s", path, i, body)
+		}
+	}
+}
+
+// A scrape that is cut off, or is no HTTP at all, changes nothing for others.
+func TestBadScrapes(t *testing.T) {
+	s := newService(t, 1)
+	s.start()
+	address := strings.TrimPrefix(s.url, "http://")
+	for _, text := range []string{
+		"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", "\x16\x03\x01\x02\x00", "GET /met",
+		"GET /metrics HTTP/1.1\r\nContent-Length: 99999999\r\nHost: x\r\n\r\n", "\r\n\r\n",
+		"GET /" + strings.Repeat("x", 64<<10) + " HTTP/1.1\r\n\r\n",
+	} {
+		for range 10 {
+			c, err := net.Dial("tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprint(c, text)
+			c.Close()
+		}
+	}
+	if code, body := s.get("/healthz"); code != 200 {
+		t.Errorf("%d %s", code, body)
+	}
+	if err := s.finish(); err != nil || !strings.Contains(s.stderr.String(), "/metrics\nCOUNT") {
+		t.Errorf("%v\n%s", err, &s.stderr)
+	}
+}
+
+// An address in use is an error before anything is attached.
+func TestPortInUse(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	s := newService(t, 1)
+	s.options.Listen = taken.Addr().String()
+	s.options.Live.System.Open = func(context.Context, probe.Options) (pipeline.Source, error) {
+		t.Error("attached")
+		return nil, errors.New("attached")
+	}
+	err = Run(t.Context(), s.options)
+	if want := "another process listens on " + s.options.Listen; err == nil || err.Error() != want || hint.Of(err) == "" {
+		t.Errorf("%v", err)
+	}
+	s.options.Listen = "192.0.2.1:1"
+	if err := Run(t.Context(), s.options); err == nil || hint.Of(err) == "" {
+		t.Errorf("%v", err)
+	}
+}
+
+// A reload applies what can change, names what cannot, and keeps everything if there is a mistake.
+func TestReload(t *testing.T) {
+	s := newService(t, 5)
+	var next atomic.Value
+	next.Store(s.options.Settings)
+	s.options.Reload = func() (Settings, []string, error) {
+		if to := next.Load().(Settings); to.Last > 0 {
+			return to, []string{"listen", "attach"}, nil
+		}
+		return Settings{}, nil, errors.New(`c.yaml:2: unknown key "x"`)
+	}
+	s.start()
+	s.eventually("all endings are seen", func() bool {
+		_, body := s.get("/debug/last")
+		return strings.Contains(body, `"seen":5`)
+	})
+	to := s.options.Settings
+	to.Last, to.Bounds.Workloads = 2, 0
+	next.Store(to)
+	s.hangups <- syscall.SIGHUP
+	s.eventually("reloaded", func() bool {
+		return strings.Contains(s.stderr.String(), "reloaded the configuration; restart to change listen, attach\n")
+	})
+	checkLast(t, s, "/debug/last", 2)
+	if _, text := s.get("/metrics"); strings.Contains(text, `workload="nginx"`) {
+		t.Errorf("the workloads are not forgotten:\n%s", text)
+	}
+	next.Store(Settings{})
+	s.hangups <- syscall.SIGHUP
+	s.eventually("not reloaded", func() bool {
+		return strings.Contains(s.stderr.String(), `the configuration was not reloaded: c.yaml:2: unknown key "x"`)
+	})
+	checkLast(t, s, "/debug/last", 2)
+	if err := s.finish(); err != nil {
+		t.Error(err)
+	}
+}
+
+// slowExporter sends an ending at a time, each in a while.
+type slowExporter struct {
+	each          time.Duration
+	host          string
+	seen, dropped atomic.Uint64
+}
+
+func (e *slowExporter) Begin(h events.Header) { e.host = h.Host }
+
+func (e *slowExporter) Observe(_ *events.Ending, shown bool) {
+	if shown {
+		e.seen.Add(1)
+	}
+}
+
+func (e *slowExporter) Dropped() uint64 { return e.dropped.Load() }
+
+func (e *slowExporter) Shutdown(ctx context.Context) error {
+	for left := e.seen.Load(); left > 0; left-- {
+		if !wait(ctx, e.each) {
+			e.dropped.Store(left)
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// At the end, what is queued is sent within the limit, and the rest is counted.
+func TestShutdown(t *testing.T) {
+	for _, test := range []struct {
+		each time.Duration
+		want string
+	}{
+		{time.Millisecond, "export: 0 endings dropped\n"}, {time.Minute, "export: 5 endings dropped\n"},
+	} {
+		s := newService(t, 5)
+		s.options.ShutdownTimeout = 200 * time.Millisecond
+		if test.each < time.Second {
+			s.options.ShutdownTimeout = 30 * time.Second
+		}
+		e := &slowExporter{each: test.each}
+		s.options.Exporters = []Exporter{e}
+		s.start()
+		s.eventually("all endings are seen", func() bool { return e.seen.Load() == 5 })
+		slow, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		slow.Close()
+		if err := s.finish(); err != nil || !strings.Contains(s.stderr.String(), test.want) || e.host != "db1" {
+			t.Errorf("%v\n%s", err, &s.stderr)
+		}
+	}
+}
+
+// If tracing fails, the daemon ends with the reason, for the service manager to start it again.
+func TestTracingFails(t *testing.T) {
+	s := newService(t, 1)
+	s.start()
+	s.source.failure <- errors.New("the ring buffer is gone")
+	select {
+	case err := <-s.ended:
+		if err == nil || !strings.Contains(err.Error(), "the ring buffer is gone") {
+			t.Errorf("%v", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("it does not end")
+	}
+}
+
+// systemd gets the states of the service, and the watchdog only while events are read.
+func TestNotify(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	t.Setenv("WATCHDOG_USEC", "100000")
+	t.Setenv("WATCHDOG_PID", fmt.Sprint(os.Getpid()))
+	next := func(prefix string) string {
+		t.Helper()
+		buf := make([]byte, 512)
+		for {
+			if err := manager.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			n, err := manager.Read(buf)
+			if err != nil {
+				t.Fatalf("no %s: %v", prefix, err)
+			}
+			if text := string(buf[:n]); strings.HasPrefix(text, prefix) {
+				return text
+			}
+		}
+	}
+	s := newService(t, 1)
+	s.options.Reload = func() (Settings, []string, error) { return s.options.Settings, nil, nil }
+	s.start()
+	next("READY=1")
+	next("WATCHDOG=1")
+	s.hangups <- syscall.SIGHUP
+	if text := next("RELOADING=1"); !regexp.MustCompile(`^RELOADING=1\nMONOTONIC_USEC=[0-9]+$`).MatchString(text) {
+		t.Errorf("%q", text)
+	}
+	next("READY=1")
+	s.end()
+	next("STOPPING=1")
+	if err := s.finish(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A trace that hangs is not healthy.
+func TestPulse(t *testing.T) {
+	var p pulse
+	if p.beats(time.Hour) {
+		t.Error("it beats before the first sign")
+	}
+	p.Observe(nil, false)
+	if !p.beats(time.Minute) {
+		t.Error("it does not beat")
+	}
+	p.last.Store(time.Now().Add(-time.Minute).UnixNano())
+	if p.beats(maxSilence) {
+		t.Error("it beats without a sign")
+	}
+}
+
+func TestCheck(t *testing.T) {
+	valid := Settings{Bounds: metrics.DefaultBounds(), Last: 100}
+	for listen, ok := range map[string]bool{
+		DefaultListen: true, "[::1]:9740": true, ":0": true, "0.0.0.0:http": true,
+		"": false, "9740": false, "127.0.0.1:": false, "127.0.0.1:99999": false, "127.0.0.1:x y": false, "::1:9740": false,
+	} {
+		if err := Check(listen, valid); (err == nil) != ok || err != nil && hint.Of(err) == "" {
+			t.Errorf("%q: %v", listen, err)
+		}
+	}
+	for _, change := range []func(*Settings){
+		func(s *Settings) { s.Last = -1 }, func(s *Settings) { s.Last = mostLast + 1 },
+		func(s *Settings) { s.Bounds.Workloads = -1 }, func(s *Settings) { s.Bounds.Series = mostSeries + 1 },
+	} {
+		s := valid
+		if change(&s); Check(DefaultListen, s) == nil {
+			t.Errorf("%+v", s)
+		}
+	}
+}
