@@ -5,6 +5,8 @@ import (
 	"maps"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -188,7 +190,7 @@ func TestLongExemplar(t *testing.T) {
 }
 
 // 100,000 containers, ports and peers stay within the bounds of series and memory, and every ending is counted.
-func TestBounds(t *testing.T) {
+func TestWorkloadsAreBounded(t *testing.T) {
 	const endings = 100_000
 	bounds := DefaultBounds()
 	m := begun(bounds)
@@ -301,5 +303,47 @@ func BenchmarkObserve(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		m.Observe(e, true)
+	}
+}
+
+// docs/serve.md lists each metric with its labels.
+func TestMetricsDoc(t *testing.T) {
+	text, err := os.ReadFile("../../docs/serve.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := begun(DefaultBounds())
+	e := anEnding("nginx")
+	e.Evidence.Waited = time.Second
+	m.Observe(e, true)
+	found := Stuck{}
+	found.Add(events.CloseWait, "leaked", "app", time.Second)
+	m.SetStuck(found)
+	all, err := m.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := strings.Count(string(text), "\n| `closetrace_")
+	for _, f := range all {
+		if !strings.HasPrefix(f.GetName(), "closetrace_") {
+			continue
+		}
+		listed--
+		row := regexp.MustCompile("\n\\| `" + f.GetName() + "` \\|([^|]*)\\|").FindSubmatch(text)
+		if row == nil {
+			t.Errorf("docs/serve.md has no %s", f.GetName())
+			continue
+		}
+		for _, label := range f.Metric[0].Label {
+			if !strings.Contains(string(row[1]), "`"+label.GetName()+"`") {
+				t.Errorf("docs/serve.md has no label %s of %s", label.GetName(), f.GetName())
+			}
+		}
+		if n := strings.Count(string(row[1]), "`") / 2; n != len(f.Metric[0].Label) {
+			t.Errorf("docs/serve.md has %d labels of %s", n, f.GetName())
+		}
+	}
+	if listed != 0 {
+		t.Errorf("docs/serve.md has %d metrics more than there are", listed)
 	}
 }

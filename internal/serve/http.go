@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -44,19 +45,39 @@ func listen(address string) (net.Listener, error) {
 	return netutil.LimitListener(l, maxConnections), nil
 }
 
-// newServer returns the server of a daemon.
-func newServer(d *daemon) *http.Server {
+// newServer returns the server of a daemon that listens at an address.
+func newServer(d *daemon, at net.Addr) *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", d.metrics.Handler())
 	mux.HandleFunc("GET /healthz", d.healthy)
 	mux.HandleFunc("GET /readyz", d.ready)
 	mux.HandleFunc("GET /debug/last", d.debugLast)
 	mux.HandleFunc("GET /{$}", index)
+	var handler http.Handler = mux
+	if tcp, ok := at.(*net.TCPAddr); ok && tcp.IP.IsLoopback() {
+		handler = onlyLocal(mux)
+	}
 	return &http.Server{
-		Handler: mux, ErrorLog: log.New(io.Discard, "", 0), MaxHeaderBytes: maxHeader,
+		Handler: handler, ErrorLog: log.New(io.Discard, "", 0), MaxHeaderBytes: maxHeader,
 		ReadTimeout: requestTimeout, ReadHeaderTimeout: requestTimeout, WriteTimeout: 2 * requestTimeout,
 		IdleTimeout: idleTimeout,
 	}
+}
+
+// onlyLocal refuses requests for host names other than localhost. A web page may make the name of its own host one of
+// this machine, and a browser then lets it read the answer.
+func onlyLocal(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = strings.Trim(r.Host, "[]")
+		}
+		if host != "localhost" && net.ParseIP(host) == nil {
+			http.Error(w, "ask for an address or localhost", http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // index lists the endpoints.

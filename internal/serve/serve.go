@@ -137,7 +137,7 @@ func (d *daemon) read() metrics.Readings {
 
 // serve answers requests on a goroutine of its own. If that fails, it calls fail.
 func (d *daemon) serve(on net.Listener, fail context.CancelCauseFunc) *http.Server {
-	server := newServer(d)
+	server := newServer(d, on.Addr())
 	fmt.Fprintf(d.o.Live.Stderr, "closetrace: serving http://%s/metrics\n", on.Addr())
 	go func() {
 		if err := server.Serve(on); !errors.Is(err, http.ErrServerClosed) {

@@ -230,6 +230,29 @@ func checkLast(t *testing.T, s *service, path string, want int) {
 	}
 }
 
+// A web page whose host name leads to this machine gets nothing.
+func TestHostNames(t *testing.T) {
+	s := newService(t, 1)
+	s.start()
+	for host, want := range map[string]int{
+		"127.0.0.1:9740": 200, "localhost": 200, "localhost:9740": 200, "[::1]:9740": 200, "[::1]": 200,
+		"evil.example": 421, "evil.example:9740": 421, "127.0.0.1.evil.example": 421,
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/debug/last", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = host
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil || answer.StatusCode != want {
+			t.Errorf("%s: %v, %v", host, answer, err)
+		}
+	}
+	if err := s.finish(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A scrape that is cut off, or is no HTTP at all, changes nothing for others.
 func TestBadScrapes(t *testing.T) {
 	s := newService(t, 1)
