@@ -23,7 +23,7 @@ run: build ## build, then provoke and trace every path on this machine
 
 build: ## build ./closetrace (needs only Go: the BPF objects are committed)
 	@test/deps.sh build
-	CGO_ENABLED=0 $(GO) build -trimpath -o closetrace ./cmd/closetrace
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags=-w -o closetrace ./cmd/closetrace
 
 generate: ## compile bpf/ to internal/probe (needs clang 14 and libbpf's headers)
 	$(GO) generate .

@@ -100,9 +100,9 @@ func newRoot(s *system) *cobra.Command {
 	trace := newTrace(s.tracer)
 	trace.Use = "trace [flags]"
 	trace.Short = "Same as closetrace without a command"
-	root.AddCommand(trace, newTop(s.tracer, s.term), newRun(s.runner()), newRecord(s.tracer),
+	root.AddCommand(trace, newServe(s.tracer, s.stuck), newTop(s.tracer, s.term), newRun(s.runner()), newRecord(s.tracer),
 		newReplay(s.console, s.dropAll), newWhy(s.why()), newReport(s.console, s.dropAll),
-		newAnnotate(s.console, s.dropAll), newStuck(s.stuck, s.tracer), newServe(s.tracer, s.stuck), newExplain(s.console), newLab(s.lab()),
+		newAnnotate(s.console, s.dropAll), newStuck(s.stuck, s.tracer), newExplain(s.console), newLab(s.lab()),
 		newCheck(s.console, s.examine), newMan(), newSchema(s.console), newVersion(s.console))
 	root.InitDefaultHelpCmd()
 	if help, _, err := root.Find([]string{"help"}); err == nil {

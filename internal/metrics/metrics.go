@@ -64,7 +64,8 @@ func New(b Bounds) *Metrics {
 		}, []string{"version", "attach"}),
 		overflow: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "closetrace_series_overflow_total",
-			Help: "Endings that were counted under the workload \"other\", because the number of workloads or series is bounded.",
+			Help: "Endings that were counted under the workload \"other\", because the number of workloads or series is " +
+				"bounded.",
 		}),
 	}
 	m.workloads.remove = m.remove
@@ -97,8 +98,8 @@ func (m *Metrics) Limit(b Bounds) {
 }
 
 // Handler returns what answers a scrape, with exemplars if the scraper accepts OpenMetrics, and with native histograms
-// if it accepts protobuf. An error is the answer, so that the scraper has it. It does not compress, which would cost more
-// than the rest.
+// if it accepts protobuf. An error is the answer, so that the scraper has it. It does not compress, which would cost
+// more than the rest.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
 		EnableOpenMetrics: true, DisableCompression: true, MaxRequestsInFlight: maxScrapes, Timeout: scrapeTimeout,

@@ -39,7 +39,8 @@ func listen(address string) (net.Listener, error) {
 		}
 	case err != nil:
 		return nil, &hint.Error{
-			What: "cannot listen on " + address, Err: errors.Unwrap(err), Hint: "use --listen HOST:PORT with an address of this host",
+			What: "cannot listen on " + address, Err: errors.Unwrap(err),
+			Hint: "use --listen HOST:PORT with an address of this host",
 		}
 	}
 	return netutil.LimitListener(l, maxConnections), nil
