@@ -57,7 +57,7 @@ var (
 		"How long the oldest of these sockets has at least been in its state, if that is known.",
 		"state", "diagnosis", "workload")
 	lostDesc = describe("closetrace_records_lost_total",
-		"Records that the kernel side had no room for.")
+		"Records that the ring buffer had no space for.")
 	missedDesc = describe("closetrace_probes_missed_total",
 		"Runs of programs that the kernel skipped.")
 	suppressedDesc = describe("closetrace_replies_suppressed_total",

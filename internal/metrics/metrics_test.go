@@ -100,7 +100,7 @@ closetrace_export_dropped_total 4
 # HELP closetrace_probes_missed_total Runs of programs that the kernel skipped.
 # TYPE closetrace_probes_missed_total counter
 closetrace_probes_missed_total 2
-# HELP closetrace_records_lost_total Records that the kernel side had no room for.
+# HELP closetrace_records_lost_total Records that the ring buffer had no space for.
 # TYPE closetrace_records_lost_total counter
 closetrace_records_lost_total 1
 # HELP closetrace_replies_suppressed_total RST replies that the rate limit of the kernel side left out.

@@ -197,7 +197,7 @@ func (d *daemon) shutDown(server *http.Server) {
 	for _, e := range d.o.Exporters {
 		all.Go(func() {
 			if err := e.Shutdown(ctx); err != nil {
-				d.o.Live.Probe.Log.Warn("the export did not end in good order", "because", err)
+				d.o.Live.Probe.Log.Warn("the export did not end cleanly", "because", err)
 			}
 		})
 	}
