@@ -186,13 +186,18 @@ func resetsOf(values map[string]string, direction string) (sum int) {
 	return sum
 }
 
-// checkServedEndings checks the last abnormal endings: a reset by SO_LINGER without data loses nothing.
+// checkServedEndings checks the last abnormal endings: a reset by SO_LINGER without data loses nothing. They are kept in
+// their order, for which they may wait longer than to be counted.
 func checkServedEndings(t testing.TB, url string) {
 	t.Helper()
 	var last struct {
 		Endings []struct{ Path string }
 	}
-	body := get(t, url+"/debug/last")
+	var body string
+	eventually(t, "the last endings", func() bool {
+		body = get(t, url+"/debug/last")
+		return strings.Contains(body, fmt.Sprintf(`"seen":%d,`, 2*servedUnread))
+	})
 	must(t, json.Unmarshal([]byte(body), &last))
 	paths := map[string]int{}
 	for _, e := range last.Endings {
