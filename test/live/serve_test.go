@@ -186,8 +186,8 @@ func resetsOf(values map[string]string, direction string) (sum int) {
 	return sum
 }
 
-// checkServedEndings checks the last abnormal endings: a reset by SO_LINGER without data loses nothing. They are kept in
-// their order, for which they may wait longer than to be counted.
+// checkServedEndings checks the last abnormal endings: a reset by SO_LINGER without data loses nothing. They are kept
+// in their order, for which they may wait longer than to be counted.
 func checkServedEndings(t testing.TB, url string) {
 	t.Helper()
 	var last struct {
