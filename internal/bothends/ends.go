@@ -83,18 +83,17 @@ func (j *Join) ends() (all []*end) {
 			continue
 		}
 		at := x.place()
-		id := x.socketID()
-		e := byID[idPlace{id, at}]
-		if id == 0 {
+		e := byID[idPlace{x.id, at}]
+		if x.id == 0 {
 			if e = last[at]; e != nil && j.isOver(e, x) {
 				e = nil
 			}
 		}
 		if e == nil {
-			e = &end{place: at, id: id}
+			e = &end{place: at, id: x.id}
 			all = append(all, e)
-			if id != 0 {
-				byID[idPlace{id, at}] = e
+			if x.id != 0 {
+				byID[idPlace{x.id, at}] = e
 			}
 		}
 		last[at] = e
@@ -102,15 +101,6 @@ func (j *Join) ends() (all []*end) {
 		x.end = e
 	}
 	return all
-}
-
-// socketID returns the id of the connection of an ending; 0: not known from its socket. Without one it is that of the
-// last connection of these addresses, which the segment need not be of.
-func (x *ending) socketID() uint64 {
-	if x.sndNxt == 0 && x.rcvNxt == 0 {
-		return 0
-	}
-	return x.id
 }
 
 // idPlace is the connection of an end.
@@ -126,12 +116,12 @@ func (j *Join) isOver(e *end, x *ending) bool {
 	if !alike(sent, sentBefore) || !alike(received, receivedBefore) {
 		return true
 	}
-	reached := 0
+	reached := events.StageUnknown
 	for _, i := range e.endings {
-		reached = max(reached, stage(j.endings[i].before), stage(j.endings[i].after))
+		reached = max(reached, j.endings[i].before.Stage(), j.endings[i].after.Stage())
 	}
-	before := stage(x.before)
-	return before != 0 && before < reached
+	before := x.before.Stage()
+	return before != events.StageUnknown && before < reached
 }
 
 // numbers returns the next sequence numbers to send and to receive, 0 if unknown. Without a socket, they are those of
@@ -141,21 +131,6 @@ func (x *ending) numbers() (sent, received uint32) {
 		return x.segmentAck, x.segmentSeq + x.segmentBytes
 	}
 	return x.sndNxt, x.rcvNxt
-}
-
-// stage returns how far a connection has come at an end, 0 if unknown. It never goes back.
-func stage(s events.State) int {
-	switch s {
-	case events.SynSent, events.SynRecv, events.NewSynRecv, events.Established:
-		return 1
-	case events.CloseWait:
-		return 2
-	case events.FinWait1, events.FinWait2, events.LastAck, events.Closing:
-		return 3
-	case events.TimeWait, events.Close:
-		return 4
-	}
-	return 0
 }
 
 // last returns the last ending of an end.

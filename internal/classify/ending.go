@@ -21,7 +21,7 @@ func (c *Classifier) conclusion(f *fact, r *rule, inferred string) *events.Endin
 	f.prove(&e.Evidence)
 	e.DurationNS, e.Harmless = f.DurationNS, f.isHarmless()
 	e.Earlier, e.Peer = c.explanation(f.past, f), c.explanation(f.peer, f)
-	if e.ConnectionID == 0 && f.past != nil {
+	if e.ConnectionID == 0 && f.isOf(f.past) {
 		e.ConnectionID = f.past.connectionID
 	}
 	if f.Kind == events.KindClose && f.Remote.Port() == 0 && f.past != nil {

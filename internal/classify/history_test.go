@@ -100,6 +100,35 @@ func TestNotEarlier(t *testing.T) {
 	}
 }
 
+// A RST in reply is of the last connection of its addresses if the number that its segment acknowledges was sent in it.
+// A segment of an earlier one, which was long on its way, acknowledges an earlier number.
+func TestReplyOfTheLastConnection(t *testing.T) {
+	const sent = 100
+	first := ^uint32(15) // the numbers wrap around
+	connected := closedBy(0)
+	connected.Flags |= events.Accepted
+	connected.FirstSent, connected.FirstReceived, connected.SndNxt, connected.BytesSent = first, 7000, first+sent, sent
+	for _, tt := range []struct {
+		name  string
+		ack   uint32
+		isOf  bool
+		hasID bool
+	}{
+		{"the first number", first, true, true},
+		{"its FIN", first + sent + 1, true, true},
+		{"an earlier connection", first - 1, false, false},
+		{"a later connection", first + sent + 1000, false, false},
+		{"no acknowledgment", 0, true, false},
+	} {
+		reply := late(9)
+		reply.SegmentSeq, reply.SegmentAck = 7100, tt.ack
+		e := last(t, connected, reply)
+		if isOf := e.Earlier != nil; isOf != tt.isOf || (e.ConnectionID != 0) != tt.hasID {
+			t.Errorf("%s: earlier %+v, connection %x", tt.name, e.Earlier, e.ConnectionID)
+		}
+	}
+}
+
 // A reply that comes while the close is pending does not wait: the close is
 // reported first, so that it can explain the reply.
 func TestReplyAfterPendingClose(t *testing.T) {

@@ -71,14 +71,24 @@ func receivedEnd(ev *events.Event) uint32 {
 const maxAcknowledged = 1 << 30
 
 // mayAcknowledge reports whether a segment without a socket may belong to the
-// connection of a past: it acknowledges nothing that this side never sent. The
-// initial sequence number of a later connection of the same addresses is higher
-// (secure_tcp_seq adds a clock).
+// connection of a past: it acknowledges nothing that this side never sent, neither in
+// that connection nor before it. The initial sequence number of a later connection of
+// the same addresses is higher (secure_tcp_seq adds a clock).
 func (p *past) mayAcknowledge(ev *events.Event) bool {
 	if ev.SegmentAck == 0 || p.sentEnd == 0 || ev.FirstSent != 0 {
 		return true
 	}
-	return p.sentEnd-ev.SegmentAck <= maxAcknowledged
+	sent := uint32(maxAcknowledged)
+	if p.identity.sent != 0 {
+		sent = min(sent, p.sentEnd-p.identity.sent)
+	}
+	return p.sentEnd-ev.SegmentAck <= sent
+}
+
+// isOf reports whether an event is of the connection of a past that explains it. Where
+// it has no socket, the number that its segment acknowledges shows that.
+func (f *fact) isOf(p *past) bool {
+	return p != nil && (f.Kind != events.KindReply || f.FirstSent != 0 || f.SegmentAck != 0 && p.sentEnd != 0)
 }
 
 // anywhere is the place of an end in recordings without sequence numbers: loopback

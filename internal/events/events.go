@@ -90,6 +90,33 @@ var stateNames = names[State]{
 	BoundInactive: "BOUND_INACTIVE",
 }
 
+// Stage is how far a connection has come at an end. It never goes back.
+type Stage int
+
+// The stages, in their order.
+const (
+	StageUnknown Stage = iota
+	StageOpen          // this end has neither sent nor received a FIN
+	StagePeerFIN       // it has received one
+	StageFIN           // it has sent one
+	StageOver          // it is closed, or remembered in TIME_WAIT
+)
+
+// Stage returns the stage of a state.
+func (s State) Stage() Stage {
+	switch s {
+	case SynSent, SynRecv, NewSynRecv, Established:
+		return StageOpen
+	case CloseWait:
+		return StagePeerFIN
+	case FinWait1, FinWait2, LastAck, Closing:
+		return StageFIN
+	case TimeWait, Close:
+		return StageOver
+	}
+	return StageUnknown
+}
+
 // Flags are yes-or-no facts about a socket and a call. The bits are those of
 // enum event_flag in bpf/event.h.
 type Flags uint32

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"flag"
 	"fmt"
 	"net/netip"
 	"os"
@@ -112,7 +113,9 @@ func inUTC(t *testing.T) {
 	t.Cleanup(func() { time.Local = local })
 }
 
-// The pages are those of testdata; UPDATE=1 writes them.
+var update = flag.Bool("update", false, "write the golden files")
+
+// The pages are those of testdata; -update writes them.
 func TestGolden(t *testing.T) {
 	inUTC(t)
 	for name, got := range map[string]string{
@@ -122,7 +125,7 @@ func TestGolden(t *testing.T) {
 		"report.zh.md.txt": markdownOf(t, collect(t, usual()...), options(explain.Chinese)),
 	} {
 		path := "testdata/" + name
-		if os.Getenv("UPDATE") != "" {
+		if *update {
 			if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 				t.Fatal(err)
 			}
@@ -132,7 +135,7 @@ func TestGolden(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got != string(want) {
-			t.Errorf("%s differs; UPDATE=1 go test ./internal/report writes it", path)
+			t.Errorf("%s differs; go test ./internal/report -update writes it", path)
 		}
 	}
 }

@@ -118,7 +118,7 @@ type track struct {
 
 func (t *track) add(e *events.Ending) {
 	t.endings = append(t.endings, e)
-	t.reached[e.Local] = &progress{max(t.reached[e.Local].at(), stage(e.Before), stage(e.After)), e}
+	t.reached[e.Local] = &progress{max(t.reached[e.Local].at(), e.Before.Stage(), e.After.Stage()), e}
 }
 
 // trackOf returns the connection of an ending, nil if it is a new one.
@@ -150,13 +150,13 @@ func near(a, b uint32) bool { return a == 0 || b == 0 || a-b <= inFlight || b-a 
 
 // progress is how far a connection had come at an end, by its last ending.
 type progress struct {
-	stage int
+	stage events.Stage
 	last  *events.Ending
 }
 
-func (p *progress) at() int {
+func (p *progress) at() events.Stage {
 	if p == nil {
-		return 0
+		return events.StageUnknown
 	}
 	return p.stage
 }
@@ -172,12 +172,12 @@ const (
 // isOver reports whether an ending is of another connection than those before it, since its state is one that they had
 // left.
 func (p *progress) isOver(e *events.Ending) bool {
-	before := stage(e.Before)
-	if p == nil || before == 0 || before >= p.stage {
+	before := e.Before.Stage()
+	if p == nil || before == events.StageUnknown || before >= p.stage {
 		return false
 	}
 	call := time.Duration(p.last.DurationNS)
-	if stage(p.last.Before) < closed {
+	if p.last.Before.Stage() < events.StageOver {
 		call = max(call, callTime)
 	}
 	if e.Time.Sub(p.last.Time) > call {
@@ -192,7 +192,7 @@ func (n *connection) takeRefusals(first *events.Ending) []*events.Ending {
 	from := len(n.endings)
 	for from > 0 {
 		e := n.endings[from-1]
-		refuses := e.Path.Family() == "reply" && e.Earlier == nil && stage(e.Before) == 0 && e.Local == first.PeerAddr() &&
+		refuses := e.Path.Family() == "reply" && e.Earlier == nil && e.Before.Stage() == events.StageUnknown && e.Local == first.PeerAddr() &&
 			first.Time.Sub(e.Time) < replyWindow
 		if !refuses {
 			break
@@ -202,24 +202,6 @@ func (n *connection) takeRefusals(first *events.Ending) []*events.Ending {
 	taken := slices.Clone(n.endings[from:])
 	n.endings = n.endings[:from]
 	return taken
-}
-
-// closed is the last stage.
-const closed = 4
-
-// stage returns how far a connection has come at an end, 0 if unknown. It never goes back.
-func stage(s events.State) int {
-	switch s {
-	case events.SynSent, events.SynRecv, events.NewSynRecv, events.Established:
-		return 1
-	case events.CloseWait:
-		return 2
-	case events.FinWait1, events.FinWait2, events.LastAck, events.Closing:
-		return 3
-	case events.TimeWait, events.Close:
-		return closed
-	}
-	return 0
 }
 
 // cause returns the ending that the others follow from: the first of the most severe ones that is not the consequence
