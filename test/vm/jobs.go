@@ -8,6 +8,19 @@ import (
 	"github.com/closetrace/closetrace/test/vm/guest"
 )
 
+// translating are the modules that translate addresses and lose segments at random, for TestBothEnds and
+// TestBothEndsLoss.
+var translating = []string{"nft_chain_nat", "nft_nat", "nft_masq", "nft_numgen"}
+
+// modulesFor returns the modules that a kernel loads: those of the command line and, where all live tests run, those
+// that one of them alone needs.
+func modulesFor(k kernel, o options) []string {
+	if k.tests != "all" {
+		return o.modules
+	}
+	return slices.Concat(o.modules, translating)
+}
+
 // jobsFor returns the jobs on a kernel: the live tests, which include the lab, in each attach mode that the kernel
 // has and that is wanted (nil wants all); or only the command that the user gave. A job's name is MODE/JOB.
 func jobsFor(k kernel, o options) []guest.Job {
@@ -54,6 +67,7 @@ var (
 	looksAtKernel = []string{"TestCheck", "TestRefusedMode", "TestStuck", "TestStuckAge", "TestPrivilegeMissing"}
 	looksAtFentry = []string{
 		"TestPrivilegesAreDropped", "TestContainer", "TestFieldCases", "TestFieldCasesFirewall", "TestPidOfVictim", "TestNoBTF",
+		"TestBothEnds", "TestBothEndsLoss",
 	}
 	looksAtReader = []string{
 		"TestRingTooSmall", "TestVerdictsAfterLostRecords", "TestCloseWait", "TestStuckMemory", "TestOneWayProtocol",
@@ -70,10 +84,10 @@ var (
 		"TestDiskFull", "TestEndingSignals", "TestNoHangup", "TestMemoryLimit", "TestHostileStacks",
 		"TestWhyFromARecording", "TestWhyWaits", "TestAnnotate",
 	}
-	// notInGuest needs what no guest has: tmux, servers of Debian, netfilter's translation of addresses.
+	// notInGuest needs what no guest has: tmux, servers of Debian.
 	notInGuest = []string{
 		"TestTopInATerminal", "TestRealNginx", "TestRealHAProxy", "TestRealRedis", "TestRealPostgres", "TestRealNode",
-		"TestRealGo", "TestRealJava", "TestBothEnds",
+		"TestRealGo", "TestRealJava", "TestBothEndsHAProxy",
 	}
 )
 

@@ -242,7 +242,7 @@ func runKernel(
 	}
 	r.booting(k, image)
 	return r.run(ctx, guestSpec{
-		kernel: k, image: image, modules: o.modules, files: append(built, o.files...), jobs: jobs, outDir: dir, limit: limitFor(jobs),
+		kernel: k, image: image, modules: modulesFor(k, o), files: append(built, o.files...), jobs: jobs, outDir: dir, limit: limitFor(jobs),
 		counts: o.counts, lacks: o.lacks,
 	})
 }
