@@ -27,6 +27,7 @@ func policy() string {
 // page is the template of a report.
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"t": func(key string) string { return key }, "p": func(key string, _ ...any) string { return key },
+	"c": func(_, key string) string { return key },
 	"ladder": func(*ladder.Model) template.HTML { return "" },
 }).Parse(pageText))
 
@@ -41,7 +42,7 @@ func (c *Collector) HTML(w io.Writer, o Options) error {
 		return err
 	}
 	one.Funcs(template.FuncMap{
-		"t": v.word, "p": v.phrase,
+		"t": v.word, "p": v.phrase, "c": v.counted,
 		"ladder": func(m *ladder.Model) (template.HTML, error) {
 			return m.Image(ladder.Layout{Say: v.Say}, v.word("ladder")).HTML()
 		},

@@ -120,7 +120,7 @@ func (m *markdown) chart() {
 
 func (m *markdown) verdict(s *verdict) {
 	m.line("### %s: %s", code(s.Path), s.Title)
-	m.line("**%s** %s", s.Count, m.word("endings"))
+	m.line("**%s** %s", s.Count, m.counted(s.Count, "endings"))
 	switch {
 	case s.Follows != "":
 		m.line("%s %s", m.word("follows"), code(s.Follows))

@@ -70,6 +70,14 @@ type recording struct {
 // word returns a word of the report.
 func (v *view) word(key string) string { return words[v.Language][key] }
 
+// counted returns the word for what a number counts.
+func (v *view) counted(n, key string) string {
+	if one := v.word(key + ".one"); n == "1" && one != "" {
+		return one
+	}
+	return v.word(key)
+}
+
 // phrase returns a phrase of the report with its values.
 func (v *view) phrase(key string, values ...any) string { return fmt.Sprintf(v.word(key), values...) }
 
@@ -134,7 +142,8 @@ func (v *view) head(c *Collector) {
 		{c.leftOut, "filtered", false},
 	} {
 		if n.always || n.count > 0 {
-			v.Figures = append(v.Figures, figure{events.Grouped(n.count), v.word(n.key)})
+			count := events.Grouped(n.count)
+			v.Figures = append(v.Figures, figure{count, v.counted(count, n.key)})
 		}
 	}
 }
