@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/closetrace/closetrace/internal/bothends"
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/explain"
 	"github.com/closetrace/closetrace/internal/explain/sentence"
@@ -73,6 +74,42 @@ func TestCausesInChinese(t *testing.T) {
 	})
 	if len(seen) < 200 {
 		t.Errorf("only %d texts", len(seen))
+	}
+}
+
+// What an ending says of the other host has a Chinese form: of the recorded scenarios, as if each end were on its own
+// host.
+func TestBothEndsInChinese(t *testing.T) {
+	joined := map[string]bool{}
+	for _, section := range recordings(t) {
+		j := bothends.New([]bothends.Recording{
+			{Header: events.Header{Host: "web1", BootID: "a"}}, {Header: events.Header{Host: "db1", BootID: "b"}},
+		})
+		all := endingsOf(t, section)
+		var at, next [2]int
+		hostOf := func(e *events.Ending) int { return (e.Local.Compare(e.Remote) + 1) / 2 }
+		for _, e := range all {
+			e.Peer = nil
+			j.Add(hostOf(e), e)
+		}
+		r := j.Conclude()
+		for _, e := range all {
+			host, before := hostOf(e), e.Cause
+			at[host], next[host] = next[host], next[host]+1
+			r.Complete(host, at[host], e)
+			if said, isJoined := strings.CutPrefix(e.Cause, before+"; "); isJoined {
+				joined[said] = true
+			}
+		}
+	}
+	for english := range joined {
+		chinese := sentence.Chinese(english)
+		if word := englishIn(strings.NewReplacer("web1", "", "db1", "").Replace(chinese)); chinese == english || word != "" {
+			t.Errorf("%q is %q in Chinese", english, chinese)
+		}
+	}
+	if len(joined) < 20 {
+		t.Errorf("only %d texts", len(joined))
 	}
 }
 

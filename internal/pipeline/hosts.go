@@ -265,6 +265,12 @@ func (r *hostsReplay) print(h events.Header) error {
 		})
 	}
 	r.sum.BothEnds = both
+	if pass := r.o.OnSummary; pass != nil {
+		for _, rec := range r.recordings {
+			pass(rec.Header, rec.part)
+		}
+		pass(h, r.sum)
+	}
 	err := r.sum.Print(r.o.Stderr)
 	if r.o.SummaryTo == nil {
 		return err

@@ -118,7 +118,8 @@ type Options struct {
 	Stderr      io.Writer
 	// SummaryTo is where the summary is printed as JSON after the endings; nil: nowhere.
 	SummaryTo io.Writer
-	// OnSummary gets the summary as well, with the header of what it is about; nil: there is nothing to get it.
+	// OnSummary gets the summary as well, with the header of what it is about; nil: there is nothing to get it. Of several
+	// recordings it gets that of each, and then that of all, which has Parts.
 	OnSummary func(events.Header, *sink.Summary)
 	// LossesTo is where losses are reported while they happen; nil: nowhere.
 	LossesTo io.Writer

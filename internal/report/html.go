@@ -27,7 +27,7 @@ func policy() string {
 // page is the template of a report.
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"t": func(key string) string { return key }, "p": func(key string, _ ...any) string { return key },
-	"c": func(_, key string) string { return key },
+	"c":      func(_, key string) string { return key },
 	"ladder": func(*ladder.Model) template.HTML { return "" },
 }).Parse(pageText))
 

@@ -152,6 +152,12 @@ func (m *markdown) environment() {
 	if m.MoreFiles != "" {
 		m.line("%s", m.MoreFiles)
 	}
+	for _, line := range m.Joined {
+		m.WriteString("- " + code(line) + "\n")
+	}
+	if len(m.Joined) > 0 {
+		m.WriteString("\n")
+	}
 	for _, r := range m.Recordings {
 		for _, f := range r.Facts {
 			m.WriteString("- " + f.Name + ": " + code(f.Count) + "\n")

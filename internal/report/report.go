@@ -32,7 +32,8 @@ type Collector struct {
 	abnormal    uint64
 	first, last time.Time
 	recordings  []recorded
-	leftOut     uint64 // by filters
+	joined      []string // how several were joined
+	leftOut     uint64   // by filters
 }
 
 // recorded is what is known of a recording.
@@ -75,9 +76,13 @@ func (c *Collector) Flush() error { return nil }
 // Close does nothing.
 func (c *Collector) Close() error { return nil }
 
-// AddRecording adds the header and the summary of a recording whose endings were written.
+// AddRecording adds the header and the summary of a recording whose endings were written, or the summary of several.
 func (c *Collector) AddRecording(h events.Header, s *sink.Summary) {
 	c.leftOut += s.Figures().LeftOut
+	if len(s.Parts) > 0 {
+		c.joined = s.BothEnds.Lines()
+		return
+	}
 	if len(c.recordings) < maxRecordings {
 		c.recordings = append(c.recordings, recorded{h, s.Took, s.Remarks()})
 	}

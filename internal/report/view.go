@@ -33,6 +33,7 @@ type view struct {
 	More          string // about groups that are left out
 	Verdicts      []verdict
 	Ordinary      []figure
+	Joined        []string // how recordings were joined
 	Recordings    []recording
 	MoreFiles     string
 
@@ -221,6 +222,9 @@ func (v *view) verdict(path events.Path, examples map[events.Path]*why.Example) 
 
 // recordings sets how the recordings were made.
 func (v *view) recordings(c *Collector) {
+	for _, line := range c.joined[:min(len(c.joined), maxRemarks)] {
+		v.Joined = append(v.Joined, sink.Tame(v.say(line)))
+	}
 	for i := range c.recordings {
 		r := &c.recordings[i]
 		missing := v.word("nomissing")

@@ -29,8 +29,8 @@ type Clock struct {
 	Samples  int    `json:"samples"`
 }
 
-// lines returns the text.
-func (b *BothEnds) lines() (lines []string) {
+// Lines returns the text. It may have names that others chose.
+func (b *BothEnds) Lines() (lines []string) {
 	if b.Twice > 0 {
 		lines = append(lines, events.Quantity(uint64(b.Twice), "ending is", "endings are")+
 			" in several recordings of one host, and shown once")
@@ -48,7 +48,7 @@ func (b *BothEnds) lines() (lines []string) {
 		{b.Beyond, "%s endings beyond the limit, not compared"},
 	} {
 		if part.n > 0 {
-			line += ", " + fmt.Sprintf(part.text, events.Grouped(uint64(part.n)))
+			line += "; " + fmt.Sprintf(part.text, events.Grouped(uint64(part.n)))
 		}
 	}
 	lines = append(lines, line)

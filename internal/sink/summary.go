@@ -141,7 +141,7 @@ func (s *Summary) Print(w io.Writer) error {
 		b.WriteString(s.wrapped(Tame(s.say(line))))
 	}
 	if s.BothEnds != nil {
-		for _, line := range s.BothEnds.lines() {
+		for _, line := range s.BothEnds.Lines() {
 			b.WriteString(s.wrapped(Tame(s.say(line))))
 		}
 	}

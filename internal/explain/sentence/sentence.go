@@ -50,10 +50,12 @@ const (
 var kinds = map[string]string{
 	"n":       number,
 	"time":    number + `(?: (?:s|ms|µs)(?:–` + number + ` (?:s|ms|µs))?)`,
+	"span":    `(?:[0-9]+h)?(?:[0-9]+m)?[0-9.]+ ?(?:s|ms|µs)`, // or 15m0s
 	"state":   `[A-Z_0-9]*`,
 	"caps":    `E[A-Z0-9]+|SIG[A-Z0-9+]+`,
 	"path":    `[a-z0-9.-]+`,
 	"hook":    `[a-z_0-9:]+`,
+	"host":    `[^\s;:]+`,
 	"word":    `[^\s;]+`,
 	"address": `\S+?`,
 	"task":    `.+?\[(?:[0-9]+|…)\]`,

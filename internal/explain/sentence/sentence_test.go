@@ -76,7 +76,7 @@ func TestNamesStay(t *testing.T) {
 // Each sentence is found by its English text, with its expression alone.
 func TestEachSentence(t *testing.T) {
 	samples := map[string]string{
-		"n": "1,234", "time": "1.5 s", "state": "CLOSE_WAIT", "caps": "ECONNRESET", "path": "a.b", "hook": "tcp:tcp_x",
+		"n": "1,234", "time": "1.5 s", "span": "15m0s", "host": "web1", "state": "CLOSE_WAIT", "caps": "ECONNRESET", "path": "a.b", "hook": "tcp:tcp_x",
 		"word": "w", "address": "10.0.0.1:80", "task": "nginx[4211]", "counter": "OutRsts", "any": "x", "hooks": "x",
 		"foreign": "x", cause: "all data read", got: "EOF", deed: "timer",
 	}
