@@ -46,7 +46,7 @@ func Read(name string, from io.ReaderAt, size int64) (*File, error) {
 	case isEmpty:
 		return nil, hint.New(hint.Usage, name+" is empty", "name a capture of tcpdump, dumpcap or Wireshark")
 	case isCompressed:
-		return nil, hint.New(hint.Usage, name+" is compressed", "decompress it first, for example with gunzip -k")
+		return nil, hint.New(hint.Usage, name+" is compressed", "decompress it first, with "+decompressors[string(begin[:2])])
 	case isModified:
 		return nil, hint.New(hint.Usage, name+" is a modified pcap file", convertFirst)
 	}
@@ -67,6 +67,11 @@ const (
 	isCompressed
 )
 
+// decompressors are the programs that decompress a file, by its first two bytes. They keep it.
+var decompressors = map[string]string{
+	"\x1f\x8b": "gunzip -k", "\x28\xb5": "unzstd", "\x04\x22": "unlz4", "\xfd7": "unxz -k", "BZ": "bunzip2 -k",
+}
+
 func formatOf(begin []byte) format {
 	if len(begin) == 0 {
 		return isEmpty
@@ -79,10 +84,8 @@ func formatOf(begin []byte) format {
 		return isPcapng
 	case [4]byte{0xa1, 0xb2, 0xcd, 0x34}, [4]byte{0x34, 0xcd, 0xb2, 0xa1}:
 		return isModified
-	case [4]byte{0x28, 0xb5, 0x2f, 0xfd}, [4]byte{0x04, 0x22, 0x4d, 0x18}: // zstd, lz4
-		return isCompressed
 	}
-	if begin[0] == 0x1f && begin[1] == 0x8b { // gzip
+	if decompressors[string(begin[:2])] != "" {
 		return isCompressed
 	}
 	for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {

@@ -383,6 +383,8 @@ func TestRefusedFiles(t *testing.T) {
 		{"GIF", "test is neither pcap nor pcapng"},
 		{"\x1f\x8b\x08\x00rest", "test is compressed"},
 		{"\x28\xb5\x2f\xfd", "test is compressed"},
+		{"\xfd7zXZ\x00", "test is compressed"},
+		{"BZh9", "test is compressed"},
 		{"\xa1\xb2\xcd\x34\x00\x02", "test is a modified pcap file"},
 		{"\xa1\xb2\xc3\xd4\x00\x02", "test ends within its header"},
 		{"\xa1\xb2\xc3\xd4\x00\x03" + strings.Repeat("\x00", 18), "test is of another version of pcap"},
@@ -417,6 +419,16 @@ func TestClock(t *testing.T) {
 		at, ok := l.clock(tt.units)
 		if ok != (tt.want >= 0) || ok && !at.Equal(time.Unix(0, tt.want)) {
 			t.Errorf("%+v: %v, %v", tt, at, ok)
+		}
+	}
+}
+
+// The hint for a compressed file names the program.
+func TestDecompressors(t *testing.T) {
+	for begin, want := range map[string]string{"\x1f\x8b\x08\x00": "gunzip -k", "\x28\xb5\x2f\xfd": "unzstd"} {
+		_, err := Read("test", strings.NewReader(begin), 4)
+		if got := hint.Of(err); got != "decompress it first, with "+want {
+			t.Errorf("%q: %q", begin, got)
 		}
 	}
 }

@@ -25,6 +25,7 @@ type Segment struct {
 	Flags       uint8
 	Payload     uint32 // bytes, on the wire
 	Fragment    bool   // the first fragment of a packet, so that Payload is not that of the segment
+	tunnels     uint8  // that it was in
 }
 
 // FINSeq returns the sequence number of the FIN. It is the same in a retransmission with other data before it.
@@ -79,12 +80,20 @@ func (s *Segment) parse(kind int, p []byte, wire uint32) parsed {
 	if header > len(p) {
 		return parsedOther
 	}
-	p, wire = p[header:], wire-min(wire, uint32(header))
+	return s.parseNetwork(protocol, p[header:], wire-min(wire, uint32(header)))
+}
+
+// parseNetwork reads a packet of a protocol, as Ethernet numbers them.
+func (s *Segment) parseNetwork(protocol uint16, p []byte, wire uint32) parsed {
 	switch protocol {
 	case etherIPv4:
 		return s.parseIPv4(p, wire)
 	case etherIPv6:
 		return s.parseIPv6(p, wire)
+	case etherBridged:
+		if inner, header := tagged(p, 12); inner != etherBridged && header <= len(p) {
+			return s.parseNetwork(inner, p[header:], wire-min(wire, uint32(header)))
+		}
 	}
 	return parsedOther
 }
@@ -157,7 +166,7 @@ func ofFamily(family uint32) uint16 {
 const protocolTCP = 6
 
 func (s *Segment) parseIPv4(p []byte, wire uint32) parsed {
-	if len(p) < 20 || p[0]>>4 != 4 || p[9] != protocolTCP {
+	if len(p) < 20 || p[0]>>4 != 4 {
 		return parsedOther
 	}
 	header, total := int(p[0]&15)*4, uint32(binary.BigEndian.Uint16(p[2:]))
@@ -171,7 +180,11 @@ func (s *Segment) parseIPv4(p []byte, wire uint32) parsed {
 	}
 	s.Fragment = fragment&more != 0
 	src, dst := netip.AddrFrom4([4]byte(p[12:])), netip.AddrFrom4([4]byte(p[16:]))
-	return s.parseTCP(p[min(header, len(p)):], total-uint32(header), src, dst)
+	protocol, p := p[9], p[min(header, len(p)):]
+	if protocol != protocolTCP {
+		return s.parsePayload(protocol, p, total-uint32(header))
+	}
+	return s.parseTCP(p, total-uint32(header), src, dst)
 }
 
 // maxExtensions is more extension headers of IPv6 than any host accepts.
@@ -192,7 +205,10 @@ func (s *Segment) parseIPv6(p []byte, wire uint32) parsed {
 			return s.parseTCP(p, length, src, dst)
 		}
 		size := s.extension(next, p)
-		if size == 0 || size > len(p) || uint32(size) > length {
+		if size == 0 {
+			return s.parsePayload(next, p, length)
+		}
+		if size > len(p) || uint32(size) > length {
 			return parsedOther
 		}
 		next, p, length = p[0], p[size:], length-uint32(size)

@@ -22,6 +22,17 @@ func TestParse(t *testing.T) {
 	plain6 := slices.Concat(changed(rst6[:40], 4, 0, 20, protocolTCP), rst6[56:])
 	fragment6 := slices.Concat(changed(rst6[:40], 4, 0, 28, 44), []byte{6, 0, 0, 0, 0, 0, 0, 1}, rst6[56:])
 	authentic6 := slices.Concat(changed(rst6[:40], 4, 0, 32, 51), []byte{6, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, rst6[56:])
+	// Tunnels: an IPv4 packet that carries another one, behind a header.
+	outer := func(protocol byte, header ...byte) []byte {
+		ip := changed(fin4[:20], 2, 0, byte(20+len(header)+len(fin4)))
+		return slices.Concat(changed(ip, 9, protocol), header)
+	}
+	udp := func(port uint16) []byte { return []byte{0, 9, byte(port >> 8), byte(port), 0, 0, 0, 0} }
+	frame4 := slices.Concat(mac, ipv4, fin4)
+	vxlan := slices.Concat(outer(protocolUDP, udp(portVXLAN)...), []byte{8, 0, 0, 0, 0, 0, 9, 0}, frame4)
+	geneve := slices.Concat(outer(protocolUDP, udp(portGeneve)...), []byte{1, 0, 0x65, 0x58, 0, 0, 9, 0}, mac[:4], frame4)
+	keyed := []byte{0xb0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 1}
+	bridged := slices.Concat(outer(protocolGRE, 0, 0, 0x65, 0x58), mac, tag, ipv4, fin4)
 	for _, tt := range []struct {
 		name   string
 		kind   int
@@ -65,6 +76,24 @@ func TestParse(t *testing.T) {
 		{"IPv4 header longer than the packet", linkRaw, changed(fin4, 3, 22), "", parsedOther},
 		{"TCP header too short", linkRaw, changed(fin4, 32, 0x40), "", parsedOther},
 		{"TCP header longer than the packet", linkRaw, changed(fin4, 3, 51), "", parsedOther},
+		{"IPv4 in IPv4", linkRaw, slices.Concat(outer(protocolIPv4), fin4), fin4Text, parsedTCP},
+		{"IPv6 in IPv4", linkRaw, slices.Concat(outer(protocolIPv6), rst6), rst6Text, parsedTCP},
+		{"IPv4 in IPv6", linkRaw, slices.Concat(changed(rst6[:40], 6, 4), fin4), fin4Text, parsedTCP},
+		{"first fragment of a tunnel", linkRaw, slices.Concat(changed(outer(protocolIPv4), 6, 0x20), fin4), fin4Text, parsedTCP},
+		{"GRE", linkRaw, slices.Concat(outer(protocolGRE, 0, 0, 8, 0), fin4), fin4Text, parsedTCP},
+		{"GRE with all fields", linkRaw, slices.Concat(outer(protocolGRE, keyed...), fin4), fin4Text, parsedTCP},
+		{"Ethernet in GRE", linkRaw, bridged, fin4Text, parsedTCP},
+		{"GRE of version 1", linkRaw, slices.Concat(outer(protocolGRE, 0, 1, 8, 0), fin4), "", parsedOther},
+		{"GRE, cut", linkRaw, outer(protocolGRE, 0x80, 0, 8, 0), "", parsedOther},
+		{"VXLAN", linkRaw, vxlan, fin4Text, parsedTCP},
+		{"VXLAN on Linux's port", linkRaw, changed(vxlan, 22, 0x21, 0x18), fin4Text, parsedTCP},
+		{"VXLAN's port, something else", linkRaw, changed(vxlan, 28, 0), "", parsedOther},
+		{"VXLAN, cut", linkRaw, vxlan[:44], "", parsedOther},
+		{"Geneve", linkRaw, geneve, fin4Text, parsedTCP},
+		{"Geneve of version 1", linkRaw, changed(geneve, 28, 0x41), "", parsedOther},
+		{"four tunnels", linkRaw, slices.Concat(slices.Repeat(outer(protocolIPv4), 4), fin4), fin4Text, parsedTCP},
+		{"five tunnels", linkRaw, slices.Concat(slices.Repeat(outer(protocolIPv4), 5), fin4), "", parsedOther},
+		{"frames within frames", linkEthernet, slices.Repeat(slices.Concat(mac, []byte{0x65, 0x58}), 9), "", parsedOther},
 		{"UDP", linkRaw, changed(fin4, 9, 17), "", parsedOther},
 		{"UDP, IPv6", linkRaw, changed(rst6, 48, 17), "", parsedOther},
 		{"IP version 5", linkRaw, changed(fin4, 0, 0x55), "", parsedOther},
@@ -99,7 +128,10 @@ func FuzzParse(f *testing.F) {
 			new(Segment).parse(kind, packet, uint32(len(packet)))
 		}
 		s := &Segment{}
-		if len(packet) == 0 || s.parse(linkRaw, packet, uint32(len(packet))) != parsedTCP || packet[0]>>4 != 4 || s.Fragment {
+		if len(packet) == 0 || s.parse(linkRaw, packet, uint32(len(packet))) != parsedTCP {
+			return
+		}
+		if packet[0]>>4 != 4 || s.Fragment || s.tunnels > 0 {
 			return
 		}
 		decoded := gopacket.NewPacket(packet, layers.LayerTypeIPv4, gopacket.DecodeOptions{})
