@@ -137,7 +137,7 @@ func FuzzParse(f *testing.F) {
 		decoded := gopacket.NewPacket(packet, layers.LayerTypeIPv4, gopacket.DecodeOptions{})
 		ip, _ := decoded.NetworkLayer().(*layers.IPv4)
 		tcp, _ := decoded.TransportLayer().(*layers.TCP)
-		if ip == nil || tcp == nil {
+		if ip == nil || tcp == nil || decoded.ErrorLayer() != nil {
 			return // gopacket wants whole headers
 		}
 		if s.Seq != tcp.Seq || s.Ack != tcp.Ack || s.Src.Port() != uint16(tcp.SrcPort) || s.Flags&FIN != 0 != tcp.FIN ||
