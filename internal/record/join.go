@@ -95,11 +95,16 @@ func (r *Reader) more() error {
 		r.conclude()
 		return io.EOF
 	}
-	if r.End == nil || !r.End.Continues {
+	next, err := Read(r.rest[0], r.newDecode)
+	switch {
+	case r.End != nil && !r.End.Continues && errors.As(err, new(noHeader)): // the file is not of this run
+		r.Name = r.rest[0].Name()
+		r.damage = &Damage{0, errors.New("it ends within its header")}
+		return r.damage
+	case r.End == nil || !r.End.Continues:
 		r.damage = &Damage{r.line, errors.New("it ends before the next file begins")}
 		return r.damage
 	}
-	next, err := Read(r.rest[0], r.newDecode)
 	if errors.As(err, new(noHeader)) {
 		r.Name, r.rest, r.End = r.rest[0].Name(), nil, nil
 		return io.EOF
