@@ -66,7 +66,7 @@ var (
 	looksAtKernel = []string{"TestCheck", "TestRefusedMode", "TestStuck", "TestStuckAge", "TestPrivilegeMissing"}
 	looksAtFentry = []string{
 		"TestPrivilegesAreDropped", "TestContainer", "TestFieldCases", "TestFieldCasesFirewall", "TestPidOfVictim", "TestNoBTF",
-		"TestBothEnds",
+		"TestBothEnds", "TestAnnotate",
 	}
 	looksAtReader = []string{
 		"TestRingTooSmall", "TestVerdictsAfterLostRecords", "TestCloseWait", "TestStuckMemory", "TestOneWayProtocol",
@@ -81,7 +81,7 @@ var (
 		"TestReplayFiltersAsTheKernelDoes", "TestCgroupFilter", "TestRunCommand", "TestContainerNames",
 		"TestFilesOfOtherUsers", "TestFilesOfTheUser", "TestCommandOfOtherUsers", "TestReplayIsUnprivileged",
 		"TestDiskFull", "TestEndingSignals", "TestNoHangup", "TestMemoryLimit", "TestHostileStacks",
-		"TestWhyFromARecording", "TestWhyWaits", "TestAnnotate",
+		"TestWhyFromARecording", "TestWhyWaits",
 	}
 	// notInGuest needs what no guest has: tmux, servers of Debian, segments that netfilter loses at random.
 	notInGuest = []string{
