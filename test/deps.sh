@@ -23,11 +23,11 @@ needs="clang-14:clang-14 llvm-strip-14:llvm-14 clang-format-14:clang-format-14
 qemu-system-x86_64:qemu-system-x86 qemu-system-aarch64:qemu-system-arm
 dpkg-deb:dpkg xz:xz-utils git:git gcc:gcc sysctl:procps jq:jq tmux:tmux"
 
-# Servers that test/live traces, and tshark, which reads what annotate wrote. It skips those that apt-get cannot
-# install.
+# Servers that test/live traces, tshark, which reads what annotate wrote, and Chromium, which shows reports. Tests skip
+# those that apt-get cannot install.
 servers="nginx:nginx-light haproxy:haproxy redis-server:redis-server psql:postgresql-client
 /usr/lib/postgresql/15/bin/postgres:postgresql-15 node:nodejs java:openjdk-17-jdk-headless nft:nftables
-tshark:tshark"
+tshark:tshark chromium:chromium"
 
 missing= names= wanted=
 for need in $needs; do
@@ -71,5 +71,5 @@ if [ -n "$wanted" ] && [ ! -e $policy ]; then
 	trap '$root rm -f $policy' EXIT
 fi
 for package in $wanted; do
-	install "$package" || echo "closetrace: apt-get could not install $package: test/live skips its test"
+	install "$package" || echo "closetrace: apt-get could not install $package: its test is skipped"
 done

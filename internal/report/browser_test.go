@@ -29,7 +29,7 @@ func browser() string {
 func TestBrowser(t *testing.T) {
 	chromium := browser()
 	if chromium == "" {
-		t.Skip("no Chromium is installed")
+		t.Skip("no Chromium is installed; make deps installs that of Debian")
 	}
 	inUTC(t)
 	for language, want := range map[explain.Language][]string{
@@ -53,7 +53,7 @@ func TestBrowser(t *testing.T) {
 func TestBrowserNotices(t *testing.T) {
 	chromium := browser()
 	if chromium == "" {
-		t.Skip("no Chromium is installed")
+		t.Skip("no Chromium is installed; make deps installs that of Debian")
 	}
 	const picture = `<img src="/picture.png">`
 	if _, _, requests := open(t, chromium, picture); len(requests) != 1 {

@@ -273,11 +273,16 @@ func TestManyEndings(t *testing.T) {
 	if len(page) > 2_000_000 || len(page) < 100_000 {
 		t.Errorf("%d bytes", len(page))
 	}
+	const maxElements = 20_000 // docs/report.md has how long 2,780 take
+	elements := len(regexp.MustCompile(`<[a-z]`).FindAllString(page, -1))
+	if elements > maxElements {
+		t.Errorf("%d elements", elements)
+	}
 	if before.HeapAlloc > 100<<20 {
 		t.Errorf("%d MB are kept", before.HeapAlloc>>20)
 	}
 	runtime.ReadMemStats(&after)
-	t.Logf("%d endings: a page of %d bytes, %d MB kept", endings, len(page), before.HeapAlloc>>20)
+	t.Logf("%d endings: a page of %d bytes with %d elements, %d MB kept", endings, len(page), elements, before.HeapAlloc>>20)
 }
 
 // A report of nothing says so.
