@@ -151,6 +151,49 @@ func TestWordsOfRulesInChinese(t *testing.T) {
 	}
 }
 
+// Each text of package stuck that becomes part of a reason is in a sentence, piece by piece.
+func TestWordsOfStuckInChinese(t *testing.T) {
+	sentences, texts := readFile(t, sentencesFile), 0
+	variable := regexp.MustCompile(`%\+?[a-z]|; `)
+	for _, file := range []string{"diagnosis.go", "process.go", "stuck.go"} {
+		for _, said := range reasonsIn(t, filepath.Join("../internal/stuck", file)) {
+			for _, piece := range variable.Split(said, -1) {
+				piece = strings.Trim(piece, " ,:;[]()")
+				piece = strings.NewReplacer("listeners", "listener", "retransmissions", "retransmission",
+					"does not accept", "not accept", "do not accept", "not accept").Replace(piece)
+				if !strings.Contains(sentences, piece) {
+					t.Errorf("%s: %q of %q is not in %s", file, piece, said, sentencesFile)
+				}
+			}
+			texts++
+		}
+	}
+	if texts < 30 {
+		t.Errorf("only %d texts were found", texts)
+	}
+}
+
+// reasonsIn returns the texts of a file of package stuck that have a blank: reasons.
+func reasonsIn(t *testing.T, file string) (texts []string) {
+	t.Helper()
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ast.Inspect(parsed, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.ImportSpec, *ast.StructType:
+			return false
+		case *ast.BasicLit:
+			if text, err := strconv.Unquote(n.Value); err == nil && n.Kind == token.STRING && strings.Contains(text, " ") {
+				texts = append(texts, text)
+			}
+		}
+		return true
+	})
+	return texts
+}
+
 // saidIn returns the texts of a file of package classify that become part of a cause or a doubt.
 func saidIn(t *testing.T, file string) (texts []string) {
 	t.Helper()

@@ -16,6 +16,7 @@ import (
 
 	"github.com/closetrace/closetrace/internal/enrich"
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/explain"
 	"github.com/closetrace/closetrace/internal/filter"
 	"github.com/closetrace/closetrace/internal/flagvalue"
 	"github.com/closetrace/closetrace/internal/hint"
@@ -92,10 +93,11 @@ type stuckFlags struct {
 	verbose  bool
 	filter   stuck.Filter
 	color    colorWhen
+	language explain.Language
 }
 
 func newStuck(m stuckSystem, t tracer) *cobra.Command {
-	f := &stuckFlags{output: formatTable, source: sourceAuto, color: colorAuto}
+	f := &stuckFlags{output: formatTable, source: sourceAuto, color: colorAuto, language: m.console.language}
 	cmd := &cobra.Command{
 		Use:   "stuck [flags]",
 		Short: "List the sockets that do not close, and say why",
@@ -120,6 +122,8 @@ func newStuck(m stuckSystem, t tracer) *cobra.Command {
 		"also take exact ages from `FILE`, recorded since boot by\nclosetrace -w FILE, which may still be running")
 	g.flags.Var(colorChoice(&f.color), "color", "color what this side has to close: always, never, or\n"+
 		"auto (on a terminal, unless NO_COLOR is set or TERM is dumb)")
+	languageFlag(g, &f.language, "of WHY: en or zh (Simplified Chinese), or a locale;\nby default from LC_ALL, "+
+		"LC_MESSAGES or LANG")
 	g.flags.BoolVarP(&f.verbose, "verbose", "v", false, "log to stderr which source was used, and why")
 	helpFlag(g)
 	codes := hint.LiveExitCodes("the sockets cannot be listed")
@@ -127,6 +131,7 @@ func newStuck(m stuckSystem, t tracer) *cobra.Command {
 	help.attach(cmd)
 	complete(cmd, "output", outputChoice(&f.output).Words())
 	complete(cmd, "source", source.Words())
+	completeLanguage(cmd)
 	return cmd
 }
 
@@ -206,7 +211,8 @@ func (f *stuckFlags) run(ctx context.Context, m stuckSystem, t tracer) error {
 	out := sink.NewStuck(pipeline.NewDeadlineWriter(m.console.stdout, m.console.interrupted), sink.StuckOptions{
 		JSON: f.output == formatJSON, Wide: f.output == formatWide, Repeated: f.watch > 0,
 		Source: source.Name, Width: m.console.stdout.width,
-		Color: f.color.enabled(m.console.stdout.color),
+		Color: f.color.enabled(m.console.stdout.color), Say: f.language.Say(),
+		ASCII: m.console.stdout.isASCII && f.language != explain.Chinese,
 	})
 	for n := uint64(1); ; n++ {
 		err := f.list(m, source, history, out)

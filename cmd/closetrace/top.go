@@ -56,6 +56,8 @@ func newTop(m tracer, term string) *cobra.Command {
 	g.flags.Var(by, "by", "initial grouping: "+strings.Join(by.Words(), ", "))
 	g.flags.Var(order, "sort", "initial sort column: rate, total, errors or name")
 	colorFlag(g.flags, &t.display.color)
+	languageFlag(g, &t.display.language, "of WHY, of explanations and of the summary: en or zh (Simplified Chinese), or a "+
+		"locale; by default from LC_ALL, LC_MESSAGES or LANG")
 	t.display.allFlag(g, "also count closes without an effect")
 	namesFlag(g, &t.names)
 	t.durationFlag(g)
@@ -71,6 +73,7 @@ func newTop(m tracer, term string) *cobra.Command {
 	complete(cmd, "color", colorChoice(&t.display.color).Words())
 	complete(cmd, "by", by.Words())
 	complete(cmd, "sort", order.Words())
+	completeLanguage(cmd)
 	return cmd
 }
 
@@ -103,10 +106,10 @@ func (t *topFlags) run(ctx context.Context, m tracer, term string) error {
 	h := run.Header()
 	return screen.Show(ctx, counts, screen.Options{
 		In: c.stdin, Out: c.stdout.file, Stderr: stderr, Color: t.display.color.enabled(c.stdout.color),
-		By: t.by, Sort: t.order,
+		By: t.by, Sort: t.order, Say: t.display.language.Say(), ASCII: c.stdout.isASCII && t.display.isEnglish(),
 		Kernel: h.Kernel, Attach: h.Attach,
 		Losses:  func() screen.Losses { return screen.Losses(run.Losses()) },
-		Explain: explain.PathText(c.language),
+		Explain: explain.PathText(t.display.language),
 		Trace: func(ctx context.Context, onPanic func()) error {
 			run.OnPanic(onPanic)
 			return run.Trace(ctx)

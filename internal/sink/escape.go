@@ -64,7 +64,8 @@ func OneLine(s string) string {
 }
 
 // signs are those of our own texts, in ASCII.
-var signs = strings.NewReplacer("→", "->", "←", "<-", "×", "x", "–", "-", "…", "...", "µ", "u", "≥", ">=", "≤", "<=")
+var signs = strings.NewReplacer("→", "->", "←", "<-", "×", "x", "–", "-", "…", "...", "µ", "u", "≥", ">=", "≤", "<=",
+	"↑", "^", "↓", "v", "•", "|")
 
 // ASCII returns s, which is printable, for a terminal that has only ASCII: signs become similar ones, and foreign
 // letters escapes such as \u65e5.

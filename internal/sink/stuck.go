@@ -34,10 +34,18 @@ type StuckOptions struct {
 	Source   string // of the sockets, for JSON
 	Color    bool   // of the diagnosis: whether this side or the peer has to act
 	Width    int    // of the terminal in cells; 0 means no limit
+	// Say returns WHY in the language of the reader. Nil: it is in English. JSON always is.
+	Say   func(string) string
+	ASCII bool // as in [TableOptions]
 }
 
 // NewStuck returns a sink that writes to w.
-func NewStuck(w io.Writer, o StuckOptions) *Stuck { return &Stuck{to: w, options: o} }
+func NewStuck(w io.Writer, o StuckOptions) *Stuck {
+	if o.Say == nil {
+		o.Say = asIs
+	}
+	return &Stuck{to: w, options: o}
+}
 
 // Print writes one list. It returns a line for standard error if groups were left out.
 func (s *Stuck) Print(r *stuck.Report) (left string, err error) {
@@ -110,14 +118,14 @@ func (s *Stuck) groups(now *stuck.Grouping) *table.Table {
 	for i, g := range all {
 		pid, comm, grown := absent, absent, absent
 		if g.PID != 0 {
-			pid, comm = strconv.Itoa(int(g.PID)), cmp.Or(Tame(g.Comm), absent)
+			pid, comm = strconv.Itoa(int(g.PID)), cmp.Or(s.shown(g.Comm), absent)
 		}
 		if s.lists > 1 {
 			grown = fmt.Sprintf("%+d", growth[i])
 		}
 		t.Rows = append(t.Rows, []string{
-			strconv.Itoa(g.Count), grown, ageText(g.Oldest, g.Exact), g.State.String(), pid, comm, g.Service,
-			decimal(g.Unread), decimal(g.Unsent), decimal(g.Unacked), s.diagnosis(g.Diagnosis), Tame(g.Why),
+			strconv.Itoa(g.Count), grown, s.shown(ageText(g.Oldest, g.Exact)), g.State.String(), pid, comm, g.Service,
+			decimal(g.Unread), decimal(g.Unsent), decimal(g.Unacked), s.diagnosis(g.Diagnosis), s.why(g.Why),
 		})
 	}
 	if !s.options.Repeated {
@@ -192,9 +200,10 @@ func (s *Stuck) everySocket(out io.Writer, r *stuck.Report) error {
 // socketRow returns the cells of a socket.
 func (s *Stuck) socketRow(f *stuck.Finding) []string {
 	return []string{
-		ageText(f.Age, f.Exact != nil), f.State.String(), f.Local.String(), peer(f.Remote), heldBy(f.Holders),
+		s.shown(ageText(f.Age, f.Exact != nil)), f.State.String(), f.Local.String(), peer(f.Remote),
+		s.shown(heldBy(f.Holders)),
 		decimal(f.Unread), eofText(f.EOFRead), decimal(f.Unsent), decimal(f.Unacked),
-		decimal(f.Netns), s.diagnosis(f.Diagnosis), Tame(f.Why),
+		decimal(f.Netns), s.diagnosis(f.Diagnosis), s.why(f.Why),
 	}
 }
 
@@ -204,6 +213,17 @@ func (s *Stuck) diagnosis(d stuck.Diagnosis) string {
 		return string(d)
 	}
 	return Paint(string(d), events.Severe)
+}
+
+// why returns a reason in the language of the reader.
+func (s *Stuck) why(english string) string { return s.shown(s.options.Say(english)) }
+
+// shown returns a text in a form that the terminal shows.
+func (s *Stuck) shown(text string) string {
+	if text = Tame(text); s.options.ASCII {
+		return ASCII(text)
+	}
+	return text
 }
 
 func decimal[N uint32 | uint64](n N) string { return strconv.FormatUint(uint64(n), 10) }

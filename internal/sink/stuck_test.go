@@ -54,12 +54,35 @@ func TestStuckIsStreamed(t *testing.T) {
 			t.Errorf("%+v: %d lines, at most %d bytes at once", tt.options, to.lines, to.longest)
 		}
 		want := ""
-		if tt.options == (StuckOptions{}) {
+		if !tt.options.JSON && !tt.options.Wide {
 			want = "closetrace: 19,000 groups with 19,000 sockets not shown, the smallest; " +
 				"-o wide and -o json list every socket\n"
 		}
 		if left != want {
 			t.Errorf("%+v: left out: %q", tt.options, left)
+		}
+	}
+}
+
+// WHY is in the language of the reader, and on a terminal that has only ASCII so are the signs. JSON is in English.
+func TestStuckSpeaks(t *testing.T) {
+	r := manySockets(1)
+	for _, o := range []StuckOptions{{Wide: true}, {}, {JSON: true}} {
+		var chinese, plain bytes.Buffer
+		o.Say = func(english string) string { return "原因：" + english }
+		if _, err := NewStuck(&chinese, o).Print(r); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(chinese.String(), "原因：everything was read") == o.JSON {
+			t.Errorf("got %s", chinese.String())
+		}
+		o.Say, o.ASCII = nil, true
+		if _, err := NewStuck(&plain, o).Print(r); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(chinese.String(), "≥1s") == o.JSON || strings.Contains(plain.String(), "≥") ||
+			!o.JSON && !strings.Contains(plain.String(), ">=1s") {
+			t.Errorf("got %s\n%s", chinese.String(), plain.String())
 		}
 	}
 }

@@ -59,6 +59,8 @@ var kinds = map[string]string{
 	"word":    `[^\s;]+`,
 	"address": `\S+?`,
 	"task":    `.+?\[(?:[0-9]+|…)\]`,
+	// Processes and threads of a list, or within a sentence: their names have no semicolon.
+	"process": `[^;]+?\[[0-9]+(?:/[0-9]+)?\]`,
 	"counter": `[A-Za-z]+`,
 	// What others named, or what is Chinese already.
 	"any": `.+?`, "hooks": `.+?`, "foreign": `.+`,

@@ -21,10 +21,12 @@ type Losses struct{ LostRecords, MissedProbes, Suppressed uint64 }
 type Options struct {
 	In, Out *os.File // the terminal
 	Color   bool
-	By      top.Grouping // at the start
-	Sort    top.Order    // at the start
-	Kernel  string       // what is traced
-	Attach  string       // how
+	ASCII   bool                // the terminal has no other characters
+	Say     func(string) string // returns WHY in the language of the reader; nil: it is in English
+	By      top.Grouping        // at the start
+	Sort    top.Order           // at the start
+	Kernel  string              // what is traced
+	Attach  string              // how
 	Losses  func() Losses
 	// Explain returns the text that explains a path, for a terminal of this width in cells.
 	Explain func(path events.Path, width int) string

@@ -341,6 +341,9 @@ func (v *view) View() tea.View {
 	}
 	fit := lipgloss.NewStyle().MaxWidth(v.width)
 	for i := range lines {
+		if v.ASCII {
+			lines[i] = sink.ASCII(lines[i])
+		}
 		lines[i] = fit.Render(lines[i])
 	}
 	screen := tea.NewView(strings.Join(lines, "\n"))
@@ -466,7 +469,7 @@ func (v *view) table(height int) (lines []string) {
 // endings returns as many of the last endings of the selected group as fit on the screen.
 func (v *view) endings(height int) (lines []string) {
 	var text strings.Builder
-	table := sink.NewTable(&text, sink.TableOptions{Width: v.width, Color: v.Color})
+	table := sink.NewTable(&text, sink.TableOptions{Width: v.width, Color: v.Color, ASCII: v.ASCII, Say: v.Say})
 	take := func() []string {
 		_ = table.Flush() // a Builder never fails
 		defer text.Reset()

@@ -91,6 +91,33 @@ func TestViewFits(t *testing.T) {
 	}
 }
 
+// A terminal that has only ASCII gets nothing else.
+func TestViewInASCII(t *testing.T) {
+	v := testView(t, 3)
+	v.By = top.ByPath
+	table, inside := press(v), press(v, keyEnter)
+	if !strings.Contains(table, "close → RST") || !strings.Contains(inside, "close → RST") || !strings.Contains(table, "↑↓") {
+		t.Errorf("no arrow on\n%s\n%s", table, inside)
+	}
+	v.ASCII = true
+	inside, table = press(v), press(v, keyEsc)
+	for _, screen := range []string{table, inside} {
+		if strings.ContainsFunc(screen, func(r rune) bool { return r > '~' }) || !strings.Contains(screen, "close -> RST") ||
+			lipgloss.Width(screen) > 100 {
+			t.Errorf("got\n%s", screen)
+		}
+	}
+}
+
+// WHY of the last endings is in the language of the reader.
+func TestViewSpeaks(t *testing.T) {
+	v := testView(t, 1)
+	v.Say = func(english string) string { return "原因：" + english }
+	if screen := press(v, keyEnter); !strings.Contains(screen, "原因：SO_LINGER {1,0}") {
+		t.Errorf("got\n%s", screen)
+	}
+}
+
 // The cursor stays in the first line until it is moved; then it stays on its group,
 // and the group stays on the screen.
 func TestViewCursor(t *testing.T) {
