@@ -13,8 +13,8 @@ import (
 	"github.com/closetrace/closetrace/internal/events"
 )
 
-// documented are the rows of docs/json.md by field: its type, and whether it is
-// always there.
+// documented are the rows of docs/json.md about endings by field: its type, and
+// whether it is always there.
 func documented(t *testing.T) map[string]jsonField {
 	t.Helper()
 	text, err := os.ReadFile("../docs/json.md")
@@ -23,7 +23,11 @@ func documented(t *testing.T) map[string]jsonField {
 	}
 	fields := map[string]jsonField{}
 	pattern := regexp.MustCompile("(?m)^\\| `([a-z0-9_.]+)` \\| (\\w+) \\|.*\\| (.+) \\|$")
-	for _, row := range pattern.FindAllStringSubmatch(string(text), -1) {
+	endings, _, found := strings.Cut(string(text), "\n## The summary\n")
+	if !found {
+		t.Fatal("docs/json.md has no summary after the endings")
+	}
+	for _, row := range pattern.FindAllStringSubmatch(endings, -1) {
 		if _, twice := fields[row[1]]; twice {
 			t.Errorf("docs/json.md has %s twice", row[1])
 		}

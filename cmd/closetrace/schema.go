@@ -7,7 +7,8 @@ import (
 )
 
 const schemaAbout = `closetrace schema prints the JSON Schema (2020-12) of what -o json prints: one object per
-ending. docs/json.md says what each field means.
+ending. Its $defs have the schema of the summary, and of the answer of closetrace why.
+docs/json.md says what each field means.
 `
 
 const schemaExamples = `Examples:
