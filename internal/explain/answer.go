@@ -1,8 +1,10 @@
 package explain
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -102,6 +104,17 @@ func (a *answer) words() []string {
 	return all
 }
 
+// matched returns which of the words of the answer the user typed, or is in the message that the user typed: the longest.
+func (a *answer) matched(typed string) string {
+	found := ""
+	for _, word := range a.words() {
+		if len(word) > len(found) && (key(word) == key(typed) || contains(typed, word)) {
+			found = word
+		}
+	}
+	return cmp.Or(found, a.name)
+}
+
 // key returns a word in the form in which words are compared.
 func key(word string) string {
 	word = strings.ToUpper(strings.ReplaceAll(strings.TrimSpace(word), "-", "_"))
@@ -113,6 +126,9 @@ func key(word string) string {
 func find(all []*answer, typed string) []*answer {
 	if state, ok := events.ParseState(typed); ok {
 		typed = state.String()
+	}
+	if n, err := strconv.ParseUint(typed, 10, 8); err == nil {
+		typed = unix.ErrnoName(syscall.Errno(n))
 	}
 	var found, messages []*answer
 	for _, a := range all {
@@ -149,12 +165,13 @@ func contains(message, words string) bool {
 type list struct {
 	head  string
 	items []item
+	about string // holds for all items
 }
 
 // lists returns the paths that an answer is about.
 func (a *answer) lists(paths []*Page, l Language) []list {
 	all := []list{{head: "paths"}, {head: "moves"}, {head: "here"}, {head: "peer"}}
-	isErrno := errnoOf(a.name) != 0
+	isErrno, moves := errnoOf(a.name) != 0, a.moves(paths)
 	for _, p := range paths {
 		title := p.Title(l)
 		here, peer := isErrno && names(p.text(English, "here"), a.name), isErrno && names(p.text(English, "peer"), a.name)
@@ -162,10 +179,10 @@ func (a *answer) lists(paths []*Page, l Language) []list {
 		if named || p.givesReason(a.name) || a.paths == nil && a.isOption() && p.isAbout(a.name) {
 			all[0].items = append(all[0].items, item{p.Name, title})
 		}
-		for _, m := range p.Info.Counters {
-			if m.Counter.String() == a.name {
-				all[1].items = append(all[1].items, item{p.Name, title + condition(m, l)})
-			}
+		if m, ok := moves[p]; ok && moves.agree() {
+			all[1].items, all[1].about = append(all[1].items, item{p.Name, title}), condition(m, l)
+		} else if ok {
+			all[1].items = append(all[1].items, item{p.Name, title + condition(m, l)})
 		}
 		if here {
 			all[2].items = append(all[2].items, item{p.Name, title})
@@ -185,6 +202,30 @@ func (a *answer) lists(paths []*Page, l Language) []list {
 		slices.SortStableFunc(l.items, func(x, y item) int { return rank(x) - rank(y) })
 	}
 	return slices.DeleteFunc(all, func(l list) bool { return len(l.items) == 0 })
+}
+
+// moves are those of a counter, by the page of the path.
+type moves map[*Page]events.Move
+
+func (a *answer) moves(paths []*Page) moves {
+	all := moves{}
+	for _, p := range paths {
+		for _, m := range p.Info.Counters {
+			if m.Counter.String() == a.name {
+				all[p] = m
+			}
+		}
+	}
+	return all
+}
+
+// agree reports whether all have the same condition.
+func (m moves) agree() bool {
+	conditions := map[events.Condition]bool{}
+	for _, each := range m {
+		conditions[each.If] = true
+	}
+	return len(conditions) == 1
 }
 
 // condition returns the words for the condition under which a counter moves.
@@ -263,8 +304,12 @@ func (a *answer) subject(l Language) string {
 }
 
 // answer writes an answer.
-func (w *printer) answer(a *answer, paths []*Page) {
-	w.title(a.name, a.subject(w.Language))
+func (w *printer) answer(a *answer, typed string, paths []*Page) {
+	if word := a.matched(typed); a.by != "" && word != a.name {
+		w.title(word, fmt.Sprintf(w.words["like"], a.name, a.by))
+	} else {
+		w.title(a.name, a.subject(w.Language))
+	}
 	w.body(a.text[w.Language], "  ")
 	lists := a.lists(paths, w.Language)
 	names := 0
@@ -274,7 +319,7 @@ func (w *printer) answer(a *answer, paths []*Page) {
 		}
 	}
 	for _, l := range lists {
-		w.head(l.head)
+		w.heading(w.words[l.head] + l.about)
 		w.WriteString(indexOf(l.items, names, w.Layout))
 	}
 	var next []string

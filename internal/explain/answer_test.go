@@ -145,14 +145,23 @@ func TestExplain(t *testing.T) {
 		"writev() failed (104: Connection reset by peer)":                              "ECONNRESET: ",
 		"dial tcp 10.0.0.9:443: connect: connection refused":                           "ECONNREFUSED: ",
 		"read tcp 10.0.0.5:33042->10.0.0.9:443: read: connection reset by peer":        "ECONNRESET: ",
-		"upstream timed out (110: Connection timed out) while reading response header": "i/o timeout: printed by Go",
+		"upstream timed out (110: Connection timed out) while reading response header": "upstream timed out: as i/o timeout, printed by Go",
 		"upstream prematurely closed connection while reading response header":         "upstream prematurely closed",
+		"EOF": "EOF: as upstream prematurely closed connection, printed by nginx", "eof": "EOF: as ", "i/o timeout": "i/o timeout: printed by Go",
+		"unexpected EOF while reading": "unexpected EOF: as ", "104": "ECONNRESET: ", "32": "EPIPE: ", "0": "", "999": "",
 		"Connection reset": "ECONNRESET: ",
 		"close.rts":        "", "unread": "", "nonsense": "", "": "", "web_server_3": "",
 	} {
 		text := l.Explain(typed, Layout{Language: English})
 		if !strings.HasPrefix(text, want) || want == "" && text != "" {
 			t.Errorf("%q:\n%s\nwant %q", typed, text, want)
+		}
+	}
+	// What holds for all paths of a list is said once.
+	for typed, want := range map[string]int{"EstabResets": 1, "TCPAbortOnData": 1} {
+		if text := l.Explain(typed, Layout{Language: English}); strings.Count(text, "(from ESTABLISHED or CLOSE_WAIT)")+
+			strings.Count(text, "(with SO_LINGER {1,0})") < want || strings.Count(text, "(from ESTABLISHED") > 1 {
+			t.Errorf("%s:\n%s", typed, text)
 		}
 	}
 	near := Suggest("close.rts", l.Names())

@@ -57,7 +57,7 @@ func (l *Library) Explain(typed string, o Layout) string {
 	var texts []string
 	for _, a := range find(l.answers, typed) {
 		w := &printer{Layout: o, words: words[o.Language]}
-		w.answer(a, l.paths)
+		w.answer(a, typed, l.paths)
 		texts = append(texts, w.String())
 	}
 	if texts == nil {

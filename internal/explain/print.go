@@ -110,7 +110,9 @@ func (w *printer) title(name, about string) {
 }
 
 // head writes the heading of a section.
-func (w *printer) head(name string) { w.WriteString("\n" + w.bold(w.words[name]) + "\n") }
+func (w *printer) head(name string) { w.heading(w.words[name]) }
+
+func (w *printer) heading(text string) { w.WriteString("\n" + w.bold(text) + "\n") }
 
 // verbatim writes lines that are not wrapped.
 func (w *printer) verbatim(text string) {
