@@ -17,6 +17,8 @@ func Contradiction(ev *Events, f *Endings) string {
 	switch {
 	case len(f.Only) > 0 && !slices.ContainsFunc(f.Only, f.allows):
 		return "--not hides all that --only shows"
+	case f.Errors && len(f.Only) > 0 && !slices.ContainsFunc(f.Only, mayBeAbnormal):
+		return "no ending that --only shows is one of --errors"
 	case f.Errors && slices.Contains(f.Not, "errors"):
 		return "--not hides all that --errors shows"
 	case excluded(ev.Ports) || excluded(ev.LocalPorts) || excluded(ev.RemotePorts):
@@ -32,6 +34,16 @@ func Contradiction(ev *Events, f *Endings) string {
 		return "--until is before --since"
 	}
 	return ""
+}
+
+// mayBeAbnormal reports whether an ending that the pattern matches can be abnormal.
+func mayBeAbnormal(p Pattern) bool {
+	if _, isWord := words[p]; isWord {
+		return true
+	}
+	return slices.ContainsFunc(events.Paths(), func(i events.PathInfo) bool {
+		return p.Covers(i.Path) && i.Abnormal != events.Never
+	})
 }
 
 // allows reports whether --not leaves anything of a pattern.
