@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/closetrace/closetrace/internal/explain"
+	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/message"
 	"github.com/closetrace/closetrace/internal/pipeline"
@@ -72,7 +73,10 @@ func (c *console) streamOptions(limit uint64) pipeline.Options {
 
 // open returns where the flags say that endings are printed, which is otherwise std, and whether that is closed.
 func (c *console) open(std output, closed func() bool, d *display) (output, func() bool, error) {
-	if !d.to.Given() {
+	switch {
+	case d.sums != nil && *d.sums && d.output != formatJSON:
+		return output{}, nil, hint.New(hint.Usage, "--json-summary needs -o json", "add -o json")
+	case !d.to.Given():
 		return std, closed, nil
 	}
 	var f *os.File
@@ -118,7 +122,7 @@ func interrupted(ctx context.Context, err error) error {
 func (c *console) resolverOptions(o pipeline.ResolverOptions, stacks, names bool) pipeline.ResolverOptions {
 	if names {
 		if err := runtimes.Absent(o.Runtimes); err != nil {
-			c.logger(false).Warn("no container runtime answers, so containers have no names", "because", err)
+			c.logger(false).Warn("containers have no names: no runtime answers: " + err.Error())
 		}
 	}
 	o.Stacks, o.Containers = stacks, names

@@ -18,6 +18,6 @@ func Apart(flag *pflag.Flag, args []string) error {
 	if _, err := time.ParseDuration(args[0]); err != nil {
 		return nil
 	}
-	return hint.New(hint.Usage, fmt.Sprintf("--%s and %q stand apart", flag.Name, args[0]),
+	return hint.New(hint.Usage, fmt.Sprintf("--%s takes its value after =, not %q", flag.Name, args[0]),
 		fmt.Sprintf("use --%s=%s", flag.Name, args[0]))
 }
