@@ -56,9 +56,8 @@ func newExplain(c *console) *cobra.Command {
 		DisableFlagsInUseLine: true,
 	}
 	g := newGroup("Flags")
-	languageFlag(g, &f.language,
-		"en or zh (Simplified Chinese), or a locale;\nby default from LC_ALL, LC_MESSAGES or LANG")
-	g.flags.Var(colorChoice(&f.color), "color", "headings in bold: always, never, or auto (on a terminal,\n"+
+	languageFlag(g, &f.language, "")
+	g.flags.Var(colorChoice(&f.color), "color", "headings in bold: always, never, or auto (on a terminal, "+
 		"unless NO_COLOR is set or TERM is dumb)")
 	helpFlag(g)
 	m := manual{about: explainAbout, groups: []flagGroup{g}, tail: codesOfOutput + "\n" + explainExamples}

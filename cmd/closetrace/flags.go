@@ -143,8 +143,10 @@ func bufferFlag(g flagGroup, bytes *int) {
 
 func helpFlag(g flagGroup) { g.flags.BoolP("help", "h", false, "show this help") }
 
+// languageFlag adds --lang. Its usage begins with what is in the language.
 func languageFlag(g flagGroup, l *explain.Language, usage string) {
-	g.flags.Var(flagvalue.LanguageOf(l), "lang", usage)
+	g.flags.Var(flagvalue.LanguageOf(l), "lang",
+		usage+"en or zh (Simplified Chinese), or a locale; by default from LC_ALL, LC_MESSAGES or LANG")
 	g.flags.Lookup("lang").DefValue = "" // the help is the same in every locale
 }
 
@@ -194,8 +196,7 @@ func newDisplay(l explain.Language) display {
 func (d *display) register(g flagGroup) {
 	g.flags.VarP(outputChoice(&d.output), "output", "o", outputUsage)
 	colorFlag(g.flags, &d.color)
-	languageFlag(g, &d.language, "of WHY and of the summary: en or zh (Simplified Chinese), or a locale; "+
-		"by default from LC_ALL, LC_MESSAGES or LANG")
+	languageFlag(g, &d.language, "of WHY and of the summary: ")
 	d.allFlag(g, "in a table: also closes without an effect, and on a terminal each line of a burst")
 	g.flags.Var(flagvalue.Duration{Time: &d.every}, "summary",
 		"print only the summary, live every `TIME`, as in --summary=1m")

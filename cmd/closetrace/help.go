@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/closetrace/closetrace/internal/sink/table"
+	"github.com/closetrace/closetrace/internal/stdio"
 )
 
 // flagGroup is a section of flags in the help.
@@ -47,14 +49,18 @@ func (m *manual) attach(cmd *cobra.Command) {
 	})
 }
 
-// helpWidth is the width of the list of flags, in cells.
+// helpWidth is the greatest width of the help, in cells.
 const helpWidth = 88
 
 func (m *manual) print(w io.Writer, cmd *cobra.Command) {
-	fmt.Fprintf(w, "%s\nUsage:\n  %s\n", m.about, cmd.UseLine())
+	width := helpWidth
+	if n := stdio.Width(os.Stdout, ""); n > 0 {
+		width = min(n, helpWidth)
+	}
+	fmt.Fprintf(w, "%s\nUsage:\n  %s\n", table.Refill(m.about, width), cmd.UseLine())
 	if cmd.HasAvailableSubCommands() {
 		fmt.Fprintf(w, "  %s COMMAND\n\nCommands:\n", cmd.CommandPath())
-		commands := table.Table{Columns: make([]table.Column, 2), Indent: true}
+		commands := table.Table{Columns: []table.Column{{}, {Wrap: true}}, Indent: true, Width: width}
 		for _, sub := range cmd.Commands() {
 			if sub.IsAvailableCommand() {
 				commands.Rows = append(commands.Rows, []string{sub.Name(), sub.Short})
@@ -63,7 +69,7 @@ func (m *manual) print(w io.Writer, cmd *cobra.Command) {
 		_ = commands.Print(w)
 	}
 	for _, g := range m.groups {
-		fmt.Fprintf(w, "\n%s:\n%s", g.title, g.flags.FlagUsagesWrapped(helpWidth))
+		fmt.Fprintf(w, "\n%s:\n%s", g.title, g.flags.FlagUsagesWrapped(width))
 	}
 	fmt.Fprintf(w, "\n%s", m.tail)
 }

@@ -69,8 +69,7 @@ func newReport(c *console, dropAll func() error) *cobra.Command {
 	g.flags.BoolVar(&r.force, "force", false, "replace the file of -o if it exists")
 	format := flagvalue.OneOf(&r.format, reportHTML, reportMarkdown)
 	g.flags.Var(format, "format", "html: a page; md: Markdown for an issue tracker")
-	languageFlag(g, &r.language,
-		"en or zh (Simplified Chinese), or a locale; by default from LC_ALL, LC_MESSAGES or LANG")
+	languageFlag(g, &r.language, "")
 	helpFlag(g)
 	codes := hint.ExitCodes("a recording cannot be read, or the output not written", hint.Usage, hint.Incomplete)
 	m := manual{about: reportAbout, groups: []flagGroup{shown, g}, tail: codes + "\n" + reportExamples}

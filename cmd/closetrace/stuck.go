@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"runtime/debug"
@@ -59,7 +58,7 @@ const stuckExamples = `Examples:
   sudo closetrace stuck --all-netns
   sudo closetrace stuck --netns web,db
   sudo closetrace stuck -c nginx --state close-wait
-  sudo closetrace stuck --watch 10s        every 10 s, with growth and exact ages
+  sudo closetrace stuck --watch 10s        with growth and exact ages
   sudo closetrace stuck -o json | jq 'select(.diagnosis == "leaked") | .holders'
 `
 
@@ -117,13 +116,12 @@ func newStuck(m stuckSystem, t tracer) *cobra.Command {
 	g.flags.Uint64Var(&f.count, "count", 0, "with --watch: stop after `N` lists")
 	g.flags.VarP(outputChoice(&f.output), "output", "o", "table: groups; wide: every socket; json: a socket per line")
 	source := flagvalue.OneOf(&f.source, sourceAuto, sockets.Iterator, sockets.SockDiag)
-	g.flags.Var(source, "source", "iterator (BPF), or sock_diag and /proc;\nauto uses the first that works")
+	g.flags.Var(source, "source", "iterator (BPF), or sock_diag and /proc; auto uses the first that works")
 	g.flags.Var(flagvalue.File{Path: &f.since}, "since",
-		"also take exact ages from `FILE`, recorded since boot by\nclosetrace -w FILE, which may still be running")
-	g.flags.Var(colorChoice(&f.color), "color", "color what this side has to close: always, never, or\n"+
+		"also take exact ages from `FILE`, recorded since boot by closetrace -w FILE, which may still be running")
+	g.flags.Var(colorChoice(&f.color), "color", "color what this side has to close: always, never, or "+
 		"auto (on a terminal, unless NO_COLOR is set or TERM is dumb)")
-	languageFlag(g, &f.language, "of WHY: en or zh (Simplified Chinese), or a locale;\nby default from LC_ALL, "+
-		"LC_MESSAGES or LANG")
+	languageFlag(g, &f.language, "of WHY: ")
 	g.flags.BoolVarP(&f.verbose, "verbose", "v", false, "log to stderr which source was used, and why")
 	helpFlag(g)
 	codes := hint.LiveExitCodes("the sockets cannot be listed")
@@ -139,7 +137,7 @@ func newStuck(m stuckSystem, t tracer) *cobra.Command {
 func (f *stuckFlags) filterFlags() flagGroup {
 	g := newGroup("Show only (all flags must match, and any value of a list)")
 	g.flags.VarP(flagvalue.Ports(&f.filter.Events.Ports), "port", "P",
-		"these ports, local or remote: numbers, ranges such as\n8000-8100, or names such as https")
+		"these ports, local or remote: numbers, ranges such as 8000-8100, or names such as https")
 	g.flags.VarP(flagvalue.Ports(&f.filter.Events.LocalPorts), "lport", "L", "these local ports")
 	g.flags.VarP(flagvalue.Ports(&f.filter.Events.RemotePorts), "rport", "D", "these remote ports")
 	g.flags.BoolVarP(&f.filter.Events.IPv4, "ipv4", "4", false, "IPv4, including IPv4 on IPv6 sockets")
@@ -153,7 +151,7 @@ func (f *stuckFlags) filterFlags() flagGroup {
 	g.flags.Var(flagvalue.Words(&f.filter.Events.Cgroups), "cgroup",
 		"same, for processes in these cgroups (v2) or below")
 	g.flags.Var(flagvalue.Words(&f.filter.Events.Containers), "container",
-		"same, for processes in these containers: id or id prefix;\nwith --container-names also a name")
+		"same, for processes in these containers: id or id prefix; with --container-names also a name")
 	g.flags.BoolVar(&f.names, "container-names", false,
 		"take names of containers, queried from the runtime's API socket")
 	f.filter.CgroupOf = func(pid uint32) string { return enrich.ProcessCgroup("/proc", pid) }
@@ -334,7 +332,7 @@ func (f *stuckFlags) list(m stuckSystem, source *sockets.Source, history *socket
 		fmt.Fprintln(m.console.stderr, "closetrace: no sockets are stuck in CLOSE_WAIT, FIN_WAIT1/2, CLOSING or LAST_ACK,"+
 			" and no accept queue is full"+f.where())
 	}
-	f.notes(m.console.stderr, snapshot, report.Hidden)
+	fmt.Fprint(m.console.stderr, sink.StuckNotes(snapshot, report.Hidden, f.minAge))
 	if inaccessible += snapshot.InaccessibleSpaces; inaccessible > 0 && f.allNetns {
 		return hint.New(hint.Privilege,
 			"cannot open the network namespaces of "+events.Quantity(uint64(inaccessible), "process", "processes"),
@@ -374,19 +372,4 @@ func (f *stuckFlags) findContainers(t tracer) (err error) {
 	}
 	*named, err = runtimes.IDs(mount, apis, *named)
 	return err
-}
-
-// notes says what a list lacks.
-func (f *stuckFlags) notes(to io.Writer, s *sockets.Snapshot, hidden int) {
-	if hidden > 0 {
-		fmt.Fprintf(to, "closetrace: %s hidden: younger than %s or age unknown\n",
-			events.Quantity(uint64(hidden), "socket", "sockets"), f.minAge)
-	}
-	if s.HiddenProcesses > 0 {
-		fmt.Fprintf(to, "closetrace: holders may be missing: the descriptors of %s may not be read\n",
-			events.Quantity(uint64(s.HiddenProcesses), "process", "processes"))
-	}
-	if s.Incomplete {
-		fmt.Fprintln(to, "closetrace: sockets may be missing: some changed while they were listed")
-	}
 }

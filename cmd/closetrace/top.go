@@ -56,8 +56,7 @@ func newTop(m tracer, term string) *cobra.Command {
 	g.flags.Var(by, "by", "initial grouping: "+strings.Join(by.Words(), ", "))
 	g.flags.Var(order, "sort", "initial sort column: rate, total, errors or name")
 	colorFlag(g.flags, &t.display.color)
-	languageFlag(g, &t.display.language, "of WHY, of explanations and of the summary: en or zh (Simplified Chinese), or a "+
-		"locale; by default from LC_ALL, LC_MESSAGES or LANG")
+	languageFlag(g, &t.display.language, "of WHY, of explanations and of the summary: ")
 	t.display.allFlag(g, "also count closes without an effect")
 	namesFlag(g, &t.names)
 	t.durationFlag(g)

@@ -35,8 +35,8 @@ each application gets, the cause, and how to avoid it.
 The connection is named by the addresses of its ends, or by a line of a log that has
 them, as Go, nginx, HAProxy, Python, Java, Node, curl, databases, ss or tcpdump print
 them. A port or an address alone also works. --from reads recordings, of both hosts if
-they are given; --wait traces until the connection ends. If several connections match, the newest is printed, first
-those with the error of the line, and the others are listed.
+they are given; --wait traces until the connection ends. If several connections match,
+the newest is printed, first those with the error of the line, and the others are listed.
 `
 
 const whyExamples = `Examples:
@@ -88,7 +88,7 @@ func newWhy(m whySystem) *cobra.Command {
 	g.flags.Var(flagvalue.Duration{Time: &w.duration}, "duration", "with --wait: stop after `TIME`, for example 10s or 5m")
 	output := flagvalue.OneOf(&w.output, formatText, formatJSON)
 	g.flags.VarP(output, "output", "o", "text; json: one object, with all endings and their evidence")
-	languageFlag(g, &w.language, "en or zh (Simplified Chinese), or a locale; by default from LC_ALL, LC_MESSAGES or LANG")
+	languageFlag(g, &w.language, "")
 	attachFlag(g, &w.attach)
 	verboseFlag(g, &w.verbose)
 	helpFlag(g)

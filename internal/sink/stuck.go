@@ -70,6 +70,23 @@ func (s *Stuck) Print(r *stuck.Report) (left string, err error) {
 	return left, cmp.Or(err, out.Flush())
 }
 
+// StuckNotes returns what a list lacks, a line for each reason: hidden sockets are not known to be old enough.
+func StuckNotes(s *sockets.Snapshot, hidden int, minAge time.Duration) string {
+	var notes strings.Builder
+	if hidden > 0 {
+		fmt.Fprintf(&notes, "closetrace: %s hidden: younger than %s or age unknown\n",
+			events.Quantity(uint64(hidden), "socket", "sockets"), minAge)
+	}
+	if s.HiddenProcesses > 0 {
+		fmt.Fprintf(&notes, "closetrace: holders may be missing: the descriptors of %s may not be read\n",
+			events.Quantity(uint64(s.HiddenProcesses), "process", "processes"))
+	}
+	if s.Incomplete {
+		notes.WriteString("closetrace: sockets may be missing: some changed while they were listed\n")
+	}
+	return notes.String()
+}
+
 // printTime begins a list of several.
 func (s *Stuck) printTime(out io.Writer, r *stuck.Report) {
 	if !s.options.Repeated {

@@ -84,3 +84,16 @@ func TestLongWord(t *testing.T) {
 		t.Errorf("got\n%s", got)
 	}
 }
+
+// Paragraphs are filled where a line is too wide. Lists and examples stay.
+func TestRefill(t *testing.T) {
+	const text = "one two three\nfour five\n\n  a list  of words that is wide\nsix\nseven\n"
+	for width, want := range map[int]string{
+		40: text,
+		9:  "one two\nthree\nfour five\n\n  a list  of words that is wide\nsix\nseven\n",
+	} {
+		if got := Refill(text, width); got != want {
+			t.Errorf("%d cells: got %q, want %q", width, got, want)
+		}
+	}
+}

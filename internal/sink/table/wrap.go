@@ -1,6 +1,7 @@
 package table
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -45,6 +46,34 @@ func Fill(text, first, rest string, width int) string {
 		empty = false
 	}
 	b.WriteString(strings.TrimRight(line, " ") + "\n")
+	return b.String()
+}
+
+// Refill fits paragraphs to a width in cells, if one of their lines is wider. A line that begins with a blank stays as
+// it is.
+func Refill(text string, width int) string {
+	var b strings.Builder
+	var paragraph []string
+	flush := func() {
+		if slices.ContainsFunc(paragraph, func(line string) bool { return Width(line) > width }) {
+			b.WriteString(Fill(strings.Join(paragraph, " "), "", "", width))
+		} else {
+			for _, line := range paragraph {
+				b.WriteString(line + "\n")
+			}
+		}
+		paragraph = nil
+	}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if line == "" || line[0] == ' ' {
+			flush()
+			b.WriteString(line + "\n")
+			continue
+		}
+		paragraph = append(paragraph, line)
+	}
+	flush()
 	return b.String()
 }
 
