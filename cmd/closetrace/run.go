@@ -142,6 +142,7 @@ func (r *runFlags) run(cmd *cobra.Command, m runner, argv []string) error {
 	o.OutputClosed = nil // the command goes on
 	r.display.apply(&o.Summary, &r.shown)
 	t.sum.SummaryOptions = o.Summary
+	o.Summary.HidesNoEffect = false // the attribution gets the command's calls
 	pipeline.ShowSummary(t.out, &t.sum)
 	o.LossesTo = o.Stderr
 	o.Resolvers = pipeline.NewResolvers(c.resolverOptions(m.resolvers, r.stacks, r.names), c.logger(r.verbose))

@@ -53,6 +53,47 @@ func TestRunOutlivesTheTracing(t *testing.T) {
 	}
 }
 
+// refused is a source of a connection attempt that was refused, and closed by the command.
+type refused struct{ *fake.Source }
+
+func (r refused) Read(ev *events.Event) error {
+	isFirst := r.Left == 2
+	if err := r.Source.Read(ev); err != nil {
+		return err
+	}
+	ev.Before, ev.After, ev.Flags = events.Close, events.Close, ev.Flags&^events.SentFIN
+	ev.Task.PID = 4212 // which has exited when its cgroup is looked up
+	if isFirst {
+		*ev = events.Event{
+			Kind: events.KindDone, MonoNS: ev.MonoNS, Sock: ev.Sock, Local: ev.Local, Remote: ev.Remote, Netns: ev.Netns,
+			Before: events.SynSent, After: events.Close, SockErr: int32(syscall.ECONNREFUSED),
+			Stack: []string{"tcp_done", "tcp_reset", "tcp_rcv_state_process"},
+		}
+	}
+	return nil
+}
+
+// A RST received is the command's because the command closes the socket, although that close has no effect and a table
+// does not show it.
+func TestRunFindsRefusedConnections(t *testing.T) {
+	for _, all := range []string{"--all=false", "--all"} {
+		var stderr strings.Builder
+		s := fakeSystem(0)
+		s.redirect(io.Discard, &stderr)
+		s.tracer.system.Open = func(context.Context, probe.Options) (pipeline.Source, error) {
+			return refused{&fake.Source{Left: 2}}, nil
+		}
+		s.args = []string{"run", all, "--fail-on", "recv.rst", "--", "sleep", "0.3"}
+		if code := run(t.Context(), s); code != 124 {
+			t.Errorf("%s: exit code %d", all, code)
+		}
+		closes := strings.Count(stderr.String(), " connect(2) failed ")
+		if !strings.Contains(stderr.String(), "\n2 endings in ") || (closes == 1) != (all == "--all") {
+			t.Errorf("%s: stderr:\n%s", all, &stderr)
+		}
+	}
+}
+
 // counting is a command that counts SIGINT and prints the count on SIGTERM.
 const counting = `n=0
 trap 'n=$((n+1)); echo int' INT
