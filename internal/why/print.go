@@ -243,9 +243,13 @@ func (a *answer) missing(n *connection) {
 		return
 	}
 	a.head("Not seen")
-	a.line(indent, "The end "+other.name()+": it is on another host, outside of the trace, or had ended before. "+
-		"If it is on another host, record there (closetrace -w FILE), and run closetrace why --from FILE.")
 	root := n.cause()
+	if root.PeerAddr().Addr().Unmap().IsLoopback() {
+		a.line(indent, "The end "+other.name()+": it is on the same host, outside of the trace, or had ended before.")
+	} else {
+		a.line(indent, "The end "+other.name()+": it is on another host, outside of the trace, or had ended before. "+
+			"If it is on another host, record there (closetrace -w FILE), and run closetrace why --from FILE.")
+	}
 	if text := a.library.Peer(string(root.Path), a.explain()); text != "" && root.Path.Family() != "recv" {
 		a.WriteString("\n" + a.plain.Plain(text))
 	}
