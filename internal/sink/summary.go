@@ -263,7 +263,8 @@ func (s *Summary) ordinary() string {
 	if s.total == 0 {
 		return ""
 	}
-	const most = 8 // paths in the line
+	const most = 8    // paths in the line
+	const bound = "·" // a blank at which no line ends: between a number and its path
 	var parts []string
 	var sum pathCount
 	for _, c := range s.paths {
@@ -273,7 +274,7 @@ func (s *Summary) ordinary() string {
 	}
 	all := s.sorted()
 	for _, c := range all[:min(most, len(all))] {
-		parts = append(parts, events.Grouped(c.ordinary)+" "+foreign(string(c.path)))
+		parts = append(parts, events.Grouped(c.ordinary)+bound+foreign(string(c.path)))
 	}
 	if more := len(all) - most; more > 0 {
 		var endings uint64
@@ -285,6 +286,7 @@ func (s *Summary) ordinary() string {
 	var line string
 	if len(parts) > 0 {
 		line = s.wrapped(s.say("ordinary: " + strings.Join(parts, ", ")))
+		line = strings.ReplaceAll(line, bound, " ")
 	}
 	return line + s.line("FIN SENT %s, RST SENT %s, RST RECEIVED %s", events.Grouped(sum.finSent),
 		events.Grouped(sum.rstSent), events.Grouped(sum.rstReceived))

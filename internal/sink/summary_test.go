@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -140,5 +141,24 @@ func TestSummaryWithFilters(t *testing.T) {
 	s.Verbose = true
 	if got := printed(t, s); got != want+"audit skipped: "+FiltersUncounted+"\n" {
 		t.Errorf("verbose: %q", got)
+	}
+}
+
+// No line ends between a number and its path.
+func TestOrdinaryEndingsWrap(t *testing.T) {
+	for width := 40; width < 120; width += 7 {
+		s := Summary{SummaryOptions: SummaryOptions{Width: width}}
+		for i, path := range []events.Path{"close.fin.active", "close.silent.closed.reset", "close.listen", "recv.fin", "close.fin.passive"} {
+			for range i + 8 {
+				s.Add(&events.Ending{Path: path})
+			}
+		}
+		for line := range strings.Lines(s.ordinary()) {
+			line = strings.TrimSuffix(line, "\n")
+			if regexp.MustCompile(` [0-9]+$`).MatchString(line) && !strings.HasPrefix(line, "FIN") || table.Width(line) > width ||
+				strings.Contains(line, "·") {
+				t.Errorf("%d cells: %q", width, line)
+			}
+		}
 	}
 }
