@@ -362,7 +362,7 @@ func (v *view) title() string {
 	return lipgloss.NewStyle().Bold(true).Render(title)
 }
 
-// totals begins with the losses: the counts may miss as much.
+// totals begins with the losses: the counts may miss as much. What does not fit is left out.
 func (v *view) totals() string {
 	lost := plural(v.lost.LostRecords, "record") + " lost, " + plural(v.lost.MissedProbes, "probe") + " missed"
 	if v.lost.LostRecords+v.lost.MissedProbes > 0 {
@@ -372,8 +372,17 @@ func (v *view) totals() string {
 		lost += ", " + plural(v.lost.Suppressed, "RST") + " in reply not listed"
 	}
 	n := v.board.Total(v.atMono)
-	return fmt.Sprintf("%s  %s, %.1f/s, %s, %s sent, %s received", lost, plural(n.Endings, "ending"), n.PerSecond,
-		plural(n.Errors, "error"), plural(n.RSTSent, "RST"), events.Grouped(n.RSTReceived))
+	line := lost + "  " + plural(n.Endings, "ending")
+	for _, part := range []string{
+		fmt.Sprintf("%.1f/s", n.PerSecond), plural(n.Errors, "error"),
+		plural(n.RSTSent, "RST") + " sent", events.Grouped(n.RSTReceived) + " received",
+	} {
+		if lipgloss.Width(line+", "+part) > v.width {
+			break // no part is cut
+		}
+		line += ", " + part
+	}
+	return line
 }
 
 // plural returns a number and a noun whose plural ends in s.

@@ -3,6 +3,7 @@ package screen
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -79,6 +80,10 @@ func TestViewFits(t *testing.T) {
 				screen := press(v, key)
 				if w, h := lipgloss.Width(screen), lipgloss.Height(screen); w > width || h > height {
 					t.Errorf("%d by %d for %d by %d", w, h, width, height)
+				}
+				if line := strings.Split(screen, "\n")[min(1, max(height-leastForTitle+1, 0))]; strings.Contains(line, "ending") &&
+					!regexp.MustCompile(`(?:endings?|/s|errors?|sent|received) *$`).MatchString(line) && width > 50 {
+					t.Errorf("%d by %d: %q is cut", width, height, line)
 				}
 				if want := "1 record lost, 23 probes missed"; width > len(want) && !strings.Contains(screen, want) {
 					t.Errorf("%d by %d: %s is not shown", width, height, want)
