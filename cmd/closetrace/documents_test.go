@@ -5,7 +5,9 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/closetrace/closetrace/internal/sink/table"
 	"github.com/closetrace/closetrace/test/documents"
+	"github.com/closetrace/closetrace/test/screen"
 )
 
 // onFake runs closetrace with a fake source. The lab needs a real kernel, so it only
@@ -53,5 +55,31 @@ func TestDocuments(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The help fits a terminal of 80 columns, but for a few examples to copy.
+func TestHelpFits(t *testing.T) {
+	const width = 80
+	s := screen.Open(t, width, 24)
+	s.Run("closetrace", "top", "-h")
+	for _, want := range []string{
+		table.Refill(topAbout, width), "\n      --tier WORD          quiet: the kernel only counts ordinary closes;\n",
+	} {
+		if text := s.Ready(); !strings.Contains(text, want) || strings.Contains(text, topAbout) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	var long []string
+	for _, cmd := range newRoot(fakeSystem(0)).Commands() {
+		for line := range strings.Lines(table.Refill(cmd.Long, width) + cmd.Example) {
+			isList := strings.HasPrefix(line, "  ") && !strings.HasPrefix(line, "      ") // of manual pages
+			if isList && table.Width(strings.TrimSuffix(line, "\n")) > width {
+				long = append(long, line)
+			}
+		}
+	}
+	if len(long) > 2 { // a line of a log, and four files
+		t.Errorf("do not fit: %q", long)
 	}
 }

@@ -35,8 +35,8 @@ const replayExamples = `Examples:
   closetrace replay today.rec.zst
   closetrace replay --errors -o wide today.rec.zst
   closetrace replay --since 02:55 --until 03:10 today.rec.zst
-  closetrace replay ring-*.rec.zst             the files of -C 100M -w ring.rec.zst
-  closetrace replay web1.rec.zst db1.rec.zst   two hosts, both ends of their connections
+  closetrace replay ring-*.rec.zst             the files of -C 100M
+  closetrace replay web1.rec.zst db1.rec.zst   two hosts, both ends
   TZ=UTC closetrace replay today.rec.zst       times in another time zone
   ssh web1 cat today.rec.zst | closetrace replay -
 `

@@ -41,13 +41,13 @@ SERVICE is here:PORT if a listener has the local port, otherwise the address of 
 peer. An age with ≥ is a lower bound. It is exact for sockets that changed state while
 --watch was running, or that --since FILE recorded. The diagnoses:
 
-  never-accepted     the connection is still in the accept queue; WHY names the listener
-  accept-queue-full  a listener drops handshakes; WHY has the queue and its limit
-  leaked             everything was read, including the EOF, and the socket stays open
+  never-accepted     it is still in the accept queue; WHY names the listener
+  accept-queue-full  a listener drops handshakes; WHY has its queue and limit
+  leaked             everything was read, including the EOF; it stays open
   not-reading        the application leaves data, or only the EOF, unread
   busy-sending       data is unsent or unacknowledged
   forked-child       a process holds it that inherited it from another process
-  inherited          another program holds it, started by the server, which does not
+  inherited          only a program that the server started holds it
   peer-silent        the peer does not acknowledge the FIN
   peer-open          this side is closed or shut down, the peer has not closed
 `

@@ -39,7 +39,7 @@ resets that the kernel counted with those that were explained.
 const examples = `Examples:
   sudo closetrace                          all endings, live
   sudo closetrace -p 4211                  one process
-  sudo closetrace -L 443 -4                connections to port 443 here, IPv4 only
+  sudo closetrace -L 443 -4                connections to port 443 here, IPv4
   sudo closetrace -D 5432,6379             connections to a database or a cache
   sudo closetrace --netns web --duration 1m -o wide
   sudo closetrace --container 0f4b1c2d3e   one container
