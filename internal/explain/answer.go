@@ -92,8 +92,11 @@ func isCounter(name string) bool {
 			return true
 		}
 	}
-	return name == events.AbortFailed
+	return name == events.AbortFailed || slices.Contains(listenCounters, name)
 }
+
+// listenCounters count what a listener drops without an answer, so that no ending moves them.
+var listenCounters = []string{"ListenOverflows", "ListenDrops"}
 
 // words returns the words and messages that the answer is for.
 func (a *answer) words() []string {

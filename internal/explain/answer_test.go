@@ -52,7 +52,7 @@ func TestAnswersMatchTables(t *testing.T) {
 	for c := range events.Counters {
 		wanted = append(wanted, c.String())
 	}
-	wanted = append(wanted, events.AbortFailed, "NOT_SPECIFIED")
+	wanted = append(append(wanted, events.AbortFailed, "NOT_SPECIFIED"), listenCounters...)
 	for _, i := range events.Paths() {
 		for _, r := range i.Reasons {
 			wanted = append(wanted, r.Name)
@@ -136,6 +136,8 @@ func TestExplain(t *testing.T) {
 		"TcpExtTCPAbortOnClose":    "TCPAbortOnClose: kernel counter",
 		"tcpabortonclose":          "TCPAbortOnClose: kernel counter",
 		"OutRsts":                  "TcpOutRsts: kernel counter",
+		"TcpExtListenOverflows":    "ListenOverflows: kernel counter",
+		"ListenDrops":              "ListenDrops: kernel counter",
 		"SK_RST_REASON_TCP_STATE":  "TCP_STATE: the kernel's reason",
 		"so_linger":                "SO_LINGER: socket option",
 		"TCP_KEEPCNT":              "SO_KEEPALIVE: socket option",
