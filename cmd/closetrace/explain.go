@@ -13,6 +13,7 @@ import (
 	"github.com/closetrace/closetrace/internal/flagvalue"
 	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/pipeline"
+	"github.com/closetrace/closetrace/internal/sink"
 )
 
 const explainAbout = `closetrace explain describes a path: what happens, where the kernel decides it,
@@ -85,12 +86,16 @@ func (f *explainFlags) run(to output, words []string) error {
 	layout := explain.Layout{
 		Language: f.language, Width: to.width, Bold: f.color.enabled(to.color), Scenarios: scenarioNames(),
 	}
+	shown := func(text string) string { return text }
+	if to.isASCII && f.language != explain.Chinese {
+		shown = sink.ASCII
+	}
 	if len(words) == 0 {
-		return write(to, library.Index(layout))
+		return write(to, shown(library.Index(layout)))
 	}
 	typed := strings.Join(words, " ")
 	if text := library.Explain(typed, layout); text != "" {
-		return write(to, text)
+		return write(to, shown(text))
 	}
 	next := flagvalue.Suggest(typed, library.Names(), "closetrace explain lists the paths and topics")
 	if len(words) > 1 && library.Explain(words[0], layout) != "" {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/closetrace/closetrace/internal/flagvalue"
 	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/message"
@@ -150,7 +151,7 @@ func noSuchCommand(cmd *cobra.Command, args []string) error {
 	}
 	next := "closetrace -h lists the commands"
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		next = "did you mean " + strings.Join(near, " or ") + "?"
+		next = flagvalue.DidYouMean(near)
 	}
 	return hint.New(hint.Usage, fmt.Sprintf("unknown command %q", args[0]), next)
 }

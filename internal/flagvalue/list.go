@@ -199,7 +199,17 @@ func StateNames() []string {
 // Suggest returns a hint with the words that are similar to word, or otherwise if there are none.
 func Suggest(word string, of []string, otherwise string) string {
 	if near := explain.Suggest(word, of); len(near) > 0 {
-		return "did you mean " + strings.Join(near, " or ") + "?"
+		return DidYouMean(near)
 	}
 	return otherwise
+}
+
+// DidYouMean returns a hint with words, of which there is at least one.
+func DidYouMean(words []string) string {
+	last := len(words) - 1
+	text := words[last]
+	if last > 0 {
+		text = strings.Join(words[:last], ", ") + " or " + text
+	}
+	return "did you mean " + text + "?"
 }
