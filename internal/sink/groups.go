@@ -250,6 +250,15 @@ func (s *Summary) rowsOf(shown []*summaryGroup, isNarrow bool) string {
 	if !isNarrow {
 		return t.String()
 	}
+	// Long addresses and names leave no place for the path, and for the peer.
+	for t.Width = s.Width; len(t.Columns) > 3 && !t.Fits(); {
+		last := len(t.Columns) - 1
+		for i, row := range t.Rows {
+			below[i] = row[last] + ", " + below[i]
+		}
+		t.RemoveColumn(t.Columns[last].Head)
+	}
+	t.Width = 0
 	const indent = "       "
 	var b strings.Builder
 	for i, line := range slices.Collect(strings.Lines(t.String())) {

@@ -162,3 +162,28 @@ func TestOrdinaryEndingsWrap(t *testing.T) {
 		}
 	}
 }
+
+// Long addresses and names make no row wider than the terminal, and lose nothing.
+func TestSummaryOfLongAddresses(t *testing.T) {
+	const peer = "2001:db8:1234:5678:9abc:def0:1111:2222"
+	for _, comm := range []string{"nginx", "kworker/u64:3-x"} {
+		for _, width := range []int{60, 80, 100, 120, 160} {
+			s := Summary{SummaryOptions: SummaryOptions{Width: width, Color: true}}
+			e := reset(0)
+			e.Remote = netip.AddrPortFrom(netip.MustParseAddr(peer), 50000)
+			e.Actor = &events.Task{PID: 4194303, Comm: comm}
+			s.Add(&e)
+			text := s.groupTable()
+			for line := range strings.Lines(text) {
+				if n := table.Width(strings.TrimSuffix(line, "\n")); n > width && width >= 80 {
+					t.Errorf("%d cells of %d: %q", n, width, line)
+				}
+			}
+			for _, want := range []string{peer, comm + "[4194303]", string(e.Path), "B unread"} {
+				if !strings.Contains(strings.Join(strings.Fields(text), " "), want) {
+					t.Errorf("%d cells: no %s in\n%s", width, want, text)
+				}
+			}
+		}
+	}
+}
