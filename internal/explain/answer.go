@@ -107,7 +107,7 @@ func (a *answer) words() []string {
 	return all
 }
 
-// matched returns which of the words of the answer the user typed, or is in the message that the user typed: the longest.
+// matched returns which of the words of the answer the user typed, or the longest in the message that the user typed.
 func (a *answer) matched(typed string) string {
 	found := ""
 	for _, word := range a.words() {

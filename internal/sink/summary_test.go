@@ -148,7 +148,8 @@ func TestSummaryWithFilters(t *testing.T) {
 func TestOrdinaryEndingsWrap(t *testing.T) {
 	for width := 40; width < 120; width += 7 {
 		s := Summary{SummaryOptions: SummaryOptions{Width: width}}
-		for i, path := range []events.Path{"close.fin.active", "close.silent.closed.reset", "close.listen", "recv.fin", "close.fin.passive"} {
+		for i, path := range []events.Path{"close.fin.active", "close.silent.closed.reset", "close.listen", "recv.fin",
+			"close.fin.passive"} {
 			for range i + 8 {
 				s.Add(&events.Ending{Path: path})
 			}

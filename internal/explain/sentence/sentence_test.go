@@ -29,13 +29,14 @@ func TestChinese(t *testing.T) {
 		"2 RST replies not listed individually (rate limit)": "2 个 RST 回应未逐一列出（速率限制）",
 		"audit: RSTs sent 3, explained 1; possible cause: 1 lost record, missing hooks (a, b)": "" +
 			"对账：发送的 RST 3，已解释 1；可能的原因：1 条丢失的记录、缺少的挂载点（a, b）",
-		"1,200 B and the EOF are unread; a b[7] is stopped by a debugger and is out of descriptors (12 of 12 used); c[8] is " +
-			"frozen by its cgroup; others as well": "" +
+		"1,200 B and the EOF are unread; a b[7] is stopped by a debugger and is out of descriptors (12 of 12 used); " +
+			"c[8] is frozen by its cgroup; others as well": "" +
 			"1,200 B 和 EOF 未读；a b[7] 被调试器暂停，而且描述符已用尽（已用 12 / 12）；c[8] 被它的 cgroup 冻结；其他进程也是如此",
-		"never accepted: 3 of 2 connections wait in the accept queue of [::1]:80, held by a[1], b[2/3]; or in that of 1 other " +
-			"listener there": "" +
+		"never accepted: 3 of 2 connections wait in the accept queue of [::1]:80, held by a[1], b[2/3]; " +
+			"or in that of 1 other listener there": "" +
 			"从未被 accept：[::1]:80 的全连接队列中有 3 个连接等待（上限 2），由 a[1]、b[2/3] 持有；或者在那里另外 1 个监听套接字的队列中",
-		"inherited: a[2] was started by b[1], c[3] was started by b[1], which listens at :8080 and does not hold it; 9 B unread": "" +
+		"inherited: a[2] was started by b[1], c[3] was started by b[1], which listens at :8080 and " +
+			"does not hold it; 9 B unread": "" +
 			"继承而来：a[2] 由 b[1] 启动、c[3] 由 b[1] 启动；启动者监听 :8080，自己并不持有它；9 B 未读",
 		"the accept queue is full (3 of 2); a[1], b[2], c[3], 4 more do not accept, or too slowly": "" +
 			"全连接队列已满（3 / 2）；a[1]、b[2]、c[3] 等，另有 4 个没有 accept，或者太慢",

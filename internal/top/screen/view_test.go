@@ -101,7 +101,8 @@ func TestViewInASCII(t *testing.T) {
 	v := testView(t, 3)
 	v.By = top.ByPath
 	table, inside := press(v), press(v, keyEnter)
-	if !strings.Contains(table, "close → RST") || !strings.Contains(inside, "close → RST") || !strings.Contains(table, "↑↓") {
+	if !strings.Contains(table, "close → RST") || !strings.Contains(inside, "close → RST") ||
+		!strings.Contains(table, "↑↓") {
 		t.Errorf("no arrow on\n%s\n%s", table, inside)
 	}
 	v.ASCII = true
