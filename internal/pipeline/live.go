@@ -61,6 +61,7 @@ func Start(ctx context.Context, out Sink, o LiveOptions) (*Run, error) {
 		o.Resolve.NetDirs = nil // who sends a RST in others is hidden
 	}
 	o.Resolvers = NewResolvers(o.Resolve, log)
+	o.Probe.RecordsOnly = o.Recording.copies()
 	src, err := o.System.Open(ctx, o.Probe)
 	if err != nil {
 		return nil, err

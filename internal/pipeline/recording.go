@@ -43,6 +43,11 @@ type RecordingOptions struct {
 	Only bool
 }
 
+// copies reports whether only the records of the kernel side are needed: they are copied, and nothing else is done.
+func (r *RecordingOptions) copies() bool {
+	return r.Only && !r.Trigger.Active() && record.HoldsRecords(r.Path)
+}
+
 // createRecording begins a recording of events under h.
 func createRecording(r RecordingOptions, h events.Header, o *Options) (*recording, error) {
 	files, err := record.CreateFiles(r.Path, h, record.Options{
@@ -63,7 +68,10 @@ func (r *recording) Write(ev *events.Event) error {
 		r.written++
 	}
 	if !r.classified {
-		return r.attempt(func() error { return r.files.Write(ev) })
+		if r.failed == nil {
+			r.failed = r.files.Write(ev)
+		}
+		return r.failed
 	}
 	err := r.writeLast()
 	r.record = append(r.record[:0], ev.Record...)

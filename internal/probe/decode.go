@@ -69,6 +69,25 @@ func (n *names) decode(raw []byte, ev *events.Event) error {
 	return nil
 }
 
+// outline converts a record only as far as a recording needs it ([Options.RecordsOnly]), if its event needs no look-up:
+// calls name their actor, and the owner of a received FIN is looked up when it is replayed. Others it decodes.
+func (n *names) outline(raw []byte, ev *events.Event) error {
+	if len(raw) < recordSize {
+		return n.decode(raw, ev)
+	}
+	w := (*bpfEvent)(unsafe.Pointer(unsafe.SliceData(raw))) // as in decode
+	c, p := &w.Progress, &w.Endpoints
+	kind, flags := events.Kind(c.Kind), events.Flags(c.Flags)
+	if kind != events.KindClose && kind != events.KindShutdown && kind != events.KindPeerFIN {
+		return n.decode(raw, ev)
+	}
+	*ev = events.Event{}
+	ev.Kind, ev.MonoNS, ev.Flags, ev.Sock, ev.Listener = kind, c.TimeNs, flags, p.Sock, p.Listener
+	ev.CgroupID, ev.SocketCgroupID = p.CgroupId, p.SocketCgroupId
+	n.nameNumbers(ev, c, p)
+	return nil
+}
+
 // copyFacts overwrites ev with what needs no name.
 func copyFacts(ev *events.Event, c *bpfProgress, p *bpfEndpoints) {
 	// Field by field, because a literal would be built elsewhere and copied.
@@ -116,6 +135,13 @@ func (n *names) addNames(ev *events.Event, c *bpfProgress, p *bpfEndpoints) {
 		if p.Process[0] != 0 && p.Process != p.Comm {
 			ev.Task.Process = n.comm(&p.Process)
 		}
+	}
+	n.nameNumbers(ev, c, p)
+}
+
+// nameNumbers names the system call and the reason of a RST.
+func (n *names) nameNumbers(ev *events.Event, c *bpfProgress, p *bpfEndpoints) {
+	if ev.Flags.Has(events.TaskContext) {
 		ev.Syscall = n.syscall(p.Syscall, ev.Flags.Has(events.CompatSyscall))
 	}
 	if ev.Flags.Has(events.SentRST) && n.resetReasonOf != nil {

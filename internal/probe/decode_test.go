@@ -3,6 +3,7 @@ package probe
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"os"
 	"reflect"
 	"regexp"
@@ -36,6 +37,47 @@ func raw(t testing.TB, w bpfEvent) []byte {
 		t.Fatalf("the generated struct is written as %d bytes and laid out as %d", b.Len(), recordSize)
 	}
 	return b.Bytes()
+}
+
+// An outline has what a recording needs beside the record, whatever the kind, and refuses what decode refuses.
+func TestOutline(t *testing.T) {
+	n := testNames
+	for kind := events.Kind(0); kind < 20; kind++ {
+		w := bpfEvent{
+			Progress: bpfProgress{
+				TimeNs: 7, Flags: uint32(events.SentRST | events.TaskContext), KernelReason: 11, Kind: uint8(kind),
+			},
+			Endpoints: bpfEndpoints{Sock: 1, Listener: 2, CgroupId: 3, SocketCgroupId: 4, Inode: 5, Syscall: 3, Stack: -1},
+		}
+		outline := events.Event{Owner: new(events.Task), Inode: 9} // of the last event
+		var whole events.Event
+		record := raw(t, w)
+		err, wholeErr := n.outline(record, &outline), n.decode(record, &whole)
+		if fmt.Sprint(err) != fmt.Sprint(wholeErr) {
+			t.Fatalf("kind %d: %v, but %v", kind, err, wholeErr)
+		}
+		if err != nil {
+			continue
+		}
+		switch kind {
+		case events.KindClose, events.KindShutdown, events.KindPeerFIN:
+			want := events.Event{
+				Kind: kind, MonoNS: 7, Flags: whole.Flags, Sock: 1, Listener: 2, CgroupID: 3, SocketCgroupID: 4,
+				Syscall: "close", KernelReason: "TCP_ABORT_ON_CLOSE",
+			}
+			want.Flags &^= events.PeerFIN // which decode adds for people
+			if !reflect.DeepEqual(outline, want) {
+				t.Errorf("kind %d: %+v", kind, outline)
+			}
+		default:
+			if !reflect.DeepEqual(outline, whole) {
+				t.Errorf("kind %d: %+v, decoded %+v", kind, outline, whole)
+			}
+		}
+	}
+	if err := n.outline(make([]byte, recordSize-1), new(events.Event)); !hint.Is(err, hint.Undecodable) {
+		t.Errorf("a short record: %v", err)
+	}
 }
 
 func TestDecode(t *testing.T) {

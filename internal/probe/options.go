@@ -36,6 +36,9 @@ type Options struct {
 	Quiet Quiet
 	// Stacks adds the user and kernel stack of each call.
 	Stacks bool
+	// RecordsOnly: of an event that needs no look-up, only [events.Event.Record] is needed, and what names, losses and
+	// aliases need. The rest of it is not decoded.
+	RecordsOnly bool
 	// CloseWait is [events.Header.CloseWaitNS]. Only if it is 0, a FIN received in FIN_WAIT2, the orderly end, is
 	// reported.
 	CloseWait time.Duration

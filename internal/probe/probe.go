@@ -38,6 +38,7 @@ const tick = 50 * time.Millisecond
 type Probe struct {
 	header  events.Header
 	names   names
+	decode  func(raw []byte, ev *events.Event) error
 	coll    *ebpf.Collection
 	counts  *ebpf.Memory // of bpf/maps.h
 	linksMu sync.Mutex   // guards links, missedByLinks and detached
@@ -197,6 +198,10 @@ func open(ctx context.Context, k *kernel.Kernel, pl plan, o Options) (p *Probe, 
 		}
 	}
 	p = &Probe{uncounted: pl.uncounted(k), symbols: kernel.OpenSymbols()}
+	p.decode = p.names.decode
+	if o.RecordsOnly && !o.Stacks {
+		p.decode = p.names.outline
+	}
 	if o.Stacks {
 		p.stacks = newStacks(p.symbols.Names)
 	}
@@ -302,7 +307,7 @@ func (p *Probe) read(ev *events.Event) error {
 		if p.stacks != nil && p.stacks.keep(p.record.RawSample) {
 			continue
 		}
-		err := p.names.decode(p.record.RawSample, ev)
+		err := p.decode(p.record.RawSample, ev)
 		ev.Record = p.record.RawSample
 		if err == nil && p.stacks != nil {
 			p.stacks.take(ev)

@@ -1,11 +1,11 @@
 package record
 
 import (
+	"bufio"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"hash/maphash"
-	"io"
 	"net/netip"
 	"runtime"
 
@@ -124,14 +124,28 @@ const maxName = 4096
 
 // binaryWriter writes format 2.
 type binaryWriter struct {
-	w     io.Writer
-	seed  maphash.Seed
-	at    offsets // size 0: no record can be written
-	buf   []byte  // of one frame, reused
-	names map[nameKey]string
+	w      *bufio.Writer
+	seed   maphash.Seed
+	at     offsets // size 0: no record can be written
+	names  map[nameKey]string
+	recent [4]recentName // the last ones: most events have the same
 }
 
-func newBinaryWriter(w io.Writer, h events.Header, seed maphash.Seed) (*binaryWriter, error) {
+// recentName is a name that the file has.
+type recentName struct {
+	key  nameKey
+	text string
+}
+
+// The places of names in [binaryWriter]'s recent ones.
+const (
+	ofCgroup = iota
+	ofSocketCgroup
+	ofSyscall
+	ofReason
+)
+
+func newBinaryWriter(w *bufio.Writer, h events.Header, seed maphash.Seed) (*binaryWriter, error) {
 	b := &binaryWriter{w: w, seed: seed, names: map[nameKey]string{}}
 	if len(h.Record) > 0 {
 		var err error
@@ -154,7 +168,7 @@ func (b *binaryWriter) Write(ev *events.Event) error {
 	if err := b.writeNames(ev); err != nil {
 		return err
 	}
-	frame := append(beginFrame(b.buf[:0], frameRecord), ev.Record[:b.at.size]...)
+	frame := append(b.begin(frameRecord), ev.Record[:b.at.size]...)
 	record := frame[frameHead:]
 	put := binary.LittleEndian.PutUint64
 	put(record[b.at.sock:], alias(b.seed, ev.Sock))
@@ -172,27 +186,38 @@ func (b *binaryWriter) Write(ev *events.Event) error {
 
 // writeNames appends the names of an event that the file does not have.
 func (b *binaryWriter) writeNames(ev *events.Event) error {
-	err := b.name(nameKey{'c', ev.CgroupID}, ev.Cgroup)
+	err := b.name(ofCgroup, nameKey{'c', ev.CgroupID}, ev.Cgroup)
 	if err == nil && ev.SocketCgroupID != ev.CgroupID {
-		err = b.name(nameKey{'c', ev.SocketCgroupID}, ev.SocketCgroup)
+		err = b.name(ofSocketCgroup, nameKey{'c', ev.SocketCgroupID}, ev.SocketCgroup)
 	}
 	if err == nil && ev.Syscall != "" {
 		kind := byte('s')
 		if ev.Flags.Has(events.CompatSyscall) {
 			kind = 't'
 		}
-		err = b.name(nameKey{kind, uint64(binary.LittleEndian.Uint32(ev.Record[b.at.syscall:]))}, ev.Syscall)
+		err = b.name(ofSyscall, nameKey{kind, uint64(binary.LittleEndian.Uint32(ev.Record[b.at.syscall:]))}, ev.Syscall)
 	}
 	if err == nil && ev.KernelReason != "" {
 		reason := binary.LittleEndian.Uint32(ev.Record[b.at.kernelReason:])
-		err = b.name(nameKey{'r', uint64(reason)}, ev.KernelReason)
+		err = b.name(ofReason, nameKey{'r', uint64(reason)}, ev.KernelReason)
 	}
 	return err
 }
 
-// name appends a name, unless the file has it.
-func (b *binaryWriter) name(key nameKey, text string) error {
-	text = text[:min(len(text), maxName)]
+// name appends a name, unless the file has it. place is that of its kind.
+func (b *binaryWriter) name(place int, key nameKey, text string) error {
+	if last := &b.recent[place]; last.key == key && last.text == text {
+		return nil
+	}
+	if err := b.addName(key, text[:min(len(text), maxName)]); err != nil {
+		return err
+	}
+	b.recent[place] = recentName{key, text}
+	return nil
+}
+
+// addName appends a name, unless the file has it.
+func (b *binaryWriter) addName(key nameKey, text string) error {
 	known, found := b.names[key]
 	if known == text && (found || text == "") {
 		return nil
@@ -204,6 +229,7 @@ func (b *binaryWriter) name(key nameKey, text string) error {
 		}
 	}
 	b.names[key] = text
+	clear(b.recent[:])
 	n := name{Name: text}
 	switch number, call, reason := key.number, int32(key.number), uint32(key.number); key.kind {
 	case 'c':
@@ -221,7 +247,7 @@ func (b *binaryWriter) Owner(ev *events.Event) error { return b.json(frameOwner,
 
 // Idle appends that everything was read and all pending endings until monoNS were reported.
 func (b *binaryWriter) Idle(monoNS uint64) error {
-	return b.write(binary.LittleEndian.AppendUint64(beginFrame(b.buf[:0], frameIdle), monoNS))
+	return b.write(binary.LittleEndian.AppendUint64(b.begin(frameIdle), monoNS))
 }
 
 // End appends the last frame.
@@ -232,12 +258,20 @@ func (b *binaryWriter) json(t frameType, v any) error {
 	if err != nil {
 		return fmt.Errorf("writing the recording: %w", err)
 	}
-	return b.write(append(beginFrame(b.buf[:0], t), text...))
+	return b.write(append(b.begin(t), text...))
 }
 
-// write completes and writes a frame that is in the reused buffer.
+// begin returns a buffer with the head of a frame. As long as there is room, it is that of the writer, so that the
+// frame is not copied.
+func (b *binaryWriter) begin(t frameType) []byte {
+	if b.w.Available() < frameHead+b.at.size+frameTail {
+		_ = b.w.Flush() // write returns its error
+	}
+	return beginFrame(b.w.AvailableBuffer(), t)
+}
+
+// write completes and writes a frame that begin returned.
 func (b *binaryWriter) write(frame []byte) error {
-	b.buf = frame
 	frame, err := sealFrame(frame)
 	if err == nil {
 		_, err = b.w.Write(frame)
@@ -245,6 +279,5 @@ func (b *binaryWriter) write(frame []byte) error {
 	if err != nil {
 		return fmt.Errorf("writing the recording: %w", err)
 	}
-	b.buf = frame[:0]
 	return nil
 }

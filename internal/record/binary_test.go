@@ -1,7 +1,9 @@
 package record
 
 import (
+	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -134,7 +136,8 @@ func frames(t testing.TB, layout []events.Field, more ...[]byte) []byte {
 	var b bytes.Buffer
 	h := header
 	h.Record = layout
-	if _, err := newBinaryWriter(&b, h, maphash.MakeSeed()); err != nil {
+	w, err := newBinaryWriter(bufio.NewWriter(&b), h, maphash.MakeSeed())
+	if err := cmp.Or(err, w.w.Flush()); err != nil {
 		t.Fatal(err)
 	}
 	for _, frame := range more {
@@ -220,11 +223,11 @@ func TestBinaryRecord(t *testing.T) {
 	var b bytes.Buffer
 	h := header
 	h.Record = probe.Layout()
-	w, err := newBinaryWriter(&b, h, maphash.MakeSeed())
+	w, err := newBinaryWriter(bufio.NewWriter(&b), h, maphash.MakeSeed())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(w.Write(&written), w.Write(&written), w.End(&End{})); err != nil {
+	if err := errors.Join(w.Write(&written), w.Write(&written), w.End(&End{}), w.w.Flush()); err != nil {
 		t.Fatal(err)
 	}
 	if bytes.Contains(b.Bytes(), []byte("\x78\x56\x34\x12\x80\x88")) {
@@ -253,7 +256,7 @@ func TestBinaryNamesForgotten(t *testing.T) {
 	var b bytes.Buffer
 	h := header
 	h.Record = probe.Layout()
-	w, err := newBinaryWriter(&b, h, maphash.MakeSeed())
+	w, err := newBinaryWriter(bufio.NewWriter(&b), h, maphash.MakeSeed())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,6 +275,9 @@ func TestBinaryNamesForgotten(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := w.w.Flush(); err != nil {
+		t.Fatal(err)
+	}
 	r, err := readAny(&b, probe.Recorded)
 	if err != nil {
 		t.Fatal(err)
@@ -285,6 +291,50 @@ func TestBinaryNamesForgotten(t *testing.T) {
 	}
 	if n != 2*maxNames+10 {
 		t.Errorf("%d events", n)
+	}
+}
+
+// A cgroup may be that of the task in one event and that of the socket in the next. Its name is always the last one.
+func TestBinaryNameOfBothCgroups(t *testing.T) {
+	var b bytes.Buffer
+	h := header
+	h.Record = probe.Layout()
+	w, err := newBinaryWriter(bufio.NewWriter(&b), h, maphash.MakeSeed())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := [][2]string{{"/a", "/b"}, {"/c", "/a2"}, {"/a", "/b"}}
+	for i, names := range want {
+		task, socket := uint64(1), uint64(2)
+		if i == 1 {
+			task, socket = 3, 1
+		}
+		ev := events.Event{
+			CgroupID: task, SocketCgroupID: socket, Cgroup: names[0], SocketCgroup: names[1],
+			Record: rawRecord(t, map[string]uint64{
+				"kind": uint64(events.KindClose), "cgroup_id": task, "socket_cgroup_id": socket,
+			}),
+		}
+		if err := w.Write(&ev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := readAny(&b, probe.Recorded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got [][2]string
+	for ev, err := range r.Events() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, [2]string{ev.Cgroup, ev.SocketCgroup})
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("read %q, wrote %q", got, want)
 	}
 }
 
@@ -339,7 +389,7 @@ func TestBinaryOtherLayout(t *testing.T) {
 
 // A layout that hides where addresses of the kernel are is not written.
 func TestBinaryLayoutNeedsSock(t *testing.T) {
-	if _, err := newBinaryWriter(io.Discard, events.Header{Record: probe.Layout()[:5]}, maphash.MakeSeed()); err == nil {
+	if _, err := newBinaryWriter(nil, events.Header{Record: probe.Layout()[:5]}, maphash.MakeSeed()); err == nil {
 		t.Error("no error")
 	}
 }
@@ -347,7 +397,7 @@ func TestBinaryLayoutNeedsSock(t *testing.T) {
 func TestBinaryWriteAllocatesNothing(t *testing.T) {
 	h := header
 	h.Record = probe.Layout()
-	w, err := newBinaryWriter(io.Discard, h, maphash.MakeSeed())
+	w, err := newBinaryWriter(bufio.NewWriter(io.Discard), h, maphash.MakeSeed())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,12 @@ const maxWindow = 64 << 20
 // jsonLines are the extensions of files in format 1.
 var jsonLines = []string{".jsonl", ".jsonl" + compressed}
 
+// HoldsRecords reports whether a recording of this name has [events.Event.Record] of an event, as format 2 does, and
+// not what was decoded of it.
+func HoldsRecords(path string) bool {
+	return !slices.ContainsFunc(jsonLines, func(end string) bool { return strings.HasSuffix(path, end) })
+}
+
 // File is a recording that is being written.
 type File struct {
 	encoder
@@ -94,10 +100,10 @@ func create(path string, h events.Header, seed maphash.Seed, o Options) (*File, 
 		w = f.pend
 	}
 	f.buf = bufio.NewWriterSize(w, 64<<10)
-	if slices.ContainsFunc(jsonLines, func(end string) bool { return strings.HasSuffix(path, end) }) {
-		f.encoder, err = newWriter(f.buf, h, seed)
-	} else {
+	if HoldsRecords(path) {
 		f.encoder, err = newBinaryWriter(f.buf, h, seed)
+	} else {
+		f.encoder, err = newWriter(f.buf, h, seed)
 	}
 	if err == nil {
 		err = f.flush()
