@@ -91,7 +91,7 @@ func create(path string, h events.Header, seed maphash.Seed, o Options) (*File, 
 	f.count = &counter{Writer: w}
 	w = f.count
 	if strings.HasSuffix(path, compressed) {
-		f.zstd, err = zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
+		f.zstd, err = newCompressor(w, HoldsRecords(path))
 		if err != nil {
 			file.Close()
 			return nil, err
@@ -113,6 +113,13 @@ func create(path string, h events.Header, seed maphash.Seed, o Options) (*File, 
 		return nil, err
 	}
 	return f, nil
+}
+
+// newCompressor compresses to w. Frames have checksums of their own. What repeats nothing in records is mostly aliases,
+// sequence numbers and checksums, which an entropy coder does not make shorter.
+func newCompressor(w io.Writer, frames bool) (*zstd.Encoder, error) {
+	return zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest),
+		zstd.WithEncoderCRC(!frames), zstd.WithNoEntropyCompression(frames))
 }
 
 // NewFile opens a file for writing by the rules of [Create]. It may be of any content.
