@@ -118,6 +118,18 @@ func (e *Ending) IsAbnormal() bool {
 	if abnormal != ByFacts {
 		return true
 	}
+	return e.hasOddFact() && e.hasAbnormalFact()
+}
+
+// hasOddFact reports whether an ending has what an abnormal fact needs. Most have nothing of it, and a line asks several
+// times.
+func (e *Ending) hasOddFact() bool {
+	v := &e.Evidence
+	return e.RST || e.Trigger == TriggerSignal || v.Unanswered || v.UnreadBytes|v.Retransmits != 0 || v.Errno != 0
+}
+
+// hasAbnormalFact reports whether one of the abnormal facts holds.
+func (e *Ending) hasAbnormalFact() bool {
 	for i := range abnormalFacts {
 		if abnormalFacts[i].holds(e) {
 			return true

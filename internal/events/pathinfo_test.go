@@ -176,3 +176,27 @@ func TestHasNoEffect(t *testing.T) {
 		}
 	}
 }
+
+// What [Ending.IsAbnormal] asks first is true of every ending of which an abnormal fact holds.
+func TestAbnormalFactsAreOdd(t *testing.T) {
+	held := map[int]bool{}
+	for _, info := range Paths() {
+		for bits := range 1 << 8 {
+			e := Ending{Path: info.Path, RST: bits&1 != 0, Before: []State{Established, Close}[bits>>1&1]}
+			e.Trigger = []Trigger{TriggerClose, TriggerSignal}[bits>>2&1]
+			v := &e.Evidence
+			v.Unanswered, v.BytesSent = bits>>3&1 != 0, uint64(bits>>4&1)
+			v.UnreadBytes, v.Retransmits, v.Errno = uint32(bits>>5&1), uint32(bits>>6&1), bits>>7&1
+			for i, f := range abnormalFacts {
+				if holds := f.holds(&e); holds && !e.hasOddFact() {
+					t.Fatalf("%s, facts %b: %s", info.Path, bits, f.reason)
+				} else if holds {
+					held[i] = true
+				}
+			}
+		}
+	}
+	if len(held) != len(abnormalFacts) {
+		t.Errorf("%d of %d facts were ever true", len(held), len(abnormalFacts))
+	}
+}
