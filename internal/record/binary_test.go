@@ -130,6 +130,37 @@ func TestBinaryFlippedBits(t *testing.T) {
 	}
 }
 
+// binaryTo returns a writer of a recording whose records have this version's layout.
+func binaryTo(t testing.TB, b *bytes.Buffer) *binaryWriter {
+	t.Helper()
+	h := header
+	h.Record = probe.Layout()
+	w, err := newBinaryWriter(bufio.NewWriter(b), h, maphash.MakeSeed())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// eventsOf returns the events that a writer has written to b.
+func eventsOf(t testing.TB, w *binaryWriter, b *bytes.Buffer) (all []events.Event) {
+	t.Helper()
+	if err := w.w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := readAny(b, probe.Recorded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ev, err := range r.Events() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, *ev)
+	}
+	return all
+}
+
 // frames returns a file of a header with a layout and these frames.
 func frames(t testing.TB, layout []events.Field, more ...[]byte) []byte {
 	t.Helper()
@@ -254,12 +285,7 @@ func TestBinaryRecord(t *testing.T) {
 // Names that a writer forgets are forgotten by the reader, too, whatever their number.
 func TestBinaryNamesForgotten(t *testing.T) {
 	var b bytes.Buffer
-	h := header
-	h.Record = probe.Layout()
-	w, err := newBinaryWriter(bufio.NewWriter(&b), h, maphash.MakeSeed())
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := binaryTo(t, &b)
 	path := func(n int) string {
 		if n > maxNames+5 {
 			return "" // removed meanwhile
@@ -275,34 +301,21 @@ func TestBinaryNamesForgotten(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := w.w.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	r, err := readAny(&b, probe.Recorded)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	for ev, err := range r.Events() {
-		if err != nil || ev.Cgroup != path(n) {
-			t.Fatalf("event %d: cgroup %q, want %q, %v", n, ev.Cgroup, path(n), err)
+	all := eventsOf(t, w, &b)
+	for n := range all {
+		if all[n].Cgroup != path(n) {
+			t.Fatalf("event %d: cgroup %q, want %q", n, all[n].Cgroup, path(n))
 		}
-		n++
 	}
-	if n != 2*maxNames+10 {
-		t.Errorf("%d events", n)
+	if len(all) != 2*maxNames+10 {
+		t.Errorf("%d events", len(all))
 	}
 }
 
 // A cgroup may be that of the task in one event and that of the socket in the next. Its name is always the last one.
 func TestBinaryNameOfBothCgroups(t *testing.T) {
 	var b bytes.Buffer
-	h := header
-	h.Record = probe.Layout()
-	w, err := newBinaryWriter(bufio.NewWriter(&b), h, maphash.MakeSeed())
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := binaryTo(t, &b)
 	want := [][2]string{{"/a", "/b"}, {"/c", "/a2"}, {"/a", "/b"}}
 	for i, names := range want {
 		task, socket := uint64(1), uint64(2)
@@ -319,18 +332,8 @@ func TestBinaryNameOfBothCgroups(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := w.w.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	r, err := readAny(&b, probe.Recorded)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var got [][2]string
-	for ev, err := range r.Events() {
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, ev := range eventsOf(t, w, &b) {
 		got = append(got, [2]string{ev.Cgroup, ev.SocketCgroup})
 	}
 	if !slices.Equal(got, want) {
