@@ -316,11 +316,11 @@ func TestBinaryNamesForgotten(t *testing.T) {
 func TestBinaryNameOfBothCgroups(t *testing.T) {
 	var b bytes.Buffer
 	w := binaryTo(t, &b)
-	want := [][2]string{{"/a", "/b"}, {"/c", "/a2"}, {"/a", "/b"}}
+	want := [][2]string{{"/b", "/a"}, {"/a2", ""}, {"/b", "/a"}}
 	for i, names := range want {
-		task, socket := uint64(1), uint64(2)
+		task, socket := uint64(2), uint64(1)
 		if i == 1 {
-			task, socket = 3, 1
+			task = socket
 		}
 		ev := events.Event{
 			CgroupID: task, SocketCgroupID: socket, Cgroup: names[0], SocketCgroup: names[1],
