@@ -48,6 +48,8 @@
 //	internal/config      sets flags from a YAML file
 //	internal/command     runs a command in a cgroup and finds its endings
 //	internal/metrics     counts endings for Prometheus
+//	internal/anonymize   replaces addresses and names by keyed hashes
+//	internal/otlp        sends endings to a collector of OpenTelemetry
 //	internal/serve       traces as a service and answers HTTP requests
 //	internal/lab         provokes every path with real sockets
 //	internal/labrun      traces the lab and judges what was reported

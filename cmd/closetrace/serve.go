@@ -19,6 +19,7 @@ import (
 	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/message"
 	"github.com/closetrace/closetrace/internal/metrics"
+	"github.com/closetrace/closetrace/internal/plan"
 	"github.com/closetrace/closetrace/internal/runtimes"
 	"github.com/closetrace/closetrace/internal/serve"
 	"github.com/closetrace/closetrace/internal/version"
@@ -57,6 +58,7 @@ const serveExamples = `Examples:
 type serveFlags struct {
 	traceFlags
 	serve.Settings
+	export   exportFlags
 	settings *config.Settings
 	listen   string
 	config   string
@@ -127,7 +129,7 @@ func (f *serveFlags) attachTo(cmd *cobra.Command) {
 	bufferFlag(kernelSide, &f.buffer)
 	help := manual{
 		about:  serveAbout,
-		groups: []flagGroup{service, counted, f.filter.flags(netnsNames), recording, kernelSide},
+		groups: []flagGroup{service, counted, f.export.group(), f.filter.flags(netnsNames), recording, kernelSide},
 		tail:   hint.LiveExitCodes("tracing, serving or recording failed") + "\n" + serveExamples,
 	}
 	help.attach(cmd)
@@ -151,6 +153,12 @@ func (f *serveFlags) configure() error {
 	}
 	if err := serve.Check(f.listen, f.Settings); err != nil {
 		return err
+	}
+	if err := f.export.validate(); err != nil {
+		return err
+	}
+	if f.export.Sample > 0 {
+		f.tier = plan.Full // ordinary endings are sent, so the kernel side reports them
 	}
 	return f.validate()
 }
@@ -199,10 +207,14 @@ func (f *serveFlags) run(ctx context.Context, m tracer, s stuckSystem) error {
 	if f.allNetns || len(f.filter.netns) > 0 {
 		live.Later = kernel.EntersNetns
 	}
+	exporters, err := f.export.exporters(live.Probe.Log)
+	if err != nil {
+		return err
+	}
 	return serve.Run(ctx, serve.Options{
 		Settings: f.Settings, Listen: f.listen, Version: version.Build().Version, Live: live, Stuck: from,
 		Reload:  func() (serve.Settings, []string, error) { return f.reload(m) },
-		Hangups: hangups,
+		Hangups: hangups, Exporters: exporters,
 	})
 }
 

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+
+	"github.com/closetrace/closetrace/internal/anonymize"
+	"github.com/closetrace/closetrace/internal/flagvalue"
+	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/kernel"
+	"github.com/closetrace/closetrace/internal/metrics"
+	"github.com/closetrace/closetrace/internal/otlp"
+	"github.com/closetrace/closetrace/internal/serve"
+)
+
+// exportFlags are the flags of closetrace serve for what it sends to a collector.
+type exportFlags struct {
+	otlp.Options
+	anonymize, anonymizeFile string
+}
+
+func (f *exportFlags) group() flagGroup {
+	g := newGroup("Export")
+	g.flags.StringVar(&f.URL, "otlp", "", "send abnormal endings as OpenTelemetry logs to `URL`, a collector or a store")
+	g.flags.Var(flagvalue.Share{Of: &f.Sample}, "otlp-sample",
+		"send ordinary endings, too, of this `SHARE` of the connections, the same on each host")
+	f.Rate = otlp.DefaultRate
+	g.flags.Var(flagvalue.Count{N: &f.Rate}, "otlp-rate",
+		"send at most `N` records a second one by one (2000); equal endings beyond it share one")
+	g.flags.StringVar(&f.anonymize, "anonymize", "", "send hashes with `KEY` instead of addresses and names")
+	g.flags.Var(flagvalue.File{Path: &f.anonymizeFile}, "anonymize-file", "the same with the key in `FILE`")
+	return g
+}
+
+// validate reads the key and the variables of OpenTelemetry.
+func (f *exportFlags) validate() (err error) {
+	if f.URL == "" {
+		if f.Sample > 0 || f.anonymize != "" || f.anonymizeFile != "" {
+			return hint.New(hint.Usage, "nothing is exported", "add --otlp URL, or leave out the other flags of the export")
+		}
+		return nil
+	}
+	if _, err := otlp.Endpoint(f.URL); err != nil {
+		return err
+	}
+	switch {
+	case f.anonymize != "" && f.anonymizeFile != "":
+		return hint.New(hint.Usage, "two keys: --anonymize and --anonymize-file", "leave out one of them")
+	case f.anonymize != "":
+		f.Key, err = anonymize.ParseKey(f.anonymize)
+	case f.anonymizeFile != "":
+		err = kernel.AsUser(func() (err error) {
+			f.Key, err = anonymize.ReadKey(f.anonymizeFile)
+			return err
+		})
+	}
+	if err != nil {
+		return err
+	}
+	if f.Headers, err = otlp.ParseList(otlp.HeadersVariable, os.Getenv(otlp.HeadersVariable)); err != nil {
+		return err
+	}
+	f.Resource, err = otlp.ParseList(otlp.ResourceVariable, os.Getenv(otlp.ResourceVariable))
+	return err
+}
+
+// exporters returns what sends endings.
+func (f *exportFlags) exporters(log *slog.Logger) ([]serve.Exporter, error) {
+	if f.URL == "" {
+		return nil, nil
+	}
+	o := f.Options
+	o.Workload = metrics.NameOf
+	o.Report = func(err error) { log.Warn("endings are not exported", "because", err) }
+	x, err := otlp.New(o)
+	if err != nil {
+		return nil, err
+	}
+	return []serve.Exporter{x}, nil
+}

@@ -1,0 +1,80 @@
+// Package anonymize replaces addresses and names by keyed hashes. Equal ones have equal hashes on every host with the
+// same key, so that endings can still be grouped, and both ends of a connection joined.
+package anonymize
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/closetrace/closetrace/internal/hint"
+)
+
+const (
+	// minKey is the least length of a key. There are only 2³² IPv4 addresses: with a key that can be guessed, a hash
+	// can be turned back by trying all of them.
+	minKey = 16
+	maxKey = 4096
+	// digits is the length of a hash. Of a million names two have the same hash once in 37 million times.
+	digits = 16
+)
+
+// MakeKey is the hint of each error about a key.
+const MakeKey = "make a key: openssl rand -hex 32"
+
+// Key is the secret that the hashes depend on. A nil Key replaces nothing.
+type Key struct{ secret []byte }
+
+// ParseKey returns the key of a text.
+func ParseKey(text string) (*Key, error) {
+	if len(text) < minKey || len(text) > maxKey {
+		return nil, hint.New(hint.Usage,
+			fmt.Sprintf("a key of %d bytes; it needs %d to %d", len(text), minKey, maxKey), MakeKey)
+	}
+	return &Key{[]byte(text)}, nil
+}
+
+// ReadKey returns the key in a file, without white space around it.
+func ReadKey(path string) (*Key, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, hint.As(hint.Usage, err)
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, hint.New(hint.Usage, path+": not a regular file", MakeKey+" > FILE")
+	}
+	text, err := io.ReadAll(io.LimitReader(file, maxKey+2)) // more is an error of ParseKey
+	if err != nil {
+		return nil, hint.As(hint.Usage, err)
+	}
+	return ParseKey(strings.TrimSpace(string(text)))
+}
+
+// Name returns what stands for a name, for example name-5f3a9c0e12b47d86. There is nothing to hide in an empty one.
+func (k *Key) Name(name string) string {
+	if k == nil || name == "" {
+		return name
+	}
+	return k.hash("name", name)
+}
+
+// Address returns what stands for an address, for example addr-5f3a9c0e12b47d86. An IPv4 address in an IPv6 socket is
+// the one on the wire.
+func (k *Key) Address(a netip.Addr) string {
+	if k == nil || !a.IsValid() {
+		return a.String()
+	}
+	return k.hash("addr", a.Unmap().WithZone("").String())
+}
+
+func (k *Key) hash(kind, text string) string {
+	mac := hmac.New(sha256.New, k.secret)
+	io.WriteString(mac, kind+"\x00"+text)
+	return kind + "-" + hex.EncodeToString(mac.Sum(nil))[:digits]
+}

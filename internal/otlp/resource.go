@@ -1,0 +1,58 @@
+package otlp
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
+	resource "go.opentelemetry.io/proto/slim/otlp/resource/v1"
+
+	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/version"
+)
+
+// The variables of OpenTelemetry that hold lists of key=value.
+const (
+	HeadersVariable  = "OTEL_EXPORTER_OTLP_HEADERS"
+	ResourceVariable = "OTEL_RESOURCE_ATTRIBUTES"
+)
+
+// ParseList parses what OpenTelemetry's variables hold: key=value, separated by commas, with percent-encoded values.
+// variable is the name of the variable.
+func ParseList(variable, text string) (map[string]string, error) {
+	list := map[string]string{}
+	for item := range strings.SplitSeq(text, ",") {
+		if strings.TrimSpace(item) == "" {
+			continue
+		}
+		key, encoded, ok := strings.Cut(item, "=")
+		key = strings.TrimSpace(key)
+		value, err := url.PathUnescape(strings.TrimSpace(encoded))
+		if !ok || key == "" || err != nil {
+			return nil, hint.New(hint.Usage, fmt.Sprintf("%s: item %d is not key=value", variable, len(list)+1),
+				"separate items with commas, and percent-encode values")
+		}
+		list[key] = value
+	}
+	return list, nil
+}
+
+// resourceOf returns what all records of a host have in common.
+func resourceOf(h events.Header, o *Options) *resource.Resource {
+	all := map[string]string{
+		"service.name": "closetrace", "service.version": version.Build().Version,
+		"os.type": "linux", "os.version": h.Kernel,
+		"host.name": o.Key.Name(h.Host), prefix + "boot_id": o.Key.Name(h.BootID), prefix + "attach": h.Attach,
+	}
+	maps.Copy(all, o.Resource)
+	r := &resource.Resource{}
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		if all[key] != "" {
+			r.Attributes = append(r.Attributes, attribute(key, textValue(all[key])))
+		}
+	}
+	return r
+}
