@@ -1,86 +1,20 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/closetrace/closetrace/test/debian"
 )
 
-// apt runs the system's apt with its own state below dir. It neither reads nor changes the system's state.
-type apt struct {
-	dir  string
-	arch string
-}
-
-// newAPT makes that state with a sources.list.
-func newAPT(dir, arch, sourcesList string) (apt, error) {
-	for _, sub := range []string{"lists/partial", "archives/partial"} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
-			return apt{}, err
-		}
-	}
-	return apt{dir, arch}, os.WriteFile(filepath.Join(dir, "sources.list"), []byte(sourcesList), 0o644)
-}
-
-// run runs one of apt's programs in a directory and returns its standard output. An error contains apt's own.
-func (a apt) run(ctx context.Context, workDir, program string, args ...string) (string, error) {
-	options := []string{
-		"-o", "Dir::State=" + a.dir,
-		"-o", "Dir::State::lists=" + filepath.Join(a.dir, "lists"),
-		"-o", "Dir::State::status=/dev/null",
-		"-o", "Dir::Cache=" + a.dir,
-		"-o", "Dir::Cache::archives=" + filepath.Join(a.dir, "archives"),
-		"-o", "Dir::Etc::sourcelist=" + filepath.Join(a.dir, "sources.list"),
-		"-o", "Dir::Etc::sourceparts=/dev/null",
-		"-o", "Dir::Etc::preferences=/dev/null",
-		"-o", "Dir::Etc::preferencesparts=/dev/null",
-		"-o", "APT::Architecture=" + a.arch,
-		"-o", "APT::Architectures=" + a.arch,
-		"-o", "APT::Sandbox::User=", // its user could not read a home directory
-		"-q",
-	}
-	cmd := exec.CommandContext(ctx, program, append(options, args...)...)
-	cmd.Dir = workDir
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("%s %s: %w%s", program, strings.Join(args, " "), err, complaint(stderr.String()))
-	}
-	return stdout.String(), nil
-}
-
-// complaint returns apt's errors, or its warnings if there are none, on one line.
-func complaint(stderr string) string {
-	for _, kind := range []string{"E: ", "W: "} {
-		var found []string
-		for line := range strings.Lines(stderr) {
-			if text, ok := strings.CutPrefix(line, kind); ok {
-				found = append(found, strings.TrimSpace(text))
-			}
-		}
-		if len(found) > 0 {
-			return ": " + strings.Join(found, "; ")
-		}
-	}
-	return ""
-}
-
-// update fetches and verifies the metadata; any failure is an error.
-func (a apt) update(ctx context.Context) error {
-	if _, err := a.run(ctx, a.dir, "apt-get", "update", "--error-on=any"); err != nil {
-		return withHint(err, "check the network, or set "+mirrorEnv+mirrorForm)
-	}
-	return nil
-}
+// apt finds the packages of a kernel.
+type apt struct{ debian.APT }
 
 // debPackage is a package in one version.
 type debPackage struct {
@@ -142,7 +76,7 @@ func (a apt) packages(ctx context.Context, name string) ([]debPackage, error) {
 func (a apt) newest(ctx context.Context, pattern string) (debPackage, error) {
 	none := withHint(fmt.Errorf("no package %s", pattern), checkKernels)
 	prefix, _, _ := strings.Cut(pattern, "*")
-	out, err := a.run(ctx, a.dir, "apt-cache", "pkgnames", prefix)
+	out, err := a.Run(ctx, a.Dir, "apt-cache", "pkgnames", prefix)
 	if err != nil {
 		return debPackage{}, err
 	}
@@ -157,7 +91,7 @@ func (a apt) newest(ctx context.Context, pattern string) (debPackage, error) {
 	if len(args) == 2 {
 		return debPackage{}, none
 	}
-	if out, err = a.run(ctx, a.dir, "apt-cache", args...); err != nil {
+	if out, err = a.Run(ctx, a.Dir, "apt-cache", args...); err != nil {
 		return debPackage{}, err
 	}
 	var newest debPackage
@@ -185,7 +119,7 @@ func (a apt) show(ctx context.Context, d dependency) (debPackage, error) {
 	if d.version != "" {
 		which += "=" + d.version
 	}
-	out, err := a.run(ctx, a.dir, "apt-cache", "show", "--no-all-versions", which)
+	out, err := a.Run(ctx, a.Dir, "apt-cache", "show", "--no-all-versions", which)
 	if err != nil {
 		return debPackage{}, withHint(fmt.Errorf("no package %s: %w", which, err), checkKernels)
 	}
@@ -230,33 +164,4 @@ func kernelDepends(field string) []dependency {
 		}
 	}
 	return found
-}
-
-// extract downloads packages, which apt verifies, and unpacks them into root.
-func (a apt) extract(ctx context.Context, packages []debPackage, root string) error {
-	debs, err := os.MkdirTemp(a.dir, "debs-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(debs)
-	args := []string{"download"}
-	for _, p := range packages {
-		args = append(args, p.String())
-	}
-	if _, err := a.run(ctx, debs, "apt-get", args...); err != nil {
-		return err
-	}
-	files, err := filepath.Glob(filepath.Join(debs, "*.deb"))
-	if err != nil {
-		return err
-	}
-	if len(files) != len(packages) {
-		return fmt.Errorf("apt-get download: %d files for %d packages", len(files), len(packages))
-	}
-	for _, file := range files {
-		if out, err := exec.CommandContext(ctx, "dpkg-deb", "-x", file, root).CombinedOutput(); err != nil {
-			return fmt.Errorf("dpkg-deb -x %s: %w: %s", filepath.Base(file), err, bytes.TrimSpace(out))
-		}
-	}
-	return nil
 }

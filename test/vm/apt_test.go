@@ -11,44 +11,8 @@ import (
 	"time"
 
 	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/test/debian"
 )
-
-func TestParseTargets(t *testing.T) {
-	const text = `Elsewhere|Debian|https://vendor.example/apt/
-Debian|Debian-Security|https://mirror.example/debian-security/
-Debian|Debian|https://mirror.example/debian/
-Debian|Debian|https://second.example/debian/
-||https://unfetched.example/debian/
-`
-	want := archives{main: "https://mirror.example/debian/", security: "https://mirror.example/debian-security/"}
-	if got := parseTargets(text); got != want {
-		t.Errorf("got %+v, want %+v", got, want)
-	}
-	if got := parseTargets(""); got != (archives{}) {
-		t.Errorf("from nothing: %+v", got)
-	}
-}
-
-func TestMirrorFromEnvironment(t *testing.T) {
-	t.Setenv(mirrorEnv, "file:///srv/debian file:///srv/security")
-	got, err := findArchives(t.Context())
-	if want := (archives{main: "file:///srv/debian", security: "file:///srv/security"}); err != nil || got != want {
-		t.Errorf("got %+v, %v, want %+v", got, err, want)
-	}
-}
-
-func TestSources(t *testing.T) {
-	k := kernel{suites: []string{"bookworm", "bookworm-security"}, arch: "arm64"}
-	signed := "deb [arch=arm64 signed-by=" + keyring + " target=Packages] "
-	list, leftOut := sources(k, archives{main: "m:", security: "s:"})
-	if want := signed + "m: bookworm main\n" + signed + "s: bookworm-security main\n"; list != want || leftOut != nil {
-		t.Errorf("got %q without %q, want %q", list, leftOut, want)
-	}
-	list, leftOut = sources(k, archives{main: "m:"})
-	if want := signed + "m: bookworm main\n"; list != want || !reflect.DeepEqual(leftOut, []string{"bookworm-security"}) {
-		t.Errorf("got %q without %q, want %q", list, leftOut, want)
-	}
-}
 
 func TestParsePackage(t *testing.T) {
 	const text = `Package: linux-image-cloud-amd64
@@ -72,20 +36,11 @@ Version: 1.0
 	}
 }
 
-func TestComplaint(t *testing.T) {
-	if got := complaint("W: careful\nE: one\nnoise\nE: two\n"); got != ": one; two" {
-		t.Errorf("errors: %q", got)
-	}
-	if got := complaint("W: careful\n"); got != ": careful" {
-		t.Errorf("warnings: %q", got)
-	}
-}
-
 // A kernel in the cache is used without apt or the network while it is recent, and also when it is old and the
 // network fails; but not when a refresh was asked for.
 func TestCachedKernel(t *testing.T) {
 	t.Setenv("PATH", "") // no apt
-	t.Setenv(mirrorEnv, "file:///nowhere")
+	t.Setenv(debian.MirrorEnv, "file:///nowhere")
 	var notices []string
 	s := &store{dir: t.TempDir(), notice: func(format string, _ ...any) { notices = append(notices, format) }}
 	k := kernel{name: "6.1", arch: "amd64", suites: []string{"bookworm"}, pkg: "linux-image-cloud-amd64"}
@@ -155,7 +110,7 @@ func aptWith(t *testing.T, script string) apt {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
-	return apt{dir: t.TempDir(), arch: "amd64"}
+	return apt{debian.APT{Dir: t.TempDir(), Arch: "amd64"}}
 }
 
 // The base of an older kernel may be gone from a mirror, and its image still there; nothing else may be missing.

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/closetrace/closetrace/test/debian"
 )
 
 // maxAge is how long a kernel is used before asking for a newer one.
@@ -81,24 +83,25 @@ func (s *store) lock() (unlock func(), err error) {
 
 // fetch updates the kernel's directory to the newest version.
 func (s *store) fetch(ctx context.Context, k kernel) error {
-	if _, err := os.Stat(keyring); err != nil {
+	if _, err := os.Stat(debian.Keyring); err != nil {
 		return withHint(err, "install the package debian-archive-keyring")
 	}
-	found, err := findArchives(ctx)
+	found, err := debian.FindArchives(ctx)
 	if err != nil {
 		return err
 	}
-	list, leftOut := sources(k, found)
+	list, leftOut := debian.Sources(k.suites, k.arch, found)
 	if len(leftOut) > 0 {
 		s.notice("kernel %s: no archive is known for %s; an older kernel may be used", k.name, strings.Join(leftOut, ", "))
 	}
-	a, err := newAPT(filepath.Join(s.dir, "apt", strings.Join(k.suites, "+")+"-"+k.arch), k.arch, list)
+	private, err := debian.New(filepath.Join(s.dir, "apt", strings.Join(k.suites, "+")+"-"+k.arch), k.arch, list)
 	if err != nil {
 		return err
 	}
-	if err := a.update(ctx); err != nil {
+	if err := private.Update(ctx); err != nil {
 		return err
 	}
+	a := apt{private}
 	packages, err := a.packages(ctx, k.pkg)
 	if err != nil {
 		return err
@@ -108,11 +111,12 @@ func (s *store) fetch(ctx context.Context, k kernel) error {
 
 // unpack unpacks packages into the kernel's directory, all or nothing, unless it has them already.
 func (s *store) unpack(ctx context.Context, a apt, k kernel, packages []debPackage) error {
-	var want strings.Builder
+	var names []string
 	for _, p := range packages {
-		fmt.Fprintln(&want, p)
+		names = append(names, p.String())
 	}
-	if have, err := os.ReadFile(s.stamp(k)); err == nil && string(have) == want.String() {
+	want := strings.Join(names, "\n") + "\n"
+	if have, err := os.ReadFile(s.stamp(k)); err == nil && string(have) == want {
 		return os.Chtimes(s.stamp(k), time.Time{}, time.Now())
 	}
 	dir := s.kernelDir(k)
@@ -123,13 +127,13 @@ func (s *store) unpack(ctx context.Context, a apt, k kernel, packages []debPacka
 	if err := os.MkdirAll(part, 0o755); err != nil {
 		return err
 	}
-	if err := a.extract(ctx, packages, part); err != nil {
+	if err := a.Extract(ctx, names, part); err != nil {
 		return err
 	}
 	if _, err := openImage(part); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(part, "packages"), []byte(want.String()), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(part, "packages"), []byte(want), 0o644); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(dir); err != nil {
