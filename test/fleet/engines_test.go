@@ -1,0 +1,162 @@
+// Package fleet tests closetrace serve with the engines of a fleet: a real Prometheus scrapes it, a real store keeps
+// what it exports. They are fetched or built once, and cached by version: see docs/fleet.md.
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/closetrace/closetrace/test/debian"
+)
+
+// The engines, by version. Debian's are whatever its unstable suite has when they are fetched.
+const (
+	victoriaLogs = "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs@v1.52.2"
+	duckDB       = "@duckdb/node-api@1.5.6-r.1"
+)
+
+var debianEngines = []string{"prometheus", "promtool", "prometheus-alertmanager"}
+
+// fetchTimeout bounds how long an engine may take to be fetched and built, on a busy machine.
+const fetchTimeout = 25 * time.Minute
+
+// engines makes each engine once in a run.
+var engines struct {
+	sync.Mutex
+	made map[string]error
+}
+
+// needsEngines skips a test unless the tests of the fleet were asked for: they need the network, and root.
+func needsEngines(t *testing.T) {
+	t.Helper()
+	if os.Getenv("CLOSETRACE_FLEET") == "" {
+		t.Skip("CLOSETRACE_FLEET is not set: make test-fleet sets it")
+	}
+	if os.Getuid() != 0 {
+		t.Fatal("closetrace serve needs root: make test-fleet")
+	}
+}
+
+// engine returns the directory of an engine, which build fills once and for all later runs.
+func engine(t *testing.T, name string, build func(ctx context.Context, dir string) error) string {
+	t.Helper()
+	needsEngines(t)
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(cache, "closetrace", "fleet", name)
+	engines.Lock()
+	defer engines.Unlock()
+	if engines.made == nil {
+		engines.made = map[string]error{}
+	}
+	if _, tried := engines.made[name]; !tried {
+		began := time.Now()
+		engines.made[name] = makeOnce(dir, build)
+		t.Logf("%s: ready after %s", name, time.Since(began).Round(time.Millisecond))
+	}
+	if err := engines.made[name]; err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return dir
+}
+
+// makeOnce makes a directory unless it exists, all or nothing. Another process that makes it is waited for.
+func makeOnce(dir string, build func(ctx context.Context, dir string) error) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	lock, err := os.OpenFile(dir+".lock", os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return err
+	}
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	part := dir + ".part"
+	if err := os.RemoveAll(part); err != nil {
+		return err
+	}
+	if err := os.Mkdir(part, 0o755); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
+	defer cancel()
+	if err := build(ctx, part); err != nil {
+		return err
+	}
+	return os.Rename(part, dir)
+}
+
+// victoriaLogsBinary returns the store.
+func victoriaLogsBinary(t *testing.T) string {
+	_, version, _ := strings.Cut(victoriaLogs, "@")
+	dir := engine(t, "victoria-logs-"+version, func(ctx context.Context, dir string) error {
+		return run(ctx, dir, []string{"GOBIN=" + dir, "CGO_ENABLED=0", "GOFLAGS="}, "go", "install", victoriaLogs)
+	})
+	return filepath.Join(dir, "victoria-logs")
+}
+
+// debianBinary returns a program of Debian's unstable suite: prometheus, promtool, prometheus-alertmanager, amtool.
+func debianBinary(t *testing.T, name string) string {
+	dir := engine(t, "debian-sid-"+runtime.GOARCH, func(ctx context.Context, dir string) error {
+		found, err := debian.FindArchives(ctx)
+		if err != nil {
+			return err
+		}
+		list, _ := debian.Sources([]string{"sid"}, runtime.GOARCH, found)
+		apt, err := debian.New(filepath.Join(dir, "apt"), runtime.GOARCH, list)
+		if err != nil {
+			return err
+		}
+		if err := apt.Update(ctx); err != nil {
+			return err
+		}
+		return apt.Extract(ctx, debianEngines, dir)
+	})
+	return filepath.Join(dir, "usr", "bin", name)
+}
+
+// duckDBModules returns the directory of DuckDB's modules for Node.js.
+func duckDBModules(t *testing.T) string {
+	return engine(t, "duckdb-"+duckDB[strings.LastIndex(duckDB, "@")+1:], func(ctx context.Context, dir string) error {
+		return run(ctx, dir, nil, "npm", "install", "--no-audit", "--no-fund", "--prefix", dir, duckDB)
+	})
+}
+
+// run runs a program. An error has what it printed.
+func run(ctx context.Context, dir string, env []string, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// output returns what a program prints, and fails the test if it fails.
+func output(t *testing.T, stdin, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", filepath.Base(name), strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
