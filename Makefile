@@ -13,7 +13,7 @@ BPF     := $(wildcard bpf/*.c bpf/*.h)
 GOFILES := $(shell git ls-files '*.go' 2>/dev/null | grep -v '_bpfel')
 
 .DEFAULT_GOAL := help
-.PHONY: help run build generate test generated lint unit fuzz live lab-live vm vm-all vuln bench deps record clean
+.PHONY: help run build generate test generated lint unit fuzz live lab-live vm vm-all test-fleet vuln bench deps record clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -74,6 +74,10 @@ vm: ## run the live tests on one Debian kernel in QEMU: make vm KERNEL=6.1
 vm-all: ## run the live tests on every kernel of test/kernels.txt
 	@test/deps.sh test
 	$(GO) run ./test/vm -kernel all $(VM)
+
+test-fleet: build ## closetrace serve with a real Prometheus and a real store, as root (needs the network once)
+	@test/deps.sh test
+	$(SUDO) env CLOSETRACE_FLEET=1 $(GO) test -count=1 -v -timeout 55m ./test/fleet
 
 vuln: ## search the dependencies for known vulnerabilities (needs the network)
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@$(VULN) ./...
