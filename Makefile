@@ -9,11 +9,25 @@ VULN     ?= v1.9.0
 STAGES   := lint unit generated live lab-live vm-all
 # Live tests and the lab need root. Root needs no sudo.
 SUDO    := $(if $(filter 0,$(shell id -u)),,sudo -E)
+# Where make install puts what it installs. DESTDIR stands before all of it.
+PREFIX     ?= /usr/local
+SYSCONFDIR ?= /etc
+ZSHDIR     ?= $(PREFIX)/share/zsh/site-functions
+# The options of the linker: '-s -w' leaves out what only debuggers read.
+LDFLAGS ?= -w
+# The directory that make dist makes, and the commit that it builds.
+DIST   ?= dist
+COMMIT ?= HEAD
 BPF     := $(wildcard bpf/*.c bpf/*.h)
+# The directories of make install.
+INSTALL      := $(DESTDIR)$(PREFIX)
+INSTALL_DIRS  = $(addprefix $(INSTALL)/,bin share/man/man8 share/bash-completion/completions \
+	share/fish/vendor_completions.d lib/systemd/system) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(SYSCONFDIR)/closetrace
 GOFILES := $(shell git ls-files '*.go' 2>/dev/null | grep -v '_bpfel')
 
 .DEFAULT_GOAL := help
-.PHONY: help run build generate test generated lint unit fuzz live lab-live vm vm-all test-fleet vuln bench deps record clean
+.PHONY: help run build install uninstall dist test-packages generate test generated lint unit fuzz live lab-live vm \
+	vm-all test-fleet vuln bench deps record clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -23,7 +37,32 @@ run: build ## build, then provoke and trace every path on this machine
 
 build: ## build ./closetrace (needs only Go: the BPF objects are committed)
 	@test/deps.sh build
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags=-w -o closetrace ./cmd/closetrace
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o closetrace ./cmd/closetrace
+
+install: build ## install to PREFIX (/usr/local): command, manual, completions, systemd unit, configuration
+	install -d $(INSTALL_DIRS)
+	install -m 755 closetrace $(INSTALL)/bin/closetrace
+	./closetrace man $(INSTALL)/share/man/man8
+	./closetrace completion bash >$(INSTALL)/share/bash-completion/completions/closetrace
+	./closetrace completion fish >$(INSTALL)/share/fish/vendor_completions.d/closetrace.fish
+	./closetrace completion zsh >$(DESTDIR)$(ZSHDIR)/_closetrace
+	sed 's|/usr/bin/closetrace|$(PREFIX)/bin/closetrace|; s|/etc/closetrace|$(SYSCONFDIR)/closetrace|' \
+		deploy/systemd/closetrace.service >$(INSTALL)/lib/systemd/system/closetrace.service
+	test -e $(DESTDIR)$(SYSCONFDIR)/closetrace/serve.yaml || \
+		install -m 644 deploy/systemd/serve.yaml $(DESTDIR)$(SYSCONFDIR)/closetrace/serve.yaml
+
+uninstall: ## remove what make install installed, except the configuration
+	rm -f $(INSTALL)/bin/closetrace $(INSTALL)/share/man/man8/closetrace.8 $(INSTALL)/share/man/man8/closetrace-*.8 \
+		$(INSTALL)/share/bash-completion/completions/closetrace $(DESTDIR)$(ZSHDIR)/_closetrace \
+		$(INSTALL)/share/fish/vendor_completions.d/closetrace.fish $(INSTALL)/lib/systemd/system/closetrace.service
+
+dist: ## build the packages, archives and the image of COMMIT (HEAD) into DIST (dist)
+	$(GO) -C deploy/dist run . -commit $(COMMIT) -o '$(abspath $(DIST))'
+
+test-packages: ## build the packages twice, compare and check them, install them in a microVM
+	@test/deps.sh packages
+	$(GO) -C deploy/dist vet ./...
+	$(GO) -C deploy/dist test -count=1 -timeout 40m -v ./...
 
 generate: ## compile bpf/ to internal/probe (needs clang 14 and libbpf's headers)
 	$(GO) generate .
@@ -93,4 +132,4 @@ deps: ## install build and test dependencies on Debian and Ubuntu
 	@test/deps.sh test
 
 clean: ## remove build output
-	rm -rf closetrace bin
+	rm -rf closetrace bin dist
