@@ -13,11 +13,18 @@ import (
 // notRun are the other commands of the documents, of which it is only checked
 // that what they name is there, and why that has to do.
 var notRun = map[string]string{
-	"make":   "its targets are what runs the tests",
-	"go":     "the tests that it names run anyway, and its commands are those of make record",
-	"docker": "TestContainer of test/live runs with these capabilities, without an engine",
-	"setcap": "TestFileCapabilities of test/live sets these capabilities",
+	"make":      "its targets are what runs the tests",
+	"go":        "the tests that it names run anyway, and its commands are those of make record",
+	"docker":    "TestContainer of test/live runs with these capabilities, without an engine",
+	"apt-get":   packaged,
+	"rpm":       packaged,
+	"systemctl": packaged,
+	"tar":       packaged,
+	"sha256sum": packaged,
+	"setcap":    "TestFileCapabilities of test/live sets these capabilities",
 }
+
+const packaged = "make test-packages unpacks, checks, installs and starts the packages"
 
 // What the commands of the documents name is there: targets of make, tests, files.
 // Those of closetrace itself are run by cmd/closetrace and test/live.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Checks the dependencies of building ("build") or testing ("test"). Installs those
+# Checks the dependencies of building ("build"), testing ("test") or testing packages ("packages"). Installs those
 # of testing on Debian and Ubuntu; elsewhere lists what to install.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
@@ -16,7 +16,7 @@ command -v go >/dev/null || fail "go: command not found" "install Go $want_go or
 # An older go downloads the toolchain of go.mod, unless GOTOOLCHAIN forbids it.
 GOTOOLCHAIN=${GOTOOLCHAIN:-auto} go version >/dev/null ||
 	fail "the go command does not run" "install Go $want_go or later"
-[ "$goal" = test ] || exit 0
+[ "$goal" != build ] || exit 0
 
 # command:package on Debian and Ubuntu
 needs="clang-14:clang-14 llvm-strip-14:llvm-14 clang-format-14:clang-format-14
@@ -28,6 +28,10 @@ dpkg-deb:dpkg xz:xz-utils git:git gcc:gcc sysctl:procps jq:jq tmux:tmux"
 servers="nginx:nginx-light haproxy:haproxy redis-server:redis-server psql:postgresql-client
 /usr/lib/postgresql/15/bin/postgres:postgresql-15 node:nodejs java:openjdk-17-jdk-headless nft:nftables
 tshark:tshark chromium:chromium"
+
+# What make test-packages needs besides.
+[ "$goal" != packages ] || needs="$needs lintian:lintian shellcheck:shellcheck rpm2cpio:rpm2cpio cpio:cpio
+mmdebstrap:mmdebstrap"
 
 missing= names= wanted=
 for need in $needs; do
@@ -47,7 +51,8 @@ if ! command -v apt-get >/dev/null; then
 	[ -n "$missing" ] || exit 0
 	fail "missing:$names" \
 	"install clang 14, llvm 14, clang-format 14, libbpf's headers, qemu for x86 and arm64, dpkg, xz, git, jq, tmux,
-a C compiler and Debian's archive keyring, then run make again"
+a C compiler and Debian's archive keyring (for packages also lintian, shellcheck, rpm2cpio, cpio and mmdebstrap),
+then run make again"
 fi
 
 root=
