@@ -33,23 +33,23 @@ const checkExamples = `Examples:
 `
 
 // examiner finds out what can be traced: examine, or a test's.
-type examiner func(context.Context) (*machine, error)
+type examiner func(ctx context.Context, btf string) (*machine, error)
 
 func newCheck(c *console, examine examiner) *cobra.Command {
-	output := formatTable
+	output, btf := formatTable, ""
 	choices := flagvalue.OneOf(&output, formatTable, formatJSON)
 	cmd := &cobra.Command{
 		Use:                   "check [flags]",
 		Short:                 "Show what can be traced on this machine, and what cannot",
 		Args:                  noArguments,
-		RunE:                  func(cmd *cobra.Command, _ []string) error { return check(cmd.Context(), c, examine, output) },
+		RunE:                  func(cmd *cobra.Command, _ []string) error { return check(cmd.Context(), c, examine, btf, output) },
 		DisableFlagsInUseLine: true,
 	}
 	g := newGroup("Flags")
 	g.flags.VarP(choices, "output", "o", "table, or json: one object")
+	g.flags.Var(flagvalue.File{Path: &btf}, "btf", btfUsage)
 	helpFlag(g)
-	codes := hint.LiveExitCodes("tracing fails for another reason")
-	m := manual{about: checkAbout, groups: []flagGroup{g}, tail: codes + "\n" + checkExamples}
+	m := manual{checkAbout, []flagGroup{g}, hint.LiveExitCodes("tracing fails for another reason") + "\n" + checkExamples}
 	m.attach(cmd)
 	complete(cmd, "output", choices.Words())
 	return cmd
@@ -71,8 +71,8 @@ type machine struct {
 }
 
 // examine finds out what can be traced on this machine.
-func examine(ctx context.Context) (*machine, error) {
-	report, err := probe.Check(ctx, probe.Options{})
+func examine(ctx context.Context, btf string) (*machine, error) {
+	report, err := probe.Check(ctx, probe.Options{Attachment: probe.Attachment{BTF: btf}})
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func examine(ctx context.Context) (*machine, error) {
 		Schema: events.SchemaVersion, Kernel: kernel.Release(), Arch: runtime.GOARCH, BTF: true,
 		Lockdown: kernel.Lockdown(), Privileges: kernel.Privileges(), Report: report, Unseen: []string{},
 	}
-	if _, err := kernel.Running(nil); err != nil {
+	if _, err := kernel.Running(nil, ""); err != nil {
 		m.BTF, m.BTFReason = false, err.Error()
 	}
 	m.listUnseen()
@@ -99,8 +99,8 @@ func (m *machine) listUnseen() {
 	}
 }
 
-func check(ctx context.Context, c *console, examine examiner, output format) error {
-	m, err := examine(ctx)
+func check(ctx context.Context, c *console, examine examiner, btf string, output format) error {
+	m, err := examine(ctx, btf)
 	if err != nil {
 		return interrupted(ctx, err)
 	}

@@ -67,7 +67,7 @@ func fakeSystem(left int) *system {
 	}
 	inode := func(string) (uint32, error) { return fake.Netns, nil }
 	s.tracer.targets.spaces.Inode, s.stuck.spaces.Inode = inode, inode
-	s.examine = func(context.Context) (*machine, error) { return fakeMachine(), nil }
+	s.examine = func(context.Context, string) (*machine, error) { return fakeMachine(), nil }
 	s.tracer.system.Privileges = func() []kernel.Privilege { return nil }
 	s.tracer.targets.cgroups = func() (enrich.CgroupMount, error) {
 		return enrich.CgroupMount{Dir: os.TempDir(), Root: "/"}, nil

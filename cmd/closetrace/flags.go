@@ -89,8 +89,10 @@ func outputChoice(f *format) flagvalue.Choice[format] {
 	return flagvalue.OneOf(f, formatTable, formatWide, formatJSON)
 }
 
-func attachChoice(m *probe.Mode) flagvalue.Choice[probe.Mode] {
-	return flagvalue.OneOf(m, probe.Auto, probe.Fentry, probe.Kprobe, probe.Tracepoint)
+const btfUsage = "type information (BTF) of this kernel, in `FILE`, if it has none of its own"
+
+func attachChoice(to *probe.Attachment) flagvalue.Choice[probe.Mode] {
+	return flagvalue.OneOf(&to.Attach, probe.Auto, probe.Fentry, probe.Kprobe, probe.Tracepoint)
 }
 
 // completeList registers shell completion for a flag that takes a list of words.
@@ -126,8 +128,9 @@ func verboseFlag(g flagGroup, verbose *bool) {
 	g.flags.BoolVarP(verbose, "verbose", "v", false, "log to stderr what is attached, and why anything is not")
 }
 
-func attachFlag(g flagGroup, mode *probe.Mode) {
-	g.flags.Var(attachChoice(mode), "attach", "attach mode; auto uses the first that works of fentry, kprobe, tracepoint")
+func attachFlag(g flagGroup, to *probe.Attachment) {
+	g.flags.Var(flagvalue.File{Path: &to.BTF}, "btf", btfUsage)
+	g.flags.Var(attachChoice(to), "attach", "attach mode; auto uses the first that works of fentry, kprobe, tracepoint")
 }
 
 func tierChoice(t *plan.Tier) flagvalue.Choice[plan.Tier] { return flagvalue.OneOf(t, plan.Tiers()...) }

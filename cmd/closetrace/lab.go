@@ -45,14 +45,14 @@ type labSystem struct {
 type labFlags struct {
 	list, tour bool
 	output     format
-	attach     probe.Mode
+	attach     probe.Attachment
 	tier       plan.Tier
 	record     string
 	verbose    bool
 }
 
 func newLab(m labSystem) *cobra.Command {
-	l := &labFlags{output: formatTable, attach: probe.Auto, tier: plan.Full}
+	l := &labFlags{output: formatTable, attach: probe.Attachment{Attach: probe.Auto}, tier: plan.Full}
 	cmd := &cobra.Command{
 		Use:   "lab [NAME...] [flags]",
 		Short: "Provoke the paths with real sockets, and check what is reported",
@@ -137,7 +137,7 @@ func (l *labFlags) run(ctx context.Context, m labSystem, names []string) error {
 		return err
 	}
 	src, err := m.open(ctx, probe.Options{
-		Attach: l.attach, BufferSize: probe.DefaultBufferSize, SharedCloses: true, CloseWait: wait,
+		Attachment: l.attach, BufferSize: probe.DefaultBufferSize, SharedCloses: true, CloseWait: wait,
 		Quiet: probe.Quiet{Active: chosen.Active, Passive: chosen.Passive}, Log: m.console.logger(l.verbose),
 	})
 	if err != nil {

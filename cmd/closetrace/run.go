@@ -52,14 +52,15 @@ type runFlags struct {
 	wait    time.Duration // in CLOSE_WAIT
 	stacks  bool
 	names   bool
-	attach  probe.Mode
+	attach  probe.Attachment
 	buffer  int
 	verbose bool
 }
 
 func newRun(m runner) *cobra.Command {
 	r := &runFlags{
-		display: newDisplay(m.console.language), wait: defaultCloseWait, attach: probe.Auto, buffer: probe.DefaultBufferSize,
+		display: newDisplay(m.console.language), wait: defaultCloseWait, buffer: probe.DefaultBufferSize,
+		attach: probe.Attachment{Attach: probe.Auto},
 	}
 	cmd := &cobra.Command{
 		Use:   "run [flags] -- COMMAND [ARGUMENT...]",
@@ -120,7 +121,7 @@ func (r *runFlags) run(cmd *cobra.Command, m runner, argv []string) error {
 		return hint.As(hint.Untraced, err)
 	}
 	src, err := m.system.Open(cmd.Context(), probe.Options{
-		Attach: r.attach, BufferSize: r.buffer, Stacks: r.stacks, CloseWait: r.wait, Log: c.logger(r.verbose),
+		Attachment: r.attach, BufferSize: r.buffer, Stacks: r.stacks, CloseWait: r.wait, Log: c.logger(r.verbose),
 	})
 	if err != nil {
 		return hint.As(hint.Untraced, err)

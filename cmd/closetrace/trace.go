@@ -63,7 +63,7 @@ type traceFlags struct {
 	duration time.Duration
 	record   pipeline.RecordingOptions
 	wait     time.Duration // in CLOSE_WAIT
-	attach   probe.Mode
+	attach   probe.Attachment
 	shared   bool
 	stacks   bool
 	names    bool // of containers
@@ -75,8 +75,8 @@ type traceFlags struct {
 
 func newTraceFlags(c *console) traceFlags {
 	return traceFlags{
-		display: newDisplay(c.language), wait: defaultCloseWait, attach: probe.Auto, buffer: probe.DefaultBufferSize,
-		tier: plan.Auto,
+		display: newDisplay(c.language), wait: defaultCloseWait, buffer: probe.DefaultBufferSize,
+		attach: probe.Attachment{Attach: probe.Auto}, tier: plan.Auto,
 	}
 }
 
@@ -235,7 +235,7 @@ func (t *traceFlags) options(m *tracer) pipeline.LiveOptions {
 		Options: o,
 		System:  m.system,
 		Probe: probe.Options{
-			Attach: t.attach, Filter: t.filter.Filter, BufferSize: t.buffer, SharedCloses: t.shared, Stacks: t.stacks,
+			Attachment: t.attach, Filter: t.filter.Filter, BufferSize: t.buffer, SharedCloses: t.shared, Stacks: t.stacks,
 			CloseWait: t.wait, Log: log, Quiet: probe.Quiet{Active: t.plan.Active, Passive: t.plan.Passive},
 		},
 		Resolve:   m.console.resolverOptions(m.resolvers, t.stacks, t.names),

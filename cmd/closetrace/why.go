@@ -64,14 +64,14 @@ type whyFlags struct {
 	from     []string
 	wait     bool
 	duration time.Duration
-	attach   probe.Mode
+	attach   probe.Attachment
 	verbose  bool
 	language explain.Language
 	output   format
 }
 
 func newWhy(m whySystem) *cobra.Command {
-	w := &whyFlags{output: formatText, attach: probe.Auto, language: m.tracer.console.language}
+	w := &whyFlags{output: formatText, attach: probe.Attachment{Attach: probe.Auto}, language: m.tracer.console.language}
 	cmd := &cobra.Command{
 		Use:   whyName + " [ADDRESS:PORT ADDRESS:PORT | 'LOG LINE'] [flags]",
 		Short: "Print how one connection ended, and why",

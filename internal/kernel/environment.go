@@ -152,6 +152,6 @@ func inUserNamespace() bool {
 // chargesLockedMemory reports whether maps count as locked memory: before 5.11, which removed bpf_map_charge_init. It
 // reads the type information of the kernel, and is for what has failed already.
 func chargesLockedMemory() bool {
-	k, err := Running(nil)
+	k, err := Running(nil, "")
 	return err == nil && k.HasFunc("bpf_map_charge_init")
 }

@@ -20,17 +20,28 @@ import (
 type Kernel struct {
 	Release string // as uname -r
 	btf     *btf.Spec
+	foreign bool // btf is that of a file
 }
 
-// Running reads the BTF of the running kernel, unless types already contains it; types may be nil. It returns an
-// error of kind [hint.Unsupported] without BTF, and of kind [hint.Privilege] without the right to read it.
-func Running(types *btf.Cache) (*Kernel, error) {
+// Running reads the BTF of the running kernel, unless types already contains it; types may be nil. If the kernel has
+// none, it takes that of a file; "" is no file. It returns an error of kind [hint.Unsupported] without BTF, of kind
+// [hint.Privilege] without the right to read it, and of kind [hint.Usage] for a file that is not the BTF of this kernel.
+func Running(types *btf.Cache, file string) (*Kernel, error) {
 	if types == nil {
 		types = btf.NewCache()
 	}
 	k := &Kernel{Release: Release()}
 	var err error
 	k.btf, err = types.Kernel()
+	if file != "" {
+		given, failed := readTypes(file)
+		if failed != nil {
+			return nil, failed
+		}
+		if err != nil {
+			k.btf, k.foreign, err = given, true, nil
+		}
+	}
 	switch {
 	case err == nil:
 		return k, nil
@@ -45,9 +56,17 @@ func Running(types *btf.Cache) (*Kernel, error) {
 			Kind: hint.Unsupported,
 			What: fmt.Sprintf("kernel %s has no usable type information (BTF): %v", k.Release, err),
 			Hint: "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y " +
-				"(Debian 11, Ubuntu 20.10, RHEL 8.2 and later have it); /sys must be mounted",
+				"(Debian 11, Ubuntu 20.10, RHEL 8.2 and later have it), or use --btf; /sys must be mounted",
 		}
 	}
+}
+
+// FromFile returns the BTF if it is that of a file, and nil if it is the kernel's own.
+func (k *Kernel) FromFile() *btf.Spec {
+	if !k.foreign {
+		return nil
+	}
+	return k.btf
 }
 
 // Host returns the name of this host, and the id of its boot; what cannot be read is empty.

@@ -11,7 +11,7 @@ import (
 )
 
 func TestRunningKernel(t *testing.T) {
-	k, err := Running(nil)
+	k, err := Running(nil, "")
 	if err != nil {
 		if _, statErr := os.Stat("/sys/kernel/btf/vmlinux"); statErr != nil && hint.Is(err, hint.Unsupported) {
 			t.Skipf("this kernel has no BTF: %v", err)

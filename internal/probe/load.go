@@ -89,7 +89,7 @@ func (p *Probe) load(k *kernel.Kernel, pl plan, only []hook, o Options) error {
 	}
 	spec.Maps[bpfMapRing].MaxEntries = uint32(size)
 	spec.Maps[bpfMapFilterValues].MaxEntries = max(spec.Maps[bpfMapFilterValues].MaxEntries, o.Filter.values())
-	storage := hasTaskStorage(spec.Maps[bpfMapCalls])
+	storage := k.FromFile() == nil && hasTaskStorage(spec.Maps[bpfMapCalls]) // it is found by the kernel's own types
 	if !storage {
 		keyByThread(spec.Maps[bpfMapCalls])
 	}
@@ -109,7 +109,9 @@ func (p *Probe) load(k *kernel.Kernel, pl plan, only []hook, o Options) error {
 	p.names.resetReasonOf = resetReasons(k.EnumNames("sk_rst_reason", "SK_RST_REASON_"))
 	p.names.syscall = kernel.SyscallName
 	p.names.stack = p.stack
-	p.coll, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Cache: o.Shared.types})
+	p.coll, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
+		Cache: o.Shared.types, Programs: ebpf.ProgramOptions{KernelTypes: k.FromFile()},
+	})
 	if err != nil {
 		return fmt.Errorf("loading: %w", brief(err))
 	}

@@ -24,9 +24,15 @@ const (
 	Tracepoint Mode = "tracepoint"
 )
 
+// Attachment says how to attach.
+type Attachment struct {
+	Attach Mode
+	BTF    string // file with the type information of this kernel, for one that has none; or ""
+}
+
 // Options select what to attach and what to report.
 type Options struct {
-	Attach     Mode
+	Attachment
 	Filter     Filter
 	BufferSize int // of the ring buffer, bytes, a power of two; 0 is [DefaultBufferSize]
 	// SharedCloses also reports close(2) on a shared descriptor. A program then runs for each close(2) of any file, in
@@ -60,9 +66,9 @@ func NewShared() *Shared {
 }
 
 // object returns the BPF object for this kernel: with plain loads if it has bpf_rdonly_cast (6.2), otherwise with
-// helpers.
+// helpers. A kernel without types of its own finds no function for a program.
 func (s *Shared) object(k *kernel.Kernel) (*ebpf.CollectionSpec, error) {
-	if k.HasFunc("bpf_rdonly_cast") && kernel.HasJIT() {
+	if k.FromFile() == nil && k.HasFunc("bpf_rdonly_cast") && kernel.HasJIT() {
 		return s.plain()
 	}
 	return s.probed()

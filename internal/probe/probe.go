@@ -106,9 +106,12 @@ func ready(o Options) (*kernel.Kernel, error) {
 			return nil, err
 		}
 	}
-	k, err := kernel.Running(o.Shared.types)
+	k, err := kernel.Running(o.Shared.types, o.BTF)
 	if err != nil {
 		return nil, err
+	}
+	if o.BTF != "" && k.FromFile() == nil {
+		o.Log.Debug("the kernel has type information of its own", "unused", o.BTF)
 	}
 	return k, nil
 }

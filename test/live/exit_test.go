@@ -4,6 +4,7 @@ package live
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -150,10 +151,57 @@ func TestKilled(t *testing.T) {
 // with code 4.
 func TestNoBTF(t *testing.T) {
 	privileged(t)
+	if code, out := withoutBTF(t); code != 4 || !isErrorWithHint(out) {
+		t.Errorf("exit code %d, want 4, with one line and a hint:\n%s", code, out)
+	}
+}
+
+// With the BTF of the kernel in a file, closetrace traces without that in /sys, and what it reports is right. A file
+// with anything else is a usage error.
+func TestBTFFromFile(t *testing.T) {
+	privileged(t)
+	const own = "/sys/kernel/btf/vmlinux"
+	types, err := os.ReadFile(own)
+	must(t, err)
+	dir := t.TempDir()
+	write := func(name string, data []byte) string {
+		path := filepath.Join(dir, name)
+		must(t, os.WriteFile(path, data, 0o644))
+		return path
+	}
+	file := write("kernel.btf", types)
+	if code, out := withoutBTF(t, "lab", "--btf", file, "close.rst.unread"); code != 0 {
+		t.Errorf("exit code %d of the lab:\n%s", code, out)
+	}
+	if code, out := withoutBTF(t, "check", "--btf", file); code != 0 || !strings.Contains(out, "closetrace uses ") {
+		t.Errorf("exit code %d of check:\n%s", code, out)
+	}
+	fifo := filepath.Join(dir, "fifo")
+	must(t, unix.Mkfifo(fifo, 0o600))
+	program, err := program()
+	must(t, err)
+	for _, wrong := range []string{
+		filepath.Join(dir, "absent"), dir, fifo, "/dev/zero", program, write("empty", nil), write("text", []byte("BTF\n")),
+		write("truncated", types[:len(types)/2]), write("swapped", append([]byte{types[1], types[0]}, types[2:]...)),
+		write("another", bytes.ReplaceAll(types, []byte("\x00__"), []byte("\x00xx"))),
+	} {
+		if code, out := withoutBTF(t, "--btf", wrong); code != 2 || !isErrorWithHint(out) ||
+			!strings.HasPrefix(out, "closetrace: --btf ") {
+			t.Errorf("--btf %s: exit code %d, want 2, with one line and a hint:\n%s", wrong, code, out)
+		}
+	}
+}
+
+func isErrorWithHint(out string) bool {
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	return len(lines) == 2 && strings.HasPrefix(lines[0], "closetrace: ") && strings.HasPrefix(lines[1], "hint: ")
+}
+
+// withoutBTF runs closetrace where the kernel has no BTF, and returns its exit code and all that it printed.
+func withoutBTF(t *testing.T, args ...string) (code int, out string) {
+	t.Helper()
 	path, err := program()
 	must(t, err)
-	var out []byte
-	var code int
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -162,16 +210,14 @@ func TestNoBTF(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		cmd := exec.Command(path)
-		out, _ = cmd.CombinedOutput()
-		code = cmd.ProcessState.ExitCode()
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, path, args...)
+		output, _ := cmd.CombinedOutput()
+		code, out = cmd.ProcessState.ExitCode(), string(output)
 	}()
 	<-done
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	if code != 4 || len(lines) != 2 || !strings.HasPrefix(lines[0], "closetrace: ") ||
-		!strings.HasPrefix(lines[1], "hint: ") {
-		t.Errorf("exit code %d, want 4, with one line and a hint:\n%s", code, out)
-	}
+	return code, out
 }
 
 // hide covers directories with empty ones, in a mount namespace of this thread.
