@@ -21,6 +21,8 @@ var notRun = map[string]string{
 	"systemctl": packaged,
 	"tar":       packaged,
 	"sha256sum": packaged,
+	"podman":    packaged,
+	"ctr":       packaged,
 	"setcap":    "TestFileCapabilities of test/live sets these capabilities",
 }
 

@@ -31,7 +31,7 @@ tshark:tshark chromium:chromium"
 
 # What make test-packages needs besides.
 [ "$goal" != packages ] || needs="$needs lintian:lintian shellcheck:shellcheck rpm2cpio:rpm2cpio cpio:cpio
-mmdebstrap:mmdebstrap"
+mmdebstrap:mmdebstrap podman:podman runc:runc containerd:containerd"
 
 missing= names= wanted=
 for need in $needs; do
@@ -51,7 +51,8 @@ if ! command -v apt-get >/dev/null; then
 	[ -n "$missing" ] || exit 0
 	fail "missing:$names" \
 	"install clang 14, llvm 14, clang-format 14, libbpf's headers, qemu for x86 and arm64, dpkg, xz, git, jq, tmux,
-a C compiler and Debian's archive keyring (for packages also lintian, shellcheck, rpm2cpio, cpio and mmdebstrap),
+a C compiler and Debian's archive keyring (for packages also lintian, shellcheck, rpm2cpio, cpio, mmdebstrap,
+podman, runc and containerd),
 then run make again"
 fi
 

@@ -59,6 +59,7 @@ func (s source) files(tree string, b build) ([]file, error) {
 	texts := []file{
 		{path: documents + "copyright", from: filepath.Join(s.dir, packaging, "copyright")},
 		{path: documents + "sbom.cdx.json", data: modules},
+		{path: "/usr/share/closetrace/seccomp.json", from: filepath.Join(s.dir, "deploy/seccomp/closetrace.json")},
 		{path: documents + "changelog.gz", data: compressed(b.changelog()), deb: true},
 		{
 			path: "/usr/share/lintian/overrides/closetrace",

@@ -89,8 +89,8 @@ type surroundings struct {
 
 // refusalOf returns the error for a bpf(2) that failed with err.
 func refusalOf(err error, s *surroundings) error {
-	const seccompHint = "docker, podman: --security-opt seccomp=unconfined, " +
-		"or a profile that allows bpf and perf_event_open"
+	const seccompHint = "use the profile deploy/seccomp/closetrace.json; docker, podman: --security-opt seccomp=FILE; " +
+		"Kubernetes: seccompProfile Localhost"
 	if err == nil {
 		return nil
 	}

@@ -20,9 +20,9 @@ func TestRefusal(t *testing.T) {
 		next string
 	}{
 		{nil, surroundings{seccomp: true}, 0, "", ""},
-		{unix.EPERM, surroundings{seccomp: true}, hint.Privilege, "a seccomp filter denies it", "seccomp=unconfined"},
-		{unix.EACCES, surroundings{seccomp: true}, hint.Privilege, "a seccomp filter denies it", "seccomp=unconfined"},
-		{unix.ENOSYS, surroundings{seccomp: true}, hint.Privilege, "a seccomp filter denies it", "seccomp=unconfined"},
+		{unix.EPERM, surroundings{seccomp: true}, hint.Privilege, "a seccomp filter denies it", "seccomp=FILE"},
+		{unix.EACCES, surroundings{seccomp: true}, hint.Privilege, "a seccomp filter denies it", "seccomp=FILE"},
+		{unix.ENOSYS, surroundings{seccomp: true}, hint.Privilege, "a seccomp filter denies it", "seccomp=FILE"},
 		{unix.ENOSYS, surroundings{}, hint.Unsupported, "built without bpf(2)", "CONFIG_BPF_SYSCALL=y"},
 		{unix.EPERM, surroundings{seccomp: true, reachable: true}, hint.Privilege, "a security module denies it", "audit log"},
 		{unix.EPERM, surroundings{reachable: true}, hint.Privilege, "a security module denies it", "audit log"},

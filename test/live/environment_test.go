@@ -31,7 +31,7 @@ func TestRefusedToRoot(t *testing.T) {
 		what, next    string
 	}{
 		"seccomp": {withoutBPF, 3, "bpf(2) is denied although this process has the capabilities for it: " +
-			"a seccomp filter denies it", "--security-opt seccomp=unconfined"},
+			"a seccomp filter denies it", "--security-opt seccomp=FILE"},
 		"user namespace": {inUserNamespace, 3, "bpf(2) is denied although this process has the capabilities for it: " +
 			"they count in a user namespace only", "outside of the user namespace"},
 		"no proc":      {withoutProc, 1, "/proc is not mounted", "mount -t proc proc /proc"},

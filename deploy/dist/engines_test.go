@@ -1,0 +1,188 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// profile is the seccomp profile that the packages have.
+const profile = "../seccomp/closetrace.json"
+
+// capabilities are those of docs/privileges.md.
+var capabilities = []string{"BPF", "PERFMON", "SYSLOG", "DAC_READ_SEARCH", "SYS_PTRACE"}
+
+// The image traces in podman with the seccomp profile of the packages. With podman's own, it traces if that allows
+// bpf(2) to CAP_BPF; otherwise check says that a seccomp filter denies it, and what to do.
+func TestPodman(t *testing.T) {
+	asRoot(t)
+	dir := t.TempDir()
+	storage := fmt.Sprintf("[storage]\ndriver = \"vfs\"\ngraphroot = %q\nrunroot = %q\n",
+		filepath.Join(dir, "graph"), filepath.Join(dir, "run"))
+	configuration := filepath.Join(dir, "storage.conf")
+	if err := os.WriteFile(configuration, []byte(storage), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CONTAINERS_STORAGE_CONF", configuration)
+	succeed(t, "podman", "load", "--input", one(t, "*_image.tar"))
+	image := strings.TrimSpace(succeed(t, "podman", "images", "--quiet"))
+	// The limits are those of a process without CAP_SYS_RESOURCE. crun refuses a machine with cgroups of both versions.
+	args := []string{
+		"podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs", "run", "--rm", "--read-only", "--network=host",
+		"--pid=host", "--cgroupns=host", "--security-opt", "no-new-privileges", "--ulimit", "nofile=10000:10000",
+		"--ulimit", "nproc=10000:10000", "--cap-drop=ALL",
+	}
+	for _, c := range capabilities {
+		args = append(args, "--cap-add="+c)
+	}
+	own, err := filepath.Abs(profile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	traces(t, append(args, "--security-opt", "seccomp="+own, image))
+	theirs, err := os.ReadFile("/usr/share/containers/seccomp.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(theirs, []byte("CAP_BPF")) {
+		traces(t, append(args, image))
+		return
+	}
+	check := exec.Command(args[0], append(args[1:], image, "check")...)
+	out, err := check.CombinedOutput()
+	if check.ProcessState.ExitCode() != 3 || !bytes.Contains(out, []byte(": a seccomp filter denies it\nhint: ")) ||
+		!bytes.Contains(out, []byte("closetrace.json")) {
+		t.Errorf("check: %v\n%s", err, out)
+	}
+}
+
+// The image traces in containerd with its default seccomp profile, and with that of the packages.
+func TestContainerd(t *testing.T) {
+	asRoot(t)
+	dir := t.TempDir()
+	socket := startContainerd(t, dir)
+	ctr := []string{"ctr", "--address", socket}
+	succeed(t, append(ctr, "images", "import", one(t, "*_image.tar"))...)
+	image := strings.TrimSpace(succeed(t, append(ctr, "images", "list", "--quiet")...))
+	args := append(ctr, "run", "--rm", "--snapshotter", "native", "--read-only", "--net-host", "--seccomp")
+	for _, c := range capabilities {
+		args = append(args, "--cap-add", "CAP_"+c)
+	}
+	traces(t, append(args, image, "default", "/closetrace"))
+	traces(t, append(args, "--seccomp-profile", profile, image, "own", "/closetrace"))
+}
+
+// startContainerd starts a containerd with its files in dir and returns its socket.
+func startContainerd(t *testing.T, dir string) (socket string) {
+	t.Helper()
+	socket = filepath.Join(dir, "s")
+	text := fmt.Sprintf("version = 2\nroot = %q\nstate = %q\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", "+
+		"\"io.containerd.internal.v1.opt\"]\n[grpc]\naddress = %q\n",
+		filepath.Join(dir, "root"), filepath.Join(dir, "state"), socket)
+	configuration := filepath.Join(dir, "config.toml")
+	if err := os.WriteFile(configuration, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	daemon := exec.Command("containerd", "--config", configuration)
+	var log bytes.Buffer
+	daemon.Stderr = &log
+	if err := daemon.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = daemon.Process.Signal(syscall.SIGTERM)
+		_ = daemon.Wait()
+	})
+	for range 600 {
+		if c, err := net.Dial("unix", socket); err == nil {
+			c.Close()
+			return socket
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Fatalf("containerd does not listen:\n%s", &log)
+	return ""
+}
+
+// traces runs closetrace in a container, resets a connection on the loopback interface again and again, and checks
+// that one reset is reported.
+func traces(t *testing.T, container []string) {
+	t.Helper()
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	trace := exec.CommandContext(ctx, container[0], append(container[1:],
+		"--lport", port, "--only", "close.rst.unread", "--count", "1", "-o", "json")...)
+	var out, stderr bytes.Buffer
+	trace.Stdout, trace.Stderr = &out, &stderr
+	if err := trace.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- trace.Wait() }()
+	for err = io.EOF; err == io.EOF; {
+		select {
+		case err = <-done:
+		case <-time.After(200 * time.Millisecond):
+			leaveUnread(t, listener)
+		}
+	}
+	if err != nil || !strings.Contains(out.String(), `"path":"close.rst.unread"`) ||
+		!strings.Contains(out.String(), `"local":"127.0.0.1:`+port+`"`) {
+		t.Errorf("%q: %v\n%s%s", container, err, &out, &stderr)
+	}
+}
+
+// leaveUnread closes an accepted connection with unread data.
+func leaveUnread(t *testing.T, listener net.Listener) {
+	t.Helper()
+	client, err := net.Dial("tcp4", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	server, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Write([]byte("unread")); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(10 * time.Millisecond)
+	server.Close()
+}
+
+// succeed runs a command and returns its output.
+func succeed(t *testing.T, command ...string) string {
+	t.Helper()
+	out, err := exec.Command(command[0], command[1:]...).Output()
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		t.Fatalf("%q: %v\n%s", command, err, exit.Stderr)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+func asRoot(t *testing.T) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("container engines and BPF need root")
+	}
+}
