@@ -9,9 +9,6 @@ import (
 	"testing"
 )
 
-// kubernetes is the release whose API the chart is validated against.
-const kubernetes = "v1.37.2"
-
 // An openAPI is the part of an API server's OpenAPI document that describes objects.
 type openAPI struct {
 	Definitions map[string]map[string]any `json:"definitions"`

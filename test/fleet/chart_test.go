@@ -1,0 +1,211 @@
+package fleet
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// What the chart is checked with. kubernetes is the release whose API the objects are validated against.
+const (
+	helmModule       = "helm.sh/helm/v3/cmd/helm@v3.22.0"
+	kubeconform      = "github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0"
+	kubernetes       = "v1.37.2"
+	kubernetesModule = "k8s.io/kubernetes@" + kubernetes
+)
+
+const chart = "../../deploy/helm/closetrace"
+
+// everything are values that switch on all that the chart can make.
+const everything = `
+image: {repository: registry.test/closetrace, digest: "sha256:` +
+	`aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", pullSecrets: [mine]}
+config: {workloads: 50, last: 20, stuck-every: 1m}
+clusterName: east
+hostNetwork: true
+containerNames: {enabled: true}
+seccomp: {type: Localhost, localhostProfile: closetrace.json}
+affinity: {podAntiAffinity: {}}
+priorityClassName: system-node-critical
+podAnnotations: {a: b}
+podLabels: {c: d}
+recordings: {hostPath: /var/lib/closetrace}
+podMonitor: {enabled: true, labels: {release: prometheus}}
+`
+
+// A daemonSet is what the tests look at of the object that the chart makes.
+type daemonSet struct {
+	Kind string
+	Spec struct {
+		Template struct {
+			Spec podSpec
+		}
+	}
+	Data map[string]string // of a ConfigMap
+}
+
+type podSpec struct {
+	AutomountServiceAccountToken *bool `yaml:"automountServiceAccountToken"`
+	HostPID                      bool  `yaml:"hostPID"`
+	HostNetwork                  bool  `yaml:"hostNetwork"`
+	Containers                   []struct {
+		Image           string
+		Args            []string
+		Env             []struct{ Name, Value string }
+		SecurityContext securityContext `yaml:"securityContext"`
+	}
+	Volumes []map[string]any
+}
+
+type securityContext struct {
+	Privileged               *bool
+	AllowPrivilegeEscalation *bool `yaml:"allowPrivilegeEscalation"`
+	ReadOnlyRootFilesystem   bool  `yaml:"readOnlyRootFilesystem"`
+	Capabilities             struct{ Drop, Add []string }
+	SeccompProfile           map[string]string `yaml:"seccompProfile"`
+}
+
+// helm runs helm on the chart with values, and returns what it printed.
+func helm(t *testing.T, values string, args ...string) (string, error) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "values.yaml")
+	if err := os.WriteFile(file, []byte(values), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(installed(t, helmModule), append(args, "--values", file)...)
+	cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "KUBECONFIG=/dev/null")
+	text, err := cmd.CombinedOutput()
+	return string(text), err
+}
+
+// rendered returns the objects that the chart makes of values, as text and by kind.
+func rendered(t *testing.T, values string) (string, map[string]daemonSet) {
+	t.Helper()
+	text, err := helm(t, values, "template", "night", chart, "--namespace", "closetrace", "--kube-version", kubernetes)
+	if err != nil {
+		t.Fatalf("helm template: %v\n%s", err, text)
+	}
+	objects := map[string]daemonSet{}
+	for decoder := yaml.NewDecoder(strings.NewReader(text)); ; {
+		var object daemonSet
+		if err := decoder.Decode(&object); errors.Is(err, io.EOF) {
+			return text, objects
+		} else if err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		objects[object.Kind] = object
+	}
+}
+
+func TestChartLint(t *testing.T) {
+	for _, values := range []string{"", everything} {
+		if text, err := helm(t, values, "lint", "--strict", "--kube-version", kubernetes, chart); err != nil {
+			t.Errorf("%v\n%s", err, text)
+		}
+	}
+}
+
+// The API server accepts each object; it would refuse a field that it does not have.
+func TestChartObjects(t *testing.T) {
+	schemas := t.TempDir()
+	document, err := os.ReadFile(filepath.Join(module(t, kubernetesModule), "api", "openapi-spec", "swagger.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := writeSchemas(t, document, schemas); n < 100 {
+		t.Fatalf("%d kinds in the API of Kubernetes %s", n, kubernetes)
+	}
+	conform := func(objects string) (string, error) {
+		cmd := exec.Command(installed(t, kubeconform), "-strict", "-summary", "-skip", "PodMonitor",
+			"-schema-location", schemas+"/{{.ResourceKind}}{{.KindSuffix}}.json")
+		cmd.Stdin = strings.NewReader(objects)
+		text, err := cmd.CombinedOutput()
+		return string(text), err
+	}
+	for values, valid := range map[string]string{"": "Valid: 2", everything: "Valid: 2"} {
+		objects, _ := rendered(t, values)
+		if text, err := conform(objects); err != nil || !strings.Contains(text, valid) {
+			t.Errorf("%v\n%s", err, text)
+		}
+		misspelled := strings.Replace(objects, "readOnlyRootFilesystem", "readonlyRootFilesystem", 1)
+		if text, err := conform(misspelled); err == nil || !strings.Contains(text, "readonlyRootFilesystem") {
+			t.Errorf("a misspelled field is accepted: %v\n%s", err, text)
+		}
+	}
+}
+
+// The pod has what closetrace needs, and nothing else.
+func TestChartPrivileges(t *testing.T) {
+	for _, values := range []string{"", everything} {
+		_, objects := rendered(t, values)
+		pod := objects["DaemonSet"].Spec.Template.Spec
+		if pod.AutomountServiceAccountToken == nil || *pod.AutomountServiceAccountToken || !pod.HostPID ||
+			pod.HostNetwork != (values == everything) || len(pod.Containers) != 1 {
+			t.Errorf("pod %+v", pod)
+		}
+		security := pod.Containers[0].SecurityContext
+		needed := []string{"BPF", "PERFMON", "SYSLOG", "DAC_READ_SEARCH", "SYS_PTRACE"}
+		if security.Privileged == nil || *security.Privileged || security.AllowPrivilegeEscalation == nil ||
+			*security.AllowPrivilegeEscalation || !security.ReadOnlyRootFilesystem ||
+			!slices.Equal(security.Capabilities.Drop, []string{"ALL"}) || !slices.Equal(security.Capabilities.Add, needed) {
+			t.Errorf("security context %+v", security)
+		}
+		if profile := map[string]string{"": "RuntimeDefault", everything: "Localhost"}; security.SeccompProfile["type"] !=
+			profile[values] {
+			t.Errorf("seccomp profile %v", security.SeccompProfile)
+		}
+		const node = "host.name=$(NODE_NAME),k8s.node.name=$(NODE_NAME)"
+		if want := map[string]string{"": node, everything: node + ",k8s.cluster.name=east"}; len(pod.Containers[0].Env) != 2 ||
+			pod.Containers[0].Env[1].Value != want[values] {
+			t.Errorf("environment %q", pod.Containers[0].Env)
+		}
+		if volumes := map[string]int{"": 2, everything: 4}; len(pod.Volumes) != volumes[values] {
+			t.Errorf("volumes %v", pod.Volumes)
+		}
+	}
+}
+
+// closetrace accepts the configuration that the chart writes.
+func TestChartConfiguration(t *testing.T) {
+	for _, values := range []string{"", everything} {
+		_, objects := rendered(t, values)
+		file := filepath.Join(t.TempDir(), "serve.yaml")
+		if err := os.WriteFile(file, []byte(objects["ConfigMap"].Data["serve.yaml"]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		cmd := exec.Command(closetrace(t), "serve", "--config", file, "--check-config")
+		cmd.Stdout, cmd.Stderr = &out, &out
+		if err := cmd.Run(); err != nil {
+			t.Errorf("%v\n%s\nof:\n%s", err, &out, objects["ConfigMap"].Data["serve.yaml"])
+		}
+	}
+}
+
+func TestChartRefusesValues(t *testing.T) {
+	for values, word := range map[string]string{
+		"imagee: {}":                       "imagee",
+		"image: {digest: latest}":          "digest",
+		"port: 80":                         "port",
+		"port: x":                          "port",
+		"seccomp: {type: None}":            "type",
+		"seccomp: {type: Localhost}":       "localhostProfile",
+		"containerNames: {socket: run/x}":  "socket",
+		"config: {listen: ':1'}":           "listen",
+		"clusterName: 'a,b=c'":             "clusterName",
+		"podMonitor: {interval: sometime}": "interval",
+	} {
+		text, err := helm(t, values, "template", "night", chart, "--kube-version", kubernetes)
+		if err == nil || !strings.Contains(text, word) {
+			t.Errorf("%s: %v\n%s", values, err, text)
+		}
+	}
+}
