@@ -13,7 +13,7 @@ SUDO    := $(if $(filter 0,$(shell id -u)),,sudo -E)
 PREFIX     ?= /usr/local
 SYSCONFDIR ?= /etc
 ZSHDIR     ?= $(PREFIX)/share/zsh/site-functions
-# The options of the linker: '-s -w' leaves out what only debuggers read.
+# The options of the linker: without what only debuggers read; '-s -w' leaves out the symbols as well.
 LDFLAGS ?= -w
 # The directory that make dist makes, and the commit that it builds.
 DIST   ?= dist
