@@ -282,7 +282,8 @@ func TestManyEndings(t *testing.T) {
 		t.Errorf("%d MB are kept", before.HeapAlloc>>20)
 	}
 	runtime.ReadMemStats(&after)
-	t.Logf("%d endings: a page of %d bytes with %d elements, %d MB kept", endings, len(page), elements, before.HeapAlloc>>20)
+	t.Logf("%d endings: a page of %d bytes with %d elements, %d MB kept", endings, len(page), elements,
+		before.HeapAlloc>>20)
 }
 
 // A report of nothing says so.

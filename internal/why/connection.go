@@ -192,8 +192,8 @@ func (n *connection) takeRefusals(first *events.Ending) []*events.Ending {
 	from := len(n.endings)
 	for from > 0 {
 		e := n.endings[from-1]
-		refuses := e.Path.Family() == "reply" && e.Earlier == nil && e.Before.Stage() == events.StageUnknown && e.Local == first.PeerAddr() &&
-			first.Time.Sub(e.Time) < replyWindow
+		refuses := e.Path.Family() == "reply" && e.Earlier == nil && e.Before.Stage() == events.StageUnknown &&
+			e.Local == first.PeerAddr() && first.Time.Sub(e.Time) < replyWindow
 		if !refuses {
 			break
 		}
