@@ -16,7 +16,7 @@ import (
 
 // What the chart is checked with. kubernetes is the release whose API the objects are validated against.
 const (
-	helmModule       = "helm.sh/helm/v3/cmd/helm@v3.22.0"
+	helmPackage      = "helm.sh/helm/v3/cmd/helm@v3.22.0"
 	kubeconform      = "github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0"
 	kubernetes       = "v1.37.2"
 	kubernetesModule = "k8s.io/kubernetes@" + kubernetes
@@ -80,7 +80,7 @@ func helm(t *testing.T, values string, args ...string) (string, error) {
 	if err := os.WriteFile(file, []byte(values), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(installed(t, helmModule), append(args, "--values", file)...)
+	cmd := exec.Command(goBinary(t, helmPackage), append(args, "--values", file)...)
 	cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "KUBECONFIG=/dev/null")
 	text, err := cmd.CombinedOutput()
 	return string(text), err
@@ -116,7 +116,7 @@ func TestChartLint(t *testing.T) {
 // The API server accepts each object; it would refuse a field that it does not have.
 func TestChartObjects(t *testing.T) {
 	schemas := t.TempDir()
-	document, err := os.ReadFile(filepath.Join(module(t, kubernetesModule), "api", "openapi-spec", "swagger.json"))
+	document, err := os.ReadFile(filepath.Join(goModule(t, kubernetesModule), "api", "openapi-spec", "swagger.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestChartObjects(t *testing.T) {
 		t.Fatalf("%d kinds in the API of Kubernetes %s", n, kubernetes)
 	}
 	conform := func(objects string) (string, error) {
-		cmd := exec.Command(installed(t, kubeconform), "-strict", "-summary", "-skip", "PodMonitor",
+		cmd := exec.Command(goBinary(t, kubeconform), "-strict", "-summary", "-skip", "PodMonitor",
 			"-schema-location", schemas+"/{{.ResourceKind}}{{.KindSuffix}}.json")
 		cmd.Stdin = strings.NewReader(objects)
 		text, err := cmd.CombinedOutput()

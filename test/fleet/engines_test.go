@@ -4,6 +4,7 @@ package fleet
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -103,13 +104,31 @@ func makeOnce(dir string, build func(ctx context.Context, dir string) error) err
 	return os.Rename(part, dir)
 }
 
-// victoriaLogsBinary returns the store.
-func victoriaLogsBinary(t *testing.T) string {
-	_, version, _ := strings.Cut(victoriaLogs, "@")
-	dir := engine(t, "victoria-logs-"+version, func(ctx context.Context, dir string) error {
-		return run(ctx, dir, []string{"GOBIN=" + dir, "CGO_ENABLED=0", "GOFLAGS="}, "go", "install", victoriaLogs)
+// goBinary returns the program of a Go package, PATH@VERSION.
+func goBinary(t *testing.T, pkg string) string {
+	path, version, _ := strings.Cut(pkg, "@")
+	name := filepath.Base(path)
+	dir := engine(t, name+"-"+version, func(ctx context.Context, dir string) error {
+		return run(ctx, dir, []string{"GOBIN=" + dir, "CGO_ENABLED=0", "GOFLAGS="}, "go", "install", pkg)
 	})
-	return filepath.Join(dir, "victoria-logs")
+	return filepath.Join(dir, name)
+}
+
+// goModule returns the directory of the source of a Go module, PATH@VERSION.
+func goModule(t *testing.T, module string) string {
+	t.Helper()
+	needsEngines(t)
+	cmd := exec.CommandContext(t.Context(), "go", "mod", "download", "-json", module)
+	cmd.Dir = t.TempDir() // outside of this module
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", cmd, err, out)
+	}
+	var source struct{ Dir string }
+	if err := json.Unmarshal(out, &source); err != nil {
+		t.Fatal(err)
+	}
+	return source.Dir
 }
 
 // debianBinary returns a program of Debian's unstable suite: prometheus, promtool, prometheus-alertmanager, amtool.
