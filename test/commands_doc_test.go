@@ -13,17 +13,23 @@ import (
 // notRun are the other commands of the documents, of which it is only checked
 // that what they name is there, and why that has to do.
 var notRun = map[string]string{
-	"make":      "its targets are what runs the tests",
-	"go":        "the tests that it names run anyway, and its commands are those of make record",
-	"docker":    "TestContainer of test/live runs with these capabilities, without an engine",
-	"apt-get":   packaged,
-	"rpm":       packaged,
-	"systemctl": packaged,
-	"tar":       packaged,
-	"sha256sum": packaged,
-	"podman":    packaged,
-	"ctr":       packaged,
-	"setcap":    "TestFileCapabilities of test/live sets these capabilities",
+	"victoria-logs": "TestFleet of test/fleet runs it",
+	"prometheus":    "TestFleet of test/fleet runs it with this configuration",
+	"promtool":      "TestRules and TestConfigurations of test/fleet run it on these files",
+	"amtool":        "TestConfigurations of test/fleet runs it on this file",
+	"curl":          "TestFleet of test/fleet asks the store these queries",
+	"openssl":       "it makes a key: TestReadKey of internal/anonymize reads such a file",
+	"make":          "its targets are what runs the tests",
+	"go":            "the tests that it names run anyway, and its commands are those of make record",
+	"docker":        "TestContainer of test/live runs with these capabilities, without an engine",
+	"apt-get":       packaged,
+	"rpm":           packaged,
+	"systemctl":     packaged,
+	"tar":           packaged,
+	"sha256sum":     packaged,
+	"podman":        packaged,
+	"ctr":           packaged,
+	"setcap":        "TestFileCapabilities of test/live sets these capabilities",
 }
 
 const packaged = "make test-packages unpacks, checks, installs and starts the packages"

@@ -168,14 +168,16 @@ func run(ctx context.Context, dir string, env []string, name string, args ...str
 	return nil
 }
 
-// output returns what a program prints, and fails the test if it fails.
+// output returns what a program prints on standard output, and fails the test if it fails.
 func output(t *testing.T, stdin, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)
 	cmd.Stdin = strings.NewReader(stdin)
-	out, err := cmd.CombinedOutput()
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", filepath.Base(name), strings.Join(args, " "), err, out)
+		t.Fatalf("%s %s: %v\n%s%s", filepath.Base(name), strings.Join(args, " "), err, out, &stderr)
 	}
 	return string(out)
 }

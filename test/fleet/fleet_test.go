@@ -58,7 +58,7 @@ func (f *fleet) startAgents(t *testing.T) {
 	for _, h := range hosts {
 		listen := freeAddress(t)
 		f.agents[listen] = start(t, "unshare", "--uts", "sh", "-c", `hostname "$0" && exec "$@"`, h.name,
-			closetrace(t), "serve", "--netns", h.name, "--listen", listen, "--close-wait", "1s", "--stuck-every", "1s",
+			closetrace(t), "serve", "--netns", h.name, "--listen", listen, "--close-wait", "5s", "--stuck-every", "1s",
 			"--otlp", f.store+"/insert/opentelemetry/v1/logs?_stream_fields=service.name,host.name",
 			"--otlp-sample", "100%")
 		answers(t, "http://"+listen+"/readyz")
