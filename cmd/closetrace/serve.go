@@ -33,7 +33,7 @@ func serveNeedsPrivileges(args []string) bool { return !slices.Contains(args, "-
 const serveAbout = `closetrace serve traces as a service until SIGTERM, prints no endings and answers HTTP
 requests, on the loopback interface unless --listen says otherwise:
 
-  /metrics     for Prometheus: endings and resets by workload, stuck sockets, losses
+  /metrics     for Prometheus: endings and resets by workload, stuck, losses
   /debug/last  the last abnormal endings as JSON, newest first; ?n=N: only N
   /healthz     200 while events are read
   /readyz      200 while endings are traced
