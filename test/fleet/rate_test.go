@@ -1,0 +1,71 @@
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/closetrace/closetrace/internal/anonymize"
+	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/otlp"
+)
+
+// A thousand abnormal endings a second arrive in the store without a loss, although it is away for some seconds.
+// Addresses and names do not leave the host.
+func TestRate(t *testing.T) {
+	binary, data, at := victoriaLogsBinary(t), filepath.Join(t.TempDir(), "store"), freeAddress(t)
+	begin := func() *process {
+		store := start(t, binary, "-storageDataPath="+data, "-httpListenAddr="+at, "-loggerLevel=WARN")
+		answers(t, "http://"+at+"/health")
+		return store
+	}
+	key, err := anonymize.ParseKey("0123456789abcdef")
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := otlp.New(otlp.Options{URL: "http://" + at + "/insert/opentelemetry/v1/logs", Key: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := begin()
+	x.Begin(events.Header{Host: "secret"})
+	const perSecond, seconds = 1000, 10
+	for second := range uint64(seconds) {
+		switch second {
+		case 3:
+			store.end()
+		case 5:
+			begin()
+		}
+		next := time.After(time.Second)
+		for i := range uint64(perSecond) {
+			x.Observe(&events.Ending{
+				Time: time.Now(), MonoNS: second*perSecond + i + 1, Path: events.CloseRSTUnread, RST: true,
+				Before: events.Established, Actor: &events.Task{PID: 1, TID: 1, Comm: "secret"}, Cause: "secret",
+				Local: netip.MustParseAddrPort("10.0.0.5:443"), Remote: netip.MustParseAddrPort("10.0.0.9:33042"),
+			}, true)
+		}
+		<-next
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	x.Shutdown(ctx)
+	if s := x.Stats(); s.Exported != perSecond*seconds || x.Dropped() != 0 {
+		t.Errorf("%+v, want %d exported", s, perSecond*seconds)
+	}
+	f := &fleet{store: "http://" + at}
+	eventually(t, "the store has all", func() error {
+		got, _ := strconv.Atoi(f.ask(t, "* | count_uniq(closetrace.mono_ns) n")[0]["n"])
+		if got != perSecond*seconds {
+			return fmt.Errorf("%d endings", got)
+		}
+		return nil
+	})
+	if leaked := f.ask(t, `"secret" or "10.0.0.5" or *:"10.0.0.9" or host.name:secret or thread.name:secret | limit 1`); len(leaked) > 0 {
+		t.Errorf("in the store: %v", leaked)
+	}
+}
