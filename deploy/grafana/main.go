@@ -114,10 +114,12 @@ func fail(err error) {
 func build() *dashboard.DashboardBuilder {
 	source := common.DataSourceRef{Type: new("prometheus"), Uid: new("$datasource")}
 	board := dashboard.NewDashboardBuilder("closetrace: how TCP connections end").Uid("closetrace").
-		Tags([]string{"closetrace", "tcp"}).Time("now-6h", "now").Refresh("1m").Tooltip(dashboard.DashboardCursorSyncCrosshair).
+		Tags([]string{"closetrace", "tcp"}).Time("now-6h", "now").Refresh("1m").
+		Tooltip(dashboard.DashboardCursorSyncCrosshair).
 		WithVariable(dashboard.NewDatasourceVariableBuilder("datasource").Label("Prometheus").Type("prometheus")).
 		WithVariable(values("instance", "Host", source, `label_values(closetrace_build_info{job="closetrace"}, instance)`)).
-		WithVariable(values("workload", "Workload", source, `label_values(closetrace_tcp_endings_total{`+selected+`}, workload)`))
+		WithVariable(values("workload", "Workload", source,
+			`label_values(closetrace_tcp_endings_total{`+selected+`}, workload)`))
 	for _, row := range rows {
 		board.WithRow(dashboard.NewRowBuilder(row.title))
 		for _, p := range row.panels {

@@ -50,8 +50,8 @@ var severities = map[string]logs.SeverityNumber{
 // words are the fields whose text is one of a few words, so that it names nobody. All other text is replaced when names
 // are.
 var words = []string{
-	"path", "confidence", "trigger", "syscall", "owner_by", "connection_id", "family", "kernel_reason", "runtime", "before", "after",
-	"tcp_options", "netfilter_hook",
+	"path", "confidence", "trigger", "syscall", "owner_by", "connection_id", "family", "kernel_reason", "runtime",
+	"before", "after", "tcp_options", "netfilter_hook",
 }
 
 // mapping turns endings into log records.

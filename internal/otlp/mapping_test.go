@@ -49,7 +49,9 @@ func TestRecord(t *testing.T) {
 			t.Errorf("%s=%q, want %q", name, got[name], want)
 		}
 	}
-	for _, name := range []string{"closetrace.local", "closetrace.time", "closetrace.cause", "closetrace.host", "closetrace.severity"} {
+	for _, name := range []string{
+		"closetrace.local", "closetrace.time", "closetrace.cause", "closetrace.host", "closetrace.severity",
+	} {
 		if value, ok := got[name]; ok {
 			t.Errorf("%s=%q stands elsewhere", name, value)
 		}
@@ -65,9 +67,10 @@ func TestMappingIsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	name := regexp.MustCompile("`((?:network|process|thread|container|k8s)\\.[a-z.]+)`")
 	var documented []string
 	for _, row := range regexp.MustCompile("(?m)^\\| (`.*?) \\| (.*?) \\|").FindAllStringSubmatch(string(text), -1) {
-		for _, m := range regexp.MustCompile("`((?:network|process|thread|container|k8s)\\.[a-z.]+)`").FindAllStringSubmatch(row[2], -1) {
+		for _, m := range name.FindAllStringSubmatch(row[2], -1) {
 			documented = append(documented, m[1])
 		}
 	}
@@ -109,8 +112,9 @@ func TestAnonymized(t *testing.T) {
 	other := reset(1)
 	other.Local, other.Remote = e.Remote, netip.MustParseAddrPort("[::ffff:10.0.0.5]:443")
 	here, there := attributesOf(r), attributesOf(recordOf(t, key, other))
-	if here["network.local.address"] != there["network.peer.address"] || !strings.HasPrefix(here["network.local.address"], "addr-") {
-		t.Errorf("the ends do not join: %q, %q", here["network.local.address"], there["network.peer.address"])
+	one, same := here["network.local.address"], there["network.peer.address"]
+	if one != same || !strings.HasPrefix(one, "addr-") {
+		t.Errorf("the ends do not join: %q, %q", one, same)
 	}
 	for name, want := range map[string]string{
 		"closetrace.path": "close.rst.unread", "closetrace.trigger": "close", "closetrace.kernel_reason": "NOT_SPECIFIED",

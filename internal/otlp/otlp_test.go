@@ -32,7 +32,8 @@ var header = events.Header{Host: "web1", BootID: "b007", Kernel: "6.12.0", Attac
 // reset is an abnormal ending of a connection.
 func reset(id uint64) *events.Ending {
 	return &events.Ending{
-		Time: time.Unix(1e9, 5), MonoNS: id, Path: events.CloseRSTUnread, Cause: "9 B unread", RST: true, Before: events.Established,
+		Time: time.Unix(1e9, 5), MonoNS: id, Path: events.CloseRSTUnread, Cause: "9 B unread",
+		RST: true, Before: events.Established,
 		Actor: &events.Task{PID: 7, TID: 7, Comm: "nginx"}, ConnectionID: id,
 		Local: netip.MustParseAddrPort("10.0.0.5:443"), Remote: netip.MustParseAddrPort("10.0.0.9:33042"),
 		Evidence: events.Evidence{UnreadBytes: 9},
@@ -49,7 +50,9 @@ func ordinary(id uint64) *events.Ending {
 // A collector gets each ending once, with the resource of the host.
 func TestExport(t *testing.T) {
 	c := newCollector(t)
-	x := begun(t, Options{URL: c.URL, Headers: map[string]string{"X-Token": "s3cret"}, Resource: map[string]string{"k8s.node.name": "n1"}})
+	x := begun(t, Options{
+		URL: c.URL, Headers: map[string]string{"X-Token": "s3cret"}, Resource: map[string]string{"k8s.node.name": "n1"},
+	})
 	const n = 1500
 	for id := range uint64(n) {
 		x.Observe(reset(id+1), true)
@@ -66,7 +69,8 @@ func TestExport(t *testing.T) {
 			resource[a.Key] = a.Value.GetStringValue()
 		}
 		for key, want := range map[string]string{
-			"host.name": "web1", "os.version": "6.12.0", "service.name": "closetrace", "closetrace.boot_id": "b007", "k8s.node.name": "n1",
+			"host.name": "web1", "os.version": "6.12.0", "service.name": "closetrace", "closetrace.boot_id": "b007",
+			"k8s.node.name": "n1",
 		} {
 			if resource[key] != want {
 				t.Errorf("resource has %s=%q, want %q", key, resource[key], want)
@@ -383,9 +387,10 @@ func TestSample(t *testing.T) {
 }
 
 func TestEndpoint(t *testing.T) {
+	const store = "http://c/insert/opentelemetry/v1/logs?_stream_fields=host.name"
 	for text, want := range map[string]string{
 		"http://c:4318": "http://c:4318/v1/logs", "https://c/": "https://c/v1/logs",
-		"http://c/insert/opentelemetry/v1/logs?_stream_fields=host.name": "http://c/insert/opentelemetry/v1/logs?_stream_fields=host.name",
+		store:    store,
 		"c:4318": "", "ftp://c": "", "http://": "", "http://c/#x": "", "": "", "http://u:s3cret@c\x00": "",
 	} {
 		u, err := Endpoint(text)

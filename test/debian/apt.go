@@ -1,5 +1,5 @@
-// Package debian fetches and unpacks Debian packages, without installing them. It neither reads nor changes the system's
-// packages.
+// Package debian fetches and unpacks Debian packages, without installing them. It neither reads nor changes what is
+// installed.
 package debian
 
 import (

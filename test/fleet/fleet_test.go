@@ -48,7 +48,8 @@ func TestFleet(t *testing.T) {
 
 func (f *fleet) startStore(t *testing.T, dir string) {
 	at := freeAddress(t)
-	start(t, goBinary(t, victoriaLogs), "-storageDataPath="+filepath.Join(dir, "store"), "-httpListenAddr="+at, "-loggerLevel=WARN")
+	start(t, goBinary(t, victoriaLogs), "-storageDataPath="+filepath.Join(dir, "store"), "-httpListenAddr="+at,
+		"-loggerLevel=WARN")
 	f.store = "http://" + at
 	answers(t, f.store+"/health")
 }

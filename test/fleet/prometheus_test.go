@@ -69,13 +69,14 @@ func (f *fleet) promQL(t *testing.T, query string) []sample {
 // metrics compares what Prometheus scraped with the workload.
 func (f *fleet) metrics(t *testing.T) {
 	client, server := workloadOf(clientName), workloadOf(serverName)
+	unread, aborted := f.total(serverLeavesUnread), f.total(clientAborts)
 	for query, want := range map[string]int{
-		fmt.Sprintf(`sum(closetrace_tcp_endings_total{path="close.rst.unread", workload=%q})`, server):  f.total(serverLeavesUnread),
-		fmt.Sprintf(`sum(closetrace_tcp_endings_total{path="close.rst.linger0", workload=%q})`, client): f.total(clientAborts),
-		`sum(closetrace_tcp_endings_total{path="recv.rst"})`:                                            f.total(serverLeavesUnread, clientAborts),
-		`sum(closetrace_tcp_resets_total{direction="sent"})`:                                            f.total(serverLeavesUnread, clientAborts),
-		`sum(histogram_count(closetrace_tcp_unread_bytes{path="close.rst.unread"}))`:                    f.total(serverLeavesUnread),
-		`sum(histogram_sum(closetrace_tcp_unread_bytes{path="close.rst.unread"}))`:                      f.total(serverLeavesUnread) * unreadBytes,
+		fmt.Sprintf(`sum(closetrace_tcp_endings_total{path="close.rst.unread", workload=%q})`, server):  unread,
+		fmt.Sprintf(`sum(closetrace_tcp_endings_total{path="close.rst.linger0", workload=%q})`, client): aborted,
+		`sum(closetrace_tcp_endings_total{path="recv.rst"})`:                                            unread + aborted,
+		`sum(closetrace_tcp_resets_total{direction="sent"})`:                                            unread + aborted,
+		`sum(histogram_count(closetrace_tcp_unread_bytes{path="close.rst.unread"}))`:                    unread,
+		`sum(histogram_sum(closetrace_tcp_unread_bytes{path="close.rst.unread"}))`:                      unread * unreadBytes,
 		`sum(closetrace_sockets_stuck{state="CLOSE_WAIT"})`:                                             f.total(serverNeverCloses),
 		`sum(closetrace_export_dropped_total)`:                                                          0,
 		`sum(closetrace_records_lost_total)`:                                                            0,
@@ -97,8 +98,8 @@ func (f *fleet) exemplar(t *testing.T) {
 	var data []struct {
 		Exemplars []struct{ Labels map[string]string }
 	}
-	f.api(t, fmt.Sprintf("query_exemplars?query=%s&start=%d&end=%d",
-		url.QueryEscape(`closetrace_tcp_endings_total{path="close.rst.unread"}`), now.Add(-time.Hour).Unix(), now.Unix()+1), &data)
+	query := url.QueryEscape(`closetrace_tcp_endings_total{path="close.rst.unread"}`)
+	f.api(t, fmt.Sprintf("query_exemplars?query=%s&start=%d&end=%d", query, now.Unix()-3600, now.Unix()+1), &data)
 	id := ""
 	for _, series := range data {
 		for _, e := range series.Exemplars {
@@ -221,7 +222,8 @@ func TestConfigurations(t *testing.T) {
 	const file = "../../deploy/prometheus/alertmanager.yml"
 	output(t, "", amtool, "check-config", file)
 	for severity, want := range map[string]string{"critical": "pager", "warning": "channel"} {
-		if got := output(t, "", amtool, "config", "routes", "test", "--config.file="+file, "severity="+severity); strings.TrimSpace(got) != want {
+		got := output(t, "", amtool, "config", "routes", "test", "--config.file="+file, "severity="+severity)
+		if strings.TrimSpace(got) != want {
 			t.Errorf("%s goes to %s, want %s", severity, got, want)
 		}
 	}

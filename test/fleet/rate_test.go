@@ -65,7 +65,15 @@ func TestRate(t *testing.T) {
 		}
 		return nil
 	})
-	if leaked := f.ask(t, `"secret" or "10.0.0.5" or *:"10.0.0.9" or host.name:secret or thread.name:secret | limit 1`); len(leaked) > 0 {
-		t.Errorf("in the store: %v", leaked)
+	for _, query := range []string{
+		`"secret"`, `host.name:"secret"`, `thread.name:"secret"`, `network.local.address:"10.0.0.5"`,
+		`network.peer.address:"10.0.0.9"`,
+	} {
+		if leaked := f.ask(t, query+" | limit 1"); len(leaked) > 0 {
+			t.Errorf("%s is in the store: %v", query, leaked)
+		}
+	}
+	if found := f.ask(t, `thread.name:~"^name-[0-9a-f]{16}$" | limit 1`); len(found) == 0 {
+		t.Error("the store has no hash of a name")
 	}
 }
