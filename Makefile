@@ -59,7 +59,7 @@ uninstall: ## remove what make install installed, except the configuration
 dist: ## build the packages, archives and the image of COMMIT (HEAD) into DIST (dist)
 	$(GO) -C deploy/dist run . -commit $(COMMIT) -o '$(abspath $(DIST))'
 
-test-packages: ## build the packages twice, compare and check them, install them in a microVM
+test-packages: ## build the packages twice, compare and check them, run them under systemd, podman, containerd
 	@test/deps.sh packages
 	$(GO) -C deploy/dist vet ./...
 	$(GO) -C deploy/dist test -count=1 -timeout 40m -v ./...

@@ -1,0 +1,47 @@
+#!/bin/bash
+# Installs, starts, reloads, upgrades and removes old.deb and new.deb, which are beside it, under the systemd that
+# started it. It prints PASSED at the end.
+set -eux -o pipefail
+cd "$(dirname "$0")"
+pid() { systemctl show --property MainPID --value closetrace; }
+state() { systemctl "$1" closetrace || true; }
+get() {
+	exec 3<>/dev/tcp/127.0.0.1/9740
+	printf 'GET %s HTTP/1.0\r\n\r\n' "$1" >&3
+	cat <&3
+	exec 3<&-
+}
+
+dpkg --install old.deb
+[ "$(state is-enabled)" = disabled ]
+[ "$(state is-active)" = inactive ]
+
+systemctl enable --now closetrace # returns once closetrace has said that it traces
+[ "$(state is-active)" = active ]
+first=$(pid)
+get /readyz | grep -q '^HTTP/1.0 200'
+get /metrics | grep -q '^closetrace_build_info'
+user=$(sed -n 's/^Uid:\t\([0-9]*\).*/\1/p' "/proc/$first/status")
+[ "$user" -ge 61184 ] # systemd's range of dynamic users
+grep -qx 'CapBnd:	000000c400080004' "/proc/$first/status" # the five
+grep -qx 'CapEff:	0000008000080004' "/proc/$first/status" # BPF, DAC_READ_SEARCH, SYS_PTRACE: once attached
+grep -qx 'Seccomp:	2' "/proc/$first/status"
+
+echo 'last: 7' >/etc/closetrace/serve.yaml
+systemctl reload closetrace
+[ "$(pid)" = "$first" ]
+
+dpkg --install --force-confold new.deb
+[ "$(state is-active)" = active ]
+[ "$(pid)" != "$first" ]
+[ "$(cat /etc/closetrace/serve.yaml)" = 'last: 7' ]
+get /readyz | grep -q '^HTTP/1.0 200'
+
+dpkg --remove closetrace
+[ "$(state is-active)" = inactive ]
+[ ! -e /usr/bin/closetrace ]
+[ ! -e /etc/systemd/system/multi-user.target.wants/closetrace.service ]
+[ -e /etc/closetrace/serve.yaml ] # until the package is purged
+dpkg --purge closetrace
+[ ! -e /etc/closetrace ]
+echo PASSED
