@@ -45,6 +45,7 @@ func NewReader(dir, run string) (*Reader, error) {
 	for name, content := range map[string]string{
 		"today.rec.zst": aRecord, "night.rec.zst": night, "night.pcap": nightCapture,
 		"web1.rec.zst": nightOf("web1", "10.0.0.5"), "db1.rec.zst": nightOf("db1", "10.0.0.9"),
+		"key": strings.Repeat("5a", 32) + "\n",
 	} {
 		if err := os.WriteFile(filepath.Join(r.dir, name), []byte(content), 0o644); err != nil {
 			return nil, err

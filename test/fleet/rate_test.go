@@ -17,7 +17,7 @@ import (
 // A thousand abnormal endings a second arrive in the store without a loss, although it is away for some seconds.
 // Addresses and names do not leave the host.
 func TestRate(t *testing.T) {
-	binary, data, at := victoriaLogsBinary(t), filepath.Join(t.TempDir(), "store"), freeAddress(t)
+	binary, data, at := goBinary(t, victoriaLogs), filepath.Join(t.TempDir(), "store"), freeAddress(t)
 	begin := func() *process {
 		store := start(t, binary, "-storageDataPath="+data, "-httpListenAddr="+at, "-loggerLevel=WARN")
 		answers(t, "http://"+at+"/health")
