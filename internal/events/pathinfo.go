@@ -121,8 +121,8 @@ func (e *Ending) IsAbnormal() bool {
 	return e.hasOddFact() && e.hasAbnormalFact()
 }
 
-// hasOddFact reports whether an ending has what an abnormal fact needs. Most have nothing of it, and a line asks several
-// times.
+// hasOddFact reports whether an ending has what an abnormal fact needs. Most have nothing of it, and each line asks
+// several times.
 func (e *Ending) hasOddFact() bool {
 	v := &e.Evidence
 	return e.RST || e.Trigger == TriggerSignal || v.Unanswered || v.UnreadBytes|v.Retransmits != 0 || v.Errno != 0
