@@ -24,8 +24,8 @@ type Kernel struct {
 }
 
 // Running reads the BTF of the running kernel, unless types already contains it; types may be nil. If the kernel has
-// none, it takes that of a file; "" is no file. It returns an error of kind [hint.Unsupported] without BTF, of kind
-// [hint.Privilege] without the right to read it, and of kind [hint.Usage] for a file that is not the BTF of this kernel.
+// none, it takes that of a file; "" is no file. Errors are of kind [hint.Unsupported] without BTF, of kind
+// [hint.Privilege] without the right to read it, and of kind [hint.Usage] if a file has that of another kernel.
 func Running(types *btf.Cache, file string) (*Kernel, error) {
 	if types == nil {
 		types = btf.NewCache()

@@ -63,7 +63,8 @@ func TestWrongTypes(t *testing.T) {
 		"/proc/self/exe":             "an ELF file",
 	} {
 		_, err := readTypes(path)
-		if !hint.Is(err, hint.Usage) || !strings.Contains(err.Error(), "--btf "+path) || !strings.Contains(err.Error(), want) {
+		if !hint.Is(err, hint.Usage) || !strings.Contains(err.Error(), "--btf "+path) ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}
 	}

@@ -163,9 +163,9 @@ func TestChartPrivileges(t *testing.T) {
 			t.Errorf("seccomp profile %v", security.SeccompProfile)
 		}
 		const node = "host.name=$(NODE_NAME),k8s.node.name=$(NODE_NAME)"
-		if want := map[string]string{"": node, everything: node + ",k8s.cluster.name=east"}; len(pod.Containers[0].Env) != 2 ||
-			pod.Containers[0].Env[1].Value != want[values] {
-			t.Errorf("environment %q", pod.Containers[0].Env)
+		want := map[string]string{"": node, everything: node + ",k8s.cluster.name=east"}
+		if env := pod.Containers[0].Env; len(env) != 2 || env[1].Value != want[values] {
+			t.Errorf("environment %q", env)
 		}
 		if volumes := map[string]int{"": 2, everything: 4}; len(pod.Volumes) != volumes[values] {
 			t.Errorf("volumes %v", pod.Volumes)

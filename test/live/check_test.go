@@ -31,7 +31,9 @@ func TestCheck(t *testing.T) {
 	tr := traceWith(t, probe.Options{Fault: fault, Log: slog.New(slog.DiscardHandler)})
 	header := tr.header
 	tr.finish(t)
-	report, err := probe.Check(t.Context(), probe.Options{Attachment: probe.Attachment{Attach: mode}, Fault: fault, Shared: shared})
+	report, err := probe.Check(t.Context(), probe.Options{
+		Attachment: probe.Attachment{Attach: mode}, Fault: fault, Shared: shared,
+	})
 	must(t, err)
 	m := report.Modes[0]
 	if m.Mode != mode || !m.Works || report.Takes != mode || report.Err != nil {
