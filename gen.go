@@ -28,6 +28,7 @@
 //	internal/stuck       diagnoses sockets that do not close
 //	internal/sink/table  lays out tables that are complete
 //	internal/sink        prints endings: table, JSON lines, summary, audit
+//	internal/check       finds out what can be traced on this machine
 //	internal/message     prints errors and log records
 //	internal/explain/sentence says in Chinese what closetrace says in English
 //	internal/ladder      draws what both ends of a connection did

@@ -42,6 +42,7 @@ var plan = []plannedPackage{
 	{"sink/table", "lays out tables that are complete", nil},
 	{"sink", "prints endings: table, JSON lines, summary, audit",
 		[]string{"events", "sink/table", "sockets", "stuck"}},
+	{"check", "finds out what can be traced on this machine", []string{"events", "kernel", "probe", "sink", "sink/table"}},
 	{"message", "prints errors and log records", []string{"hint", "sink"}},
 	{"explain/sentence", "says in Chinese what closetrace says in English", []string{"sink/table"}},
 	{"ladder", "draws what both ends of a connection did", []string{"events", "sink", "sink/table"}},

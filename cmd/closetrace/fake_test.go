@@ -13,6 +13,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/closetrace/closetrace/internal/check"
 	"github.com/closetrace/closetrace/internal/command"
 	"github.com/closetrace/closetrace/internal/enrich"
 	"github.com/closetrace/closetrace/internal/events"
@@ -67,7 +68,7 @@ func fakeSystem(left int) *system {
 	}
 	inode := func(string) (uint32, error) { return fake.Netns, nil }
 	s.tracer.targets.spaces.Inode, s.stuck.spaces.Inode = inode, inode
-	s.examine = func(context.Context, string) (*machine, error) { return fakeMachine(), nil }
+	s.examine = func(context.Context, string) (*check.Machine, error) { return fakeMachine(), nil }
 	s.tracer.system.Privileges = func() []kernel.Privilege { return nil }
 	s.tracer.targets.cgroups = func() (enrich.CgroupMount, error) {
 		return enrich.CgroupMount{Dir: os.TempDir(), Root: "/"}, nil
@@ -149,11 +150,11 @@ func (p *panicky) Losses() probe.Losses {
 }
 
 // fakeMachine has one mode that works, without one of its hooks.
-func fakeMachine() *machine {
+func fakeMachine() *check.Machine {
 	refused := probe.HookReport{
 		Hook: "tcp_fin", Fires: "once per FIN received", Reason: "not traceable", Unseen: "FINs received",
 	}
-	m := &machine{
+	m := &check.Machine{
 		Schema: events.SchemaVersion, Kernel: "6.1.0-fake", Arch: "amd64", BTF: true, Lockdown: "none", Unseen: []string{},
 		Privileges: []kernel.Privilege{
 			{Name: "CAP_BPF", For: "load programs", Required: true, Held: true},
@@ -170,7 +171,7 @@ func fakeMachine() *machine {
 			}},
 		}},
 	}
-	m.listUnseen()
+	m.ListUnseen()
 	return m
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 
+	"github.com/closetrace/closetrace/internal/check"
 	"github.com/closetrace/closetrace/internal/command"
 	"github.com/closetrace/closetrace/internal/enrich"
 	"github.com/closetrace/closetrace/internal/events"
@@ -59,7 +60,7 @@ func thisSystem() *system {
 			dropPrivileges: kernel.DropPrivileges,
 		},
 		group:   func() (command.Group, error) { return command.NewCgroup("/proc") },
-		examine: examine, dropForUser: kernel.DropForUser, dropAll: kernel.DropAll,
+		examine: check.Examine, dropForUser: kernel.DropForUser, dropAll: kernel.DropAll,
 	}
 }
 
