@@ -11,8 +11,9 @@ import (
 )
 
 // onFake runs closetrace with a fake source. The lab needs a real kernel, so it only
-// lists its scenarios.
+// lists its scenarios. Several documents start a service at once, each at its own port.
 const onFake = `[ "$1" != lab ] || set -- "$@" --list
+[ "$1" != serve ] || set -- "$@" --listen 127.0.0.1:0
 exec closetrace-fake "$@"`
 
 // Every closetrace command in the documents works. The live tests run them on the real
