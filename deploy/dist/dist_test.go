@@ -190,18 +190,11 @@ func checkProgram(t *testing.T, program, arch string) {
 	}
 }
 
-// lintian has nothing to say about the Debian package, and each override is needed.
+// lintian finds no error in the Debian packages, and nothing to warn of. The overrides in them say why for the rest.
 func TestLintian(t *testing.T) {
 	for _, arch := range []string{"amd64", "arm64"} {
-		out, err := exec.Command("lintian", "--allow-root", "--fail-on=error,warning,info", "--show-overrides",
-			one(t, "*_"+arch+".deb")).CombinedOutput()
-		var problems []string
-		for line := range strings.Lines(string(out)) {
-			if strings.HasPrefix(line, "E: ") || strings.HasPrefix(line, "W: ") || strings.Contains(line, "override") {
-				problems = append(problems, strings.TrimSpace(line))
-			}
-		}
-		if err != nil || len(problems) > 0 || strings.Count(string(out), "\nO: ")+1 < 3 {
+		lint := exec.Command("lintian", "--allow-root", "--fail-on=error,warning", one(t, "*_"+arch+".deb"))
+		if out, err := lint.CombinedOutput(); err != nil || len(out) > 0 {
 			t.Errorf("%s: %v\n%s", arch, err, out)
 		}
 	}
