@@ -25,8 +25,8 @@ type Machine struct {
 	Unseen []string `json:"unseen"`
 }
 
-// Examine finds out what can be traced on this machine. It loads, attaches and detaches every hook of every mode. btf is
-// a file with the types of a kernel that has none; "" is no file.
+// Examine finds out what can be traced on this machine: it loads, attaches and detaches every hook of every mode. btf
+// is a file with the types of a kernel that has none; "" is no file.
 func Examine(ctx context.Context, btf string) (*Machine, error) {
 	report, err := probe.Check(ctx, probe.Options{Attachment: probe.Attachment{BTF: btf}})
 	if err != nil {
