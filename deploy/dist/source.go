@@ -2,6 +2,7 @@ package main
 
 import (
 	"debug/buildinfo"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -44,9 +45,20 @@ func checkOut(repository, commit, dir string, stderr io.Writer) (source, error) 
 	if err != nil {
 		return s, err
 	}
-	s.time, err = time.Parse(time.RFC3339, stamp)
+	if s.time, err = time.Parse(time.RFC3339, stamp); err != nil {
+		return s, err
+	}
 	s.time = s.time.UTC()
-	return s, err
+	return s, s.dateScripts()
+}
+
+// dateScripts gives the scripts of the packages the time of the commit, which an apk has of them.
+func (s source) dateScripts() error {
+	scripts, err := filepath.Glob(filepath.Join(s.dir, packaging, "*.sh"))
+	for _, script := range scripts {
+		err = errors.Join(err, os.Chtimes(script, s.time, s.time))
+	}
+	return err
 }
 
 // git runs a command of git in dir and returns its output without the last newline.

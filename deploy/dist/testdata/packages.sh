@@ -10,7 +10,7 @@ get() {
 	printf 'GET %s HTTP/1.0\r\n\r\n' "$1" >&3
 	cat <&3
 	exec 3<&-
-}
+} # to a grep that reads it all: with -q, cat could get SIGPIPE
 
 dpkg --install old.deb
 [ "$(state is-enabled)" = disabled ]
@@ -19,8 +19,8 @@ dpkg --install old.deb
 systemctl enable --now closetrace # returns once closetrace has said that it traces
 [ "$(state is-active)" = active ]
 first=$(pid)
-get /readyz | grep -q '^HTTP/1.0 200'
-get /metrics | grep -q '^closetrace_build_info'
+get /readyz | grep '^HTTP/1.0 200'
+get /metrics | grep '^closetrace_build_info'
 user=$(sed -n 's/^Uid:\t\([0-9]*\).*/\1/p' "/proc/$first/status")
 [ "$user" -ge 61184 ] # systemd's range of dynamic users
 grep -qx 'CapBnd:	000000c400080004' "/proc/$first/status" # the five
@@ -35,7 +35,7 @@ dpkg --install --force-confold new.deb
 [ "$(state is-active)" = active ]
 [ "$(pid)" != "$first" ]
 [ "$(cat /etc/closetrace/serve.yaml)" = 'last: 7' ]
-get /readyz | grep -q '^HTTP/1.0 200'
+get /readyz | grep '^HTTP/1.0 200'
 
 dpkg --remove closetrace
 [ "$(state is-active)" = inactive ]
