@@ -101,6 +101,7 @@ func Run(ctx context.Context, o Options) error {
 	defer fail(nil)
 	server := d.serve(listener, fail)
 	ended := d.inBackground(ctx)
+	d.pulse.beat() // or /readyz would deny, until the first poll, what the next line says
 	d.notify.ready()
 	err = d.run.Trace(ctx)
 	fail(nil)
