@@ -92,8 +92,9 @@ lint: ## gofmt, vet, staticcheck, clang-format, module file, lines, commit subje
 	GOARCH=arm64 $(GO) build ./...
 	$(GO) test -count=1 -run '^TestLint' ./test
 
-unit: ## unit and replay tests, with the race detector
-	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /test/live)
+unit: ## unit tests, with the race detector, and the tests of recordings and documents
+	$(GO) test -race -timeout 20m $$($(GO) list ./cmd/... ./internal/...)
+	$(GO) test -timeout 20m $$($(GO) list . ./test/... | grep -v /test/live)
 
 fuzz: ## run each fuzz target for a while: make fuzz FUZZTIME=5m
 	GO=$(GO) test/fuzz.sh $(FUZZTIME)
