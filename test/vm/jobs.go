@@ -45,32 +45,33 @@ func jobsFor(k kernel, o options) []guest.Job {
 	return jobs
 }
 
-// On a kernel that runs a part of the live tests, these are the ones that depend on the kernel: looksAtMode in each
-// attach mode, and looksAtKernel, whose results do not depend on the mode, in the first. Stacks are tested in one mode
-// of each kernel, in which the caller of a function is the hardest to find: kprobe. A kernel whose neighbours run
-// looksAtKernel and looksAtLoad runs only the others.
+// A kernel whose neighbours run the rest (mode) runs looksAtPath in each attach mode: the verdicts of every path, and
+// of random closes against the wire. One whose answers may be others (kernel) also runs looksAtFact in each mode, and,
+// in the first, looksAtLoad and looksAtKernel, whose results do not depend on the mode. Stacks are tested in one mode
+// of each kernel, in which the caller of a function is the hardest to find: kprobe.
 //
-// On a kernel that runs all, looksAtKernel, looksAtFentry and looksAtReader, which has the tests of what is concluded
-// from records, run in the first mode only, which is fentry: it takes the most privileges, and is the one that most
-// machines have, while this machine's live tests run in another; and
-// looksAtProgram, whose results depend neither on the mode nor on the kernel, in the last mode only, in which
-// closetrace starts the fastest, and not at all if the live tests have run on this machine.
+// A kernel that runs all runs these and looksAtTier in each mode, and looksAtKernel, looksAtFentry and looksAtReader in
+// the first mode only, which is fentry: it takes the most privileges, and is the one that most machines have, while
+// this machine's live tests run in another. looksAtReader, which has the tests of what is concluded from records, and
+// looksAtProgram, whose results depend neither on the mode nor on the kernel, do not run at all if the live tests have
+// run on this machine. looksAtProgram runs in the last mode, in which closetrace starts the fastest.
 var (
-	looksAtMode = []string{
-		"TestLab", "TestWireRandom", "TestKernelCounters", "TestClosesAtOnce", "TestUnreadBytes", "TestFilters",
-		"TestMPTCPSubflows", "TestConnectionID", "TestNothingStaysAttached",
+	looksAtPath = []string{"TestLab", "TestWireRandom", "TestMPTCPSubflows", "TestNothingStaysAttached"}
+	looksAtFact = []string{
+		"TestKernelCounters", "TestClosesAtOnce", "TestUnreadBytes", "TestFilters", "TestConnectionID",
 	}
 	looksAtLoad   = []string{"TestTwoContainers", "TestBurstNamesVictims", "TestManyBlockedCloses", "TestLeastPrivilege"}
 	looksAtStack  = []string{"TestStack"}
-	looksAtTier   = []string{"TestLabQuiet"} // in each mode of a kernel that runs all, else in the first
-	looksAtKernel = []string{"TestCheck", "TestRefusedMode", "TestStuck", "TestStuckAge", "TestPrivilegeMissing"}
+	looksAtTier   = []string{"TestLabQuiet"}
+	looksAtKernel = []string{"TestCheck", "TestStuck", "TestStuckAge", "TestPrivilegeMissing"}
 	looksAtFentry = []string{
 		"TestPrivilegesAreDropped", "TestContainer", "TestFieldCases", "TestFieldCasesFirewall", "TestPidOfVictim", "TestNoBTF",
-		"TestBothEnds", "TestAnnotate",
+		"TestBTFFromFile", "TestRefusedMode", "TestBothEnds",
 	}
 	looksAtReader = []string{
 		"TestRingTooSmall", "TestVerdictsAfterLostRecords", "TestCloseWait", "TestStuckMemory", "TestOneWayProtocol",
 		"TestEndedBefore", "TestSameAddresses", "TestParanoidKernel", "TestAgain", "TestTwoTracers", "TestSoakQuiet",
+		"TestAnnotate", "TestServe",
 	}
 	looksAtProgram = []string{
 		"TestOwnersNeedPrivileges", "TestNamesNeedPrivileges", "TestNetnsNeedsPrivileges", "TestFileCapabilities",
@@ -98,22 +99,25 @@ func (k kernel) testsIn(mode int, ranHere bool) []string {
 		return []string{flag + "=^(" + strings.Join(slices.Concat(names...), "|") + ")$"}
 	}
 	first, last := mode == 0, mode == len(k.modes)-1
-	switch {
-	case k.tests == "all":
+	if k.tests == "all" {
 		skipped := [][]string{notInGuest}
 		if !first {
-			skipped = append(skipped, looksAtKernel, looksAtFentry, looksAtReader)
+			skipped = append(skipped, looksAtKernel, looksAtFentry)
+		}
+		if !first || ranHere {
+			skipped = append(skipped, looksAtReader)
 		}
 		if !last || ranHere {
 			skipped = append(skipped, looksAtProgram)
 		}
 		return choose("-test.skip", skipped...)
-	case first && k.tests == "kernel":
-		return choose("-test.run", looksAtMode, looksAtLoad, looksAtKernel, looksAtTier)
 	}
-	chosen := [][]string{looksAtMode}
+	chosen := [][]string{looksAtPath}
 	if k.tests == "kernel" {
-		chosen = append(chosen, looksAtLoad)
+		chosen = append(chosen, looksAtFact)
+	}
+	if k.tests == "kernel" && first {
+		chosen = append(chosen, looksAtLoad, looksAtKernel)
 	}
 	if k.modes[mode] == "kprobe" {
 		chosen = append(chosen, looksAtStack)

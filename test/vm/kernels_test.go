@@ -149,7 +149,7 @@ func TestPickedTests(t *testing.T) {
 		source.Write(text)
 	}
 	for _, name := range slices.Concat(
-		looksAtMode, looksAtLoad, looksAtKernel, looksAtStack, looksAtTier, looksAtFentry, looksAtReader,
+		looksAtPath, looksAtFact, looksAtLoad, looksAtKernel, looksAtStack, looksAtTier, looksAtFentry, looksAtReader,
 		looksAtProgram, notInGuest,
 	) {
 		if !strings.Contains(source.String(), "\nfunc "+name+"(t *testing.T) {") {
@@ -163,14 +163,18 @@ func TestPickedTests(t *testing.T) {
 		flag      string
 		has, lack []string
 	}{
-		{"kernel", 0, false, "run", []string{"TestLab", "TestCheck", "TestLabQuiet"}, []string{"TestStack"}},
-		{"kernel", 1, false, "run", []string{"TestLab", "TestLeastPrivilege"}, []string{"TestCheck", "TestStack", "TestLabQuiet"}},
-		{"kernel", 2, false, "run", []string{"TestLab", "TestStack"}, []string{"TestCheck", "TestLabQuiet"}},
-		{"all", 0, false, "skip", []string{"TestRealGo", "TestRunCommand"}, []string{"TestLab", "TestCheck", "TestContainer"}},
+		{"kernel", 0, false, "run", []string{"TestLab", "TestUnreadBytes", "TestCheck", "TestLeastPrivilege"},
+			[]string{"TestStack", "TestLabQuiet"}},
+		{"kernel", 1, false, "run", []string{"TestLab", "TestUnreadBytes"},
+			[]string{"TestCheck", "TestStack", "TestLeastPrivilege"}},
+		{"kernel", 2, false, "run", []string{"TestLab", "TestUnreadBytes", "TestStack"}, []string{"TestCheck"}},
+		{"mode", 0, false, "run", []string{"TestLab"}, []string{"TestUnreadBytes", "TestCheck", "TestStack"}},
+		{"mode", 2, false, "run", []string{"TestLab", "TestStack"}, []string{"TestUnreadBytes", "TestCheck"}},
+		{"all", 0, false, "skip", []string{"TestRealGo", "TestRunCommand"},
+			[]string{"TestLab", "TestCheck", "TestContainer", "TestCloseWait"}},
+		{"all", 0, true, "skip", []string{"TestRealGo", "TestRunCommand", "TestCloseWait"}, []string{"TestLab", "TestCheck"}},
 		{"all", 1, false, "skip", []string{"TestRealGo", "TestRunCommand", "TestCheck", "TestContainer", "TestCloseWait"},
-			[]string{"TestLab"}},
-		{"mode", 0, false, "run", []string{"TestLab"}, []string{"TestLeastPrivilege", "TestCheck", "TestStack", "TestLabQuiet"}},
-		{"mode", 2, false, "run", []string{"TestLab", "TestStack"}, []string{"TestCheck", "TestLabQuiet"}},
+			[]string{"TestLab", "TestLabQuiet", "TestLeastPrivilege"}},
 		{"all", 2, false, "skip", []string{"TestRealGo", "TestCheck", "TestContainer"}, []string{"TestLab", "TestRunCommand"}},
 		{"all", 2, true, "skip", []string{"TestRealGo", "TestRunCommand"}, []string{"TestLab", "TestTwoContainers"}},
 	} {
@@ -198,7 +202,7 @@ func TestPickedTests(t *testing.T) {
 func TestAllRunSomewhere(t *testing.T) {
 	k := kernel{tests: "all", modes: []string{"fentry", "kprobe", "tracepoint"}}
 	for _, name := range slices.Concat(
-		looksAtMode, looksAtLoad, looksAtKernel, looksAtStack, looksAtTier, looksAtFentry, looksAtReader,
+		looksAtPath, looksAtFact, looksAtLoad, looksAtKernel, looksAtStack, looksAtTier, looksAtFentry, looksAtReader,
 		looksAtProgram,
 	) {
 		skipped := 0
