@@ -54,7 +54,8 @@ func jobsFor(k kernel, o options) []guest.Job {
 // the first mode only, which is fentry: it takes the most privileges, and is the one that most machines have, while
 // this machine's live tests run in another. looksAtReader, which has the tests of what is concluded from records, and
 // looksAtProgram, whose results depend neither on the mode nor on the kernel, do not run at all if the live tests have
-// run on this machine. looksAtProgram runs in the last mode, in which closetrace starts the fastest.
+// run on this machine, and the other modes then run only what depends on the mode. looksAtProgram runs in the last
+// mode, in which closetrace starts the fastest.
 var (
 	looksAtPath = []string{"TestLab", "TestWireRandom", "TestMPTCPSubflows", "TestNothingStaysAttached"}
 	looksAtFact = []string{
@@ -66,12 +67,12 @@ var (
 	looksAtKernel = []string{"TestCheck", "TestStuck", "TestStuckAge", "TestPrivilegeMissing"}
 	looksAtFentry = []string{
 		"TestPrivilegesAreDropped", "TestContainer", "TestFieldCases", "TestFieldCasesFirewall", "TestPidOfVictim", "TestNoBTF",
-		"TestBTFFromFile", "TestRefusedMode", "TestBothEnds",
+		"TestBTFFromFile", "TestBothEnds",
 	}
 	looksAtReader = []string{
 		"TestRingTooSmall", "TestVerdictsAfterLostRecords", "TestCloseWait", "TestStuckMemory", "TestOneWayProtocol",
 		"TestEndedBefore", "TestSameAddresses", "TestParanoidKernel", "TestAgain", "TestTwoTracers", "TestSoakQuiet",
-		"TestAnnotate", "TestServe",
+		"TestAnnotate", "TestServe", "TestRefusedMode",
 	}
 	looksAtProgram = []string{
 		"TestOwnersNeedPrivileges", "TestNamesNeedPrivileges", "TestNetnsNeedsPrivileges", "TestFileCapabilities",
@@ -99,7 +100,7 @@ func (k kernel) testsIn(mode int, ranHere bool) []string {
 		return []string{flag + "=^(" + strings.Join(slices.Concat(names...), "|") + ")$"}
 	}
 	first, last := mode == 0, mode == len(k.modes)-1
-	if k.tests == "all" {
+	if k.tests == "all" && (first || !ranHere) {
 		skipped := [][]string{notInGuest}
 		if !first {
 			skipped = append(skipped, looksAtKernel, looksAtFentry)
@@ -113,8 +114,11 @@ func (k kernel) testsIn(mode int, ranHere bool) []string {
 		return choose("-test.skip", skipped...)
 	}
 	chosen := [][]string{looksAtPath}
-	if k.tests == "kernel" {
+	if k.tests != "mode" {
 		chosen = append(chosen, looksAtFact)
+	}
+	if k.tests == "all" {
+		chosen = append(chosen, looksAtLoad, looksAtTier)
 	}
 	if k.tests == "kernel" && first {
 		chosen = append(chosen, looksAtLoad, looksAtKernel)

@@ -176,7 +176,8 @@ func TestPickedTests(t *testing.T) {
 		{"all", 1, false, "skip", []string{"TestRealGo", "TestRunCommand", "TestCheck", "TestContainer", "TestCloseWait"},
 			[]string{"TestLab", "TestLabQuiet", "TestLeastPrivilege"}},
 		{"all", 2, false, "skip", []string{"TestRealGo", "TestCheck", "TestContainer"}, []string{"TestLab", "TestRunCommand"}},
-		{"all", 2, true, "skip", []string{"TestRealGo", "TestRunCommand"}, []string{"TestLab", "TestTwoContainers"}},
+		{"all", 1, true, "run", []string{"TestLab", "TestLabQuiet", "TestTwoContainers"}, []string{"TestStack", "TestCheck"}},
+		{"all", 2, true, "run", []string{"TestLab", "TestLabQuiet", "TestStack"}, []string{"TestRealGo", "TestRunCommand"}},
 	} {
 		got := kernel{tests: c.tests, modes: []string{"fentry", "tracepoint", "kprobe"}}.testsIn(c.mode, c.ranHere)
 		pattern, is := strings.CutPrefix(strings.Join(got, " "), "-test."+c.flag+"=")
