@@ -67,7 +67,7 @@ var (
 	looksAtKernel = []string{"TestCheck", "TestStuck", "TestStuckAge", "TestPrivilegeMissing"}
 	looksAtFentry = []string{
 		"TestPrivilegesAreDropped", "TestContainer", "TestFieldCases", "TestFieldCasesFirewall", "TestPidOfVictim", "TestNoBTF",
-		"TestBTFFromFile", "TestBothEnds",
+		"TestBothEnds",
 	}
 	looksAtReader = []string{
 		"TestRingTooSmall", "TestVerdictsAfterLostRecords", "TestCloseWait", "TestStuckMemory", "TestOneWayProtocol",
@@ -83,7 +83,7 @@ var (
 		"TestReplayFiltersAsTheKernelDoes", "TestCgroupFilter", "TestRunCommand", "TestContainerNames",
 		"TestFilesOfOtherUsers", "TestFilesOfTheUser", "TestCommandOfOtherUsers", "TestReplayIsUnprivileged",
 		"TestDiskFull", "TestEndingSignals", "TestNoHangup", "TestMemoryLimit", "TestHostileStacks",
-		"TestWhyFromARecording", "TestWhyWaits",
+		"TestWhyFromARecording", "TestWhyWaits", "TestBTFFromFile",
 	}
 	// notInGuest needs what no guest has: tmux, servers of Debian, segments that netfilter loses at random.
 	notInGuest = []string{
