@@ -52,10 +52,9 @@ func jobsFor(k kernel, o options) []guest.Job {
 //
 // A kernel that runs all runs these and looksAtTier in each mode, and looksAtKernel, looksAtFentry and looksAtReader in
 // the first mode only, which is fentry: it takes the most privileges, and is the one that most machines have, while
-// this machine's live tests run in another. looksAtReader, which has the tests of what is concluded from records, and
-// looksAtProgram, whose results depend neither on the mode nor on the kernel, do not run at all if the live tests have
-// run on this machine, and the other modes then run only what depends on the mode. looksAtProgram runs in the last
-// mode, in which closetrace starts the fastest.
+// this machine's live tests run in another. looksAtReader has the tests of what is concluded from records. The results
+// of looksAtProgram depend neither on the mode nor on the kernel: it runs in the last mode, in which closetrace starts
+// the fastest. If the live tests have run on this machine, such a kernel runs only the other lists.
 var (
 	looksAtPath = []string{"TestLab", "TestWireRandom", "TestMPTCPSubflows", "TestNothingStaysAttached"}
 	looksAtFact = []string{
@@ -100,15 +99,12 @@ func (k kernel) testsIn(mode int, ranHere bool) []string {
 		return []string{flag + "=^(" + strings.Join(slices.Concat(names...), "|") + ")$"}
 	}
 	first, last := mode == 0, mode == len(k.modes)-1
-	if k.tests == "all" && (first || !ranHere) {
+	if k.tests == "all" && !ranHere {
 		skipped := [][]string{notInGuest}
 		if !first {
-			skipped = append(skipped, looksAtKernel, looksAtFentry)
+			skipped = append(skipped, looksAtKernel, looksAtFentry, looksAtReader)
 		}
-		if !first || ranHere {
-			skipped = append(skipped, looksAtReader)
-		}
-		if !last || ranHere {
+		if !last {
 			skipped = append(skipped, looksAtProgram)
 		}
 		return choose("-test.skip", skipped...)
@@ -119,6 +115,9 @@ func (k kernel) testsIn(mode int, ranHere bool) []string {
 	}
 	if k.tests == "all" {
 		chosen = append(chosen, looksAtLoad, looksAtTier)
+	}
+	if k.tests == "all" && first {
+		chosen = append(chosen, looksAtKernel, looksAtFentry)
 	}
 	if k.tests == "kernel" && first {
 		chosen = append(chosen, looksAtLoad, looksAtKernel)
