@@ -5,7 +5,9 @@ package live
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -60,6 +62,7 @@ func hostileStacks(t testing.TB) {
 		close(watched)
 		begin := time.Now()
 		code, stderr := r.interrupt(t)
+		<-seen.ended
 		if took := time.Since(begin); code != 0 || took > hostileEnd && !emulated() {
 			t.Errorf("ended with code %d after %v\n%s", code, took, stderr)
 		}
@@ -99,6 +102,7 @@ func measureLateness(end <-chan struct{}) <-chan time.Duration {
 
 // stackLines are the endings of some programs.
 type stackLines struct {
+	ended      chan struct{} // closed behind the last line
 	mu         sync.Mutex
 	programs   map[uint32]string
 	lines      map[string]int
@@ -107,11 +111,19 @@ type stackLines struct {
 	lags       []time.Duration // of the innocent program
 }
 
-// watchStacks reads what closetrace prints.
+// watchStacks reads what closetrace prints, until it has ended.
 func watchStacks(t testing.TB, r *session, programs map[uint32]string) *stackLines {
-	s := &stackLines{programs: programs, lines: map[string]int{}, unresolved: map[string]int{}, named: map[string]int{}}
+	s := &stackLines{
+		ended: make(chan struct{}), programs: programs,
+		lines: map[string]int{}, unresolved: map[string]int{}, named: map[string]int{},
+	}
 	go func() {
-		for lines := bufio.NewScanner(r.stdout); lines.Scan(); {
+		defer close(s.ended)
+		for lines := bufio.NewReader(r.stdout); ; {
+			line, err := lines.ReadString('\n')
+			if errors.Is(err, os.ErrClosed) || line == "" {
+				return // a test that gave up closes the pipe
+			}
 			var e struct {
 				MonoNS uint64 `json:"mono_ns"`
 				Actor  struct{ PID uint32 }
@@ -120,8 +132,8 @@ func watchStacks(t testing.TB, r *session, programs map[uint32]string) *stackLin
 					Unresolved int
 				}
 			}
-			if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-				t.Errorf("%v in %q", err, lines.Text())
+			if err := json.Unmarshal([]byte(line), &e); err != nil {
+				t.Errorf("%v in %q", err, line)
 				return
 			}
 			s.add(e.Actor.PID, e.Stack.User, e.Stack.Unresolved, time.Duration(kernel.MonoNow()-e.MonoNS))
