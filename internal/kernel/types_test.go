@@ -2,8 +2,10 @@ package kernel
 
 import (
 	"bytes"
+	"encoding/binary"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -68,7 +70,10 @@ func TestWrongTypes(t *testing.T) {
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}
 	}
-	renamed := func(from, to string) []byte { return bytes.ReplaceAll(raw, []byte(from), []byte(to)) }
+	names := binary.NativeEndian.Uint32(raw[4:]) + binary.NativeEndian.Uint32(raw[16:]) // hdr_len, str_off
+	renamed := func(from, to string) []byte {
+		return slices.Concat(raw[:names], bytes.ReplaceAll(raw[names:], []byte(from), []byte(to)))
+	}
 	for name, tt := range map[string]struct {
 		data []byte
 		want string
