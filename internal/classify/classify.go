@@ -33,9 +33,10 @@ type Classifier struct {
 	// Unexplained counts the events that no rule applies to.
 	Unexplained uint64
 	// Complete, if set, is called with an event that is about to be concluded and has
-	// no owner, and may set its owner. No rule depends on the owner; a cause may name
-	// it. It is looked up so late because that is slow, most FINs are not reported, and
-	// a later call names most owners.
+	// no owner, and may set its owner; also some time before, while a later call may
+	// still name another. No rule depends on the owner; a cause may name it. It is looked
+	// up so late because that is slow, most FINs are not reported, and a later call names
+	// most owners.
 	Complete func(*events.Event)
 	// Notes, if set, yields the ordinary closes that the kernel side has noted and not reported since the last call. It
 	// returns since when it has yielded all of them (CLOCK_MONOTONIC); 0: all that there were.
@@ -96,12 +97,12 @@ func (c *Classifier) Flush(emit func(*events.Ending)) {
 // expire concludes the events whose deadline is before a time.
 func (c *Classifier) expire(monoNS uint64, emit func(*events.Ending)) {
 	if c.joins.isDue(monoNS) {
-		c.release(c.joins.takeDue(monoNS), emit)
+		c.release(c.joins.takeDue(monoNS, c.complete), emit)
 	}
 	if !c.fins.isDue(monoNS) {
 		return
 	}
-	unanswered := c.fins.takeDue(monoNS)
+	unanswered := c.fins.takeDue(monoNS, c.complete)
 	for _, fin := range unanswered {
 		fin.event.PeerFINAgoNS = c.header.CloseWaitNS
 	}
@@ -123,11 +124,16 @@ func (c *Classifier) release(taken []*waiting, emit func(*events.Ending)) {
 	}
 }
 
-// conclude emits the ending of an event.
-func (c *Classifier) conclude(ev *events.Event, emit func(*events.Ending)) {
+// complete lets the owner of an event be looked up that lacks one.
+func (c *Classifier) complete(ev *events.Event) {
 	if c.Complete != nil && lacksOwner(ev) {
 		c.Complete(ev)
 	}
+}
+
+// conclude emits the ending of an event.
+func (c *Classifier) conclude(ev *events.Event, emit func(*events.Ending)) {
+	c.complete(ev)
 	f := &c.fact
 	*f = fact{Event: ev, hz: c.header.HZ, missing: c.header.Missing, losses: c.losses}
 	f.restore()

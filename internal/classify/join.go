@@ -187,7 +187,7 @@ func (c *Classifier) joinDone(ev *events.Event, emit func(*events.Ending)) *even
 		rst.event.SockErr = ev.SockErr
 		return c.awaitOwner(&rst.event, emit)
 	}
-	return c.wait(&c.joins, ev, ownerWindow, emit)
+	return c.waitForOwner(ev, emit)
 }
 
 // joinReply handles a RST in reply to a segment. The close of this end comes
@@ -215,10 +215,20 @@ func (c *Classifier) wait(
 	return nil
 }
 
+// waitForOwner lets an event wait for the next call on its socket. It returns nil.
+func (c *Classifier) waitForOwner(ev *events.Event, emit func(*events.Ending)) *events.Event {
+	if c.joins.full() {
+		c.conclude(&c.joins.takeSoonest().event, emit)
+	}
+	w := c.joins.add(ev, ev.MonoNS+uint64(ownerWindow))
+	c.joins.remind(w, ev.MonoNS+uint64(lookUpAfter))
+	return nil
+}
+
 // waitBehind lets a call wait until the end of its socket is concluded, which the
 // verdict on the call rests on. It returns nil.
 func (c *Classifier) waitBehind(end *waiting, ev *events.Event, emit func(*events.Ending)) *events.Event {
-	deadline := end.deadline
+	deadline := end.last
 	if c.joins.full() {
 		c.conclude(&c.joins.takeSoonest().event, emit)
 	}

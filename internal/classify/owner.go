@@ -12,6 +12,11 @@ import (
 // host, that caused it.
 const ownerWindow = 100 * time.Millisecond
 
+// lookUpAfter is how long after such an ending its owner is looked up, if no call has
+// named it: the live source lets 50 ms pass between two looks at the clock, and the
+// owner may close the socket as soon as the ending no longer waits for that.
+const lookUpAfter = 40 * time.Millisecond
+
 // nameCaller sets the owner of an event that happened while a task held the lock
 // of the socket: the task was in a call on it, and processed its backlog. Only
 // SOCK_DESTROY locks the socket of another process.
@@ -55,7 +60,7 @@ func lacksOwner(ev *events.Event) bool {
 // awaitOwner lets an event wait whose owner may still show, or returns it.
 func (c *Classifier) awaitOwner(ev *events.Event, emit func(*events.Ending)) *events.Event {
 	if awaitsOwner(ev) {
-		return c.wait(&c.joins, ev, ownerWindow, emit)
+		return c.waitForOwner(ev, emit)
 	}
 	return ev
 }

@@ -85,6 +85,45 @@ func TestCallsThatNameNoOwner(t *testing.T) {
 	}
 }
 
+// The owner is looked up while the ending still waits for a later call, which may name another, and again in the end.
+func TestOwnerIsLookedUpEarly(t *testing.T) {
+	for name, tt := range map[string]struct {
+		held  uint64 // when the owner closes its socket, unseen
+		call  uint64 // when it makes a call that is seen; 0: never
+		by    events.OwnerBy
+		asked int
+	}{
+		"closed soon after": {held: 110 * ms, by: events.OwnerByProc, asked: 1},
+		"a later call":      {held: 200 * ms, call: 95 * ms, by: events.OwnerByLaterCall, asked: 1},
+		"an earlier call":   {held: 200 * ms, call: 20 * ms, by: events.OwnerByLaterCall},
+		"nobody held it":    {asked: 2},
+	} {
+		c, asked, now := New(testHeader), 0, uint64(0)
+		c.Complete = func(ev *events.Event) {
+			if asked++; now < tt.held {
+				ev.Owner = &closer
+			}
+		}
+		var got []events.Ending
+		keep := func(e *events.Ending) { got = append(got, *e) }
+		rst := gotRST(0)
+		rst.Inode = 1
+		c.Push(&rst, keep)
+		for now = 10 * ms; now <= 150*ms; now += 10 * ms {
+			if tt.call != 0 && tt.call/(10*ms) == now/(10*ms) {
+				call := callOf(events.KindClose, tt.call)
+				c.Push(&call, keep)
+			}
+			if now%(50*ms) == 0 {
+				c.Advance(now, keep)
+			}
+		}
+		if len(got) == 0 || got[0].OwnerBy != tt.by || asked != tt.asked {
+			t.Errorf("%s: %+v after %d look-ups, want %q after %d", name, got, asked, tt.by, tt.asked)
+		}
+	}
+}
+
 // A segment that is taken from the backlog while a task is in a call on the socket concerns that task.
 func TestCallInProgressNamesOwner(t *testing.T) {
 	inCall := gotRST(0)

@@ -53,6 +53,7 @@ type chain struct{ first, last *waiting }
 type waiting struct {
 	event      events.Event
 	deadline   uint64         // event clock
+	last       uint64         // the deadline, or a later one: until then, there is only something to do
 	arrival    uint64         // arrival number
 	index      int            // in deadlines
 	behind     bool           // waits until the end of its socket, which is pending too, is concluded
@@ -96,7 +97,7 @@ func (p *pending) add(ev *events.Event, deadline uint64) *waiting {
 		w = new(waiting)
 	}
 	p.arrivals++
-	w.event, w.deadline, w.arrival, w.behind = *ev, deadline, p.arrivals, false
+	w.event, w.deadline, w.last, w.arrival, w.behind = *ev, deadline, deadline, p.arrivals, false
 	heap.Push(&p.deadlines, w)
 	for key := range keys {
 		c := p.chain(key, ev)
@@ -133,7 +134,13 @@ func (p *pending) remove(w *waiting) {
 
 // postpone sets another deadline.
 func (p *pending) postpone(w *waiting, deadline uint64) {
-	w.deadline = deadline
+	w.deadline, w.last = deadline, deadline
+	heap.Fix(&p.deadlines, w.index)
+}
+
+// remind sets a time before the deadline, at which takeDue lets something be done.
+func (p *pending) remind(w *waiting, monoNS uint64) {
+	w.deadline = monoNS
 	heap.Fix(&p.deadlines, w.index)
 }
 
@@ -160,11 +167,17 @@ func (p *pending) isDue(monoNS uint64) bool {
 }
 
 // takeDue removes and returns the events whose deadline was before a time, in
-// order of arrival. Like those of takeSocket and takeAll, the result is valid
+// order of arrival. It calls early, which may change no key, with those of which
+// only the reminder was. Like those of takeSocket and takeAll, the result is valid
 // until the next call that adds or takes.
-func (p *pending) takeDue(monoNS uint64) []*waiting {
+func (p *pending) takeDue(monoNS uint64, early func(*events.Event)) []*waiting {
 	p.taken = p.taken[:0]
 	for p.isDue(monoNS) {
+		if w := p.deadlines[0]; w.last >= monoNS {
+			early(&w.event)
+			p.postpone(w, w.last)
+			continue
+		}
 		p.taken = append(p.taken, p.takeSoonest())
 	}
 	slices.SortFunc(p.taken, byArrival)

@@ -34,7 +34,11 @@ func TestPendingAgainstList(t *testing.T) {
 		var got, want []*waiting
 		switch what := random.IntN(100); {
 		case what < 80 && len(list) < p.limit:
-			list = append(list, p.add(&ev, uint64(step+random.IntN(1000))))
+			w := p.add(&ev, uint64(step+random.IntN(1000)))
+			if random.IntN(2) == 0 {
+				p.remind(w, w.last-uint64(random.IntN(int(w.last)-step+1)))
+			}
+			list = append(list, w)
 		case what < 90:
 			want = append(want, nil)
 			if at := slices.IndexFunc(list, func(w *waiting) bool {
@@ -59,8 +63,15 @@ func TestPendingAgainstList(t *testing.T) {
 			})
 			got = p.takeCloses(&ev, isEven)
 		default:
-			want = take(func(w *waiting) bool { return w.deadline < uint64(step) })
-			got = p.takeDue(uint64(step))
+			early := take(func(w *waiting) bool { return w.deadline < uint64(step) && w.last >= uint64(step) })
+			want = take(func(w *waiting) bool { return w.last < uint64(step) })
+			list = append(list, early...)
+			slices.SortFunc(list, byArrival)
+			reminded := 0
+			got = p.takeDue(uint64(step), func(*events.Event) { reminded++ })
+			if reminded != len(early) {
+				t.Fatalf("step %d: reminded of %d events, want %d", step, reminded, len(early))
+			}
 		}
 		if !slices.Equal(got, want) {
 			t.Fatalf("step %d: got %d events, want %d", step, len(got), len(want))
