@@ -337,10 +337,14 @@ static __always_inline void capture_task(struct event *e)
 }
 
 /* wakeup: submit without waking the reader, which polls every 50 ms: a wake-up costs forty times
- * the rest. Force a wake-up only when the ring is 1/4 full, or with stacks, because user space
- * must resolve them while the process exists. */
+ * the rest. Force a wake-up only when the reader sleeps, when the ring is 1/4 full, or with stacks,
+ * because user space must resolve them while the process exists. */
 static __always_inline u64 wakeup(void)
 {
+	if (reader_sleeps) {
+		reader_sleeps = 0;
+		return BPF_RB_FORCE_WAKEUP;
+	}
 	if (want_stacks || bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= wakeup_bytes)
 		return BPF_RB_FORCE_WAKEUP;
 	return BPF_RB_NO_WAKEUP;

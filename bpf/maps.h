@@ -69,6 +69,9 @@ struct {
 /* Keep the type, for bpf2go. */
 const struct call_stack *call_stack_type __attribute__((unused));
 
+/* The reader waits to be woken. internal/probe sets it, the next record clears it. */
+u32 reader_sleeps = 0;
+
 enum counter {
 	COUNT_LOST,	  /* records that found the ring buffer full */
 	COUNT_SUPPRESSED, /* RST replies over REPLIES_A_TICK */

@@ -88,6 +88,12 @@ func (c *Classifier) Push(ev *events.Event, emit func(*events.Ending)) {
 // verdict does not wait for the next event.
 func (c *Classifier) Advance(monoNS uint64, emit func(*events.Ending)) { c.expire(monoNS, emit) }
 
+// DueBefore reports whether [Classifier.Advance] would have something to do before a time of the event clock, without
+// another event.
+func (c *Classifier) DueBefore(monoNS uint64) bool {
+	return c.joins.isDue(monoNS) || c.fins.isDue(monoNS)
+}
+
 // Flush emits all pending endings at the end of the stream.
 func (c *Classifier) Flush(emit func(*events.Ending)) {
 	c.release(c.joins.takeAll(), emit)

@@ -22,6 +22,9 @@ type order struct {
 	free []*events.Ending // for reuse
 }
 
+// empty reports whether none is held.
+func (o *order) empty() bool { return o.next == len(o.held) }
+
 // spare returns an ending that is not held.
 func (o *order) spare() *events.Ending {
 	n := len(o.free)

@@ -130,6 +130,7 @@ func (b *burst) Header() events.Header {
 }
 func (b *burst) IdleNS() uint64       { return b.now }
 func (b *burst) PollSoon()            {}
+func (b *burst) PollLater()           {}
 func (b *burst) Losses() probe.Losses { return probe.Losses{} }
 func (b *burst) Detach() error        { return nil }
 func (b *burst) Close() error         { return nil }

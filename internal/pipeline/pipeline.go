@@ -24,6 +24,8 @@ type Source interface {
 	IdleNS() uint64
 	// PollSoon limits how long the next Read waits, because something waits to be printed.
 	PollSoon()
+	// PollLater lets the next Read wait longer if nothing happens, because nothing waits to be printed.
+	PollLater()
 	Losses() probe.Losses
 	// Counted returns how many endings the source counted instead of reporting them, by path; nil if it reports all.
 	// Notes and PeerFIN are then what the classifier asks for of the same name.

@@ -93,6 +93,9 @@ func (r *recorded) IdleNS() uint64 { return r.Reader.IdleNS }
 // PollSoon does nothing: a recording is always ready.
 func (r *recorded) PollSoon() {}
 
+// PollLater does nothing either.
+func (r *recorded) PollLater() {}
+
 func (r *recorded) Read(ev *events.Event) error {
 	for {
 		err := r.Reader.Read(ev)

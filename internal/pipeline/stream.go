@@ -315,6 +315,9 @@ func (s *Stream) idle() error {
 		if err := s.recordIdle(now, s.conclude(now)); err != nil {
 			return err
 		}
+		if s.order.empty() && !s.classifier.DueBefore(now+uint64(probe.LaterTick)) {
+			s.source.PollLater()
+		}
 	}
 	if s.sinkErr == nil {
 		s.sinkErr = OutputFailure(s.sink.Flush())

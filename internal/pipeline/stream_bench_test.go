@@ -113,6 +113,7 @@ func (m *finMix) Header() events.Header {
 }
 func (m *finMix) IdleNS() uint64       { return m.n * 20_000 }
 func (m *finMix) PollSoon()            {}
+func (m *finMix) PollLater()           {}
 func (m *finMix) Losses() probe.Losses { return probe.Losses{} }
 func (m *finMix) Detach() error        { return nil }
 func (m *finMix) Close() error         { return nil }

@@ -116,6 +116,7 @@ const (
 	bpfPlainVarNoteType                  = "note_type"
 	bpfPlainVarNotesPerCpu               = "notes_per_cpu"
 	bpfPlainVarOpenFinType               = "open_fin_type"
+	bpfPlainVarReaderSleeps              = "reader_sleeps"
 	bpfPlainVarResetReasonArg            = "reset_reason_arg"
 	bpfPlainVarScmDrops                  = "scm_drops"
 	bpfPlainVarSlotsFoundTaken           = "slots_found_taken"
@@ -282,6 +283,7 @@ type bpfPlainVariableSpecs struct {
 	NoteType         *ebpf.VariableSpec `ebpf:"note_type"`
 	NotesPerCpu      *ebpf.VariableSpec `ebpf:"notes_per_cpu"`
 	OpenFinType      *ebpf.VariableSpec `ebpf:"open_fin_type"`
+	ReaderSleeps     *ebpf.VariableSpec `ebpf:"reader_sleeps"`
 	ResetReasonArg   *ebpf.VariableSpec `ebpf:"reset_reason_arg"`
 	ScmDrops         *ebpf.VariableSpec `ebpf:"scm_drops"`
 	SlotsFoundTaken  *ebpf.VariableSpec `ebpf:"slots_found_taken"`
@@ -381,6 +383,7 @@ type bpfPlainVariables struct {
 	NoteType         *ebpf.Variable `ebpf:"note_type"`
 	NotesPerCpu      *ebpf.Variable `ebpf:"notes_per_cpu"`
 	OpenFinType      *ebpf.Variable `ebpf:"open_fin_type"`
+	ReaderSleeps     *ebpf.Variable `ebpf:"reader_sleeps"`
 	ResetReasonArg   *ebpf.Variable `ebpf:"reset_reason_arg"`
 	ScmDrops         *ebpf.Variable `ebpf:"scm_drops"`
 	SlotsFoundTaken  *ebpf.Variable `ebpf:"slots_found_taken"`

@@ -372,6 +372,7 @@ const (
 	bpfVarNoteType                  = "note_type"
 	bpfVarNotesPerCpu               = "notes_per_cpu"
 	bpfVarOpenFinType               = "open_fin_type"
+	bpfVarReaderSleeps              = "reader_sleeps"
 	bpfVarResetReasonArg            = "reset_reason_arg"
 	bpfVarScmDrops                  = "scm_drops"
 	bpfVarStuckHolderType           = "stuck_holder_type"
@@ -536,6 +537,7 @@ type bpfVariableSpecs struct {
 	NoteType         *ebpf.VariableSpec `ebpf:"note_type"`
 	NotesPerCpu      *ebpf.VariableSpec `ebpf:"notes_per_cpu"`
 	OpenFinType      *ebpf.VariableSpec `ebpf:"open_fin_type"`
+	ReaderSleeps     *ebpf.VariableSpec `ebpf:"reader_sleeps"`
 	ResetReasonArg   *ebpf.VariableSpec `ebpf:"reset_reason_arg"`
 	ScmDrops         *ebpf.VariableSpec `ebpf:"scm_drops"`
 	StuckHolderType  *ebpf.VariableSpec `ebpf:"stuck_holder_type"`
@@ -632,6 +634,7 @@ type bpfVariables struct {
 	NoteType         *ebpf.Variable `ebpf:"note_type"`
 	NotesPerCpu      *ebpf.Variable `ebpf:"notes_per_cpu"`
 	OpenFinType      *ebpf.Variable `ebpf:"open_fin_type"`
+	ReaderSleeps     *ebpf.Variable `ebpf:"reader_sleeps"`
 	ResetReasonArg   *ebpf.Variable `ebpf:"reset_reason_arg"`
 	ScmDrops         *ebpf.Variable `ebpf:"scm_drops"`
 	StuckHolderType  *ebpf.Variable `ebpf:"stuck_holder_type"`

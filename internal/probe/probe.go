@@ -31,8 +31,15 @@ import (
 // flush.
 var ErrIdle = errors.New("no event for now")
 
-// tick is how often the ring buffer is polled, because the kernel side does not wake the reader.
-const tick = 50 * time.Millisecond
+const (
+	// tick is how often the ring buffer is polled, because the kernel side does not wake the reader.
+	tick = 50 * time.Millisecond
+	// soon is how long a poll may be away that something waits for.
+	soon = 10 * time.Millisecond
+	// LaterTick is how often the ring buffer is polled while nothing happens. The kernel side wakes a reader that
+	// sleeps for so long.
+	LaterTick = 250 * time.Millisecond
+)
 
 // Probe is a live trace: the attached programs and their events.
 type Probe struct {
@@ -53,6 +60,10 @@ type Probe struct {
 	detached     bool
 	// All events before idle were read. nextIdle is the time of the next poll. CLOCK_MONOTONIC.
 	idle, nextIdle uint64
+	// asleep: the kernel side was asked to wake the reader, by the variable sleeps.
+	asleep bool
+	sleeps *ebpf.Variable
+	fence  atomic.Uint64 // see PollLater
 	// uncounted are the programs whose missed runs are no loss, or are counted elsewhere.
 	uncounted map[string]bool
 	symbols   *kernel.Symbols
@@ -242,6 +253,7 @@ func (p *Probe) begin(closeWait time.Duration) (err error) {
 	if err := p.openQuiet(closeWait); err != nil {
 		return err
 	}
+	p.sleeps = p.coll.Variables[bpfVarReaderSleeps]
 	p.setPoll()
 	p.began.Store(kernel.MonoNow())
 	p.beginNoticing()
@@ -297,15 +309,10 @@ func (p *Probe) Read(ev *events.Event) error {
 func (p *Probe) read(ev *events.Event) error {
 	for {
 		if err := p.reader.ReadInto(&p.record); err != nil {
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				if p.noticeLoss(ev) {
-					return nil
-				}
-				p.idle = p.nextIdle
-				p.setPoll()
-				return ErrIdle
-			}
-			return err
+			return p.pause(err, ev)
+		}
+		if p.asleep {
+			p.setPoll()
 		}
 		if p.stacks != nil && p.stacks.keep(p.record.RawSample) {
 			continue
@@ -321,12 +328,47 @@ func (p *Probe) read(ev *events.Event) error {
 	}
 }
 
+// pause handles the reason why the reader returned no record.
+func (p *Probe) pause(err error, ev *events.Event) error {
+	until := p.nextIdle
+	switch {
+	case errors.Is(err, ringbuf.ErrFlushed): // detached: nothing follows
+		until = kernel.MonoNow()
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		return err
+	}
+	if p.noticeLoss(ev) {
+		return nil
+	}
+	p.idle = until
+	p.setPoll()
+	return ErrIdle
+}
+
 // setPoll sets the time of the next poll.
-func (p *Probe) setPoll() { p.pollIn(tick) }
+func (p *Probe) setPoll() {
+	p.asleep = false
+	p.pollIn(tick)
+}
+
+// PollLater lets the next poll come only after [LaterTick], or as soon as something is reported, because nothing waits
+// to be printed. It is called by the goroutine that reads, after [ErrIdle].
+func (p *Probe) PollLater() {
+	if p.sleeps == nil || p.sleeps.Set(uint32(1)) != nil {
+		return
+	}
+	// The kernel side takes room for a record and then looks at the variable. A processor that looks first is about to
+	// finish the record: then that is polled late, and not lost.
+	p.fence.Add(1)
+	if p.reader.AvailableBytes() > 0 {
+		return
+	}
+	p.asleep = true
+	p.pollIn(LaterTick)
+}
 
 // PollSoon makes the next poll come sooner than after a tick. It is called by the goroutine that reads.
 func (p *Probe) PollSoon() {
-	const soon = 10 * time.Millisecond
 	if kernel.MonoNow()+uint64(soon) < p.nextIdle {
 		p.pollIn(soon)
 	}
@@ -427,7 +469,7 @@ func whole(stack []uint64, caller uint64) []uint64 {
 // stackDepth is STACK_DEPTH of bpf/maps.h.
 const stackDepth = 32
 
-// Detach detaches the programs. Events in the buffer can still be read.
+// Detach detaches the programs, and ends the wait of Read. Events in the buffer can still be read.
 func (p *Probe) Detach() error {
 	p.ended.CompareAndSwap(0, kernel.MonoNow())
 	p.linksMu.Lock()
@@ -441,6 +483,9 @@ func (p *Probe) Detach() error {
 				errs = append(errs, a.Close())
 			}
 		}
+	}
+	if p.reader != nil && !p.detached {
+		errs = append(errs, p.reader.Flush())
 	}
 	p.links, p.detached = nil, true
 	return errors.Join(errs...)

@@ -82,6 +82,9 @@ func (f *Source) IdleNS() uint64 { return kernel.MonoNow() }
 // PollSoon does nothing.
 func (f *Source) PollSoon() {}
 
+// PollLater does nothing either.
+func (f *Source) PollLater() {}
+
 // Detach ends an endless source.
 func (f *Source) Detach() error { f.detached.Store(true); return nil }
 
