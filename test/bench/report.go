@@ -64,7 +64,8 @@ func (r *results) instructions() table.Table {
 	}
 	t := table.Table{Columns: columns(heads...), Rows: [][]string{first}}
 	for _, m := range r.of(mixFIN) {
-		if m.Kind == kindFloor && m.Mechanism != modes[0] || strings.HasSuffix(m.Tracer, ", table") {
+		if m.Kind == kindFloor && m.Mechanism != modes[0] || strings.HasSuffix(m.Tracer, ", table") ||
+			strings.HasSuffix(m.Tracer, serveTracer) {
 			continue // little different from other rows
 		}
 		row := []string{m.Tracer}
@@ -166,6 +167,8 @@ var ratios = []struct {
 }{
 	{"quiet tier (--only rst)", quietTracer,
 		map[string]float64{"fentry": 1.03, "kprobe": 1.045, "tracepoint": 1.045}, 0.02},
+	{"serve, nothing to report", serveTracer,
+		map[string]float64{"fentry": 1.03, "kprobe": 1.045, "tracepoint": 1.045}, 0},
 	{"record", recordTracer, map[string]float64{"fentry": 1.12, "kprobe": 1.16, "tracepoint": 1.15}, 0.2},
 	{"record .zst", zstTracer, map[string]float64{"fentry": 1.25, "kprobe": 1.29, "tracepoint": 1.28}, 0},
 	{"-o json, all endings", jsonTracer, map[string]float64{"fentry": 1.22, "kprobe": 1.27, "tracepoint": 1.26}, 0.3},

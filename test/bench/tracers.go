@@ -21,6 +21,7 @@ const (
 	quietTracer   = ", only RSTs"
 	recordTracer  = ", record"
 	zstTracer     = ", record .zst"
+	serveTracer   = ", serve"
 	rejectsTracer = ", filter rejects"
 )
 
@@ -84,6 +85,7 @@ func tracers() []tracer {
 		add(ours(quietTracer, mixFIN+","+mixLinger0+","+mixUnread, "-o", "json", "--only", "rst"))
 		add(record(recordTracer, recording+".rec"))
 		add(record(zstTracer, recording+".rec.zst"))
+		add(ours(serveTracer, mixFIN, "serve"))
 		add(ours(rejectsTracer, mixFIN, "-o", "json", "-P", "1"))
 		add(tracer{
 			name: "floor " + mode, kind: kindFloor, mechanism: mode, ready: "attached", mixes: mixFIN,
