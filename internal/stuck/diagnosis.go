@@ -125,8 +125,9 @@ func (f *Finding) whyNeverAccepted() string {
 	if l == nil {
 		return "never accepted; its listener is not visible"
 	}
-	why := fmt.Sprintf("never accepted: %s of %s connections wait in the accept queue of %s",
-		number(l.Queued), number(l.Backlog), l.Address)
+	// The kernel lets one more than the backlog wait.
+	why := fmt.Sprintf("never accepted: in the accept queue of %s (%s, backlog %s)",
+		l.Address, number(l.Queued), number(l.Backlog))
 	if len(l.Holders) > 0 {
 		why += ", held by " + names(l.Holders)
 	}

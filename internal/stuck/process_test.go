@@ -140,7 +140,7 @@ func TestConditions(t *testing.T) {
 		{State: events.Listen, Local: here, Inode: 5, ReceiveQueue: 1, SendQueue: 128},
 		{State: events.CloseWait, Local: here, Remote: there, ReceiveQueue: 1},
 	}, map[uint64][]sockets.Holder{5: {stopped}})
-	const want = "never accepted: 1 of 128 connections wait in the accept queue of 10.0.0.5:8080, held by server[10]; " +
+	const want = "never accepted: in the accept queue of 10.0.0.5:8080 (1, backlog 128), held by server[10]; " +
 		"server[10] is stopped by a signal (SIGSTOP, SIGTSTP)"
 	if found[0].Why != want {
 		t.Errorf("got %s", found[0].Why)

@@ -32,9 +32,9 @@ func TestChinese(t *testing.T) {
 		"1,200 B and the EOF are unread; a b[7] is stopped by a debugger and is out of descriptors (12 of 12 used); " +
 			"c[8] is frozen by its cgroup; others as well": "" +
 			"1,200 B 和 EOF 未读；a b[7] 被调试器暂停，而且描述符已用尽（已用 12 / 12）；c[8] 被它的 cgroup 冻结；其他进程也是如此",
-		"never accepted: 3 of 2 connections wait in the accept queue of [::1]:80, held by a[1], b[2/3]; " +
+		"never accepted: in the accept queue of [::1]:80 (3, backlog 2), held by a[1], b[2/3]; " +
 			"or in that of 1 other listener there": "" +
-			"从未被 accept：[::1]:80 的全连接队列中有 3 个连接等待（上限 2），由 a[1]、b[2/3] 持有；或者在那里另外 1 个监听套接字的队列中",
+			"从未被 accept：仍在 [::1]:80 的全连接队列中（3 个，backlog 2），由 a[1]、b[2/3] 持有；或者在那里另外 1 个监听套接字的队列中",
 		"inherited: a[2] was started by b[1], c[3] was started by b[1], which listens at :8080 and " +
 			"does not hold it; 9 B unread": "" +
 			"继承而来：a[2] 由 b[1] 启动、c[3] 由 b[1] 启动；启动者监听 :8080，自己并不持有它；9 B 未读",
