@@ -7,21 +7,28 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/closetrace/closetrace/internal/probe"
 )
 
-// No record wakes closetrace, and yet every ending is printed within 100 ms. Each
-// socket is closed when the line of the previous one was printed, which is just
-// after closetrace polled, and so as long as possible before it polls again. A
-// busy machine may delay some lines, but not all.
-func TestLatency(t *testing.T) { attempts(t, latency) }
+// Every ending is printed within 100 ms, although no record wakes closetrace while others come: each socket is closed
+// when the line of the previous one was printed, which is just after closetrace polled, and so as long as possible
+// before it polls again. And a record does wake it after a time in which nothing happened. A busy machine may delay
+// some lines, but not all.
+func TestLatency(t *testing.T) {
+	t.Run("Busy", func(t *testing.T) { attempts(t, func(t testing.TB) { latency(t, 0, 200) }) })
+	t.Run("Idle", func(t *testing.T) { attempts(t, func(t testing.TB) { latency(t, 2*probe.LaterTick, 30) }) })
+}
 
-func latency(t testing.TB) {
-	const limit, inARow, tries = 100 * time.Millisecond, 5, 200
+// latency closes a socket at least so long after the line of the previous one, until some lines in a row came in time.
+func latency(t testing.TB, pause time.Duration, tries int) {
+	const limit, inARow = 100 * time.Millisecond, 5
 	var took []time.Duration
 	inNetns(t, func(uint32) {
 		r := launch(t, "-o", "json", "-p", itoa(os.Getpid()))
 		lines := bufio.NewReader(r.stdout)
 		for row := 0; row < inARow && len(took) < tries; row++ {
+			time.Sleep(pause)
 			closeUnconnected(t, 1)
 			closed := time.Now()
 			must(t, r.stdout.SetReadDeadline(closed.Add(30*time.Second)))
