@@ -4,10 +4,7 @@ import (
 	"cmp"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/closetrace/closetrace/internal/events"
 )
@@ -172,7 +169,7 @@ func did(x *ending) string {
 	}
 	b.WriteString(task(x.actor) + " " + what)
 	if x.trigger == events.TriggerSignal {
-		b.WriteString(cmp.Or(unix.SignalName(syscall.Signal(x.signal)), "signal "+strconv.Itoa(x.signal)))
+		b.WriteString(cmp.Or(events.SignalName(x.signal), "signal "+strconv.Itoa(x.signal)))
 	}
 	switch {
 	case x.rst && x.unread > 0:

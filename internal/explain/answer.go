@@ -6,9 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/sink/table"
@@ -70,17 +67,6 @@ func (a *answer) keys() keys {
 	}
 }
 
-// errnoOf returns the error that has this name, 0 if none has.
-func errnoOf(name string) syscall.Errno {
-	const last = 133 // EHWPOISON
-	for e := syscall.Errno(1); e <= last; e++ {
-		if unix.ErrnoName(e) == name {
-			return e
-		}
-	}
-	return 0
-}
-
 func isState(name string) bool {
 	state, ok := events.ParseState(name)
 	return ok && state.String() == name
@@ -101,8 +87,8 @@ var listenCounters = []string{"ListenOverflows", "ListenDrops"}
 // words returns the words and messages that the answer is for.
 func (a *answer) words() []string {
 	all := append([]string{a.name}, a.also...)
-	if e := errnoOf(a.name); e != 0 {
-		all = append(all, e.Error())
+	if text := events.ErrnoNamed(a.name).Text(); text != "" {
+		all = append(all, text)
 	}
 	return all
 }
@@ -131,7 +117,7 @@ func find(all []*answer, typed string) []*answer {
 		typed = state.String()
 	}
 	if n, err := strconv.ParseUint(typed, 10, 8); err == nil {
-		typed = unix.ErrnoName(syscall.Errno(n))
+		typed = events.Errno(n).Name()
 	}
 	var found, messages []*answer
 	for _, a := range all {
@@ -174,7 +160,7 @@ type list struct {
 // lists returns the paths that an answer is about.
 func (a *answer) lists(paths []*Page, l Language) []list {
 	all := []list{{head: "paths"}, {head: "moves"}, {head: "here"}, {head: "peer"}}
-	isErrno, moves := errnoOf(a.name) != 0, a.moves(paths)
+	isErrno, moves := events.ErrnoNamed(a.name) != 0, a.moves(paths)
 	for _, p := range paths {
 		title := p.Title(l)
 		here, peer := isErrno && names(p.text(English, "here"), a.name), isErrno && names(p.text(English, "peer"), a.name)
@@ -241,7 +227,7 @@ func condition(m events.Move, l Language) string {
 
 // isOption reports whether the answer is about a socket option, a flag or a sysctl.
 func (a *answer) isOption() bool {
-	return a.by == "" && errnoOf(a.name) == 0 && !isState(a.name) && !isCounter(a.name) && !isReason(a.name)
+	return a.by == "" && events.ErrnoNamed(a.name) == 0 && !isState(a.name) && !isCounter(a.name) && !isReason(a.name)
 }
 
 func isReason(name string) bool {
@@ -290,10 +276,10 @@ func isWord(b byte) bool {
 
 // subject says what the name of an answer is.
 func (a *answer) subject(l Language) string {
-	e := errnoOf(a.name)
+	e := events.ErrnoNamed(a.name)
 	switch {
 	case e != 0:
-		return fmt.Sprintf("%s (errno %d)", e.Error(), int(e))
+		return fmt.Sprintf("%s (errno %d)", e.Text(), int(e))
 	case isState(a.name):
 		return words[l]["state"]
 	case isCounter(a.name):

@@ -65,7 +65,7 @@ func TestAnswersMatchTables(t *testing.T) {
 	for _, p := range slices.Concat(l.paths, l.topics) {
 		for _, text := range p.sections {
 			for _, word := range upper.FindAllString(text, -1) {
-				if errnoOf(word) != 0 {
+				if events.ErrnoNamed(word) != 0 {
 					wanted = append(wanted, word)
 				}
 			}
@@ -75,7 +75,7 @@ func TestAnswersMatchTables(t *testing.T) {
 	has := map[string]bool{}
 	for _, a := range l.answers {
 		has[a.name] = true
-		looksLike := errnoOf(a.name) != 0 || isState(a.name) || isCounter(a.name) || isReason(a.name) ||
+		looksLike := events.ErrnoNamed(a.name) != 0 || isState(a.name) || isCounter(a.name) || isReason(a.name) ||
 			regexp.MustCompile(`^(TCPAbort|TCP_ABORT|TcpExt|MPTCP_RST|E[A-Z]+$)`).MatchString(a.name)
 		if looksLike && !slices.Contains(wanted, a.name) && !inDocuments[a.name] {
 			t.Errorf("answers.txt has %s, which closetrace does not name", a.name)
@@ -182,7 +182,7 @@ func TestErrorsInEachLanguage(t *testing.T) {
 		for _, section := range []string{"here", "peer"} {
 			en, zh := p.text(English, section), p.text(Chinese, section)
 			for _, word := range append(upper.FindAllString(en, -1), upper.FindAllString(zh, -1)...) {
-				if errnoOf(word) != 0 && names(en, word) != names(zh, word) {
+				if events.ErrnoNamed(word) != 0 && names(en, word) != names(zh, word) {
 					t.Errorf("%s: only one language has %s in %s", p.Name, word, section)
 				}
 			}

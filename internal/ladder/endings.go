@@ -6,10 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/closetrace/closetrace/internal/events"
 )
@@ -284,9 +281,9 @@ func (b *builder) got(e *events.Ending, side Side) string {
 	case e.Path == events.RecvFIN:
 		b.atEOF[side] = true
 		return eof
-	case v.SockErr == int(syscall.EPIPE) && b.atEOF[side]:
+	case v.SockErr == int(events.EPIPE) && b.atEOF[side]:
 		return "send(2): EPIPE"
-	case v.SockErr == int(syscall.EPIPE):
+	case v.SockErr == int(events.EPIPE):
 		return eof + "; send(2): EPIPE"
 	case v.SockErr != 0:
 		return Errno(v.SockErr)
@@ -295,7 +292,7 @@ func (b *builder) got(e *events.Ending, side Side) string {
 }
 
 // Errno returns the name of an error.
-func Errno(n int) string { return cmp.Or(unix.ErrnoName(syscall.Errno(n)), "errno "+strconv.Itoa(n)) }
+func Errno(n int) string { return cmp.Or(events.Errno(n).Name(), "errno "+strconv.Itoa(n)) }
 
 // timers are the timers that end connections.
 var timers = map[events.Path]string{
@@ -321,7 +318,7 @@ func What(e *events.Ending) string {
 	case events.TriggerSegment:
 		return cmp.Or(e.Title, e.Path.Info().Title, string(e.Path))
 	case events.TriggerSignal:
-		return "killed by " + cmp.Or(unix.SignalName(syscall.Signal(e.Signal)), "signal "+strconv.Itoa(e.Signal))
+		return "killed by " + cmp.Or(events.SignalName(e.Signal), "signal "+strconv.Itoa(e.Signal))
 	case events.TriggerWrite:
 		return "send(2)"
 	}
