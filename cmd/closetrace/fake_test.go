@@ -140,7 +140,7 @@ func (p *panicky) Read(ev *events.Event) error {
 	}
 }
 
-func (p *panicky) Losses() probe.Losses {
+func (p *panicky) Losses() events.Losses {
 	select {
 	case <-p.askedView:
 		panic("the view panics")

@@ -23,7 +23,7 @@ import (
 type broken struct{ *fake.Source }
 
 func (b broken) Read(ev *events.Event) error {
-	if err := b.Source.Read(ev); !errors.Is(err, probe.ErrIdle) {
+	if err := b.Source.Read(ev); !errors.Is(err, events.ErrIdle) {
 		return err
 	}
 	return errors.New("the source is broken")

@@ -16,7 +16,6 @@ import (
 	"github.com/closetrace/closetrace/internal/lab"
 	"github.com/closetrace/closetrace/internal/ladder"
 	"github.com/closetrace/closetrace/internal/pipeline"
-	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/internal/sockets"
 )
 
@@ -53,7 +52,7 @@ func Run(ctx context.Context, src pipeline.Source, scenarios []*lab.Scenario, o 
 	if err != nil {
 		return err
 	}
-	if losses != (probe.Losses{}) {
+	if losses != (events.Losses{}) {
 		fmt.Fprintf(o.Stream.Stderr, "closetrace: %d records lost, %d probes missed, %d RST replies not reported: "+
 			"this may be why a scenario failed\n", losses.LostRecords, losses.MissedProbes, losses.Suppressed)
 	}
@@ -66,14 +65,14 @@ type runner struct {
 	header    events.Header
 	collector collector
 	tally     tally
-	losses    func() probe.Losses // so far
+	losses    func() events.Losses // so far
 }
 
 // runAll runs the scenarios while the stream carries their events.
-func (r *runner) runAll(ctx context.Context, s *pipeline.Stream, scenarios []*lab.Scenario) (probe.Losses, error) {
+func (r *runner) runAll(ctx context.Context, s *pipeline.Stream, scenarios []*lab.Scenario) (events.Losses, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	var losses probe.Losses
+	var losses events.Losses
 	done := make(chan error, 1)
 	go func() {
 		var err error

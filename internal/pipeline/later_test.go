@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/closetrace/closetrace/internal/events"
-	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/test/fake"
 )
 
@@ -29,7 +28,7 @@ func (s *sleeper) Read(ev *events.Event) error {
 	case 300 * ms:
 		s.done()
 	}
-	return probe.ErrIdle
+	return events.ErrIdle
 }
 
 func (s *sleeper) IdleNS() uint64 { return s.now }

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/netns"
 	"github.com/closetrace/closetrace/internal/probe"
@@ -55,7 +56,7 @@ func Start(ctx context.Context, out Sink, o LiveOptions) (*Run, error) {
 	log := o.Probe.Log
 	var run *Run
 	if !o.Probe.Filter.HidesPeers() {
-		o.Resolve.Lost = onGrowth(func() probe.Losses { return run.Losses() })
+		o.Resolve.Lost = onGrowth(func() events.Losses { return run.Losses() })
 	}
 	if len(o.Probe.Filter.Netns) > 0 {
 		o.Resolve.NetDirs = nil // who sends a RST in others is hidden
@@ -101,8 +102,8 @@ func (o *LiveOptions) record(to *recording) {
 }
 
 // onGrowth returns a function that reports whether the losses differ from those at its last call.
-func onGrowth(losses func() probe.Losses) func() bool {
-	var before probe.Losses
+func onGrowth(losses func() events.Losses) func() bool {
+	var before events.Losses
 	return func() bool {
 		now := losses()
 		grown := now != before

@@ -92,7 +92,7 @@ func TestOrderIsBounded(t *testing.T) {
 // burst is a source of closes by tracepoints. Half of them may be followed by a RST and wait for it, so that they are
 // concluded 20 ms after the others.
 type burst struct {
-	probe.ReportsAll
+	events.ReportsAll
 	left  int
 	now   uint64
 	noise *rand.Rand
@@ -102,11 +102,11 @@ type burst struct {
 func (b *burst) Read(ev *events.Event) error {
 	if b.left == 0 {
 		b.ended = true
-		return probe.ErrIdle
+		return events.ErrIdle
 	}
 	if b.noise.IntN(500) == 0 {
 		b.now += 50 * ms
-		return probe.ErrIdle
+		return events.ErrIdle
 	}
 	b.left--
 	b.now += 20_000
@@ -128,12 +128,12 @@ func (b *burst) Read(ev *events.Event) error {
 func (b *burst) Header() events.Header {
 	return events.Header{Schema: events.SchemaVersion, HZ: 250, Attach: "tracepoint", Kernel: "6.1"}
 }
-func (b *burst) IdleNS() uint64       { return b.now }
-func (b *burst) PollSoon()            {}
-func (b *burst) PollLater()           {}
-func (b *burst) Losses() probe.Losses { return probe.Losses{} }
-func (b *burst) Detach() error        { return nil }
-func (b *burst) Close() error         { return nil }
+func (b *burst) IdleNS() uint64        { return b.now }
+func (b *burst) PollSoon()             {}
+func (b *burst) PollLater()            {}
+func (b *burst) Losses() events.Losses { return events.Losses{} }
+func (b *burst) Detach() error         { return nil }
+func (b *burst) Close() error          { return nil }
 
 // untilEnd ends a run when its source has nothing more.
 type untilEnd struct {

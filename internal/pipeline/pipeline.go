@@ -10,7 +10,6 @@ import (
 
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/filter"
-	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/internal/record"
 	"github.com/closetrace/closetrace/internal/sink"
 )
@@ -18,15 +17,15 @@ import (
 // Source is where events come from: [probe.Probe] live, a recording in a replay.
 type Source interface {
 	Header() events.Header
-	// Read overwrites all of an event with the next one. [probe.ErrIdle] means that there is none for now.
+	// Read overwrites all of an event with the next one. [events.ErrIdle] means that there is none for now.
 	Read(*events.Event) error
-	// IdleNS returns the moment of the last [probe.ErrIdle], by CLOCK_MONOTONIC.
+	// IdleNS returns the moment of the last [events.ErrIdle], by CLOCK_MONOTONIC.
 	IdleNS() uint64
 	// PollSoon limits how long the next Read waits, because something waits to be printed.
 	PollSoon()
 	// PollLater lets the next Read wait longer if nothing happens, because nothing waits to be printed.
 	PollLater()
-	Losses() probe.Losses
+	Losses() events.Losses
 	// Counted returns how many endings the source counted instead of reporting them, by path; nil if it reports all.
 	// Notes and PeerFIN are then what the classifier asks for of the same name.
 	Counted() map[events.Path]uint64

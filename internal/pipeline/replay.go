@@ -80,7 +80,7 @@ func (s *Stream) replay(ctx context.Context) error {
 
 // recorded is a source of recorded events.
 type recorded struct {
-	probe.ReportsAll
+	events.ReportsAll
 	*record.Reader
 	filter      filter.Events
 	first, last uint64 // CLOCK_MONOTONIC of what was read
@@ -99,9 +99,6 @@ func (r *recorded) PollLater() {}
 func (r *recorded) Read(ev *events.Event) error {
 	for {
 		err := r.Reader.Read(ev)
-		if errors.Is(err, record.ErrIdle) {
-			return probe.ErrIdle
-		}
 		if err != nil {
 			return err
 		}
@@ -148,6 +145,6 @@ func (r *recorded) outcome(ctx context.Context, err error) error {
 func (r *recorded) took() time.Duration { return time.Duration(r.last - min(r.first, r.last)) }
 
 // Losses, Detach and Close are for live sources.
-func (r *recorded) Losses() probe.Losses { return probe.Losses{} }
-func (r *recorded) Detach() error        { return nil }
-func (r *recorded) Close() error         { return nil }
+func (r *recorded) Losses() events.Losses { return events.Losses{} }
+func (r *recorded) Detach() error         { return nil }
+func (r *recorded) Close() error          { return nil }

@@ -14,7 +14,6 @@ import (
 	"github.com/closetrace/closetrace/internal/classify"
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/hint"
-	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/internal/sink"
 )
 
@@ -43,7 +42,7 @@ type Stream struct {
 	shown       uint64       // endings that are for the sink
 	undecodable uint64
 	discarded   uint64 // events that the source held at the end and that were not classified
-	losses      probe.Losses
+	losses      events.Losses
 	counted     map[events.Path]uint64 // by the source, at the end
 	lossNotice  lossNotice
 	sinkErr     error  // the first
@@ -71,7 +70,7 @@ func New(src Source, out Sink, o Options) *Stream {
 func (s *Stream) Header() events.Header { return s.source.Header() }
 
 // Losses returns what the source has lost so far. It may be called at any time from any goroutine.
-func (s *Stream) Losses() probe.Losses {
+func (s *Stream) Losses() events.Losses {
 	s.sourceMu.Lock()
 	defer s.sourceMu.Unlock()
 	return s.source.Losses()
@@ -100,7 +99,7 @@ func (s *Stream) OnPanic(do func()) { s.onPanic = do }
 // Events flow on a goroutine of their own, because a write to standard output may block for as long as its reader
 // likes, and detaching must not. Meanwhile the kernel side goes on: its ring buffer is the queue, and it counts what
 // it has no room for.
-func (s *Stream) Flow(ctx context.Context) (probe.Losses, error) {
+func (s *Stream) Flow(ctx context.Context) (events.Losses, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	detached, done := make(chan struct{}), make(chan error, 1)
@@ -144,8 +143,8 @@ func (s *Stream) recoverPanic() {
 }
 
 // atLeast returns the higher of two readings, field by field: a detached probe may report fewer misses than before.
-func atLeast(a, b probe.Losses) probe.Losses {
-	return probe.Losses{
+func atLeast(a, b events.Losses) events.Losses {
+	return events.Losses{
 		LostRecords:  max(a.LostRecords, b.LostRecords),
 		MissedProbes: max(a.MissedProbes, b.MissedProbes),
 		Suppressed:   max(a.Suppressed, b.Suppressed),
@@ -167,7 +166,7 @@ func (s *Stream) live(ctx context.Context) error {
 		if err == nil {
 			continue
 		}
-		if errors.Is(err, probe.ErrIdle) {
+		if errors.Is(err, events.ErrIdle) {
 			err = s.idle()
 		}
 		if err != nil {
@@ -188,7 +187,7 @@ func (s *Stream) drain() error {
 			break
 		}
 		err := s.next()
-		if errors.Is(err, probe.ErrIdle) {
+		if errors.Is(err, events.ErrIdle) {
 			break
 		}
 		if err != nil {
@@ -246,7 +245,7 @@ func (s *Stream) discardRest() error {
 	return s.pass(&loss)
 }
 
-// next reads one event, completes, records and classifies it. [probe.ErrIdle] means that there is none for now.
+// next reads one event, completes, records and classifies it. [events.ErrIdle] means that there is none for now.
 func (s *Stream) next() error {
 	err := s.source.Read(&s.event)
 	switch {
@@ -315,7 +314,7 @@ func (s *Stream) idle() error {
 		if err := s.recordIdle(now, s.conclude(now)); err != nil {
 			return err
 		}
-		if s.order.empty() && !s.classifier.DueBefore(now+uint64(probe.LaterTick)) {
+		if s.order.empty() && !s.classifier.DueBefore(now+uint64(events.LaterTick)) {
 			s.source.PollLater()
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"github.com/closetrace/closetrace/internal/enrich"
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/filter"
-	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/internal/sink"
 )
 
@@ -74,7 +73,7 @@ func TestEventsNeedNoAllocation(t *testing.T) {
 
 // finMix makes up connections on one host that the client closes first. The FIN in FIN_WAIT2 has no record.
 type finMix struct {
-	probe.ReportsAll
+	events.ReportsAll
 	n uint64
 }
 
@@ -111,9 +110,9 @@ func (m *finMix) Read(ev *events.Event) error {
 func (m *finMix) Header() events.Header {
 	return events.Header{HZ: 250, Attach: "fentry", CloseWaitNS: 30e9}
 }
-func (m *finMix) IdleNS() uint64       { return m.n * 20_000 }
-func (m *finMix) PollSoon()            {}
-func (m *finMix) PollLater()           {}
-func (m *finMix) Losses() probe.Losses { return probe.Losses{} }
-func (m *finMix) Detach() error        { return nil }
-func (m *finMix) Close() error         { return nil }
+func (m *finMix) IdleNS() uint64        { return m.n * 20_000 }
+func (m *finMix) PollSoon()             {}
+func (m *finMix) PollLater()            {}
+func (m *finMix) Losses() events.Losses { return events.Losses{} }
+func (m *finMix) Detach() error         { return nil }
+func (m *finMix) Close() error          { return nil }

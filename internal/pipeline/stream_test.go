@@ -13,7 +13,6 @@ import (
 
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/hint"
-	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/internal/sink"
 	"github.com/closetrace/closetrace/test/fake"
 )
@@ -68,7 +67,7 @@ func TestFlowDrains(t *testing.T) {
 	if n := strings.Count(out.String(), "\n"); n != 500 {
 		t.Errorf("%d endings", n)
 	}
-	if losses != (probe.Losses{LostRecords: 2}) {
+	if losses != (events.Losses{LostRecords: 2}) {
 		t.Errorf("losses: %+v", losses)
 	}
 }

@@ -37,7 +37,7 @@ type listed struct {
 
 func (l *listed) Read(ev *events.Event) error {
 	if len(l.all) == 0 {
-		return probe.ErrIdle
+		return events.ErrIdle
 	}
 	*ev, l.all = l.all[0], l.all[1:]
 	return nil

@@ -8,7 +8,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 
-	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/kernel"
 )
 
@@ -101,27 +100,3 @@ func (f Fault) hits(h *hook, at Stage) bool { return f.Hook == h.symbol && f.At 
 
 // DefaultBufferSize is the default size of the ring buffer in bytes.
 const DefaultBufferSize = 4 << 20
-
-// Losses counts what was not reported since the start.
-type Losses struct {
-	LostRecords  uint64 // the ring buffer was full
-	MissedProbes uint64 // a program did not run, or the return of a call was not seen
-	Suppressed   uint64 // RST replies over the rate limit
-}
-
-// Add returns the sum of both.
-func (l Losses) Add(m Losses) Losses {
-	return Losses{l.LostRecords + m.LostRecords, l.MissedProbes + m.MissedProbes, l.Suppressed + m.Suppressed}
-}
-
-// ReportsAll is part of a source that counts no endings.
-type ReportsAll struct{}
-
-// Counted returns nil.
-func (ReportsAll) Counted() map[events.Path]uint64 { return nil }
-
-// Notes has none.
-func (ReportsAll) Notes(func(*events.Event)) uint64 { return 0 }
-
-// PeerFIN knows none.
-func (ReportsAll) PeerFIN(*events.Event) (uint64, bool) { return 0, false }

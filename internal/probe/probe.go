@@ -27,18 +27,11 @@ import (
 	"github.com/closetrace/closetrace/internal/kernel"
 )
 
-// ErrIdle is returned by [Probe.Read] if all events were read and no other arrived within a tick: the caller should
-// flush.
-var ErrIdle = errors.New("no event for now")
-
 const (
 	// tick is how often the ring buffer is polled, because the kernel side does not wake the reader.
 	tick = 50 * time.Millisecond
 	// soon is how long a poll may be away that something waits for.
 	soon = 10 * time.Millisecond
-	// LaterTick is how often the ring buffer is polled while nothing happens. The kernel side wakes a reader that
-	// sleeps for so long.
-	LaterTick = 250 * time.Millisecond
 )
 
 // Probe is a live trace: the attached programs and their events.
@@ -291,7 +284,7 @@ func newHeader(k *kernel.Kernel, pl plan, o Options) (events.Header, error) {
 // Header describes the run: what is attached, on which kernel, and what is missing.
 func (p *Probe) Header() events.Header { return p.header }
 
-// Read waits for the next event and overwrites ev. It returns [ErrIdle] if all events were read and a tick has
+// Read waits for the next event and overwrites ev. It returns [events.ErrIdle] if all events were read and a tick has
 // passed, [os.ErrClosed] after Close, and an error of kind [hint.Undecodable] for a single invalid record, after
 // which reading can continue. A loss comes before the events after it. It is not safe for concurrent use.
 func (p *Probe) Read(ev *events.Event) error {
@@ -342,7 +335,7 @@ func (p *Probe) pause(err error, ev *events.Event) error {
 	}
 	p.idle = until
 	p.setPoll()
-	return ErrIdle
+	return events.ErrIdle
 }
 
 // setPoll sets the time of the next poll.
@@ -351,8 +344,8 @@ func (p *Probe) setPoll() {
 	p.pollIn(tick)
 }
 
-// PollLater lets the next poll come only after [LaterTick], or as soon as something is reported, because nothing waits
-// to be printed. It is called by the goroutine that reads, after [ErrIdle].
+// PollLater lets the next poll come only after [events.LaterTick], or as soon as something is reported, because nothing waits
+// to be printed. It is called by the goroutine that reads, after [events.ErrIdle].
 func (p *Probe) PollLater() {
 	if p.sleeps == nil || p.sleeps.Set(uint32(1)) != nil {
 		return
@@ -364,7 +357,7 @@ func (p *Probe) PollLater() {
 		return
 	}
 	p.asleep = true
-	p.pollIn(LaterTick)
+	p.pollIn(events.LaterTick)
 }
 
 // PollSoon makes the next poll come sooner than after a tick. It is called by the goroutine that reads.
@@ -380,8 +373,8 @@ func (p *Probe) pollIn(d time.Duration) {
 	p.reader.SetDeadline(time.Now().Add(d))
 }
 
-// IdleNS returns the time of the last [ErrIdle], in nanoseconds of CLOCK_MONOTONIC: all events before it were read.
-// It may be in the past, because closetrace may have been stopped or waited for a CPU.
+// IdleNS returns the time of the last [events.ErrIdle], in nanoseconds of CLOCK_MONOTONIC: all events before it were
+// read. It may be in the past, because closetrace may have been stopped or waited for a CPU.
 func (p *Probe) IdleNS() uint64 { return p.idle }
 
 // covers reports whether all programs were attached at this time.
@@ -391,8 +384,8 @@ func (p *Probe) covers(monoNS uint64) bool {
 }
 
 // Losses returns what was lost since attaching.
-func (p *Probe) Losses() Losses {
-	var l Losses
+func (p *Probe) Losses() events.Losses {
+	var l events.Losses
 	l.LostRecords = p.count(bpfCounterCOUNT_LOST)
 	l.MissedProbes = p.count(bpfCounterCOUNT_NO_MEMORY) + p.missedRuns()
 	l.Suppressed = p.count(bpfCounterCOUNT_SUPPRESSED)

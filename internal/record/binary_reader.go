@@ -85,7 +85,7 @@ func (r *Reader) readFrame(ev *events.Event) error {
 				return r.misreadFrame(fmt.Errorf("an idle frame of %d bytes", len(payload)))
 			}
 			r.IdleNS = binary.LittleEndian.Uint64(payload)
-			return ErrIdle
+			return events.ErrIdle
 		case frameEnd:
 			return r.endFrame(payload)
 		case frameHeader:

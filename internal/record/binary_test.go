@@ -32,7 +32,7 @@ func readBinary(t testing.TB, content []byte) (got []string, r *Reader, err erro
 		switch err := r.Read(&ev); {
 		case err == nil:
 			got = append(got, fmt.Sprintf("%+v %+v %+v", ev, ev.Owner, ev.OtherEnd))
-		case errors.Is(err, ErrIdle):
+		case errors.Is(err, events.ErrIdle):
 			got = append(got, fmt.Sprint("idle ", r.IdleNS))
 		case errors.Is(err, io.EOF):
 			return got, r, nil

@@ -31,7 +31,7 @@ func convert(in *Reader, out io.Writer) error {
 		switch {
 		case err == nil:
 			err = w.Write(&ev)
-		case errors.Is(err, ErrIdle):
+		case errors.Is(err, events.ErrIdle):
 			err = w.Idle(in.IdleNS)
 		case errors.Is(err, io.EOF):
 			if in.End != nil {

@@ -18,7 +18,7 @@ const maxLine = 1 << 20
 // Reader reads a record.
 type Reader struct {
 	Header events.Header
-	IdleNS uint64 // of the last [ErrIdle], on CLOCK_MONOTONIC
+	IdleNS uint64 // of the last [events.ErrIdle], on CLOCK_MONOTONIC
 	End    *End   // after [io.EOF]; nil if the record has none
 	Name   string // of the file that is being read
 
@@ -60,7 +60,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 }
 
 // Read reads the next event and overwrites all of ev. It returns [io.EOF] at the
-// end, [ErrIdle] where the recording run was idle, and a [*Damage] after which
+// end, [events.ErrIdle] where the recording run was idle, and a [*Damage] after which
 // nothing can be read. Any other error concerns one line only: the next call
 // reads the next line.
 func (r *Reader) Read(ev *events.Event) error {
@@ -104,7 +104,7 @@ func (r *Reader) readLine(text []byte, ev *events.Event) error {
 	switch head.Kind {
 	case kindIdle:
 		r.IdleNS = head.MonoNS
-		return ErrIdle
+		return events.ErrIdle
 	case kindEnd:
 		return r.end(text)
 	case kindOwner:
@@ -189,7 +189,7 @@ func (r *Reader) Events() iter.Seq2[*events.Event, error] {
 		for {
 			ev := new(events.Event)
 			switch err := r.Read(ev); {
-			case errors.Is(err, ErrIdle):
+			case errors.Is(err, events.ErrIdle):
 			case errors.Is(err, io.EOF):
 				return
 			case err != nil:

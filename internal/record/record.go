@@ -6,8 +6,6 @@
 package record
 
 import (
-	"errors"
-
 	"github.com/closetrace/closetrace/internal/hint"
 )
 
@@ -64,10 +62,6 @@ type NetnsAudit struct {
 	Moved      map[string]uint64 `json:"moved,omitempty"`
 	Edges      map[string]uint64 `json:"edges,omitempty"`
 }
-
-// ErrIdle is returned by [Reader.Read] where the recording run had read
-// everything and reported all pending endings until [Reader.IdleNS].
-var ErrIdle = errors.New("nothing to read now")
 
 // noHeader says that a file ends before its header does.
 type noHeader string

@@ -53,7 +53,7 @@ func lines(t *testing.T, r *Reader) (got []string, err error) {
 		switch err := r.Read(&ev); {
 		case err == nil:
 			got = append(got, fmt.Sprintf("%+v", shown(ev)))
-		case errors.Is(err, ErrIdle):
+		case errors.Is(err, events.ErrIdle):
 			got = append(got, fmt.Sprint("idle ", r.IdleNS))
 		case errors.Is(err, io.EOF):
 			return got, nil

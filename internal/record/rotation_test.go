@@ -99,7 +99,7 @@ func timesIn(t *testing.T, files ...*os.File) (times []uint64, aliases map[uint6
 			aliases[ev.Sock] = true
 		case errors.Is(err, io.EOF):
 			return times, aliases, r, nil
-		case !errors.Is(err, ErrIdle):
+		case !errors.Is(err, events.ErrIdle):
 			return times, aliases, r, err
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/kernel"
-	"github.com/closetrace/closetrace/internal/probe"
 )
 
 // Where all events of a [Source] happen.
@@ -24,7 +23,7 @@ type Source struct {
 	BadFirst bool // the first record cannot be decoded
 	Silent   bool // the sockets never connected, so their closes have no effect
 
-	probe.ReportsAll
+	events.ReportsAll
 	wall     int64 // offset of its clock
 	read     atomic.Bool
 	detached atomic.Bool
@@ -49,7 +48,7 @@ func (f *Source) Read(ev *events.Event) error {
 	}
 	if f.Left == 0 || f.Left < 0 && f.detached.Load() {
 		time.Sleep(10 * time.Millisecond)
-		return probe.ErrIdle
+		return events.ErrIdle
 	}
 	f.Left--
 	f.read.Store(true)
@@ -69,11 +68,11 @@ func (f *Source) Read(ev *events.Event) error {
 }
 
 // Losses returns two lost records, once an event was read.
-func (f *Source) Losses() probe.Losses {
+func (f *Source) Losses() events.Losses {
 	if !f.read.Load() {
-		return probe.Losses{}
+		return events.Losses{}
 	}
-	return probe.Losses{LostRecords: 2}
+	return events.Losses{LostRecords: 2}
 }
 
 // IdleNS returns the time of now.

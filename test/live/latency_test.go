@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/events"
 )
 
 // Every ending is printed within 100 ms, although no record wakes closetrace while others come: each socket is closed
@@ -17,7 +17,7 @@ import (
 // some lines, but not all.
 func TestLatency(t *testing.T) {
 	t.Run("Busy", func(t *testing.T) { attempts(t, func(t testing.TB) { latency(t, 0, 200) }) })
-	t.Run("Idle", func(t *testing.T) { attempts(t, func(t testing.TB) { latency(t, 2*probe.LaterTick, 30) }) })
+	t.Run("Idle", func(t *testing.T) { attempts(t, func(t testing.TB) { latency(t, 2*events.LaterTick, 30) }) })
 }
 
 // latency closes a socket at least so long after the line of the previous one, until some lines in a row came in time.

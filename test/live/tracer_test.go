@@ -73,8 +73,8 @@ type tracer struct {
 	stop     chan struct{}
 	// mayMiss: missed probes, which are counted, are for the test to judge.
 	mayMiss bool
-	losses  probe.Losses // after finish
-	self    atomic.Bool  // keep the calls of this process only
+	losses  events.Losses // after finish
+	self    atomic.Bool   // keep the calls of this process only
 	returns []*ebpf.Program
 	// noted are the closes, by network namespace, that the kernel side only noted: endings with what a note has.
 	noted map[uint32][]events.Ending
@@ -156,12 +156,12 @@ func (tr *tracer) collect() {
 		last := tr.stopped() // asked first: what is read from now on ends with the last event
 		err := tr.probe.Read(&ev)
 		switch {
-		case errors.Is(err, probe.ErrIdle) && last:
+		case errors.Is(err, events.ErrIdle) && last:
 			c.Flush(keep)
 			tr.unexplained = c.Unexplained
 			tr.done <- nil
 			return
-		case errors.Is(err, probe.ErrIdle):
+		case errors.Is(err, events.ErrIdle):
 			now := tr.probe.IdleNS()
 			if c.Notes != nil {
 				keepNotes()
@@ -319,7 +319,7 @@ func (tr *tracer) finish(t testing.TB) []events.Ending {
 			}
 			l.MissedProbes = 0
 		}
-		if l != (probe.Losses{}) {
+		if l != (events.Losses{}) {
 			t.Errorf("lost: %+v", l)
 		}
 		switch {
