@@ -64,7 +64,7 @@ test-packages: ## build the packages twice, compare and check them, run them und
 	$(GO) -C deploy/dist vet ./...
 	$(GO) -C deploy/dist test -count=1 -timeout 40m -v ./...
 
-generate: ## compile bpf/ to internal/probe (needs clang 14 and libbpf's headers)
+generate: ## compile bpf/ to internal/probe, and its types to internal/rawevent (needs clang 14 and libbpf's headers)
 	$(GO) generate .
 
 test: ## all that CI runs, in this order: lint unit generated live lab-live vm-all
@@ -76,9 +76,9 @@ test: ## all that CI runs, in this order: lint unit generated live lab-live vm-a
 	@echo "=== passed: $(STAGES)"
 
 generated: ## check that the committed BPF objects match bpf/
-	@sha256sum internal/probe/bpf_*_bpfel.* > .generated.sum
+	@sha256sum internal/probe/bpf_*_bpfel.* internal/rawevent/event.go > .generated.sum
 	$(GO) generate .
-	@sha256sum --check --quiet .generated.sum || { echo "closetrace: internal/probe does not match bpf/"; \
+	@sha256sum --check --quiet .generated.sum || { echo "closetrace: generated files do not match bpf/"; \
 		echo "hint: commit the files that 'make generate' wrote"; rm -f .generated.sum; exit 1; }
 	@rm -f .generated.sum
 

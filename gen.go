@@ -16,7 +16,8 @@
 //	internal/kernel      facts about the running kernel
 //	internal/netns       network namespaces: find, enter, read counters
 //	internal/sockets     open sockets, who holds them and how old they are
-//	internal/probe       loads the BPF programs, attaches them, decodes records
+//	internal/rawevent    decodes records of the kernel side, also recorded ones
+//	internal/probe       loads the BPF programs, attaches them, reads their records
 //	internal/symbols     names functions of untrusted files, in a process without privileges
 //	internal/enrich      looks up cgroups and the holders of a socket
 //	internal/runtimes    asks container runtimes for names
@@ -62,3 +63,4 @@ package closetrace
 
 //go:generate go tool bpf2go -output-dir internal/probe -go-package probe -cc clang-14 -strip llvm-strip-14 -target amd64,arm64 -type event -type progress -type endpoints -type counter -type filter_field -type call_stack -type note -type open_fin -type cpu_counts -type stuck_socket -type stuck_holder bpf bpf/closetrace.bpf.c -- -Ibpf -Wall -Wextra -Wno-unused-parameter -Wpadded -Werror
 //go:generate go tool bpf2go -output-dir internal/probe -go-package probe -cc clang-14 -strip llvm-strip-14 -target amd64,arm64 -no-global-types -output-stem bpf_plain bpfPlain bpf/closetrace.bpf.c -- -DPLAIN_LOADS -mcpu=v3 -Ibpf -Wall -Wextra -Wno-unused-parameter -Wpadded -Werror
+//go:generate go run internal/rawevent/generate.go

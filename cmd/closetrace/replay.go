@@ -12,7 +12,7 @@ import (
 	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/netns"
 	"github.com/closetrace/closetrace/internal/pipeline"
-	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/rawevent"
 	"github.com/closetrace/closetrace/internal/record"
 )
 
@@ -134,7 +134,7 @@ func (r *replayFlags) run(ctx context.Context, c *console, dropAll func() error,
 		}
 		files = all[0].Files
 	}
-	in, err := record.Join(files, probe.Recorded)
+	in, err := record.Join(files, rawevent.Recorded)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/closetrace/closetrace/internal/netns"
 	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/rawevent"
 	"github.com/closetrace/closetrace/internal/record"
 	"github.com/closetrace/closetrace/internal/runtimes"
 	"github.com/closetrace/closetrace/internal/sink"
@@ -294,7 +295,7 @@ func (f *stuckFlags) history(m stuckSystem, log *slog.Logger) (*sockets.History,
 		return nil, err
 	}
 	defer file.Close()
-	in, err := record.Read(file, probe.Recorded)
+	in, err := record.Read(file, rawevent.Recorded)
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/closetrace/closetrace/internal/capture"
 	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/pipeline"
-	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/rawevent"
 	"github.com/closetrace/closetrace/internal/record"
 )
 
@@ -90,7 +90,7 @@ func File(ctx context.Context, in *capture.File, out func() (io.Writer, error), 
 func group(files []*os.File, m *matcher) ([]*host, error) {
 	var hosts []*host
 	for _, file := range files {
-		r, err := record.Read(file, probe.Recorded)
+		r, err := record.Read(file, rawevent.Recorded)
 		if err != nil && len(hosts) == 0 {
 			return nil, err
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/rawevent"
 	"github.com/closetrace/closetrace/internal/record"
 	"github.com/closetrace/closetrace/internal/sink"
 )
@@ -79,7 +80,7 @@ type hostRecording struct {
 // open begins to read a recording, with another sink.
 func (r *hostRecording) open(o ReplayOptions, to Sink) error {
 	rewinds(r.Files.Files)
-	in, err := record.Join(r.Files.Files, probe.Recorded)
+	in, err := record.Join(r.Files.Files, rawevent.Recorded)
 	if err != nil {
 		return err
 	}
@@ -291,7 +292,7 @@ func Recordings(files []*os.File, stderr io.Writer) ([]Files, error) {
 	if err != nil {
 		return nil, err
 	}
-	in, err := record.Join(files, probe.Recorded)
+	in, err := record.Join(files, rawevent.Recorded)
 	switch {
 	case err == nil:
 		rewinds(files)
@@ -328,7 +329,7 @@ func grouped(files []*os.File) (all []Files, err error) {
 	byRun := map[[3]string]int{}
 	rewinds(files)
 	for _, file := range files {
-		in, err := record.Read(file, probe.Recorded)
+		in, err := record.Read(file, rawevent.Recorded)
 		if err != nil {
 			return nil, err
 		}
@@ -345,7 +346,7 @@ func grouped(files []*os.File) (all []Files, err error) {
 		if !rewinds(all[i].Files) {
 			return nil, hint.New(hint.Usage, all[i].Files[0].Name()+" can be read only once", "name files")
 		}
-		in, err := record.Join(all[i].Files, probe.Recorded)
+		in, err := record.Join(all[i].Files, rawevent.Recorded)
 		if err != nil {
 			return nil, err
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/rawevent"
 	"github.com/closetrace/closetrace/internal/record"
 	"github.com/closetrace/closetrace/internal/sink"
 	"github.com/closetrace/closetrace/test/fake"
@@ -125,7 +126,7 @@ func TestRecordingOfARun(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	in, err := record.Read(file, probe.Recorded)
+	in, err := record.Read(file, rawevent.Recorded)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
-	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/rawevent"
 	"github.com/closetrace/closetrace/internal/record"
 	"github.com/closetrace/closetrace/internal/sink"
 )
@@ -181,7 +181,7 @@ func TestBurstIsInOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	in, err := record.Read(file, probe.Recorded)
+	in, err := record.Read(file, rawevent.Recorded)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/filter"
-	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/rawevent"
 	"github.com/closetrace/closetrace/internal/record"
 	"github.com/closetrace/closetrace/internal/sink"
 )
@@ -97,7 +97,7 @@ func openRecorded(t *testing.T, path string) *record.Reader {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { file.Close() })
-	in, err := record.Read(file, probe.Recorded)
+	in, err := record.Read(file, rawevent.Recorded)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 	"os"
 
 	"github.com/closetrace/closetrace/internal/hint"
-	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/rawevent"
 	"github.com/closetrace/closetrace/internal/record"
 	"github.com/closetrace/closetrace/internal/sink"
 )
@@ -55,7 +55,7 @@ func replayOnce(
 		sum, err := replayHosts(ctx, recordings, to, ReplayOptions{Options: o})
 		return sum.LostRecords, err
 	}
-	in, err := record.Join(files, probe.Recorded)
+	in, err := record.Join(files, rawevent.Recorded)
 	if err != nil {
 		return 0, err
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 )
 
 // Filter selects events in the kernel, before a record is made. An empty list or zero selects all. An event must match
@@ -28,9 +29,9 @@ func familyOf(f Filter) uint16 {
 	case f.IPv4 == f.IPv6:
 		return 0
 	case f.IPv4:
-		return afINET
+		return unix.AF_INET
 	}
-	return afINET6
+	return unix.AF_INET6
 }
 
 // valuesOf returns the values of a filter, by field.

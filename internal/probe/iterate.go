@@ -19,6 +19,7 @@ import (
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/kernel"
+	"github.com/closetrace/closetrace/internal/rawevent"
 	"github.com/closetrace/closetrace/internal/sockets"
 )
 
@@ -153,8 +154,8 @@ func (it *Iterators) socket(r *bpfStuckSocket) sockets.Socket {
 	jiffies := func(n uint32) time.Duration { return time.Duration(n) * it.jiffy }
 	return sockets.Socket{
 		Netns:        r.Netns,
-		Local:        onTheWire(address(uint8(r.Family), &r.Local, r.LocalPort)),
-		Remote:       onTheWire(address(uint8(r.Family), &r.Remote, r.RemotePort)),
+		Local:        onTheWire(rawevent.Address(uint8(r.Family), &r.Local, r.LocalPort)),
+		Remote:       onTheWire(rawevent.Address(uint8(r.Family), &r.Remote, r.RemotePort)),
 		State:        events.State(r.State),
 		Inode:        r.Inode,
 		UID:          r.Uid,
@@ -205,7 +206,7 @@ func holder(r *bpfStuckHolder, now time.Duration) sockets.Holder {
 		tid = 0
 	}
 	return sockets.Holder{
-		PID: r.Pid, TID: tid, Comm: comm(r.Comm), UID: r.Uid,
+		PID: r.Pid, TID: tid, Comm: rawevent.Comm(r.Comm), UID: r.Uid,
 		Parent: r.Parent, Age: max(now-time.Duration(r.Began), 0),
 	}
 }

@@ -106,9 +106,9 @@ func (p *Probe) load(k *kernel.Kernel, pl plan, only []hook, o Options) error {
 	if err := configureQuiet(spec, p.quietOf, notes, o.CloseWait); err != nil {
 		return err
 	}
-	p.names.resetReasonOf = resetReasons(k.EnumNames("sk_rst_reason", "SK_RST_REASON_"))
-	p.names.syscall = kernel.SyscallName
-	p.names.stack = p.stack
+	p.names.ResetReason = resetReasons(k.EnumNames("sk_rst_reason", "SK_RST_REASON_"))
+	p.names.Syscall = kernel.SyscallName
+	p.names.Stack = p.stack
 	p.coll, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
 		Cache: o.Shared.types, Programs: ebpf.ProgramOptions{KernelTypes: k.FromFile()},
 	})

@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/rawevent"
 )
 
 // Quiet says which ordinary closes are counted and noted in the kernel instead of reported: those that send a FIN and
@@ -121,14 +122,14 @@ func wordAt(memory io.ReaderAt, at int64) (word uint64) {
 }
 
 // closeOf sets an event to what a note says of a close.
-func (n *names) closeOf(note *bpfNote, ev *events.Event) {
+func closeOf(names *rawevent.Decoder, note *bpfNote, ev *events.Event) {
 	*ev = events.Event{
 		Kind: events.KindClose, MonoNS: note.TimeNs, Flags: events.SentFIN | events.TaskContext | events.UnderLock,
 		Sock: note.Sock, Netns: note.Netns, Before: events.State(note.Before), After: events.FinWait1,
-		Local:     address(note.Family, &note.Local, note.LocalPort),
-		Remote:    address(note.Family, &note.Remote, note.RemotePort),
+		Local:     rawevent.Address(note.Family, &note.Local, note.LocalPort),
+		Remote:    rawevent.Address(note.Family, &note.Remote, note.RemotePort),
 		FirstSent: note.FirstSent, FirstReceived: note.FirstReceived, SndNxt: note.SndNxt, UnsentBytes: note.Unsent,
-		Task: events.Task{PID: note.Pid, TID: note.Tid, UID: note.Uid, Comm: n.comm(&note.Comm)},
+		Task: events.Task{PID: note.Pid, TID: note.Tid, UID: note.Uid, Comm: names.Comm(&note.Comm)},
 	}
 	if note.Accepted != 0 {
 		ev.Flags |= events.Accepted
@@ -140,6 +141,6 @@ func (n *names) closeOf(note *bpfNote, ev *events.Event) {
 		ev.Flags |= events.PeerFIN
 	}
 	if note.Process[0] != 0 && note.Process != note.Comm {
-		ev.Task.Process = n.comm(&note.Process)
+		ev.Task.Process = names.Comm(&note.Process)
 	}
 }

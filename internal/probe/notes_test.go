@@ -6,7 +6,10 @@ import (
 	"testing"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/rawevent"
 )
 
 // rings are notes in memory, as the kernel side writes them.
@@ -127,14 +130,13 @@ func TestNotesBeingWritten(t *testing.T) {
 func TestCloseOfNote(t *testing.T) {
 	note := bpfNote{
 		TimeNs: 5, Sock: 6, Netns: 7, Pid: 8, Tid: 9, Uid: 10, FirstSent: 11, FirstReceived: 12, SndNxt: 13, Unsent: 14,
-		Family: afINET, LocalPort: 443, RemotePort: 51234, Before: uint8(events.CloseWait),
+		Family: unix.AF_INET, LocalPort: 443, RemotePort: 51234, Before: uint8(events.CloseWait),
 		Local: [16]uint8{10, 0, 0, 5}, Remote: [16]uint8{10, 0, 0, 9},
 	}
 	copy(note.Comm[:], "worker")
 	copy(note.Process[:], "nginx")
-	var n names
 	var got events.Event
-	n.closeOf(&note, &got)
+	closeOf(new(rawevent.Decoder), &note, &got)
 	want := events.Event{
 		Kind: events.KindClose, MonoNS: 5, Sock: 6, Netns: 7, FirstSent: 11, FirstReceived: 12, SndNxt: 13, UnsentBytes: 14,
 		Flags: events.SentFIN | events.TaskContext | events.UnderLock | events.PeerFIN | events.Connected,

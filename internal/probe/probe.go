@@ -25,6 +25,7 @@ import (
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/kernel"
+	"github.com/closetrace/closetrace/internal/rawevent"
 )
 
 const (
@@ -37,7 +38,7 @@ const (
 // Probe is a live trace: the attached programs and their events.
 type Probe struct {
 	header  events.Header
-	names   names
+	names   rawevent.Decoder
 	decode  func(raw []byte, ev *events.Event) error
 	coll    *ebpf.Collection
 	counts  *ebpf.Memory // of bpf/maps.h
@@ -205,9 +206,9 @@ func open(ctx context.Context, k *kernel.Kernel, pl plan, o Options) (p *Probe, 
 		}
 	}
 	p = &Probe{uncounted: pl.uncounted(k), symbols: kernel.OpenSymbols()}
-	p.decode = p.names.decode
+	p.decode = p.names.Decode
 	if o.RecordsOnly && !o.Stacks {
-		p.decode = p.names.outline
+		p.decode = p.names.Outline
 	}
 	if o.Stacks {
 		p.stacks = newStacks(p.symbols.Names)
@@ -277,7 +278,7 @@ func newHeader(k *kernel.Kernel, pl plan, o Options) (events.Header, error) {
 	return events.Header{
 		Schema: events.SchemaVersion, Host: host, BootID: boot, Kernel: k.Release, Attach: string(pl.mode),
 		Hooks: symbols(pl.hooks), Missing: symbols(pl.missing),
-		HZ: hz, WallOffsetNS: kernel.WallOffset(), CloseWaitNS: uint64(o.CloseWait), Record: Layout(),
+		HZ: hz, WallOffsetNS: kernel.WallOffset(), CloseWaitNS: uint64(o.CloseWait), Record: rawevent.Layout(),
 	}, err
 }
 

@@ -82,7 +82,7 @@ func (p *Probe) Notes(yield func(*events.Event)) (since uint64) {
 		return 0
 	}
 	p.quiet.rings.read(func(note *bpfNote) {
-		p.names.closeOf(note, &p.quiet.event)
+		closeOf(&p.names, note, &p.quiet.event)
 		yield(&p.quiet.event)
 	})
 	return p.quiet.rings.since

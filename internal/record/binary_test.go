@@ -18,13 +18,13 @@ import (
 	"testing"
 
 	"github.com/closetrace/closetrace/internal/events"
-	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/rawevent"
 )
 
 // readBinary returns what a file of format 2 has, decompressed if necessary, and the error that ended it.
 func readBinary(t testing.TB, content []byte) (got []string, r *Reader, err error) {
 	t.Helper()
-	if r, err = readAny(bytes.NewReader(content), probe.Recorded); err != nil {
+	if r, err = readAny(bytes.NewReader(content), rawevent.Recorded); err != nil {
 		return nil, nil, err
 	}
 	for {
@@ -134,7 +134,7 @@ func TestBinaryFlippedBits(t *testing.T) {
 func binaryTo(t testing.TB, b *bytes.Buffer) *binaryWriter {
 	t.Helper()
 	h := header
-	h.Record = probe.Layout()
+	h.Record = rawevent.Layout()
 	w, err := newBinaryWriter(bufio.NewWriter(b), h, maphash.MakeSeed())
 	if err != nil {
 		t.Fatal(err)
@@ -148,7 +148,7 @@ func eventsOf(t testing.TB, w *binaryWriter, b *bytes.Buffer) (all []events.Even
 	if err := w.w.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	r, err := readAny(b, probe.Recorded)
+	r, err := readAny(b, rawevent.Recorded)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +219,7 @@ func TestBinaryDamage(t *testing.T) {
 func rawRecord(t testing.TB, set map[string]uint64) []byte {
 	t.Helper()
 	var raw []byte
-	for _, f := range probe.Layout() {
+	for _, f := range rawevent.Layout() {
 		raw = append(raw, make([]byte, f.Offset+f.Size-len(raw))...)
 		if n, ok := set[f.Name]; ok {
 			var word [8]byte
@@ -253,7 +253,7 @@ func TestBinaryRecord(t *testing.T) {
 	written.Sock, written.Listener, written.Record = address, address, raw
 	var b bytes.Buffer
 	h := header
-	h.Record = probe.Layout()
+	h.Record = rawevent.Layout()
 	w, err := newBinaryWriter(bufio.NewWriter(&b), h, maphash.MakeSeed())
 	if err != nil {
 		t.Fatal(err)
@@ -264,7 +264,7 @@ func TestBinaryRecord(t *testing.T) {
 	if bytes.Contains(b.Bytes(), []byte("\x78\x56\x34\x12\x80\x88")) {
 		t.Error("an address of the kernel is in the file")
 	}
-	r, err := readAny(&b, probe.Recorded)
+	r, err := readAny(&b, rawevent.Recorded)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -348,7 +348,7 @@ func TestBinaryOtherLayout(t *testing.T) {
 	})
 	var layout []events.Field
 	var raw []byte
-	for _, f := range probe.Layout() {
+	for _, f := range rawevent.Layout() {
 		value := own[f.Offset:][:f.Size]
 		switch f.Name {
 		case "retransmitted": // not known by that version
@@ -367,7 +367,7 @@ func TestBinaryOtherLayout(t *testing.T) {
 		raw = append(raw, value...)
 		layout = append(layout, f, events.Field{Name: "new_" + f.Name, Offset: 0, Size: 1})
 	}
-	r, err := readAny(bytes.NewReader(frames(t, layout, frameOf(t, frameRecord, string(raw)))), probe.Recorded)
+	r, err := readAny(bytes.NewReader(frames(t, layout, frameOf(t, frameRecord, string(raw)))), rawevent.Recorded)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -384,7 +384,7 @@ func TestBinaryOtherLayout(t *testing.T) {
 			layout[i].Size = 12
 		}
 	}
-	if _, err := readAny(bytes.NewReader(frames(t, layout)), probe.Recorded); err == nil ||
+	if _, err := readAny(bytes.NewReader(frames(t, layout)), rawevent.Recorded); err == nil ||
 		!strings.Contains(err.Error(), "a field local of 12 bytes") {
 		t.Errorf("a field of another size: %v", err)
 	}
@@ -392,14 +392,14 @@ func TestBinaryOtherLayout(t *testing.T) {
 
 // A layout that hides where addresses of the kernel are is not written.
 func TestBinaryLayoutNeedsSock(t *testing.T) {
-	if _, err := newBinaryWriter(nil, events.Header{Record: probe.Layout()[:5]}, maphash.MakeSeed()); err == nil {
+	if _, err := newBinaryWriter(nil, events.Header{Record: rawevent.Layout()[:5]}, maphash.MakeSeed()); err == nil {
 		t.Error("no error")
 	}
 }
 
 func TestBinaryWriteAllocatesNothing(t *testing.T) {
 	h := header
-	h.Record = probe.Layout()
+	h.Record = rawevent.Layout()
 	w, err := newBinaryWriter(bufio.NewWriter(io.Discard), h, maphash.MakeSeed())
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/hint"
-	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/rawevent"
 )
 
 // rotating begins a recording of records in a new directory.
@@ -30,7 +30,7 @@ func rotating(t *testing.T, name string, o Options) (dir string, f *Files) {
 
 func rotatingIn(path string, o Options) (*Files, error) {
 	h := header
-	h.Record = probe.Layout()
+	h.Record = rawevent.Layout()
 	return CreateFiles(path, h, o)
 }
 
@@ -38,7 +38,7 @@ func rotatingIn(path string, o Options) (*Files, error) {
 func closeAt(t *testing.T, monoNS, sock uint64) *events.Event {
 	raw := rawRecord(t, map[string]uint64{"kind": uint64(events.KindClose), "time_ns": monoNS, "sock": sock})
 	noise := rand.New(rand.NewPCG(monoNS, 1))
-	layout := probe.Layout()
+	layout := rawevent.Layout()
 	for _, f := range layout {
 		if strings.HasPrefix(f.Name, "bytes_") {
 			for i := range f.Size {
@@ -86,7 +86,7 @@ func openAll(t *testing.T, dir string, names ...string) (files []*os.File) {
 // timesIn returns the times of all events, the aliases of their sockets, and what ended the recording.
 func timesIn(t *testing.T, files ...*os.File) (times []uint64, aliases map[uint64]bool, r *Reader, err error) {
 	t.Helper()
-	r, err = Join(files, probe.Recorded)
+	r, err = Join(files, rawevent.Recorded)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -306,7 +306,7 @@ func TestJoinRefuses(t *testing.T) {
 		{"c.rec", "c.rec", "are not of one run"},
 		{"a-000000.rec", "d-000000.rec", "are of different hosts, or the host was booted between them"},
 	} {
-		_, err := Join(openAll(t, dir, tt.a, tt.b), probe.Recorded)
+		_, err := Join(openAll(t, dir, tt.a, tt.b), rawevent.Recorded)
 		if !hint.Is(err, hint.Usage) || !strings.Contains(fmt.Sprint(err), tt.want) {
 			t.Errorf("%s, %s: %v", tt.a, tt.b, err)
 		}

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/rawevent"
 	"github.com/closetrace/closetrace/internal/record"
 )
 
@@ -47,7 +47,7 @@ func auditOfOtherNamespaces(t testing.TB) {
 	recorded, err := record.Open(file)
 	must(t, err)
 	defer recorded.Close()
-	in, err := record.Read(recorded, probe.Recorded)
+	in, err := record.Read(recorded, rawevent.Recorded)
 	must(t, err)
 	for _, err := range in.Events() {
 		must(t, err)

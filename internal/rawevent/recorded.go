@@ -1,4 +1,4 @@
-package probe
+package rawevent
 
 import (
 	"encoding/binary"
@@ -12,9 +12,9 @@ import (
 )
 
 // Layout returns the layout of the records that this build's kernel side writes, by the names of bpf/event.h. It is
-// that of the Go type that bpf2go generates from the object's BTF.
+// that of the Go type that is generated from the object's BTF.
 func Layout() []events.Field {
-	return appendFields(nil, reflect.TypeFor[bpfEvent](), 0)
+	return appendFields(nil, reflect.TypeFor[event](), 0)
 }
 
 func appendFields(all []events.Field, t reflect.Type, at int) []events.Field {
@@ -34,7 +34,7 @@ func appendFields(all []events.Field, t reflect.Type, at int) []events.Field {
 	return all
 }
 
-// cName returns the name in C of a field that bpf2go named.
+// cName returns the name in C of a field of the generated type.
 func cName(name string) string {
 	var b strings.Builder
 	for i, r := range name {
@@ -51,10 +51,10 @@ func cName(name string) string {
 func Recorded(
 	layout []events.Field, syscall func(number int32, compat bool) string, resetReason func(uint32) string,
 ) (func([]byte, *events.Event) error, error) {
-	n := names{syscall: syscall, resetReasonOf: resetReason}
+	d := Decoder{Syscall: syscall, ResetReason: resetReason}
 	own := Layout()
 	if slices.Equal(own, layout) {
-		return n.decode, nil
+		return d.Decode, nil
 	}
 	moves, err := movesOf(layout, own)
 	if err != nil {
@@ -66,7 +66,7 @@ func Recorded(
 		for _, m := range moves {
 			m.move(raw, record)
 		}
-		return n.decode(record, ev)
+		return d.Decode(record, ev)
 	}, nil
 }
 

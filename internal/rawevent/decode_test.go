@@ -1,4 +1,4 @@
-package probe
+package rawevent
 
 import (
 	"bytes"
@@ -13,12 +13,11 @@ import (
 
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/hint"
-	"github.com/closetrace/closetrace/internal/kernel"
 )
 
-var testNames = names{
-	resetReasonOf: resetReasons(map[uint32]string{11: "TCP_ABORT_ON_CLOSE"}),
-	syscall: func(n int32, compat bool) string {
+var testDecoder = Decoder{
+	ResetReason: func(n uint32) string { return map[uint32]string{11: "TCP_ABORT_ON_CLOSE"}[n] },
+	Syscall: func(n int32, compat bool) string {
 		if n == 3 && !compat {
 			return "close"
 		}
@@ -27,7 +26,7 @@ var testNames = names{
 }
 
 // raw is what the kernel side would have put into the ring buffer.
-func raw(t testing.TB, w bpfEvent) []byte {
+func raw(t testing.TB, w event) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	if err := binary.Write(&b, binary.NativeEndian, w); err != nil {
@@ -41,18 +40,18 @@ func raw(t testing.TB, w bpfEvent) []byte {
 
 // An outline has what a recording needs beside the record, whatever the kind, and refuses what decode refuses.
 func TestOutline(t *testing.T) {
-	n := testNames
+	d := testDecoder
 	for kind := events.Kind(0); kind < 20; kind++ {
-		w := bpfEvent{
-			Progress: bpfProgress{
+		w := event{
+			Progress: progress{
 				TimeNs: 7, Flags: uint32(events.SentRST | events.TaskContext), KernelReason: 11, Kind: uint8(kind),
 			},
-			Endpoints: bpfEndpoints{Sock: 1, Listener: 2, CgroupId: 3, SocketCgroupId: 4, Inode: 5, Syscall: 3, Stack: -1},
+			Endpoints: endpoints{Sock: 1, Listener: 2, CgroupId: 3, SocketCgroupId: 4, Inode: 5, Syscall: 3, Stack: -1},
 		}
 		outline := events.Event{Owner: new(events.Task), Inode: 9} // of the last event
 		var whole events.Event
 		record := raw(t, w)
-		err, wholeErr := n.outline(record, &outline), n.decode(record, &whole)
+		err, wholeErr := d.Outline(record, &outline), d.Decode(record, &whole)
 		if fmt.Sprint(err) != fmt.Sprint(wholeErr) {
 			t.Fatalf("kind %d: %v, but %v", kind, err, wholeErr)
 		}
@@ -75,24 +74,24 @@ func TestOutline(t *testing.T) {
 			}
 		}
 	}
-	if err := n.outline(make([]byte, recordSize-1), new(events.Event)); !hint.Is(err, hint.Undecodable) {
+	if err := d.Outline(make([]byte, recordSize-1), new(events.Event)); !hint.Is(err, hint.Undecodable) {
 		t.Errorf("a short record: %v", err)
 	}
 }
 
 func TestDecode(t *testing.T) {
-	w := bpfEvent{
-		Progress: bpfProgress{
+	w := event{
+		Progress: progress{
 			TimeNs: 7, Flags: uint32(events.SentRST | events.TaskContext), KernelReason: 11, ReceiveQueue: 148, BytesReceived: 200,
 			LocalPort: 443, Kind: uint8(events.KindClose), Before: uint8(events.Established), After: uint8(events.Close),
 		},
-		Endpoints: bpfEndpoints{
+		Endpoints: endpoints{
 			Pid: 10, Tid: 11, Uid: 12, Syscall: 3, Family: 2, RemotePort: 51234,
 			Local: [16]uint8{10, 0, 0, 5}, Remote: [16]uint8{10, 0, 0, 9}, Comm: [16]uint8{'n', 'g', 'i', 'n', 'x'},
 		},
 	}
 	var ev events.Event
-	if err := testNames.decode(raw(t, w), &ev); err != nil {
+	if err := testDecoder.Decode(raw(t, w), &ev); err != nil {
 		t.Fatal(err)
 	}
 	if ev.Local.String() != "10.0.0.5:443" || ev.Remote.String() != "10.0.0.9:51234" {
@@ -108,21 +107,21 @@ func TestDecode(t *testing.T) {
 
 // The headers of a RST are there if the kernel side saw it, whatever their values.
 func TestDecodeReceivedRST(t *testing.T) {
-	w := bpfEvent{
-		Progress: bpfProgress{
+	w := event{
+		Progress: progress{
 			Kind: uint8(events.KindDone), SegmentSeq: 1, SegmentAck: 2, SegmentFlags: 0x14, SrttUs: 42, Retransmitted: 3,
 		},
-		Endpoints: bpfEndpoints{RstTtl: 33},
+		Endpoints: endpoints{RstTtl: 33},
 	}
 	var ev events.Event
-	if err := testNames.decode(raw(t, w), &ev); err != nil {
+	if err := testDecoder.Decode(raw(t, w), &ev); err != nil {
 		t.Fatal(err)
 	}
 	if ev.RST == nil || *ev.RST != (events.RSTHeaders{TTL: 33}) {
 		t.Errorf("headers %+v", ev.RST)
 	}
 	w.Endpoints.RstWindow, w.Endpoints.RstIpId, w.Endpoints.RstOptions = 512, 4660, 1<<8
-	if err := testNames.decode(raw(t, w), &ev); err != nil {
+	if err := testDecoder.Decode(raw(t, w), &ev); err != nil {
 		t.Fatal(err)
 	}
 	if want := (events.RSTHeaders{TTL: 33, Window: 512, IPID: 4660, Options: 1 << 8}); ev.RST == nil || *ev.RST != want {
@@ -132,7 +131,7 @@ func TestDecodeReceivedRST(t *testing.T) {
 		t.Errorf("%+v", ev)
 	}
 	w.Endpoints.RstTtl = 0
-	if err := testNames.decode(raw(t, w), &ev); err != nil || ev.RST != nil {
+	if err := testDecoder.Decode(raw(t, w), &ev); err != nil || ev.RST != nil {
 		t.Errorf("%v, headers %+v of a RST that was not seen", err, ev.RST)
 	}
 }
@@ -141,12 +140,12 @@ func TestDecodeReceivedRST(t *testing.T) {
 // means nothing.
 func TestDecodeMPTCPReset(t *testing.T) {
 	for flags, want := range map[events.Flags]uint32{events.MPTCP: 58, events.MPTCP | events.PeerFIN: 57, 0: 1} {
-		w := bpfEvent{Progress: bpfProgress{
+		w := event{Progress: progress{
 			Kind: uint8(events.KindReset), Flags: uint32(flags | events.SentRST), Before: uint8(events.Established),
 			ReceiveQueue: 1, Result: 57,
 		}}
 		var ev events.Event
-		if err := testNames.decode(raw(t, w), &ev); err != nil || ev.UnreadBytes != want {
+		if err := testDecoder.Decode(raw(t, w), &ev); err != nil || ev.UnreadBytes != want {
 			t.Errorf("%v: %v, %d unread, want %d", flags, err, ev.UnreadBytes, want)
 		}
 	}
@@ -205,7 +204,7 @@ func TestDecodePayload(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var ev events.Event
-			err := testNames.decode(raw(t, bpfEvent{Progress: bpfProgress{
+			err := testDecoder.Decode(raw(t, event{Progress: progress{
 				Kind: uint8(events.KindClose), Before: uint8(tt.state), Flags: uint32(tt.flags),
 				ReceiveQueue: tt.queue, Unsent: tt.unsent, Unacked: tt.unacked, BytesReceived: tt.received,
 			}}), &ev)
@@ -229,9 +228,9 @@ func TestDecodePayload(t *testing.T) {
 // Softirq runs on top of whichever task it interrupted.
 func TestDecodeBlamesNobodyInSoftirq(t *testing.T) {
 	var ev events.Event
-	err := testNames.decode(raw(t, bpfEvent{
-		Progress:  bpfProgress{Kind: uint8(events.KindFIN)},
-		Endpoints: bpfEndpoints{Pid: 10, Tid: 11, Syscall: 3, Comm: [16]uint8{'x'}},
+	err := testDecoder.Decode(raw(t, event{
+		Progress:  progress{Kind: uint8(events.KindFIN)},
+		Endpoints: endpoints{Pid: 10, Tid: 11, Syscall: 3, Comm: [16]uint8{'x'}},
 	}), &ev)
 	if err != nil {
 		t.Fatal(err)
@@ -243,14 +242,14 @@ func TestDecodeBlamesNobodyInSoftirq(t *testing.T) {
 
 // The record of a call says nothing of a kernel stack, and 0 is the id of one.
 func TestDecodeTakesNoStackOfAnother(t *testing.T) {
-	of := names{
-		syscall: testNames.syscall,
-		stack:   func(id uint32, _ uint64) []string { return []string{strconv.Itoa(int(id))} },
+	of := Decoder{
+		Syscall: testDecoder.Syscall,
+		Stack:   func(id uint32, _ uint64) []string { return []string{strconv.Itoa(int(id))} },
 	}
 	for kind := events.KindClose; kind.Valid(); kind++ {
 		want := kind == events.KindReset || kind == events.KindReply || kind == events.KindDone
 		var ev events.Event
-		if err := of.decode(raw(t, bpfEvent{Progress: bpfProgress{Kind: uint8(kind)}}), &ev); err != nil {
+		if err := of.Decode(raw(t, event{Progress: progress{Kind: uint8(kind)}}), &ev); err != nil {
 			t.Fatal(err)
 		}
 		if got := len(ev.Stack) > 0; got != want {
@@ -265,7 +264,7 @@ func TestDecodeResult(t *testing.T) {
 		events.KindShutdown: {Result: 9}, events.KindShared: {References: 9}, events.KindWaitOver: {Signal: 9},
 	} {
 		var ev events.Event
-		if err := testNames.decode(raw(t, bpfEvent{Progress: bpfProgress{Kind: uint8(kind), Result: 9}}), &ev); err != nil {
+		if err := testDecoder.Decode(raw(t, event{Progress: progress{Kind: uint8(kind), Result: 9}}), &ev); err != nil {
 			t.Fatal(err)
 		}
 		if got := (events.Event{Result: ev.Result, References: ev.References, Signal: ev.Signal}); !reflect.DeepEqual(
@@ -281,10 +280,10 @@ func TestDecodeResult(t *testing.T) {
 func TestDecodeReject(t *testing.T) {
 	for hook, want := range map[uint8]string{0: "PREROUTING", 1: "INPUT", 2: "FORWARD", 3: "OUTPUT", 9: "hook 9"} {
 		ev := events.Event{How: 7}
-		record := bpfEvent{Progress: bpfProgress{
+		record := event{Progress: progress{
 			Kind: uint8(events.KindReject), How: hook, Flags: uint32(events.SentRST), SegmentSeq: 5, SegmentFlags: 2,
 		}}
-		if err := testNames.decode(raw(t, record), &ev); err != nil {
+		if err := testDecoder.Decode(raw(t, record), &ev); err != nil {
 			t.Fatal(err)
 		}
 		if ev.NetfilterHook != want || ev.How != 0 || ev.SegmentSeq != 5 || ev.SegmentFlags != 2 {
@@ -294,42 +293,42 @@ func TestDecodeReject(t *testing.T) {
 }
 
 func TestDecodeRejects(t *testing.T) {
-	whole := raw(t, bpfEvent{Progress: bpfProgress{Kind: uint8(events.KindClose)}})
-	unknown := raw(t, bpfEvent{Progress: bpfProgress{Kind: 99}})
+	whole := raw(t, event{Progress: progress{Kind: uint8(events.KindClose)}})
+	unknown := raw(t, event{Progress: progress{Kind: 99}})
 	for name, bad := range map[string][]byte{
-		"empty": nil, "one byte short": whole[:len(whole)-1], "unknown kind": unknown, "kind 0": raw(t, bpfEvent{}),
+		"empty": nil, "one byte short": whole[:len(whole)-1], "unknown kind": unknown, "kind 0": raw(t, event{}),
 	} {
 		var ev events.Event
-		err := testNames.decode(bad, &ev)
+		err := testDecoder.Decode(bad, &ev)
 		if !hint.Is(err, hint.Undecodable) {
 			t.Errorf("%s: got %v, want an error that concerns the one record", name, err)
 		}
 	}
 	var ev events.Event
-	if err := testNames.decode(append(whole, 1, 2, 3), &ev); err != nil {
+	if err := testDecoder.Decode(append(whole, 1, 2, 3), &ev); err != nil {
 		t.Errorf("a record of a newer, longer form: %v", err)
 	}
 }
 
 func FuzzDecode(f *testing.F) {
-	whole := names{
-		resetReasonOf: testNames.resetReasonOf, syscall: kernel.SyscallName,
-		stack: func(id uint32, _ uint64) []string { return []string{strconv.Itoa(int(id))} },
+	whole := Decoder{
+		ResetReason: testDecoder.ResetReason, Syscall: testDecoder.Syscall,
+		Stack: func(id uint32, _ uint64) []string { return []string{strconv.Itoa(int(id))} },
 	}
-	f.Add(raw(f, bpfEvent{Progress: bpfProgress{Kind: uint8(events.KindClose)}, Endpoints: bpfEndpoints{Family: 2}}))
+	f.Add(raw(f, event{Progress: progress{Kind: uint8(events.KindClose)}, Endpoints: endpoints{Family: 2}}))
 	f.Add(
 		raw(
 			f,
-			bpfEvent{
-				Progress:  bpfProgress{Kind: uint8(events.KindReset), AtRst: 255, Before: 255},
-				Endpoints: bpfEndpoints{Family: 10},
+			event{
+				Progress:  progress{Kind: uint8(events.KindReset), AtRst: 255, Before: 255},
+				Endpoints: endpoints{Family: 10},
 			},
 		),
 	)
 	f.Add([]byte{1, 2, 3})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var ev events.Event
-		err := whole.decode(b, &ev)
+		err := whole.Decode(b, &ev)
 		if (err == nil) != (len(b) >= recordSize && events.Kind(b[kindOffset]).Valid()) {
 			t.Errorf("%d bytes: error %v", len(b), err)
 		}
@@ -387,17 +386,17 @@ func TestEnumsAgreeWithC(t *testing.T) {
 }
 
 func BenchmarkDecode(b *testing.B) {
-	names := names{syscall: kernel.SyscallName}
-	record := raw(b, bpfEvent{
-		Progress: bpfProgress{
+	d := Decoder{Syscall: testDecoder.Syscall}
+	record := raw(b, event{
+		Progress: progress{
 			Kind: uint8(events.KindClose), Flags: uint32(events.TaskContext | events.SentFIN), Before: uint8(events.Established),
 		},
-		Endpoints: bpfEndpoints{Syscall: 3, Family: 2, Comm: [16]uint8{'n', 'g', 'i', 'n', 'x'}},
+		Endpoints: endpoints{Syscall: 3, Family: 2, Comm: [16]uint8{'n', 'g', 'i', 'n', 'x'}},
 	})
 	var ev events.Event
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := names.decode(record, &ev); err != nil {
+		if err := d.Decode(record, &ev); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,4 +1,6 @@
-package probe
+// Package rawevent decodes the records of the kernel side (struct event of bpf/event.h): those of its ring buffer, and
+// those in a recording, which may be of another version of closetrace and of another machine.
+package rawevent
 
 import (
 	"bytes"
@@ -16,86 +18,87 @@ func undecodable(what string) error {
 		"this closetrace and its BPF object do not fit together: rebuild it with make generate build")
 }
 
-// names turns numbers of the kernel into words.
-type names struct {
-	// resetReasonOf names values of enum sk_rst_reason; nil: the kernel does not have it.
-	resetReasonOf func(uint32) string
-	syscall       func(number int32, compat bool) string
-	stack         func(id uint32, caller uint64) []string // kernel functions, innermost first; may be nil
-	comms         map[[16]uint8]string                    // recent ones
-	lastComm      [16]uint8                               // the most recent one
-	last          string
+// Decoder decodes records. Its functions turn numbers of the kernel into words.
+type Decoder struct {
+	// ResetReason names values of enum sk_rst_reason; nil: the kernel does not have it.
+	ResetReason func(uint32) string
+	Syscall     func(number int32, compat bool) string
+	Stack       func(id uint32, caller uint64) []string // kernel functions, innermost first; may be nil
+
+	comms    map[[16]uint8]string // recent ones
+	lastComm [16]uint8            // the most recent one
+	last     string
 }
 
 const maxComms = 4096
 
-func (n *names) comm(b *[16]uint8) string {
-	if n.lastComm == *b {
-		return n.last
+// Comm is the function [Comm]. Of a recent name it returns the same string again.
+func (d *Decoder) Comm(b *[16]uint8) string {
+	if d.lastComm == *b {
+		return d.last
 	}
-	s, ok := n.comms[*b]
+	s, ok := d.comms[*b]
 	if !ok {
-		if n.comms == nil || len(n.comms) == maxComms {
-			n.comms = map[[16]uint8]string{}
+		if d.comms == nil || len(d.comms) == maxComms {
+			d.comms = map[[16]uint8]string{}
 		}
-		s = comm(*b)
-		n.comms[*b] = s
+		s = Comm(*b)
+		d.comms[*b] = s
 	}
-	n.lastComm, n.last = *b, s
+	d.lastComm, d.last = *b, s
 	return s
 }
 
 const (
-	recordSize = int(unsafe.Sizeof(bpfEvent{}))
-	kindOffset = int(unsafe.Offsetof(bpfEvent{}.Progress) + unsafe.Offsetof(bpfProgress{}.Kind))
+	recordSize = int(unsafe.Sizeof(event{}))
+	kindOffset = int(unsafe.Offsetof(event{}.Progress) + unsafe.Offsetof(progress{}.Kind))
 )
 
-// decode converts a record of the ring buffer (struct event of bpf/event.h) and overwrites ev. It accepts any bytes: a
+// Decode converts a record of the ring buffer (struct event of bpf/event.h) and overwrites ev. It accepts any bytes: a
 // record that is too short or of an unknown kind is an error, and it ignores what a longer one has at its end.
-func (n *names) decode(raw []byte, ev *events.Event) error {
+func (d *Decoder) Decode(raw []byte, ev *events.Event) error {
 	if len(raw) < recordSize {
 		return undecodable(fmt.Sprintf("%d bytes, need %d", len(raw), recordSize))
 	}
-	// The type that bpf2go generates has the layout of the C struct and no pointers, and the size was checked. Both
+	// The generated type has the layout of the C struct and no pointers, and the size was checked. Both
 	// architectures can read words at any address.
-	w := (*bpfEvent)(unsafe.Pointer(unsafe.SliceData(raw)))
+	w := (*event)(unsafe.Pointer(unsafe.SliceData(raw)))
 	c, p := &w.Progress, &w.Endpoints
 	if !events.Kind(c.Kind).Valid() {
 		return undecodable(fmt.Sprintf("kind %d is unknown", c.Kind))
 	}
 	copyFacts(ev, c, p)
-	n.addNames(ev, c, p)
+	d.addNames(ev, c, p)
 	interpret(ev, c)
 	return nil
 }
 
-// outline converts a record only as far as a recording needs it ([Options.RecordsOnly]), if its event needs no look-up:
-// calls name their actor, and the owner of a received FIN is looked up when it is replayed. Others it decodes.
-func (n *names) outline(raw []byte, ev *events.Event) error {
+// Outline converts a record only as far as a recording needs it, if its event needs no look-up: calls name their actor, and the owner of a received FIN is looked up when it is replayed. Others it decodes.
+func (d *Decoder) Outline(raw []byte, ev *events.Event) error {
 	if len(raw) < recordSize {
-		return n.decode(raw, ev)
+		return d.Decode(raw, ev)
 	}
-	w := (*bpfEvent)(unsafe.Pointer(unsafe.SliceData(raw))) // as in decode
+	w := (*event)(unsafe.Pointer(unsafe.SliceData(raw))) // as in Decode
 	c, p := &w.Progress, &w.Endpoints
 	kind, flags := events.Kind(c.Kind), events.Flags(c.Flags)
 	if kind != events.KindClose && kind != events.KindShutdown && kind != events.KindPeerFIN {
-		return n.decode(raw, ev)
+		return d.Decode(raw, ev)
 	}
 	*ev = events.Event{}
 	ev.Kind, ev.MonoNS, ev.Flags, ev.Sock, ev.Listener = kind, c.TimeNs, flags, p.Sock, p.Listener
 	ev.CgroupID, ev.SocketCgroupID = p.CgroupId, p.SocketCgroupId
-	n.nameNumbers(ev, c, p)
+	d.nameNumbers(ev, c, p)
 	return nil
 }
 
 // copyFacts overwrites ev with what needs no name.
-func copyFacts(ev *events.Event, c *bpfProgress, p *bpfEndpoints) {
+func copyFacts(ev *events.Event, c *progress, p *endpoints) {
 	// Field by field, because a literal would be built elsewhere and copied.
 	*ev = events.Event{}
 	ev.Kind, ev.MonoNS, ev.DurationNS, ev.Flags = events.Kind(c.Kind), c.TimeNs, c.DurationNs, events.Flags(c.Flags)
 	ev.Sock, ev.Listener, ev.Netns = p.Sock, p.Listener, p.Netns
 	ev.CgroupID, ev.SocketCgroupID = p.CgroupId, p.SocketCgroupId
-	ev.Local, ev.Remote = address(p.Family, &p.Local, c.LocalPort), address(p.Family, &p.Remote, p.RemotePort)
+	ev.Local, ev.Remote = Address(p.Family, &p.Local, c.LocalPort), Address(p.Family, &p.Remote, p.RemotePort)
 	ev.TaskFlags, ev.ExitCode = p.TaskFlags, p.ExitCode
 	ev.Before, ev.After = events.State(c.Before), events.State(c.After)
 	ev.AtReturn, ev.AtRST = events.State(c.AtReturn), events.State(c.AtRst)
@@ -126,31 +129,31 @@ func copyFacts(ev *events.Event, c *bpfProgress, p *bpfEndpoints) {
 }
 
 // addNames adds the task, the stack, and the names of numbers.
-func (n *names) addNames(ev *events.Event, c *bpfProgress, p *bpfEndpoints) {
-	if p.Stack >= 0 && n.stack != nil && mayHaveStack(ev.Kind) {
-		ev.Stack = n.stack(uint32(p.Stack), p.Caller)
+func (d *Decoder) addNames(ev *events.Event, c *progress, p *endpoints) {
+	if p.Stack >= 0 && d.Stack != nil && mayHaveStack(ev.Kind) {
+		ev.Stack = d.Stack(uint32(p.Stack), p.Caller)
 	}
 	if ev.Flags.Has(events.TaskContext) {
-		ev.Task = events.Task{PID: p.Pid, TID: p.Tid, UID: p.Uid, Comm: n.comm(&p.Comm)}
+		ev.Task = events.Task{PID: p.Pid, TID: p.Tid, UID: p.Uid, Comm: d.Comm(&p.Comm)}
 		if p.Process[0] != 0 && p.Process != p.Comm {
-			ev.Task.Process = n.comm(&p.Process)
+			ev.Task.Process = d.Comm(&p.Process)
 		}
 	}
-	n.nameNumbers(ev, c, p)
+	d.nameNumbers(ev, c, p)
 }
 
 // nameNumbers names the system call and the reason of a RST.
-func (n *names) nameNumbers(ev *events.Event, c *bpfProgress, p *bpfEndpoints) {
+func (d *Decoder) nameNumbers(ev *events.Event, c *progress, p *endpoints) {
 	if ev.Flags.Has(events.TaskContext) {
-		ev.Syscall = n.syscall(p.Syscall, ev.Flags.Has(events.CompatSyscall))
+		ev.Syscall = d.Syscall(p.Syscall, ev.Flags.Has(events.CompatSyscall))
 	}
-	if ev.Flags.Has(events.SentRST) && n.resetReasonOf != nil {
-		ev.KernelReason = n.resetReasonOf(c.KernelReason)
+	if ev.Flags.Has(events.SentRST) && d.ResetReason != nil {
+		ev.KernelReason = d.ResetReason(c.KernelReason)
 	}
 }
 
 // interpret sets what follows from the kind of an event.
-func interpret(ev *events.Event, c *bpfProgress) {
+func interpret(ev *events.Event, c *progress) {
 	if ev.AtRST != events.StateUnknown && ev.Kind == events.KindReset {
 		ev.Before = ev.AtRST // the socket is in CLOSE when it sends its RST
 	}
@@ -208,7 +211,7 @@ var afterPeerFIN = [1 << 8]events.State{
 }
 
 // payload converts differences of sequence numbers into bytes of payload: a SYN and a FIN have a sequence number each.
-func payload(ev *events.Event, c *bpfProgress) {
+func payload(ev *events.Event, c *progress) {
 	switch ev.Before {
 	case events.SynSent, events.Listen, events.StateUnknown:
 		return // nothing is queued; the numbers are those of the handshake
@@ -249,8 +252,8 @@ const (
 	afINET6 = 10
 )
 
-// address returns the address as the socket has it: a v4-mapped one stays IPv6.
-func address(family uint8, addr *[16]uint8, port uint16) netip.AddrPort {
+// Address returns the address as the socket has it: a v4-mapped one stays IPv6.
+func Address(family uint8, addr *[16]uint8, port uint16) netip.AddrPort {
 	switch family {
 	case afINET:
 		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(addr[:4])), port)
@@ -260,7 +263,8 @@ func address(family uint8, addr *[16]uint8, port uint16) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-func comm(b [16]uint8) string {
+// Comm returns the name of a task in a field of a record.
+func Comm(b [16]uint8) string {
 	if end := bytes.IndexByte(b[:], 0); end >= 0 {
 		return string(b[:end])
 	}
