@@ -10,9 +10,9 @@ import (
 
 	"github.com/closetrace/closetrace/internal/explain"
 	"github.com/closetrace/closetrace/internal/hint"
-	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/message"
 	"github.com/closetrace/closetrace/internal/pipeline"
+	"github.com/closetrace/closetrace/internal/rights"
 	"github.com/closetrace/closetrace/internal/runtimes"
 	"github.com/closetrace/closetrace/internal/sink"
 	"github.com/closetrace/closetrace/internal/stdio"
@@ -80,7 +80,7 @@ func (c *console) open(std output, closed func() bool, d *display) (output, func
 		return std, closed, nil
 	}
 	var f *os.File
-	err := kernel.AsUser(func() (err error) {
+	err := rights.AsUser(func() (err error) {
 		f, err = d.to.Open()
 		return err
 	})

@@ -19,6 +19,7 @@ import (
 	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/message"
 	"github.com/closetrace/closetrace/internal/pipeline"
+	"github.com/closetrace/closetrace/internal/rights"
 	"github.com/closetrace/closetrace/internal/version"
 )
 
@@ -52,7 +53,7 @@ func run(ctx context.Context, s *system) int {
 			return finish(c.stderr, err)
 		}
 	}
-	_ = kernel.AsUser(func() error {
+	_ = rights.AsUser(func() error {
 		_ = time.Now().Format(time.RFC3339) // TZ may name a file, which is read once
 		return nil
 	})

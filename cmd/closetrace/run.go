@@ -17,6 +17,7 @@ import (
 	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/rights"
 	"github.com/closetrace/closetrace/internal/sink"
 )
 
@@ -109,7 +110,7 @@ func (r *runFlags) run(cmd *cobra.Command, m runner, argv []string) error {
 	}
 	// The user names the command, whose rights it is found and executed with.
 	var child *command.Command
-	err := kernel.AsUser(func() (err error) {
+	err := rights.AsUser(func() (err error) {
 		child, err = command.New(argv, c.stdin, c.stdout.file, c.stderr.file)
 		return err
 	})
@@ -149,7 +150,7 @@ func (r *runFlags) run(cmd *cobra.Command, m runner, argv []string) error {
 	o.Resolvers = pipeline.NewResolvers(c.resolverOptions(m.resolvers, r.stacks, r.names), c.logger(r.verbose))
 	t.Attribution = command.NewAttribution(group, t.emit)
 	s := pipeline.New(src, t, o)
-	if err := kernel.AsUser(func() error { return child.Start(cmd.Context(), group) }); err != nil {
+	if err := rights.AsUser(func() error { return child.Start(cmd.Context(), group) }); err != nil {
 		return err
 	}
 	defer child.Close()

@@ -20,6 +20,7 @@ import (
 	"github.com/closetrace/closetrace/internal/message"
 	"github.com/closetrace/closetrace/internal/metrics"
 	"github.com/closetrace/closetrace/internal/plan"
+	"github.com/closetrace/closetrace/internal/rights"
 	"github.com/closetrace/closetrace/internal/runtimes"
 	"github.com/closetrace/closetrace/internal/serve"
 	"github.com/closetrace/closetrace/internal/version"
@@ -142,7 +143,7 @@ func (f *serveFlags) attachTo(cmd *cobra.Command) {
 func (f *serveFlags) configure() error {
 	var mistakes []error
 	if f.config != "" {
-		err := kernel.AsUser(func() error {
+		err := rights.AsUser(func() error {
 			mistakes = f.settings.ReadFile(f.config, onlyGiven...)
 			return nil
 		})

@@ -7,9 +7,9 @@ import (
 	"github.com/closetrace/closetrace/internal/anonymize"
 	"github.com/closetrace/closetrace/internal/flagvalue"
 	"github.com/closetrace/closetrace/internal/hint"
-	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/metrics"
 	"github.com/closetrace/closetrace/internal/otlp"
+	"github.com/closetrace/closetrace/internal/rights"
 	"github.com/closetrace/closetrace/internal/serve"
 )
 
@@ -49,7 +49,7 @@ func (f *exportFlags) validate() (err error) {
 	case f.anonymize != "":
 		f.Key, err = anonymize.ParseKey(f.anonymize)
 	case f.anonymizeFile != "":
-		err = kernel.AsUser(func() (err error) {
+		err = rights.AsUser(func() (err error) {
 			f.Key, err = anonymize.ReadKey(f.anonymizeFile)
 			return err
 		})

@@ -25,6 +25,7 @@ import (
 	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/internal/rawevent"
 	"github.com/closetrace/closetrace/internal/record"
+	"github.com/closetrace/closetrace/internal/rights"
 	"github.com/closetrace/closetrace/internal/runtimes"
 	"github.com/closetrace/closetrace/internal/sink"
 	"github.com/closetrace/closetrace/internal/sockets"
@@ -287,7 +288,7 @@ func (f *stuckFlags) history(m stuckSystem, log *slog.Logger) (*sockets.History,
 		return nil, nil
 	}
 	var file *os.File
-	err := kernel.AsUser(func() (err error) {
+	err := rights.AsUser(func() (err error) {
 		file, err = record.Open(f.since)
 		return err
 	})

@@ -10,6 +10,7 @@ import (
 	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/netns"
 	"github.com/closetrace/closetrace/internal/pipeline"
+	"github.com/closetrace/closetrace/internal/rights"
 	"github.com/closetrace/closetrace/internal/runtimes"
 	"github.com/closetrace/closetrace/internal/sink"
 	"github.com/closetrace/closetrace/internal/sockets"
@@ -60,7 +61,7 @@ func thisSystem() *system {
 			dropPrivileges: kernel.DropPrivileges,
 		},
 		group:   func() (command.Group, error) { return command.NewCgroup("/proc") },
-		examine: check.Examine, dropForUser: kernel.DropForUser, dropAll: kernel.DropAll,
+		examine: check.Examine, dropForUser: rights.DropForUser, dropAll: rights.DropAll,
 	}
 }
 

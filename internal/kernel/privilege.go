@@ -10,6 +10,7 @@ import (
 	"kernel.org/pub/linux/libs/security/libcap/cap"
 
 	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/rights"
 )
 
 // Privilege is a capability and what closetrace needs it for.
@@ -169,7 +170,7 @@ func DropPrivileges(later Use) error {
 	if err != nil {
 		return err
 	}
-	return lock(kept)
+	return rights.Limit(kept)
 }
 
 // stillNeeded returns the part of a set that is needed after attaching.
@@ -203,30 +204,4 @@ func stillNeeded(now *cap.Set, later Use) (*cap.Set, error) {
 		}
 	}
 	return kept, nil
-}
-
-// securebits take from user id 0 what execve(2) and the ambient set would give back to it. They are locked.
-const securebits = cap.SecbitNoRoot | cap.SecbitNoRootLocked | cap.SecbitKeepCapsLocked |
-	cap.SecbitNoCapAmbientRaise | cap.SecbitNoCapAmbientRaiseLocked
-
-// lock permanently limits every thread to a set of capabilities: no execve(2) gives one back. Without CAP_SETPCAP the
-// bounding set and the securebits stay, but no_new_privs has the same effect.
-func lock(kept *cap.Set) error {
-	if _, err := cap.Prctlw(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("setting no_new_privs: %w", err)
-	}
-	if holds(cap.GetProc(), cap.SETPCAP) {
-		if err := securebits.Set(); err != nil {
-			return fmt.Errorf("setting the securebits: %w", err)
-		}
-		for c := range cap.MaxBits() {
-			if bound, err := cap.GetBound(c); err != nil || !bound {
-				continue
-			}
-			if err := cap.DropBound(c); err != nil {
-				return fmt.Errorf("dropping %s from the bounding set: %w", name(c), err)
-			}
-		}
-	}
-	return kept.SetProc()
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/rights"
 )
 
 // maxTypes is more bytes than the type information of a kernel has: 4 to 10 MB.
@@ -25,7 +26,7 @@ const typesHint = "name the BTF of this kernel, not compressed: " +
 // an error of kind [hint.Usage] for a file that has none, or that of another kernel.
 func readTypes(path string) (*btf.Spec, error) {
 	var raw []byte
-	err := AsUser(func() (err error) {
+	err := rights.AsUser(func() (err error) {
 		raw, err = readBounded(path, maxTypes)
 		return err
 	})

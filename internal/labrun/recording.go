@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 
 	"github.com/closetrace/closetrace/internal/events"
-	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/lab"
+	"github.com/closetrace/closetrace/internal/rights"
 )
 
 // recordingHeader is the first line of a scenario's recording: the header of any recording, and the scenario's result.
@@ -33,7 +33,7 @@ func writeRecording(dir string, sc *lab.Scenario, h events.Header, res *lab.Resu
 	}
 	dir = filepath.Join(dir, sc.Name)
 	if err == nil {
-		err = kernel.AsUser(func() error {
+		err = rights.AsUser(func() error {
 			return errors.Join(
 				os.MkdirAll(dir, 0o755),
 				os.WriteFile(filepath.Join(dir, "events."+h.Attach+".jsonl"), b.Bytes(), 0o644),

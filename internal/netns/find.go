@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/closetrace/closetrace/internal/hint"
-	"github.com/closetrace/closetrace/internal/kernel"
+	"github.com/closetrace/closetrace/internal/rights"
 )
 
 // Finder finds network namespaces. [System] returns that of this machine; a test
@@ -141,7 +141,7 @@ var ofKernel = regexp.MustCompile("^(/proc/(self|[0-9]+)/ns/net|/run/netns/[^/]+
 // open opens a network namespace and returns its inode number: with the rights of
 // the user, unless the path is one of the kernel's.
 func open(path string) (fd int, inode uint32, err error) {
-	as := kernel.AsUser
+	as := rights.AsUser
 	if ofKernel.MatchString(path) {
 		as = func(do func() error) error { return do() }
 	}

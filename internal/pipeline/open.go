@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/closetrace/closetrace/internal/hint"
-	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/record"
+	"github.com/closetrace/closetrace/internal/rights"
 	"github.com/closetrace/closetrace/internal/stdio"
 )
 
@@ -18,7 +18,7 @@ import (
 func Open(ctx context.Context, stdin *os.File, paths []string) (files []*os.File, err error) {
 	for _, path := range paths {
 		var file *os.File
-		err := kernel.AsUser(func() (err error) {
+		err := rights.AsUser(func() (err error) {
 			file, err = openOne(ctx, stdin, path)
 			return err
 		})

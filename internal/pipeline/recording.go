@@ -10,8 +10,8 @@ import (
 
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/hint"
-	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/record"
+	"github.com/closetrace/closetrace/internal/rights"
 	"github.com/closetrace/closetrace/internal/sink"
 )
 
@@ -51,7 +51,7 @@ func (r *RecordingOptions) copies() bool {
 // createRecording begins a recording of events under h.
 func createRecording(r RecordingOptions, h events.Header, o *Options) (*recording, error) {
 	files, err := record.CreateFiles(r.Path, h, record.Options{
-		Force: r.Force, Rotation: r.Rotation, As: kernel.AsUser,
+		Force: r.Force, Rotation: r.Rotation, As: rights.AsUser,
 		Through: func(w io.Writer) io.Writer { return NewDeadlineWriter(w, o.Interrupted) },
 	})
 	if err != nil {

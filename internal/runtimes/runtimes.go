@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
-	"github.com/closetrace/closetrace/internal/kernel"
+	"github.com/closetrace/closetrace/internal/rights"
 )
 
 const (
@@ -84,7 +84,7 @@ func (a *API) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	var failed error
 	for _, socket := range a.Sockets {
 		var conn net.Conn
-		err := kernel.AsUser(func() (err error) {
+		err := rights.AsUser(func() (err error) {
 			conn, err = (&net.Dialer{}).DialContext(ctx, "unix", socket)
 			return err
 		})

@@ -1,8 +1,10 @@
-package kernel
+package rights
 
 import (
+	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -107,5 +109,31 @@ func DropAll() error {
 			return os.NewSyscallError("setresuid", err)
 		}
 	}
-	return lock(cap.NewSet())
+	return Limit(cap.NewSet())
+}
+
+// securebits take from user id 0 what execve(2) and the ambient set would give back to it. They are locked.
+const securebits = cap.SecbitNoRoot | cap.SecbitNoRootLocked | cap.SecbitKeepCapsLocked |
+	cap.SecbitNoCapAmbientRaise | cap.SecbitNoCapAmbientRaiseLocked
+
+// Limit permanently limits every thread to a set of capabilities: no execve(2) gives one back. Without CAP_SETPCAP the
+// bounding set and the securebits stay, but no_new_privs has the same effect.
+func Limit(kept *cap.Set) error {
+	if _, err := cap.Prctlw(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("setting no_new_privs: %w", err)
+	}
+	if may, err := cap.GetProc().GetFlag(cap.Effective, cap.SETPCAP); err == nil && may {
+		if err := securebits.Set(); err != nil {
+			return fmt.Errorf("setting the securebits: %w", err)
+		}
+		for c := range cap.MaxBits() {
+			if bound, err := cap.GetBound(c); err != nil || !bound {
+				continue
+			}
+			if err := cap.DropBound(c); err != nil {
+				return fmt.Errorf("dropping %s from the bounding set: %w", strings.ToUpper(c.String()), err)
+			}
+		}
+	}
+	return kept.SetProc()
 }
