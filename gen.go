@@ -44,6 +44,7 @@
 //	internal/schema      has the JSON Schema of an ending
 //	internal/stdio       says what the standard streams are connected to
 //	internal/pipeline    runs events from a source to the sinks
+//	internal/live        traces this machine: attaches, looks up, audits
 //	internal/capture     reads packet captures and copies them with comments
 //	internal/capture/capturetest takes the comments out of a capture, for tests
 //	internal/annotate    finds the endings of the FINs and RSTs in a capture

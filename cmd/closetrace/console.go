@@ -10,6 +10,7 @@ import (
 
 	"github.com/closetrace/closetrace/internal/explain"
 	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/live"
 	"github.com/closetrace/closetrace/internal/message"
 	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/rights"
@@ -119,7 +120,7 @@ func interrupted(ctx context.Context, err error) error {
 }
 
 // resolverOptions returns o with what the flags ask for. It warns if names were asked for and no runtime has any.
-func (c *console) resolverOptions(o pipeline.ResolverOptions, stacks, names bool) pipeline.ResolverOptions {
+func (c *console) resolverOptions(o live.ResolverOptions, stacks, names bool) live.ResolverOptions {
 	if names {
 		if err := runtimes.Absent(o.Runtimes); err != nil {
 			c.logger(false).Warn("containers have no names: no runtime answers: " + err.Error())

@@ -7,6 +7,7 @@ import (
 
 	"github.com/closetrace/closetrace/internal/flagvalue"
 	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/live"
 	"github.com/closetrace/closetrace/internal/pipeline"
 )
 
@@ -70,7 +71,7 @@ func (t *traceFlags) runRecord(cmd *cobra.Command, m tracer) error {
 	}
 	o := t.options(&m)
 	o.Recording.Only, o.LossesTo, o.OutputClosed = true, o.Stderr, nil
-	run, err := pipeline.Start(ctx, pipeline.DiscardSink{}, o)
+	run, err := live.Start(ctx, pipeline.DiscardSink{}, o)
 	if err != nil {
 		return interrupted(ctx, err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/closetrace/closetrace/internal/flagvalue"
 	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/kernel"
+	"github.com/closetrace/closetrace/internal/live"
 	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/internal/rights"
@@ -40,8 +41,8 @@ const runExamples = `Examples:
 // runner is what run uses of this machine.
 type runner struct {
 	console   *console
-	system    pipeline.System
-	resolvers pipeline.ResolverOptions // where to look up
+	system    live.System
+	resolvers live.ResolverOptions // where to look up
 	group     func() (command.Group, error)
 }
 
@@ -147,7 +148,7 @@ func (r *runFlags) run(cmd *cobra.Command, m runner, argv []string) error {
 	o.Summary.HidesNoEffect = false // the attribution gets the command's calls
 	pipeline.ShowSummary(t.out, &t.sum)
 	o.LossesTo = o.Stderr
-	o.Resolvers = pipeline.NewResolvers(c.resolverOptions(m.resolvers, r.stacks, r.names), c.logger(r.verbose))
+	o.Resolvers = live.NewResolvers(c.resolverOptions(m.resolvers, r.stacks, r.names), c.logger(r.verbose))
 	t.Attribution = command.NewAttribution(group, t.emit)
 	s := pipeline.New(src, t, o)
 	if err := rights.AsUser(func() error { return child.Start(cmd.Context(), group) }); err != nil {

@@ -196,24 +196,24 @@ func (f *serveFlags) run(ctx context.Context, m tracer, s stuckSystem) error {
 	if err := f.check(&m); err != nil {
 		return err
 	}
-	live := f.options(&m)
-	live.LossesTo, live.OutputClosed = live.Stderr, nil
+	o := f.options(&m)
+	o.LossesTo, o.OutputClosed = o.Stderr, nil
 	from, err := f.stuckSource(m, s)
 	if err != nil {
-		live.Probe.Log.Warn("stuck sockets are not counted", "because", err)
+		o.Probe.Log.Warn("stuck sockets are not counted", "because", err)
 	}
 	if from != nil {
 		defer from.Close()
 	}
 	if f.allNetns || len(f.filter.netns) > 0 {
-		live.Later = kernel.EntersNetns
+		o.Later = kernel.EntersNetns
 	}
-	exporters, err := f.export.exporters(live.Probe.Log)
+	exporters, err := f.export.exporters(o.Probe.Log)
 	if err != nil {
 		return err
 	}
 	return serve.Run(ctx, serve.Options{
-		Settings: f.Settings, Listen: f.listen, Version: version.Build().Version, Live: live, Stuck: from,
+		Settings: f.Settings, Listen: f.listen, Version: version.Build().Version, Live: o, Stuck: from,
 		Reload:  func() (serve.Settings, []string, error) { return f.reload(m) },
 		Hangups: hangups, Exporters: exporters,
 	})

@@ -8,8 +8,8 @@ import (
 	"github.com/closetrace/closetrace/internal/enrich"
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/kernel"
+	"github.com/closetrace/closetrace/internal/live"
 	"github.com/closetrace/closetrace/internal/netns"
-	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/rights"
 	"github.com/closetrace/closetrace/internal/runtimes"
 	"github.com/closetrace/closetrace/internal/sink"
@@ -41,15 +41,15 @@ func thisSystem() *system {
 		console: console,
 		tracer: tracer{
 			console: console,
-			system: pipeline.System{
-				Open: pipeline.Attach, Privileges: kernel.Privileges, DropPrivileges: kernel.DropPrivileges, ReadCounters: counters,
+			system: live.System{
+				Open: live.Attach, Privileges: kernel.Privileges, DropPrivileges: kernel.DropPrivileges, ReadCounters: counters,
 				ReadOthers: otherCounters,
 			},
 			targets: targets{
 				spaces:  netns.System(),
 				cgroups: func() (enrich.CgroupMount, error) { return enrich.FindCgroups("/proc") },
 			},
-			resolvers: pipeline.ResolverOptions{
+			resolvers: live.ResolverOptions{
 				Proc: "/proc", Runtimes: runtimes.System(os.Getenv), AnswerIn: runtimes.AnswerTimeout, Cgroups: cgroups,
 				VisitOwn: sockets.VisitOwn, NetDir: dirs.Of, NetDirs: dirs.All,
 				Symbols: func() (enrich.Namer, error) { return symbols.Start() },

@@ -12,7 +12,7 @@ import (
 	"github.com/closetrace/closetrace/internal/flagvalue"
 	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/kernel"
-	"github.com/closetrace/closetrace/internal/pipeline"
+	"github.com/closetrace/closetrace/internal/live"
 	"github.com/closetrace/closetrace/internal/stdio"
 	"github.com/closetrace/closetrace/internal/top"
 	"github.com/closetrace/closetrace/internal/top/screen"
@@ -95,7 +95,7 @@ func (t *topFlags) run(ctx context.Context, m tracer, term string) error {
 	m.console = &c
 	o := t.options(&m)
 	t.display.apply(&o.Summary, &t.shown)
-	run, err := pipeline.Start(ctx, counts, o)
+	run, err := live.Start(ctx, counts, o)
 	if err != nil {
 		return interrupted(ctx, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/closetrace/closetrace/internal/filter"
 	"github.com/closetrace/closetrace/internal/flagvalue"
 	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/live"
 	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/plan"
 	"github.com/closetrace/closetrace/internal/probe"
@@ -19,9 +20,9 @@ import (
 // tracer is what trace and top use of this machine.
 type tracer struct {
 	console   *console
-	system    pipeline.System
+	system    live.System
 	targets   targets
-	resolvers pipeline.ResolverOptions // where to look up
+	resolvers live.ResolverOptions // where to look up
 }
 
 const about = `closetrace shows how and why each TCP connection on this machine ended: the path the
@@ -215,7 +216,7 @@ func (t *traceFlags) run(ctx context.Context, m tracer) error {
 	o := t.options(&m)
 	o.LossesTo, o.OutputClosed, o.SummaryTo = o.Stderr, closed, t.display.summaryTo(out)
 	t.display.apply(&o.Summary, &t.shown)
-	run, err := pipeline.Start(ctx, m.console.sink(out, &t.display), o)
+	run, err := live.Start(ctx, m.console.sink(out, &t.display), o)
 	if err != nil {
 		return interrupted(ctx, err)
 	}
@@ -226,12 +227,12 @@ func (t *traceFlags) run(ctx context.Context, m tracer) error {
 }
 
 // options returns what the flags say about a live run.
-func (t *traceFlags) options(m *tracer) pipeline.LiveOptions {
+func (t *traceFlags) options(m *tracer) live.Options {
 	o := m.console.streamOptions(t.count)
 	o.Filter, o.Summary.Verbose = t.shown, t.verbose
 	log := m.console.logger(t.verbose)
 	log.Debug("tier", "tier", t.plan.Tier(), "because", t.plan.Why)
-	return pipeline.LiveOptions{
+	return live.Options{
 		Options: o,
 		System:  m.system,
 		Probe: probe.Options{
@@ -245,9 +246,9 @@ func (t *traceFlags) options(m *tracer) pipeline.LiveOptions {
 }
 
 // counters chooses the network namespace that the run is limited to, or this process's own.
-func (t *traceFlags) counters(m *tracer) pipeline.CounterOptions {
+func (t *traceFlags) counters(m *tracer) live.CounterOptions {
 	own, err := m.targets.spaces.Own()
-	o := pipeline.CounterOptions{Netns: own}
+	o := live.CounterOptions{Netns: own}
 	switch {
 	case err != nil:
 		o.Skip = err.Error()

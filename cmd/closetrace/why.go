@@ -15,6 +15,7 @@ import (
 	"github.com/closetrace/closetrace/internal/flagvalue"
 	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/ladder"
+	"github.com/closetrace/closetrace/internal/live"
 	"github.com/closetrace/closetrace/internal/logline"
 	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/plan"
@@ -215,7 +216,7 @@ func (w *whyFlags) trace(ctx context.Context, m whySystem, to *why.Collector) er
 	}
 	flags.shown.PIDs = nil // the other end's too
 	o := flags.options(&m.tracer)
-	run, err := pipeline.Start(ctx, to, o)
+	run, err := live.Start(ctx, to, o)
 	if err != nil {
 		return interrupted(ctx, err)
 	}

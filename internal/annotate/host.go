@@ -9,7 +9,6 @@ import (
 
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/ladder"
-	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/internal/sink"
 )
 
@@ -147,5 +146,5 @@ func (h *host) name() string {
 
 // missesNetfilter reports whether RSTs of netfilter are not recorded.
 func (h *host) missesNetfilter() bool {
-	return h.header.Attach == string(probe.Tracepoint) || slices.Contains(h.header.Missing, "nf_send_reset")
+	return h.header.ByTracepoint() || slices.Contains(h.header.Missing, "nf_send_reset")
 }

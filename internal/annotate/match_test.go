@@ -7,7 +7,6 @@ import (
 
 	"github.com/closetrace/closetrace/internal/capture"
 	"github.com/closetrace/closetrace/internal/events"
-	"github.com/closetrace/closetrace/internal/probe"
 )
 
 var (
@@ -91,7 +90,7 @@ func run(segments []capture.Segment, endings []*events.Ending) (*matcher, *host)
 		m.add(&segments[i])
 	}
 	m.index()
-	h := &host{matcher: m, header: events.Header{Host: "web1", Attach: string(probe.Fentry)}}
+	h := &host{matcher: m, header: events.Header{Host: "web1", Attach: "fentry"}}
 	for _, estimating := range []bool{true, false} {
 		h.estimating = estimating
 		for _, e := range endings {
@@ -234,9 +233,9 @@ func TestReasonNetfilter(t *testing.T) {
 		header events.Header
 		want   reason
 	}{
-		{events.Header{Attach: string(probe.Fentry)}, notOfConnection},
-		{events.Header{Attach: string(probe.Fentry), Missing: []string{"nf_send_reset"}}, netfilter},
-		{events.Header{Attach: string(probe.Tracepoint)}, netfilter},
+		{events.Header{Attach: "fentry"}, notOfConnection},
+		{events.Header{Attach: "fentry", Missing: []string{"nf_send_reset"}}, netfilter},
+		{events.Header{Attach: events.AttachTracepoint}, netfilter},
 	} {
 		h.header = tt.header
 		if got := m.reason(m.segments[0], []*host{h}); got != tt.want {

@@ -434,3 +434,9 @@ type Header struct {
 	// Record is the layout of [Event.Record]; nil if events have none.
 	Record []Field `json:"record,omitempty"`
 }
+
+// AttachTracepoint is [Header.Attach] of the mode that sees least.
+const AttachTracepoint = "tracepoint"
+
+// ByTracepoint reports whether the hooks were tracepoints only.
+func (h *Header) ByTracepoint() bool { return h.Attach == AttachTracepoint }

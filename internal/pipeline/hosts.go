@@ -14,7 +14,6 @@ import (
 	"github.com/closetrace/closetrace/internal/bothends"
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/hint"
-	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/internal/rawevent"
 	"github.com/closetrace/closetrace/internal/record"
 	"github.com/closetrace/closetrace/internal/sink"
@@ -159,7 +158,7 @@ func (r *hostsReplay) endings(ctx context.Context, rec *hostRecording) iter.Seq[
 		o.Limit = 0
 		h := rec.Header
 		rec.part.Audit = &sink.Audit{
-			Netns: h.AuditNetns, Missing: h.Missing, ByTracepoint: h.Attach == string(probe.Tracepoint),
+			Netns: h.AuditNetns, Missing: h.Missing, ByTracepoint: h.ByTracepoint(),
 		}
 		o.Observers = append(o.Observers[:len(o.Observers):len(o.Observers)], r, auditObserver{rec.part.Audit})
 		o.Amend = func(e *events.Ending) bool {
@@ -239,7 +238,7 @@ func (r *hostsReplay) finish(ctx context.Context, rec *hostRecording) {
 	restore(part, rec.src.End)
 	r.o.limitAudit(part.Audit, rec.stream)
 	if r.isFull() {
-		part.Audit.Skip(limitReached)
+		part.Audit.Skip(LimitReached)
 	}
 	rec.err = rec.src.outcome(ctx, rec.err)
 	r.sum.Took = max(r.sum.Took, part.Took)

@@ -49,9 +49,11 @@ func openOne(ctx context.Context, stdin *os.File, path string) (*os.File, error)
 	}
 	// A read of standard input may block for good. A signal ends the one of this pipe.
 	var ends [2]int
-	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+	if err := unix.Pipe(ends[:]); err != nil { // macOS has no pipe2(2)
 		return nil, fmt.Errorf("reading standard input: %w", err)
 	}
+	unix.CloseOnExec(ends[0])
+	unix.CloseOnExec(ends[1])
 	from, to := os.NewFile(uintptr(ends[0]), "standard input"), os.NewFile(uintptr(ends[1]), "")
 	context.AfterFunc(ctx, func() { to.Close() })
 	go func() {

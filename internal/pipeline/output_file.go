@@ -40,7 +40,7 @@ func (o OutputTo) Open() (*os.File, error) {
 // inherited returns a descriptor above those of the standard streams.
 func inherited(fd int) (*os.File, error) {
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-	if err != nil || flags&unix.O_ACCMODE == unix.O_RDONLY || flags&unix.O_PATH != 0 {
+	if err != nil || flags&unix.O_ACCMODE == unix.O_RDONLY { // which one of O_PATH is as well
 		return nil, hint.New(hint.Usage, fmt.Sprintf("descriptor %d is not open for writing", fd),
 			fmt.Sprintf("let the shell open it: closetrace --output-fd %d %d>FILE", fd, fd))
 	}

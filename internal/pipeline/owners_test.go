@@ -50,19 +50,14 @@ func TestOwnersAreRecordedWhenTheyAreFound(t *testing.T) {
 			source := &listed{all: finsAndAnswers()}
 			var live bytes.Buffer
 			var searched []uint64
-			o := LiveOptions{
-				Options: Options{Stderr: io.Discard, Resolvers: Resolvers{Owner: func(ev *events.Event) {
-					searched = append(searched, ev.Sock)
-					ev.Owner = &events.Task{PID: 9, Comm: "owner\xff"}
-				}}},
-				Recording: RecordingOptions{Path: path, Trigger: trigger},
-			}
-			to, err := createRecording(o.Recording, source.Header(), &o.Options)
-			if err != nil {
+			o := Options{Stderr: io.Discard, Resolvers: Resolvers{Owner: func(ev *events.Event) {
+				searched = append(searched, ev.Sock)
+				ev.Owner = &events.Task{PID: 9, Comm: "owner\xff"}
+			}}}
+			if err := o.RecordTo(RecordingOptions{Path: path, Trigger: trigger}, source.Header()); err != nil {
 				t.Fatal(err)
 			}
-			o.record(to)
-			s := New(source, sink.NewJSONL(&live), o.Options)
+			s := New(source, sink.NewJSONL(&live), o)
 			if err := s.drain(); err != nil {
 				t.Fatal(err)
 			}

@@ -2,7 +2,7 @@
 //
 //	Source → resolvers → Recorder → classifier → display filter → Sink and observers
 //
-// The source is a probe ([Start]), a recording ([Replay]) or a test.
+// The source is a probe (package live), a recording ([Replay]) or a test.
 package pipeline
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/closetrace/closetrace/internal/sink"
 )
 
-// Source is where events come from: [probe.Probe] live, a recording in a replay.
+// Source is where events come from: a probe live, a recording in a replay.
 type Source interface {
 	Header() events.Header
 	// Read overwrites all of an event with the next one. [events.ErrIdle] means that there is none for now.
@@ -108,6 +108,7 @@ type Options struct {
 	Recorder  Recorder // nil keeps nothing
 	// RecordOnly: events are recorded and not classified. The sink gets nothing.
 	RecordOnly bool
+	recording  *recording // by [Options.RecordTo]
 	// Amend, if it is not nil, gets each ending before the filter, may add to it, and reports whether it is one at all.
 	Amend     func(*events.Ending) bool
 	Observers []Observer

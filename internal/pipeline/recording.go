@@ -43,9 +43,25 @@ type RecordingOptions struct {
 	Only bool
 }
 
-// copies reports whether only the records of the kernel side are needed: they are copied, and nothing else is done.
-func (r *RecordingOptions) copies() bool {
+// Copies reports whether only the records of the kernel side are needed: they are copied, and nothing else is done.
+func (r *RecordingOptions) Copies() bool {
 	return r.Only && !r.Trigger.Active() && record.HoldsRecords(r.Path)
+}
+
+// RecordTo begins a recording of events under h, and makes the options those of a run that is recorded.
+func (o *Options) RecordTo(r RecordingOptions, h events.Header) error {
+	to, err := createRecording(r, h, o)
+	if err != nil {
+		return err
+	}
+	o.recording, o.Recorder = to, to
+	if !r.Trigger.Active() {
+		o.RecordOnly = r.Only
+		return nil
+	}
+	t := newTriggered(to, r.Trigger, h.CloseWaitNS)
+	o.Recorder, o.Observers = t, append(o.Observers, t)
+	return nil
 }
 
 // createRecording begins a recording of events under h.

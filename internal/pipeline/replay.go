@@ -12,7 +12,6 @@ import (
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/filter"
 	"github.com/closetrace/closetrace/internal/hint"
-	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/internal/record"
 	"github.com/closetrace/closetrace/internal/sink"
 )
@@ -34,7 +33,7 @@ func Replay(ctx context.Context, in *record.Reader, out Sink, o ReplayOptions) e
 	fmt.Fprintf(o.Stderr, "closetrace: replay of %s, recorded on %s by %s\n",
 		sink.Tame(o.Path), sink.Tame(h.Kernel), sink.Tame(h.Attach))
 	sum := sink.Summary{SummaryOptions: o.Summary, Audit: &sink.Audit{
-		Netns: h.AuditNetns, Missing: h.Missing, ByTracepoint: h.Attach == string(probe.Tracepoint),
+		Netns: h.AuditNetns, Missing: h.Missing, ByTracepoint: h.ByTracepoint(),
 	}}
 	o.Observers = append(o.Observers, summaryObserver{&sum}, auditObserver{sum.Audit})
 	src := &recorded{Reader: in, filter: o.Events}
@@ -57,11 +56,14 @@ func Replay(ctx context.Context, in *record.Reader, out Sink, o ReplayOptions) e
 	return src.outcome(ctx, err)
 }
 
+// LimitReached is why there may be nothing to compare in an audit.
+const LimitReached = "--count stopped the run before all events were read"
+
 // limitAudit limits the audit to what this replay shows of the recording, or says why there is nothing to compare.
 func (o *ReplayOptions) limitAudit(a *sink.Audit, s *Stream) {
 	switch {
 	case s.full():
-		a.Skip(limitReached)
+		a.Skip(LimitReached)
 	case o.Narrow:
 		a.Skip(sink.FiltersUncounted)
 	case len(o.Events.Netns) > 0 && !a.Only(o.Events.Netns):

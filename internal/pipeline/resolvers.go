@@ -1,12 +1,7 @@
 package pipeline
 
 import (
-	"log/slog"
-	"time"
-
-	"github.com/closetrace/closetrace/internal/enrich"
 	"github.com/closetrace/closetrace/internal/events"
-	"github.com/closetrace/closetrace/internal/runtimes"
 )
 
 // Resolver completes an event, in place, by what the kernel side does not report.
@@ -18,8 +13,16 @@ type Resolvers struct {
 	Owner Resolver
 	// Others find the names of cgroups and, where asked for, the functions of a stack and the names of containers.
 	Others []Resolver
-	// Stacks begins to name the functions of an event's stack, beside the stream; nil names none.
-	Stacks *enrich.Stacks
+	// NameStack begins to name the functions of an event's stack, beside the stream. It returns nil if there is nothing
+	// to name. A nil NameStack names none.
+	NameStack func(*events.Event) Naming
+}
+
+// Naming is the work of naming the functions of a stack.
+type Naming interface {
+	Done() <-chan struct{}
+	// Finish sets what was named until now.
+	Finish()
 }
 
 // split returns the resolvers of every event, and the one that the classifier calls for an event that it reports.
@@ -61,65 +64,4 @@ func (r Resolvers) recordedBy(to OwnerRecorder) Resolver {
 			to.Owner(ev)
 		}
 	}
-}
-
-// ResolverOptions say what to look up, and where.
-type ResolverOptions struct {
-	Proc string // /proc
-	// VisitOwn visits sockets of closetrace's own network namespace; nil: those that NetDir shows.
-	VisitOwn enrich.VisitOwn
-	// NetDir returns /proc/PID/net of a network namespace, to look for connections there; nil looks for none.
-	NetDir func(netns uint32) string
-	// NetDirs returns the same of all network namespaces that are known. It may be nil.
-	NetDirs func() map[uint32]string
-	// Lost reports whether something was lost since its last call. nil: no open socket of the other end is looked for,
-	// as a filter may hide who sent a RST.
-	Lost   func() bool
-	Stacks bool // name the functions of user stacks
-	// Symbols starts what reads the files that they are in. It is called before privileges are dropped.
-	Symbols    func() (enrich.Namer, error)
-	Containers bool // ask the runtimes for the names of containers
-	Runtimes   []*runtimes.API
-	AnswerIn   time.Duration // how long an event waits for a runtime's answer
-	// Cgroups returns the resolver of the names of cgroups.
-	Cgroups func() (func(*events.Event), error)
-}
-
-// NewResolvers returns the resolvers of a live run. Without cgroup v2 there are no names of cgroups or containers,
-// which log says.
-func NewResolvers(o ResolverOptions, log *slog.Logger) Resolvers {
-	owners := enrich.NewOwners(o.Proc)
-	r := Resolvers{Owner: owners.Resolve}
-	if o.NetDir != nil {
-		r.Others = append(r.Others, enrich.NewConnections(o.VisitOwn, o.NetDir, owners).Resolve)
-	}
-	if o.NetDir != nil && o.Lost != nil {
-		r.Others = append(r.Others, enrich.NewOtherEnds(o.VisitOwn, o.NetDir, o.NetDirs, o.Lost, owners).Resolve)
-	}
-	if o.Stacks {
-		r.Stacks = newStacks(o, log)
-	}
-	name, err := o.Cgroups()
-	if err != nil {
-		log.Info("cgroup names unavailable", "because", err)
-		return r
-	}
-	r.Others = append(r.Others, name)
-	if o.Containers {
-		r.Others = append(r.Others, runtimes.New(o.Runtimes, o.AnswerIn, log).Resolve)
-	}
-	return r
-}
-
-// newStacks starts to name functions. Without symbols they are shown as module and offset, which log says.
-func newStacks(o ResolverOptions, log *slog.Logger) *enrich.Stacks {
-	if o.Symbols == nil {
-		return enrich.NewStacks(o.Proc, nil)
-	}
-	namer, err := o.Symbols()
-	if err != nil {
-		log.Warn("functions in stacks are not named", "because", err)
-		return enrich.NewStacks(o.Proc, nil)
-	}
-	return enrich.NewStacks(o.Proc, namer)
 }

@@ -270,11 +270,11 @@ func (s *Stream) next() error {
 
 // enqueue passes on the event that was read, in order, as soon as the functions of its stack are named.
 func (s *Stream) enqueue() error {
-	stacks := s.options.Resolvers.Stacks
-	if stacks == nil {
+	name := s.options.Resolvers.NameStack
+	if name == nil {
 		return s.pass(&s.event)
 	}
-	s.waiting.add(&s.event, stacks.Begin(&s.event))
+	s.waiting.add(&s.event, name(&s.event))
 	return s.releaseNamed()
 }
 

@@ -17,11 +17,6 @@ import (
 	"github.com/closetrace/closetrace/test/fake"
 )
 
-// run is a live run on a made-up source, without counters.
-func run(src Source, out Sink, o Options) *Run {
-	return &Run{New(src, out, o), newCounters(CounterOptions{}, nil), nil}
-}
-
 // A record that cannot be decoded is counted and reported once; tracing goes on.
 func TestUndecodableRecords(t *testing.T) {
 	var out, stderr bytes.Buffer

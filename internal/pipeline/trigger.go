@@ -59,9 +59,9 @@ type heldEvent struct {
 	record []byte // of event, which is nil if it has none
 }
 
-func newTriggered(r *recording, t Trigger, closeWait time.Duration) *triggered {
+func newTriggered(r *recording, t Trigger, closeWaitNS uint64) *triggered {
 	return &triggered{
-		recording: r, trigger: t, hold: uint64(t.Before + triggerSlack + closeWait), fins: map[uint64]bool{},
+		recording: r, trigger: t, hold: uint64(t.Before+triggerSlack) + closeWaitNS, fins: map[uint64]bool{},
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/filter"
-	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/internal/record"
 )
 
@@ -53,18 +52,12 @@ func triggeredBy(t *testing.T, all []events.Event, trigger Trigger) (recorded []
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "a.jsonl")
 	var printed bytes.Buffer
-	o := LiveOptions{
-		Options:   Options{Stderr: &printed},
-		Recording: RecordingOptions{Path: path, Trigger: trigger, Only: true},
-		Probe:     probe.Options{CloseWait: 10 * time.Second},
-	}
+	o := Options{Stderr: &printed}
 	source := &listed{all: all}
-	to, err := createRecording(o.Recording, source.Header(), &o.Options)
-	if err != nil {
+	if err := o.RecordTo(RecordingOptions{Path: path, Trigger: trigger, Only: true}, source.Header()); err != nil {
 		t.Fatal(err)
 	}
-	o.record(to)
-	s := New(source, DiscardSink{}, o.Options)
+	s := New(source, DiscardSink{}, o)
 	if err := s.drain(); err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"time"
 
-	"github.com/closetrace/closetrace/internal/enrich"
 	"github.com/closetrace/closetrace/internal/events"
 )
 
@@ -22,14 +21,14 @@ type waiting struct {
 
 type waitingEvent struct {
 	event events.Event
-	names *enrich.Naming // nil: none
+	names Naming // nil: none
 	until time.Time
 }
 
 func (w *waiting) empty() bool { return len(w.queue) == 0 }
 
 // add adds an event, which is copied.
-func (w *waiting) add(ev *events.Event, names *enrich.Naming) {
+func (w *waiting) add(ev *events.Event, names Naming) {
 	w.queue = append(w.queue, waitingEvent{*ev, names, time.Now().Add(namesTimeout)})
 	last := &w.queue[len(w.queue)-1].event
 	last.Record = bytes.Clone(last.Record)

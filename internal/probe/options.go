@@ -8,6 +8,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 
+	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/kernel"
 )
 
@@ -20,7 +21,7 @@ const (
 	Auto       Mode = "auto"
 	Fentry     Mode = "fentry"
 	Kprobe     Mode = "kprobe"
-	Tracepoint Mode = "tracepoint"
+	Tracepoint Mode = events.AttachTracepoint
 )
 
 // Attachment says how to attach.

@@ -9,7 +9,7 @@ import (
 
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/kernel"
-	"github.com/closetrace/closetrace/internal/pipeline"
+	"github.com/closetrace/closetrace/internal/live"
 	"github.com/closetrace/closetrace/internal/sink"
 )
 
@@ -46,7 +46,7 @@ type space struct {
 }
 
 // newAudit returns an audit of the network namespaces that a trace compares at its end.
-func newAudit(system *pipeline.System, o pipeline.CounterOptions) *audit {
+func newAudit(system *live.System, o live.CounterOptions) *audit {
 	return &audit{
 		read: func() map[uint32]sink.Counters { return countersOf(system, o) }, now: kernel.MonoNow,
 		spaces: map[uint32]*space{},
@@ -54,7 +54,7 @@ func newAudit(system *pipeline.System, o pipeline.CounterOptions) *audit {
 }
 
 // countersOf reads the counters, those of the namespace that is always compared last.
-func countersOf(system *pipeline.System, o pipeline.CounterOptions) map[uint32]sink.Counters {
+func countersOf(system *live.System, o live.CounterOptions) map[uint32]sink.Counters {
 	all := map[uint32]sink.Counters{}
 	if o.Skip != "" {
 		return all

@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/live"
 	"github.com/closetrace/closetrace/internal/netns"
-	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/sink"
 )
 
@@ -17,7 +17,7 @@ type world struct {
 }
 
 func (w *world) audit() *audit {
-	a := newAudit(&pipeline.System{}, pipeline.CounterOptions{})
+	a := newAudit(&live.System{}, live.CounterOptions{})
 	a.now = func() uint64 { return w.clock }
 	a.read = func() map[uint32]sink.Counters {
 		all := map[uint32]sink.Counters{}
@@ -105,7 +105,7 @@ func TestAuditIsBounded(t *testing.T) {
 
 // The counters are those that the trace compares at its end.
 func TestCountersOf(t *testing.T) {
-	system := &pipeline.System{
+	system := &live.System{
 		ReadCounters: func(path string, inode uint32) (sink.Counters, error) {
 			if path != "/run/netns/web" {
 				t.Errorf("%q", path)
@@ -117,16 +117,16 @@ func TestCountersOf(t *testing.T) {
 		},
 	}
 	for _, test := range []struct {
-		o    pipeline.CounterOptions
+		o    live.CounterOptions
 		want map[uint32]bool
 	}{
-		{pipeline.CounterOptions{Netns: 1, Path: "/run/netns/web"}, map[uint32]bool{1: true}},
-		{pipeline.CounterOptions{Netns: 1, Path: "/run/netns/web", Others: true}, map[uint32]bool{1: true, 2: true, 3: true}},
+		{live.CounterOptions{Netns: 1, Path: "/run/netns/web"}, map[uint32]bool{1: true}},
+		{live.CounterOptions{Netns: 1, Path: "/run/netns/web", Others: true}, map[uint32]bool{1: true, 2: true, 3: true}},
 		{
-			pipeline.CounterOptions{Netns: 1, Path: "/run/netns/web", Others: true, Those: []uint32{3}},
+			live.CounterOptions{Netns: 1, Path: "/run/netns/web", Others: true, Those: []uint32{3}},
 			map[uint32]bool{1: true, 3: true},
 		},
-		{pipeline.CounterOptions{Netns: 1, Skip: "a filter"}, map[uint32]bool{}},
+		{live.CounterOptions{Netns: 1, Skip: "a filter"}, map[uint32]bool{}},
 	} {
 		got := map[uint32]bool{}
 		for inode := range countersOf(system, test.o) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/live"
 	"github.com/closetrace/closetrace/internal/metrics"
 	"github.com/closetrace/closetrace/internal/pipeline"
 )
@@ -45,7 +46,7 @@ type Options struct {
 	Settings
 	Listen  string // HOST:PORT
 	Version string
-	Live    pipeline.LiveOptions
+	Live    live.Options
 	// Stuck finds the sockets that do not close; nil: they are not counted. It is opened with all privileges.
 	Stuck     *StuckSource
 	Exporters []Exporter
@@ -112,14 +113,14 @@ func Run(ctx context.Context, o Options) error {
 
 // attach begins to trace.
 func (d *daemon) attach(ctx context.Context) (err error) {
-	live := d.o.Live
-	live.Observers = append(live.Observers, d.metrics, &d.pulse)
+	o := d.o.Live
+	o.Observers = append(o.Observers, d.metrics, &d.pulse)
 	for _, e := range d.o.Exporters {
-		live.Observers = append(live.Observers, e)
+		o.Observers = append(o.Observers, e)
 	}
-	d.audit = newAudit(&d.o.Live.System, live.Counters)
-	live.Observers = append(live.Observers, d.audit)
-	if d.run, err = pipeline.Start(ctx, &endings{d.last, &d.pulse}, live); err != nil {
+	d.audit = newAudit(&d.o.Live.System, o.Counters)
+	o.Observers = append(o.Observers, d.audit)
+	if d.run, err = live.Start(ctx, &endings{d.last, &d.pulse}, o); err != nil {
 		return err
 	}
 	h := d.run.Header()

@@ -24,6 +24,7 @@ import (
 	"github.com/closetrace/closetrace/internal/filter"
 	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/kernel"
+	"github.com/closetrace/closetrace/internal/live"
 	"github.com/closetrace/closetrace/internal/metrics"
 	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/probe"
@@ -89,20 +90,20 @@ func newService(t *testing.T, endings int) *service {
 	s.options = Options{
 		Settings: Settings{Bounds: metrics.DefaultBounds(), Last: 3, ShutdownTimeout: 5 * time.Second},
 		Listen:   "127.0.0.1:0", Version: "v1.2.3", Hangups: s.hangups,
-		Live: pipeline.LiveOptions{
+		Live: live.Options{
 			Options: pipeline.Options{
 				Stderr: &s.stderr, Filter: filter.Endings{Errors: true},
 				ReportError: func(err error) { fmt.Fprintln(&s.stderr, "closetrace:", err) },
 			},
 			Probe:   probe.Options{Log: slog.New(slog.NewTextHandler(&s.stderr, nil))},
-			Resolve: pipeline.ResolverOptions{Proc: t.TempDir(), Cgroups: noCgroups},
-			System: pipeline.System{
+			Resolve: live.ResolverOptions{Proc: t.TempDir(), Cgroups: noCgroups},
+			System: live.System{
 				Open:           func(context.Context, probe.Options) (pipeline.Source, error) { return &s.source, nil },
 				Privileges:     func() []kernel.Privilege { return nil },
 				DropPrivileges: func(kernel.Use) error { return nil },
 				ReadCounters:   func(string, uint32) (sink.Counters, error) { return sink.Counters{}, nil },
 			},
-			Counters: pipeline.CounterOptions{Netns: fake.Netns},
+			Counters: live.CounterOptions{Netns: fake.Netns},
 		},
 	}
 	return s

@@ -6,9 +6,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/hint"
-	"github.com/closetrace/closetrace/internal/kernel"
 )
 
 // Where all events of a [Source] happen.
@@ -32,7 +33,7 @@ type Source struct {
 // Header is that of a made-up kernel.
 func (f *Source) Header() events.Header {
 	if f.wall == 0 {
-		f.wall = kernel.WallOffset()
+		f.wall = time.Now().UnixNano() - int64(monoNow())
 	}
 	return events.Header{
 		Schema: events.SchemaVersion, Kernel: "6.1.0-fake", Attach: "fentry", HZ: 250, WallOffsetNS: f.wall,
@@ -53,7 +54,7 @@ func (f *Source) Read(ev *events.Event) error {
 	f.Left--
 	f.read.Store(true)
 	*ev = events.Event{
-		Kind: events.KindClose, MonoNS: kernel.MonoNow(), DurationNS: 5210, Sock: 1,
+		Kind: events.KindClose, MonoNS: monoNow(), DurationNS: 5210, Sock: 1,
 		Flags: events.SentFIN | events.TaskContext | events.FileClosing | events.UnderLock,
 		Local: netip.MustParseAddrPort("10.0.0.5:443"), Remote: netip.MustParseAddrPort("10.0.0.9:51234"),
 		Netns: Netns, CgroupID: Cgroup, SocketCgroupID: Cgroup,
@@ -76,7 +77,7 @@ func (f *Source) Losses() events.Losses {
 }
 
 // IdleNS returns the time of now.
-func (f *Source) IdleNS() uint64 { return kernel.MonoNow() }
+func (f *Source) IdleNS() uint64 { return monoNow() }
 
 // PollSoon does nothing.
 func (f *Source) PollSoon() {}
@@ -89,3 +90,12 @@ func (f *Source) Detach() error { f.detached.Store(true); return nil }
 
 // Close does nothing.
 func (f *Source) Close() error { return nil }
+
+// monoNow returns the time of CLOCK_MONOTONIC, of which events are.
+func monoNow() uint64 {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		panic(err) // every system has this clock
+	}
+	return uint64(now.Nano())
+}

@@ -1,10 +1,11 @@
-package pipeline
+package live
 
 import (
 	"context"
 	"os"
 	"runtime/debug"
 
+	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/probe"
 )
 
@@ -14,7 +15,7 @@ const attachMemory = 20 << 20
 
 // Attach loads and attaches the programs of the kernel side. It collects garbage early, because the kernel's type
 // information is most of what a trace ever allocates. GOGC overrides that.
-func Attach(ctx context.Context, o probe.Options) (Source, error) {
+func Attach(ctx context.Context, o probe.Options) (pipeline.Source, error) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(25)
 		defer debug.SetGCPercent(50)

@@ -1,26 +1,25 @@
-package pipeline
+// Package live traces this machine: it attaches the kernel side, chooses what to look up, reads the kernel's counters for
+// the audit, and drops the privileges that are not needed any more. Package pipeline does the rest.
+package live
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
-	"syscall"
-	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/netns"
+	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/internal/sink"
 )
 
 // System is what a live run needs of the machine. Tests replace it.
 type System struct {
-	Open       func(context.Context, probe.Options) (Source, error)
+	Open       func(context.Context, probe.Options) (pipeline.Source, error)
 	Privileges func() []kernel.Privilege
 	// DropPrivileges gives up privileges for good: [kernel.DropPrivileges].
 	DropPrivileges func(later kernel.Use) error
@@ -31,30 +30,23 @@ type System struct {
 	ReadOthers func(except uint32, limit int) netns.Readings
 }
 
-// LiveOptions say how to trace this machine.
-type LiveOptions struct {
-	Options
+// Options say how to trace this machine.
+type Options struct {
+	pipeline.Options
 	System    System
 	Probe     probe.Options // its Log is used for the whole run
 	Resolve   ResolverOptions
-	Recording RecordingOptions
+	Recording pipeline.RecordingOptions
 	Counters  CounterOptions
 	Later     kernel.Use // what the caller does while it is attached
 }
 
-// Run is a live trace that is attached. The caller closes it.
-type Run struct {
-	*Stream
-	counters  *counters
-	recording *recording // nil: none
-}
-
 // Start attaches, and returns a run that is ready to trace to out.
-func Start(ctx context.Context, out Sink, o LiveOptions) (*Run, error) {
+func Start(ctx context.Context, out pipeline.Sink, o Options) (*pipeline.Run, error) {
 	counters := newCounters(o.Counters, &o.System)
 	counters.take()
 	log := o.Probe.Log
-	var run *Run
+	var run *pipeline.Run
 	if !o.Probe.Filter.HidesPeers() {
 		o.Resolve.Lost = onGrowth(func() events.Losses { return run.Losses() })
 	}
@@ -62,20 +54,18 @@ func Start(ctx context.Context, out Sink, o LiveOptions) (*Run, error) {
 		o.Resolve.NetDirs = nil // who sends a RST in others is hidden
 	}
 	o.Resolvers = NewResolvers(o.Resolve, log)
-	o.Probe.RecordsOnly = o.Recording.copies()
+	o.Probe.RecordsOnly = o.Recording.Copies()
 	src, err := o.System.Open(ctx, o.Probe)
 	if err != nil {
 		return nil, err
 	}
 	h := src.Header()
-	var recording *recording
 	if o.Recording.Path != "" {
 		header := h
 		header.AuditNetns = counters.Netns
-		if recording, err = createRecording(o.Recording, header, &o.Options); err != nil {
+		if err := o.RecordTo(o.Recording, header); err != nil {
 			return nil, errors.Join(err, src.Close())
 		}
-		o.record(recording)
 	}
 	counters.take() // with all privileges, to enter a namespace without a process
 	later := o.Later
@@ -87,18 +77,8 @@ func Start(ctx context.Context, out Sink, o LiveOptions) (*Run, error) {
 	}
 	o.System.CheckPrivileges(later, log)
 	fmt.Fprintf(o.Stderr, "closetrace: tracing on %s by %s; end with Ctrl-C\n", sink.Tame(h.Kernel), h.Attach)
-	run = &Run{New(countedSource{src, counters}, out, o.Options), counters, recording}
+	run = pipeline.NewRun(countedSource{src, counters}, out, o.Options, counters)
 	return run, nil
-}
-
-// record makes the options those of a run that is recorded.
-func (o *LiveOptions) record(to *recording) {
-	if !o.Recording.Trigger.Active() {
-		o.Recorder, o.RecordOnly = to, o.Recording.Only
-		return
-	}
-	t := newTriggered(to, o.Recording.Trigger, o.Probe.CloseWait)
-	o.Recorder, o.Observers = t, append(o.Observers, t)
 }
 
 // onGrowth returns a function that reports whether the losses differ from those at its last call.
@@ -125,53 +105,4 @@ func (s *System) CheckPrivileges(later kernel.Use, log *slog.Logger) {
 // general returns the privileges that do not depend on a flag.
 func general(all []kernel.Privilege) []kernel.Privilege {
 	return slices.DeleteFunc(all, func(p kernel.Privilege) bool { return p.Flag != "" })
-}
-
-// Record carries events to the recording until ctx ends, completes it and prints how much it has. It is for
-// [RecordingOptions.Only].
-func (r *Run) Record(ctx context.Context) error {
-	defer r.recoverPanic()
-	sum := sink.Summary{Audit: &r.counters.Audit}
-	begin := time.Now()
-	_, err := r.Flow(ctx)
-	sum.Took = time.Since(begin)
-	r.Complete(&sum)
-	r.counters.finish(r.Header(), false)
-	if recordErr := r.options.Recorder.End(endOf(&sum)); recordErr != nil {
-		err = recordErr // it includes why the flow ended, if that was for the recording
-	}
-	printErr := sum.PrintRecorded(r.options.Stderr, r.recording.written)
-	return cmp.Or(err, printErr)
-}
-
-// Trace carries events until ctx ends, prints the summary and completes the recording.
-func (r *Run) Trace(ctx context.Context) error {
-	defer r.recoverPanic()
-	sum := sink.Summary{Audit: &r.counters.Audit, SummaryOptions: r.options.Summary}
-	ShowSummary(r.sink, &sum)
-	r.options.Observers = append(r.options.Observers, summaryObserver{&sum}, auditObserver{sum.Audit})
-	begin := time.Now()
-	_, err := r.Flow(ctx)
-	sum.Took = time.Since(begin)
-	r.Complete(&sum)
-	r.counters.finish(r.Header(), r.full())
-	if errors.Is(err, syscall.EPIPE) {
-		ReportOutputClosed(r.options.Stderr)
-		return r.options.Recorder.End(endOf(&sum))
-	}
-	if recordErr := r.options.Recorder.End(endOf(&sum)); err == nil {
-		err = recordErr
-	}
-	if printErr := r.print(&sum); err == nil {
-		err = printErr
-	}
-	return err
-}
-
-// Close closes the source.
-func (r *Run) Close() error { return r.source.Close() }
-
-// ReportOutputClosed says why a run ends without a summary.
-func ReportOutputClosed(stderr io.Writer) {
-	fmt.Fprintln(stderr, "closetrace: output closed by its reader; stopping")
 }

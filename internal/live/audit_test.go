@@ -1,4 +1,4 @@
-package pipeline
+package live
 
 import (
 	"os"
@@ -21,24 +21,24 @@ func TestCounterReadings(t *testing.T) {
 	for range 4 {
 		c.take()
 	}
-	c.finish(h, false)
+	c.Finish(h, false)
 	if c.Impossible != "" || c.Moved["TcpOutRsts"] != 140 || c.Edges["TcpOutRsts"] != 20+80 {
 		t.Errorf("got %+v", c)
 	}
 	if !c.ByTracepoint || len(c.Missing) != 1 {
 		t.Errorf("the header is not used: %+v", c.Audit)
 	}
-	if c.finish(h, true); c.Impossible != "--count stopped the run before all events were read" {
+	if c.Finish(h, true); c.Impossible != "--count stopped the run before all events were read" {
 		t.Errorf("with --count: %q", c.Impossible)
 	}
 	c = &counters{read: read}
 	c.take()
-	if c.finish(h, false); c.Impossible != "tracing did not end cleanly" {
+	if c.Finish(h, false); c.Impossible != "tracing did not end cleanly" {
 		t.Errorf("one reading: %q", c.Impossible)
 	}
 	c = &counters{read: func() (sink.Counters, error) { return nil, os.ErrPermission }}
 	c.take()
-	if c.finish(h, false); !strings.Contains(c.Impossible, os.ErrPermission.Error()) {
+	if c.Finish(h, false); !strings.Contains(c.Impossible, os.ErrPermission.Error()) {
 		t.Errorf("unreadable: %q", c.Impossible)
 	}
 }

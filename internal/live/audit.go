@@ -1,11 +1,11 @@
-package pipeline
+package live
 
 import (
 	"fmt"
 
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/netns"
-	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/sink"
 )
 
@@ -19,9 +19,6 @@ type CounterOptions struct {
 	// Skip is why there is nothing to compare; empty if there is.
 	Skip string
 }
-
-// limitReached is why there may be nothing to compare.
-const limitReached = "--count stopped the run before all events were read"
 
 // EntersNetns reports whether the counters are read in another network namespace than this process's.
 func (o CounterOptions) EntersNetns() bool { return o.Skip == "" && o.Path != "" }
@@ -67,15 +64,18 @@ func (c *counters) take() {
 	c.readings = append(c.readings, now)
 }
 
-// finish works out what moved while the stream flowed. full: the stream reached its limit.
-func (c *counters) finish(h events.Header, full bool) {
-	c.Missing, c.ByTracepoint = h.Missing, h.Attach == string(probe.Tracepoint)
+// Compared returns the audit.
+func (c *counters) Compared() *sink.Audit { return &c.Audit }
+
+// Finish works out what moved while the stream flowed. full: the stream reached its limit.
+func (c *counters) Finish(h events.Header, full bool) {
+	c.Missing, c.ByTracepoint = h.Missing, h.ByTracepoint()
 	switch {
 	case c.Impossible != "":
 	case len(c.readings) != 4:
 		c.Impossible = "tracing did not end cleanly"
 	case full:
-		c.Impossible = limitReached
+		c.Impossible = pipeline.LimitReached
 	default:
 		first, attached, detaching, last := c.readings[0], c.readings[1], c.readings[2], c.readings[3]
 		c.Moved, c.Edges = difference(first, last), difference(first, attached)
@@ -97,7 +97,7 @@ func difference(from, to map[string]uint64) sink.Counters {
 
 // countedSource is a source around whose detaching the counters are read.
 type countedSource struct {
-	Source
+	pipeline.Source
 	counters *counters
 }
 
