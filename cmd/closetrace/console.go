@@ -10,11 +10,9 @@ import (
 
 	"github.com/closetrace/closetrace/internal/explain"
 	"github.com/closetrace/closetrace/internal/hint"
-	"github.com/closetrace/closetrace/internal/live"
 	"github.com/closetrace/closetrace/internal/message"
 	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/rights"
-	"github.com/closetrace/closetrace/internal/runtimes"
 	"github.com/closetrace/closetrace/internal/sink"
 	"github.com/closetrace/closetrace/internal/stdio"
 )
@@ -117,15 +115,4 @@ func interrupted(ctx context.Context, err error) error {
 		return nil
 	}
 	return err
-}
-
-// resolverOptions returns o with what the flags ask for. It warns if names were asked for and no runtime has any.
-func (c *console) resolverOptions(o live.ResolverOptions, stacks, names bool) live.ResolverOptions {
-	if names {
-		if err := runtimes.Absent(o.Runtimes); err != nil {
-			c.logger(false).Warn("containers have no names: no runtime answers: " + err.Error())
-		}
-	}
-	o.Stacks, o.Containers = stacks, names
-	return o
 }

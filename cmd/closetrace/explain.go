@@ -12,6 +12,7 @@ import (
 	"github.com/closetrace/closetrace/internal/explain"
 	"github.com/closetrace/closetrace/internal/flagvalue"
 	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/lab"
 	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/sink"
 )
@@ -76,6 +77,19 @@ func explainable(l explain.Language) []string {
 		return nil
 	}
 	return library.Completions(l)
+}
+
+// scenarioNames returns the names of the scenarios of closetrace lab.
+func scenarioNames() []string {
+	all, err := lab.Scenarios()
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, sc := range all {
+		names = append(names, sc.Name)
+	}
+	return names
 }
 
 func (f *explainFlags) run(to output, words []string) error {

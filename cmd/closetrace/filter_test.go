@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -8,9 +10,9 @@ import (
 	"testing"
 
 	"github.com/closetrace/closetrace/internal/enrich"
+	"github.com/closetrace/closetrace/internal/filter"
 	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/netns"
-	"github.com/closetrace/closetrace/internal/probe"
 )
 
 // fixture returns targets in a made-up /proc.
@@ -55,31 +57,32 @@ func TestNoCgroups(t *testing.T) {
 }
 
 func TestFindNetns(t *testing.T) {
-	f := eventFilter{netns: []string{"inode:5", "web", "inode:5"}}
+	var f kernelFilter
 	find := func(text string) (uint32, string, error) {
 		if text == "inode:5" {
 			return 5, "", nil
 		}
 		return 6, "/run/netns/" + text, nil
 	}
-	if err := f.findNetns(find); err != nil || !slices.Equal(f.Netns, []uint32{5, 6}) || f.netnsPath != "" {
+	err := f.findNetns([]string{"inode:5", "web", "inode:5"}, find)
+	if err != nil || !slices.Equal(f.Netns, []uint32{5, 6}) || f.netnsPath != "" {
 		t.Errorf("%+v, %v", f, err)
 	}
 }
 
 func TestNarrow(t *testing.T) {
 	for _, f := range []eventFilter{
-		{}, {Filter: probe.Filter{Netns: []uint32{5}}}, {Filter: probe.Filter{IPv4: true, IPv6: true}},
+		{}, {Events: filter.Events{Netns: []uint32{5}}}, {Events: filter.Events{IPv4: true, IPv6: true}},
 	} {
 		if f.narrow() {
 			t.Errorf("%+v is narrow", f)
 		}
 	}
 	for _, f := range []eventFilter{
-		{Filter: probe.Filter{Ports: []uint16{1}}},
-		{Filter: probe.Filter{LocalPorts: []uint16{1}}}, {Filter: probe.Filter{RemotePorts: []uint16{1}}},
-		{Filter: probe.Filter{IPv4: true}}, {Filter: probe.Filter{IPv6: true}},
-		{cgroups: []string{"/a"}}, {containers: []string{"0f"}},
+		{Events: filter.Events{Ports: []uint16{1}}},
+		{Events: filter.Events{LocalPorts: []uint16{1}}}, {Events: filter.Events{RemotePorts: []uint16{1}}},
+		{Events: filter.Events{IPv4: true}}, {Events: filter.Events{IPv6: true}},
+		{Events: filter.Events{Cgroups: []string{"/a"}}}, {Events: filter.Events{Containers: []string{"0f"}}},
 	} {
 		if !f.narrow() {
 			t.Errorf("%+v is not narrow", f)

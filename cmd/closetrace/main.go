@@ -9,8 +9,6 @@ import (
 	"context"
 	"os"
 
-	"github.com/closetrace/closetrace/internal/lab"
-	"github.com/closetrace/closetrace/internal/symbols"
 	"github.com/closetrace/closetrace/internal/terminal"
 )
 
@@ -18,8 +16,8 @@ func main() {
 	if err := terminal.Restore(); err != nil {
 		panic(err) // the name is valid
 	}
-	if lab.RunHelper() || symbols.RunHelper() {
-		return // the lab or --stack started this process
+	if runHelper() {
+		return
 	}
 	os.Exit(run(context.Background(), thisSystem()))
 }

@@ -2,22 +2,23 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/filter"
 	"github.com/closetrace/closetrace/internal/flagvalue"
 	"github.com/closetrace/closetrace/internal/hint"
-	"github.com/closetrace/closetrace/internal/netns"
 	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/rawevent"
 	"github.com/closetrace/closetrace/internal/record"
 )
 
-const replayAbout = `closetrace replay prints what closetrace -w FILE recorded. It works on any Linux machine,
-without privileges.
+const replayAbout = `closetrace replay prints what closetrace -w FILE recorded. It needs no privileges, and works
+on Linux and macOS.
 
 With the same flags it prints the same lines. A recording contains everything that
 passed the kernel-side filters, regardless of display filters, so replay can show more
@@ -99,11 +100,8 @@ func someFiles(cmd *cobra.Command, args []string) error {
 }
 
 func (r *replayFlags) run(ctx context.Context, c *console, dropAll func() error, paths []string) error {
-	if slices.ContainsFunc(r.filter.netns, func(text string) bool { return !strings.HasPrefix(text, "inode:") }) {
-		return hint.New(hint.Usage, "a recording has only the inode numbers of network namespaces",
-			"use --netns inode:N; -o wide shows N in the column NETNS")
-	}
-	if err := r.filter.findNetns(new(netns.Finder).Find); err != nil {
+	selected, err := r.selected()
+	if err != nil {
 		return err
 	}
 	if err := r.filter.contradicts(&r.shown); err != nil {
@@ -121,7 +119,7 @@ func (r *replayFlags) run(ctx context.Context, c *console, dropAll func() error,
 	if err := dropAll(); err != nil { // before the text of another machine is read
 		return err
 	}
-	o := pipeline.ReplayOptions{Options: c.streamOptions(r.count), Events: r.filter.recorded(), Narrow: r.filter.narrow()}
+	o := pipeline.ReplayOptions{Options: c.streamOptions(r.count), Events: selected, Narrow: r.filter.narrow()}
 	o.Filter, o.OutputClosed, o.SummaryTo = r.shown, closed, r.display.summaryTo(out)
 	r.display.apply(&o.Summary, &r.shown)
 	if len(files) > 1 && r.convert == "" {
@@ -143,6 +141,24 @@ func (r *replayFlags) run(ctx context.Context, c *console, dropAll func() error,
 	}
 	o.Path = record.Name(files)
 	return pipeline.Replay(ctx, in, c.sink(out, &r.display), o)
+}
+
+// selected returns the filter of events, with the network namespaces that --netns names.
+func (r *replayFlags) selected() (filter.Events, error) {
+	all := r.filter.recorded()
+	for _, text := range r.filter.netns {
+		inode, named := events.NetnsInode(text)
+		switch {
+		case !named:
+			return all, hint.New(hint.Usage, "a recording has only the inode numbers of network namespaces",
+				"use --netns inode:N; -o wide shows N in the column NETNS")
+		case inode == 0:
+			return all, hint.New(hint.Usage, fmt.Sprintf("%q is not an inode number", strings.TrimPrefix(text, "inode:")),
+				"-o wide shows it in the column NETNS")
+		}
+		all.Netns = append(all.Netns, inode)
+	}
+	return all, nil
 }
 
 // momentFlags adds the filters by time.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -16,7 +15,6 @@ import (
 
 	"github.com/closetrace/closetrace/internal/flagvalue"
 	"github.com/closetrace/closetrace/internal/hint"
-	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/message"
 	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/rights"
@@ -29,7 +27,7 @@ import (
 // the process at once. run catches SIGPIPE, because the Go runtime would exit on it
 // before the programs are detached.
 func run(ctx context.Context, s *system) int {
-	if err := kernel.CheckRuntime(); err != nil {
+	if err := checkRuntime(); err != nil {
 		return finish(s.console.stderr, err)
 	}
 	root := newRoot(s)
@@ -60,17 +58,6 @@ func run(ctx context.Context, s *system) int {
 	return finish(c.stderr, root.ExecuteContext(ctx))
 }
 
-// needsPrivileges reports whether a command traces, or looks at all sockets. Any other runs with the rights of the
-// user, so that it opens no file that the user may not open.
-func needsPrivileges(cmd *cobra.Command, args []string) bool {
-	if cmd.HasParent() {
-		return slices.Contains([]string{"trace", "record", "top", "run", "stuck", "lab", "check"}, cmd.Name()) ||
-			cmd.Name() == whyName && whyNeedsPrivileges(args) || cmd.Name() == serveName && serveNeedsPrivileges(args)
-	}
-	// closetrace itself traces, and has a command for shells that is not there yet.
-	return !slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, cobra.ShellCompRequestCmd) })
-}
-
 // endSignals returns the signals that end a run in good order. SIGHUP stays ignored if it was (nohup), and makes serve
 // reload. GOTRACEBACK, if it is set, keeps what SIGQUIT does in a Go program: print the stacks of all goroutines.
 func endSignals(cmd *cobra.Command) []os.Signal {
@@ -84,12 +71,15 @@ func endSignals(cmd *cobra.Command) []os.Signal {
 	return all
 }
 
+// serveName is the command that SIGHUP does not end.
+const serveName = "serve"
+
 // sameSignal is the time within which a second signal counts as the first one:
 // timeout(1) signals the process and then its process group.
 const sameSignal = 100 * time.Millisecond
 
 func newRoot(s *system) *cobra.Command {
-	root := newTrace(s.tracer)
+	root := newRootCommand(s)
 	root.Use = "closetrace [flags]"
 	root.Short = "Show how and why TCP connections end"
 	root.Args = noSuchCommand
@@ -97,15 +87,10 @@ func newRoot(s *system) *cobra.Command {
 	root.SuggestionsMinimumDistance = 2
 	root.Version = version.Build().Line()
 	root.SetVersionTemplate("closetrace {{.Version}}\n")
-	root.SetFlagErrorFunc(flagError)
 
-	trace := newTrace(s.tracer)
-	trace.Use = "trace [flags]"
-	trace.Short = "Same as closetrace without a command"
-	root.AddCommand(trace, newServe(s.tracer, s.stuck), newTop(s.tracer, s.term), newRun(s.runner()), newRecord(s.tracer),
-		newReplay(s.console, s.dropAll), newWhy(s.why()), newReport(s.console, s.dropAll),
-		newAnnotate(s.console, s.dropAll), newStuck(s.stuck, s.tracer), newExplain(s.console), newLab(s.lab()),
-		newCheck(s.console, s.examine), newMan(), newSchema(s.console), newVersion(s.console))
+	root.AddCommand(s.liveCommands()...)
+	root.AddCommand(newReplay(s.console, s.dropAll), newWhy(s), newReport(s.console, s.dropAll),
+		newAnnotate(s.console, s.dropAll), newExplain(s.console), newMan(), newSchema(s.console), newVersion(s.console))
 	root.InitDefaultHelpCmd()
 	if help, _, err := root.Find([]string{"help"}); err == nil {
 		help.Args = noSuchTopic

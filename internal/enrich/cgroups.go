@@ -76,16 +76,12 @@ func (m CgroupMount) ID(folder string) (uint64, error) {
 	return st.Ino, nil
 }
 
-// CgroupPath returns the path of a cgroup as in /proc/PID/cgroup, if text is that
-// path with or without slashes around it.
-func CgroupPath(text string) string { return "/" + strings.Trim(text, "/") }
-
 // Lookup returns the id of the cgroup that text names: by its path as in
 // /proc/PID/cgroup, with or without the leading slash, or by its directory.
 func (m CgroupMount) Lookup(text string) (uint64, error) {
 	path := m.Path(strings.TrimRight(text, "/"))
 	if path == "" {
-		path = CgroupPath(text)
+		path = events.CgroupPath(text)
 	}
 	folder, err := m.Folder(path)
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/closetrace/closetrace/internal/events"
 )
 
 // What a process controls of its files in /proc (its name, its credentials, the mounts of its namespace) is read
@@ -51,7 +53,7 @@ func FuzzProc(f *testing.F) {
 		if path := m.Path(filepath.Join(m.Dir, text)); !utf8.ValidString(path) {
 			t.Errorf("path %q is not text", path)
 		}
-		if folder, err := m.Folder(CgroupPath(text)); err == nil && m.Path(folder) != "" {
+		if folder, err := m.Folder(events.CgroupPath(text)); err == nil && m.Path(folder) != "" {
 			below := strings.TrimSuffix(m.Dir, "/")
 			if folder != below && !strings.HasPrefix(folder, below) {
 				t.Errorf("%q leads to %q, outside of %q", text, folder, m.Dir)

@@ -3,6 +3,7 @@ package events
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -140,6 +141,21 @@ func isHex(s string) bool {
 	}
 	return true
 }
+
+// NetnsInode returns the inode number that inode:N names, by which events name network namespaces; 0 if N is no such
+// number. named reports whether text begins with inode:.
+func NetnsInode(text string) (inode uint32, named bool) {
+	number, named := strings.CutPrefix(text, "inode:")
+	n, err := strconv.ParseUint(number, 10, 32)
+	if !named || err != nil {
+		return 0, named
+	}
+	return uint32(n), true
+}
+
+// CgroupPath returns the path of a cgroup as in /proc/PID/cgroup, if text is that path with or without slashes around
+// it.
+func CgroupPath(text string) string { return "/" + strings.Trim(text, "/") }
 
 // Within reports whether a cgroup is another one or below it. Paths are those of /proc/PID/cgroup.
 func Within(cgroup, above string) bool {

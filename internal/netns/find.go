@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/rights"
 )
@@ -39,13 +40,12 @@ func (f *Finder) Own() (uint32, error) { return f.Inode(filepath.Join(f.Proc, "s
 // path, and one of which only the inode number is known by inode:N. Find does not
 // look for the latter, because a namespace need not have a file: its path is empty.
 func (f *Finder) Find(text string) (inode uint32, path string, err error) {
-	if number, ok := strings.CutPrefix(text, "inode:"); ok {
-		n, err := strconv.ParseUint(number, 10, 32)
-		if err != nil || n == 0 {
-			return 0, "", hint.New(hint.Usage,
-				fmt.Sprintf("%q is not an inode number", number), "readlink /proc/PID/ns/net shows it")
+	if inode, named := events.NetnsInode(text); named {
+		if inode == 0 {
+			return 0, "", hint.New(hint.Usage, fmt.Sprintf("%q is not an inode number", strings.TrimPrefix(text, "inode:")),
+				"readlink /proc/PID/ns/net shows it")
 		}
-		return uint32(n), "", nil
+		return inode, "", nil
 	}
 	path, next := f.path(text)
 	inode, err = f.Inode(path)

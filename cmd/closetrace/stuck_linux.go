@@ -182,7 +182,7 @@ func (f *stuckFlags) run(ctx context.Context, m stuckSystem, t tracer) error {
 		return err
 	}
 	for i, text := range f.filter.Events.Cgroups {
-		f.filter.Events.Cgroups[i] = enrich.CgroupPath(text)
+		f.filter.Events.Cgroups[i] = events.CgroupPath(text)
 	}
 	if err := f.findContainers(t); err != nil {
 		return err

@@ -58,6 +58,7 @@ const examples = `Examples:
 // traceFlags are the flags of a live trace.
 type traceFlags struct {
 	filter   eventFilter
+	selected kernelFilter // what it names
 	shown    filter.Endings
 	display  display
 	count    uint64
@@ -177,7 +178,9 @@ func (t *traceFlags) check(m *tracer) error {
 	if t.names {
 		m.targets.runtimes = m.resolvers.Runtimes
 	}
-	return t.filter.find(&m.targets)
+	var err error
+	t.selected, err = m.targets.find(&t.filter)
+	return err
 }
 
 // validate validates the flags, without looking anything up, and chooses the plan.
@@ -236,7 +239,7 @@ func (t *traceFlags) options(m *tracer) live.Options {
 		Options: o,
 		System:  m.system,
 		Probe: probe.Options{
-			Attachment: t.attach, Filter: t.filter.Filter, BufferSize: t.buffer, SharedCloses: t.shared, Stacks: t.stacks,
+			Attachment: t.attach, Filter: t.selected.Filter, BufferSize: t.buffer, SharedCloses: t.shared, Stacks: t.stacks,
 			CloseWait: t.wait, Log: log, Quiet: probe.Quiet{Active: t.plan.Active, Passive: t.plan.Passive},
 		},
 		Resolve:   m.console.resolverOptions(m.resolvers, t.stacks, t.names),
@@ -254,15 +257,15 @@ func (t *traceFlags) counters(m *tracer) live.CounterOptions {
 		o.Skip = err.Error()
 	case t.filter.narrow():
 		o.Skip = sink.FiltersUncounted
-	case len(t.filter.Netns) == 0:
+	case len(t.selected.Netns) == 0:
 		o.Others = true
-	case t.filter.Netns[0] != own && t.filter.netnsPath == "":
-		o.Skip = fmt.Sprintf("network namespace %d has no process or name, by which it could be entered", t.filter.Netns[0])
+	case t.selected.Netns[0] != own && t.selected.netnsPath == "":
+		o.Skip = fmt.Sprintf("network namespace %d has no process or name, by which it could be entered", t.selected.Netns[0])
 	default:
-		if first := t.filter.Netns[0]; first != own {
-			o.Netns, o.Path = first, t.filter.netnsPath
+		if first := t.selected.Netns[0]; first != own {
+			o.Netns, o.Path = first, t.selected.netnsPath
 		}
-		o.Those = t.filter.Netns[1:]
+		o.Those = t.selected.Netns[1:]
 		o.Others = len(o.Those) > 0
 	}
 	return o

@@ -86,18 +86,6 @@ func labTierChoice(t *plan.Tier) flagvalue.Choice[plan.Tier] {
 	return flagvalue.OneOf(t, plan.Full, plan.Quiet)
 }
 
-func scenarioNames() []string {
-	all, err := lab.Scenarios()
-	if err != nil {
-		return nil
-	}
-	var names []string
-	for _, sc := range all {
-		names = append(names, sc.Name)
-	}
-	return names
-}
-
 // scenariosNamed returns the scenarios of these names, or all.
 func scenariosNamed(names []string) ([]*lab.Scenario, error) {
 	if len(names) == 0 {

@@ -26,8 +26,6 @@ import (
 	"github.com/closetrace/closetrace/internal/version"
 )
 
-const serveName = "serve"
-
 // serveNeedsPrivileges reports whether closetrace serve traces.
 func serveNeedsPrivileges(args []string) bool { return !slices.Contains(args, "--"+checkConfig) }
 
