@@ -59,7 +59,7 @@ func needsPrivileges(*cobra.Command, []string) bool { return false }
 // needsLinux returns the error for what needs a Linux kernel.
 func needsLinux(what string) error {
 	return hint.New(hint.Unsupported, fmt.Sprintf("%s needs a Linux kernel, and this is %s", what, runtime.GOOS),
-		"run it on Linux, there also with -w FILE; replay, why --from, report, annotate and explain work here")
+		"run it on Linux; replay, why --from, report, annotate and explain work here, also with its recordings")
 }
 
 // newRootCommand returns closetrace without a command, which would trace.
