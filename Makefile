@@ -88,7 +88,9 @@ lint: ## gofmt, vet, staticcheck, clang-format, module file, lines, commit subje
 	$(GO) tool staticcheck ./...
 	clang-format-14 --dry-run -Werror $(BPF)
 	$(GO) mod tidy -diff
-	GOOS=darwin $(GO) build ./internal/events ./internal/explain ./internal/classify ./internal/record ./internal/filter ./internal/sink ./internal/stuck ./internal/top
+	GOOS=darwin GOARCH=amd64 $(GO) build -o /dev/null ./cmd/closetrace
+	GOOS=darwin GOARCH=arm64 $(GO) build -o /dev/null ./cmd/closetrace
+	GOOS=darwin $(GO) vet $$(GOOS=darwin $(GO) list -deps ./cmd/closetrace | grep ^github.com/closetrace/)
 	GOARCH=arm64 $(GO) build ./...
 	$(GO) test -count=1 -run '^TestLint' ./test
 

@@ -28,7 +28,7 @@ var plan = []plannedPackage{
 	{"hint", "errors with a hint, and their exit codes", nil},
 	{"rights", "opens files with the rights of the user, drops the others", nil},
 	{"kernel", "facts about the running kernel", []string{"hint", "rights"}},
-	{"netns", "network namespaces: find, enter, read counters", []string{"hint", "rights"}},
+	{"netns", "network namespaces: find, enter, read counters", []string{"events", "hint", "rights"}},
 	{"sockets", "open sockets, who holds them and how old they are", []string{"events", "hint", "kernel", "netns"}},
 	{"rawevent", "decodes records of the kernel side, also recorded ones", []string{"events", "hint"}},
 	{"probe", "loads the BPF programs, attaches them, reads their records",

@@ -64,7 +64,8 @@ func TestOfflineImports(t *testing.T) {
 
 // The numbers in a recording are those of Linux. Other systems number errors, signals and address families otherwise.
 func TestOfflineNumbers(t *testing.T) {
-	own := regexp.MustCompile(`\b(unix\.(ErrnoName|SignalName)|syscall\.(Errno|Signal)\(|(unix|syscall)\.AF_|int\((unix|syscall)\.E)`)
+	own := regexp.MustCompile(`\bunix\.(ErrnoName|SignalName)\b|\bsyscall\.(Errno|Signal)\(` +
+		`|\b(unix|syscall)\.AF_|\bint\((unix|syscall)\.E`)
 	for _, pkg := range offlinePackages(t) {
 		if !strings.HasPrefix(pkg.ImportPath, module) {
 			continue

@@ -2,10 +2,7 @@ package main
 
 import (
 	"cmp"
-	"context"
-	"errors"
 	"io"
-	"log/slog"
 	"os"
 
 	"github.com/closetrace/closetrace/internal/explain"
@@ -58,9 +55,6 @@ func standardConsole() *console {
 	}
 }
 
-// logger returns a logger of warnings to standard error, with verbose of everything.
-func (c *console) logger(verbose bool) *slog.Logger { return message.NewLogger(c.stderr, verbose) }
-
 // streamOptions returns the options of every stream of events.
 func (c *console) streamOptions(limit uint64) pipeline.Options {
 	return pipeline.Options{
@@ -107,12 +101,4 @@ func (c *console) sink(to output, d *display) pipeline.Sink {
 		return t
 	}
 	return sink.NewCollapsed(t, c.stderr)
-}
-
-// interrupted returns err, or nil if err only says that the user interrupted.
-func interrupted(ctx context.Context, err error) error {
-	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
-		return nil
-	}
-	return err
 }

@@ -19,6 +19,9 @@ import (
 	"github.com/closetrace/closetrace/internal/sink"
 )
 
+// serveName is the command that SIGHUP does not end.
+const serveName = "serve"
+
 // noArguments returns an error for any argument.
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {

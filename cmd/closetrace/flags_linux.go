@@ -4,10 +4,8 @@ import (
 	"time"
 
 	"github.com/closetrace/closetrace/internal/flagvalue"
-	"github.com/closetrace/closetrace/internal/live"
 	"github.com/closetrace/closetrace/internal/plan"
 	"github.com/closetrace/closetrace/internal/probe"
-	"github.com/closetrace/closetrace/internal/runtimes"
 )
 
 const btfUsage = "type information (BTF) of this kernel, in `FILE`, if it has none of its own"
@@ -51,15 +49,4 @@ func tierFlag(g flagGroup, t *plan.Tier) {
 
 func bufferFlag(g flagGroup, bytes *int) {
 	g.flags.Var(flagvalue.Size{Bytes: bytes}, "buffer-size", "ring buffer size, a power of two, 64K to 1G")
-}
-
-// resolverOptions returns o with what the flags ask for. It warns if names were asked for and no runtime has any.
-func (c *console) resolverOptions(o live.ResolverOptions, stacks, names bool) live.ResolverOptions {
-	if names {
-		if err := runtimes.Absent(o.Runtimes); err != nil {
-			c.logger(false).Warn("containers have no names: no runtime answers: " + err.Error())
-		}
-	}
-	o.Stacks, o.Containers = stacks, names
-	return o
 }

@@ -59,7 +59,7 @@ func needsPrivileges(*cobra.Command, []string) bool { return false }
 // needsLinux returns the error for what needs a Linux kernel.
 func needsLinux(what string) error {
 	return hint.New(hint.Unsupported, fmt.Sprintf("%s needs a Linux kernel, and this is %s", what, runtime.GOOS),
-		"run it on Linux; replay, why --from, report, annotate and explain work here, also with its recordings")
+		"run it on Linux; here replay, why --from, report and annotate read its recordings, and explain works")
 }
 
 // newRootCommand returns closetrace without a command, which would trace.
@@ -116,4 +116,6 @@ func (*waitFlags) kernelFlags(flagGroup) {}
 func (*waitFlags) complete(*cobra.Command) {}
 
 // trace returns an error.
-func (*waitFlags) trace(context.Context, *system, []uint32, *why.Collector) error { return needsLinux("--wait") }
+func (*waitFlags) trace(context.Context, *system, []uint32, *why.Collector) error {
+	return needsLinux("--wait")
+}

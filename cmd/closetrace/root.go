@@ -71,9 +71,6 @@ func endSignals(cmd *cobra.Command) []os.Signal {
 	return all
 }
 
-// serveName is the command that SIGHUP does not end.
-const serveName = "serve"
-
 // sameSignal is the time within which a second signal counts as the first one:
 // timeout(1) signals the process and then its process group.
 const sameSignal = 100 * time.Millisecond

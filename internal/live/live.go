@@ -1,5 +1,5 @@
-// Package live traces this machine: it attaches the kernel side, chooses what to look up, reads the kernel's counters for
-// the audit, and drops the privileges that are not needed any more. Package pipeline does the rest.
+// Package live traces this machine: it attaches the kernel side, chooses what to look up, reads the kernel's counters
+// for the audit, and drops the privileges that are not needed any more. Package pipeline does the rest.
 package live
 
 import (

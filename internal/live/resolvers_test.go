@@ -78,7 +78,8 @@ func TestNamesThatNeverCome(t *testing.T) {
 	var stderr strings.Builder
 	o := pipeline.Options{Stderr: &stderr, Recorder: kept, Limit: 200}
 	o.Resolvers.NameStack = nameStack(enrich.NewStacks("/proc", namer))
-	r := pipeline.NewRun(&withStacks{Source: &fake.Source{Left: 200}, pc: pcOfThisTest()}, sink.NewJSONL(io.Discard), o, new(counters))
+	source := &withStacks{Source: &fake.Source{Left: 200}, pc: pcOfThisTest()}
+	r := pipeline.NewRun(source, sink.NewJSONL(io.Discard), o, new(counters))
 	begin := time.Now()
 	if err := r.Trace(t.Context()); err != nil {
 		t.Fatal(err)

@@ -73,7 +73,8 @@ func (d *Decoder) Decode(raw []byte, ev *events.Event) error {
 	return nil
 }
 
-// Outline converts a record only as far as a recording needs it, if its event needs no look-up: calls name their actor, and the owner of a received FIN is looked up when it is replayed. Others it decodes.
+// Outline converts a record only as far as a recording needs it, if its event needs no look-up: calls name their actor,
+// and the owner of a received FIN is looked up when it is replayed. Others it decodes.
 func (d *Decoder) Outline(raw []byte, ev *events.Event) error {
 	if len(raw) < recordSize {
 		return d.Decode(raw, ev)

@@ -15,7 +15,8 @@ import (
 	"github.com/cilium/ebpf/btf"
 )
 
-// structs are the structs of bpf/event.h that an event consists of, each after its parts. The Go types have their names.
+// structs are the structs of bpf/event.h that an event consists of, each after its parts. The Go types have their
+// names.
 var structs = []string{"progress", "endpoints", "event"}
 
 func main() {
