@@ -345,8 +345,8 @@ func (p *Probe) setPoll() {
 	p.pollIn(tick)
 }
 
-// PollLater lets the next poll come only after [events.LaterTick], or as soon as something is reported, because nothing waits
-// to be printed. It is called by the goroutine that reads, after [events.ErrIdle].
+// PollLater lets the next poll come only after [events.LaterTick], or as soon as something is reported, because nothing
+// waits to be printed. It is called by the goroutine that reads, after [events.ErrIdle].
 func (p *Probe) PollLater() {
 	if p.sleeps == nil || p.sleeps.Set(uint32(1)) != nil {
 		return
