@@ -27,6 +27,7 @@ type Classifier struct {
 	joins   pending // closes, resets and ends of sockets that a second event may complete
 	fins    pending // FINs received that this side has not answered yet
 	history history
+	notes   notes
 	losses  losses
 	// repliesLeftOut is for the next RST in reply.
 	repliesLeftOut uint64
@@ -40,7 +41,7 @@ type Classifier struct {
 	Complete func(*events.Event)
 	// Notes, if set, yields the ordinary closes that the kernel side has noted and not reported since the last call. It
 	// returns since when it has yielded all of them (CLOCK_MONOTONIC); 0: all that there were.
-	Notes func(func(*events.Event)) (since uint64)
+	Notes func(func(*events.Note)) (since uint64)
 	// PeerFIN, if set, returns when the FIN was received that an event answers, where the kernel side has noted it.
 	PeerFIN func(*events.Event) (monoNS uint64, ok bool)
 
@@ -145,7 +146,7 @@ func (c *Classifier) conclude(ev *events.Event, emit func(*events.Ending)) {
 	f.restore()
 	noted := c.Notes != nil && c.restsOnClose(f)
 	if noted {
-		c.readNotes()
+		c.readNotes(f.Event)
 	}
 	c.history.explain(f)
 	f.notesLost = noted && f.past == nil && c.history.notedSince > 0

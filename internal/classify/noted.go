@@ -21,30 +21,41 @@ func (c *Classifier) restsOnClose(f *fact) bool {
 	return false
 }
 
-// readNotes adds the closes that were noted since the last time to the history.
-func (c *Classifier) readNotes() {
-	c.history.notedSince = c.Notes(func(ev *events.Event) {
+// readNotes reads the closes that were noted since the last time, and adds those of the connection of an event to the
+// history. What was remembered of the sockets of all is over. A connection of the same ports is added as well, and one
+// that was added before again: the history keeps the later close.
+func (c *Classifier) readNotes(of *events.Event) {
+	c.history.notedSince = c.Notes(func(n *events.Note) {
+		c.notes.add(n)
+		c.history.forgetSocket(n)
+	})
+	for n := range c.notes.of(of.Local.Port(), of.Remote.Port()) {
+		ev := n.Close()
 		e := &events.Ending{
 			Path: events.CloseFINActive, FIN: true, Actor: c.task(&ev.Task),
-			Local: unmapped(ev.Local), Remote: unmapped(ev.Remote), Netns: ev.Netns, ConnectionID: connectionID(ev),
+			Local: unmapped(ev.Local), Remote: unmapped(ev.Remote), Netns: ev.Netns, ConnectionID: connectionID(&ev),
 		}
 		if ev.Before == events.CloseWait {
 			e.Path = events.CloseFINPassive
 		}
-		c.history.addNoted(&fact{Event: ev}, e)
-	})
+		c.history.addNoted(&fact{Event: &ev}, e)
+	}
 }
 
-// addNoted remembers a close that was noted. What was remembered of its socket before is over; a later socket may have
-// its address already.
+// addNoted remembers a close that was noted.
 func (h *history) addNoted(f *fact, e *events.Ending) {
 	h.addConnection(f, e)
 	if p := h.connections.get(connectionOf(e.Local, e.Remote, e.Netns)); p != nil && p.monoNS == f.MonoNS {
 		p.noted = true
 	}
-	for _, of := range [...]*recent[socket, past]{&h.sockets, &h.shared} {
-		if p := of.get(socketOf(f.Event)); p != nil && p.monoNS <= f.MonoNS {
-			of.forget(socketOf(f.Event))
+}
+
+// forgetSocket forgets what happened to a socket before it was closed. A later socket may have its address already.
+func (h *history) forgetSocket(n *events.Note) {
+	of := socket{n.Sock, n.Netns, n.LocalPort}
+	for _, ends := range [...]*recent[socket, past]{&h.sockets, &h.shared} {
+		if p := ends.get(of); p != nil && p.monoNS <= n.MonoNS {
+			ends.forget(of)
 		}
 	}
 }

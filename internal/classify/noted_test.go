@@ -20,6 +20,21 @@ func ordinaryClose(at uint64) events.Event {
 	}
 }
 
+// noted is the note of a close.
+func noted(ev events.Event) events.Note {
+	n := events.Note{
+		MonoNS: ev.MonoNS, Sock: ev.Sock, Netns: ev.Netns, PID: ev.Task.PID, TID: ev.Task.TID, UID: ev.Task.UID,
+		FirstSent: ev.FirstSent, FirstReceived: ev.FirstReceived, SndNxt: ev.SndNxt, Unsent: ev.UnsentBytes,
+		LocalPort: ev.Local.Port(), RemotePort: ev.Remote.Port(), Accepted: ev.Flags.Has(events.Accepted), Before: ev.Before,
+	}
+	local, remote := ev.Local.Addr().As4(), ev.Remote.Addr().As4()
+	copy(n.Local[:], local[:])
+	copy(n.Remote[:], remote[:])
+	copy(n.Comm[:], ev.Task.Comm)
+	copy(n.Process[:], ev.Task.Comm)
+	return n
+}
+
 // replyTo is a RST in reply to data for the orphan that a close left.
 func replyTo(at uint64) events.Event {
 	return events.Event{
@@ -30,9 +45,9 @@ func replyTo(at uint64) events.Event {
 }
 
 // endingsWith returns the endings of events, with notes in the kernel.
-func endingsWith(notes []events.Event, since uint64, evs ...events.Event) (all []events.Ending) {
+func endingsWith(notes []events.Note, since uint64, evs ...events.Event) (all []events.Ending) {
 	c := New(testHeader)
-	c.Notes = func(yield func(*events.Event)) uint64 {
+	c.Notes = func(yield func(*events.Note)) uint64 {
 		for i := range notes {
 			yield(&notes[i])
 		}
@@ -56,7 +71,7 @@ func TestNotedCloseExplains(t *testing.T) {
 	for name, later := range map[string]events.Event{"reply": replyTo(251 * noteTestMS), "RST received": done} {
 		t.Run(name, func(t *testing.T) {
 			reported := endingsWith(nil, 0, ordinaryClose(noteTestMS), later)
-			noted := endingsWith([]events.Event{ordinaryClose(noteTestMS)}, 0, later)
+			noted := endingsWith([]events.Note{noted(ordinaryClose(noteTestMS))}, 0, later)
 			if len(reported) != 2 || len(noted) != 1 {
 				t.Fatalf("%d and %d endings", len(reported), len(noted))
 			}
@@ -75,7 +90,7 @@ func TestNotedCloseOfAnother(t *testing.T) {
 	another := ordinaryClose(noteTestMS)
 	another.FirstSent, another.FirstReceived = 500_000, 600_000
 	for name, note := range map[string]events.Event{"another": another, "later": ordinaryClose(300 * noteTestMS)} {
-		got := endingsWith([]events.Event{note}, 0, replyTo(251*noteTestMS))
+		got := endingsWith([]events.Note{noted(note)}, 0, replyTo(251*noteTestMS))
 		if len(got) != 1 || got[0].Earlier != nil || strings.Contains(got[0].Cause, "note") {
 			t.Errorf("%s: %+v", name, got)
 		}
@@ -101,13 +116,13 @@ func TestNotedCloseEndsSocket(t *testing.T) {
 		Flags: inTask | events.UnderLock, Before: events.Close, After: events.Close, FirstReceived: 1,
 	}
 	for name, tt := range map[string]struct {
-		notes   []events.Event
+		notes   []events.Note
 		since   uint64
 		earlier bool
 	}{
 		"no close between":     {nil, 0, true},
-		"a close between":      {[]events.Event{ordinaryClose(50 * noteTestMS)}, 0, false},
-		"a close before":       {[]events.Event{ordinaryClose(noteTestMS)}, 0, true},
+		"a close between":      {[]events.Note{noted(ordinaryClose(50 * noteTestMS))}, 0, false},
+		"a close before":       {[]events.Note{noted(ordinaryClose(noteTestMS))}, 0, true},
 		"perhaps one between":  {nil, 60 * noteTestMS, false},
 		"certainly none after": {nil, 2 * noteTestMS, true},
 	} {

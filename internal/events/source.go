@@ -32,7 +32,7 @@ type ReportsAll struct{}
 func (ReportsAll) Counted() map[Path]uint64 { return nil }
 
 // Notes has none.
-func (ReportsAll) Notes(func(*Event)) uint64 { return 0 }
+func (ReportsAll) Notes(func(*Note)) uint64 { return 0 }
 
 // PeerFIN knows none.
 func (ReportsAll) PeerFIN(*Event) (uint64, bool) { return 0, false }

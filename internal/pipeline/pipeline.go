@@ -29,7 +29,7 @@ type Source interface {
 	// Counted returns how many endings the source counted instead of reporting them, by path; nil if it reports all.
 	// Notes and PeerFIN are then what the classifier asks for of the same name.
 	Counted() map[events.Path]uint64
-	Notes(func(*events.Event)) (since uint64)
+	Notes(func(*events.Note)) (since uint64)
 	PeerFIN(*events.Event) (monoNS uint64, ok bool)
 	Detach() error
 	Close() error

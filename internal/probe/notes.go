@@ -5,8 +5,9 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/closetrace/closetrace/internal/events"
-	"github.com/closetrace/closetrace/internal/rawevent"
 )
 
 // Quiet says which ordinary closes are counted and noted in the kernel instead of reported: those that send a FIN and
@@ -121,26 +122,13 @@ func wordAt(memory io.ReaderAt, at int64) (word uint64) {
 	return word
 }
 
-// closeOf sets an event to what a note says of a close.
-func closeOf(names *rawevent.Decoder, note *bpfNote, ev *events.Event) {
-	*ev = events.Event{
-		Kind: events.KindClose, MonoNS: note.TimeNs, Flags: events.SentFIN | events.TaskContext | events.UnderLock,
-		Sock: note.Sock, Netns: note.Netns, Before: events.State(note.Before), After: events.FinWait1,
-		Local:     rawevent.Address(note.Family, &note.Local, note.LocalPort),
-		Remote:    rawevent.Address(note.Family, &note.Remote, note.RemotePort),
-		FirstSent: note.FirstSent, FirstReceived: note.FirstReceived, SndNxt: note.SndNxt, UnsentBytes: note.Unsent,
-		Task: events.Task{PID: note.Pid, TID: note.Tid, UID: note.Uid, Comm: names.Comm(&note.Comm)},
-	}
-	if note.Accepted != 0 {
-		ev.Flags |= events.Accepted
-	} else {
-		ev.Flags |= events.Connected
-	}
-	if ev.Before == events.CloseWait {
-		ev.After = events.LastAck
-		ev.Flags |= events.PeerFIN
-	}
-	if note.Process[0] != 0 && note.Process != note.Comm {
-		ev.Task.Process = names.Comm(&note.Process)
+// noteOf sets a note to what the kernel side wrote.
+func noteOf(from *bpfNote, to *events.Note) {
+	*to = events.Note{
+		MonoNS: from.TimeNs, Sock: from.Sock, Netns: from.Netns, PID: from.Pid, TID: from.Tid, UID: from.Uid,
+		FirstSent: from.FirstSent, FirstReceived: from.FirstReceived, SndNxt: from.SndNxt, Unsent: from.Unsent,
+		LocalPort: from.LocalPort, RemotePort: from.RemotePort, IPv6: from.Family == unix.AF_INET6,
+		Accepted: from.Accepted != 0, Before: events.State(from.Before),
+		Local: from.Local, Remote: from.Remote, Comm: from.Comm, Process: from.Process,
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/closetrace/closetrace/internal/events"
-	"github.com/closetrace/closetrace/internal/rawevent"
 )
 
 // rings are notes in memory, as the kernel side writes them.
@@ -135,8 +134,9 @@ func TestCloseOfNote(t *testing.T) {
 	}
 	copy(note.Comm[:], "worker")
 	copy(note.Process[:], "nginx")
-	var got events.Event
-	closeOf(new(rawevent.Decoder), &note, &got)
+	var kept events.Note
+	noteOf(&note, &kept)
+	got := kept.Close()
 	want := events.Event{
 		Kind: events.KindClose, MonoNS: 5, Sock: 6, Netns: 7, FirstSent: 11, FirstReceived: 12, SndNxt: 13, UnsentBytes: 14,
 		Flags: events.SentFIN | events.TaskContext | events.UnderLock | events.PeerFIN | events.Connected,

@@ -15,7 +15,7 @@ import (
 // quietSide is what the kernel side keeps of the closes that it only counts, and of the FINs that they answer.
 type quietSide struct {
 	rings    *noteRings
-	event    events.Event // reused
+	note     events.Note // reused
 	fins     openFINs
 	wait     uint64                 // how long a FIN may be unanswered, nanoseconds
 	before   map[events.Path]uint64 // what was counted before all programs were attached
@@ -74,16 +74,16 @@ func (p *Probe) openQuiet(wait time.Duration) error {
 	return nil
 }
 
-// Notes yields the closes that were counted and noted since the last call, as events with what the verdict on another
-// ending needs. An event is valid during yield only. All closes since a time (CLOCK_MONOTONIC) were yielded, now or
-// before; the others may have been overwritten. 0: all closes.
-func (p *Probe) Notes(yield func(*events.Event)) (since uint64) {
+// Notes yields the closes that were counted and noted since the last call. A note is valid during yield only. All
+// closes since a time (CLOCK_MONOTONIC) were yielded, now or before; the others may have been overwritten. 0: all
+// closes.
+func (p *Probe) Notes(yield func(*events.Note)) (since uint64) {
 	if p.quiet == nil {
 		return 0
 	}
 	p.quiet.rings.read(func(note *bpfNote) {
-		closeOf(&p.names, note, &p.quiet.event)
-		yield(&p.quiet.event)
+		noteOf(note, &p.quiet.note)
+		yield(&p.quiet.note)
 	})
 	return p.quiet.rings.since
 }

@@ -136,13 +136,13 @@ func (tr *tracer) collect() {
 		tr.endings = append(tr.endings, *e)
 		tr.byNetns[e.Netns] = append(tr.byNetns[e.Netns], *e)
 	}
-	var unread []events.Event // notes that the classifier has not asked for
+	var unread []events.Note // those that the classifier has not asked for
 	keepNotes := func() uint64 {
-		return tr.notes(func(ev *events.Event) { unread = append(unread, *ev) })
+		return tr.notes(func(n *events.Note) { unread = append(unread, *n) })
 	}
 	if tr.probe.Counted() != nil {
 		c.PeerFIN = tr.probe.PeerFIN
-		c.Notes = func(yield func(*events.Event)) (since uint64) {
+		c.Notes = func(yield func(*events.Note)) (since uint64) {
 			since = keepNotes()
 			for i := range unread {
 				yield(&unread[i])
@@ -181,8 +181,9 @@ func (tr *tracer) collect() {
 }
 
 // notes yields the new notes of the kernel side, and keeps the closes.
-func (tr *tracer) notes(yield func(*events.Event)) (since uint64) {
-	return tr.probe.Notes(func(ev *events.Event) {
+func (tr *tracer) notes(yield func(*events.Note)) (since uint64) {
+	return tr.probe.Notes(func(n *events.Note) {
+		ev := n.Close()
 		e := events.Ending{
 			Path: events.CloseFINActive, MonoNS: ev.MonoNS, Local: ev.Local, Remote: ev.Remote, Netns: ev.Netns,
 			Before: ev.Before, After: ev.After, FIN: true,
@@ -194,7 +195,7 @@ func (tr *tracer) notes(yield func(*events.Event)) (since uint64) {
 		tr.mu.Lock()
 		tr.noted[ev.Netns] = append(tr.noted[ev.Netns], e)
 		tr.mu.Unlock()
-		yield(ev)
+		yield(n)
 	})
 }
 
