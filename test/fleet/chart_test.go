@@ -164,8 +164,13 @@ func TestChartPrivileges(t *testing.T) {
 		}
 		const node = "host.name=$(NODE_NAME),k8s.node.name=$(NODE_NAME)"
 		want := map[string]string{"": node, everything: node + ",k8s.cluster.name=east"}
-		if env := pod.Containers[0].Env; len(env) != 2 || env[1].Value != want[values] {
+		variables := map[string]int{"": 2, everything: 3}
+		env := pod.Containers[0].Env
+		if len(env) != variables[values] || env[1].Value != want[values] {
 			t.Errorf("environment %q", env)
+		}
+		if values == everything && env[2].Value != "unix:///run/containerd/containerd.sock" {
+			t.Errorf("%s=%s", env[2].Name, env[2].Value)
 		}
 		if volumes := map[string]int{"": 2, everything: 4}; len(pod.Volumes) != volumes[values] {
 			t.Errorf("volumes %v", pod.Volumes)
