@@ -117,9 +117,9 @@ vm-all: ## run the live tests on every kernel of test/kernels.txt
 	@test/deps.sh test
 	$(GO) run ./test/vm -kernel all $(VM)
 
-test-fleet: build ## closetrace serve with a real Prometheus and a real store, as root (needs the network once)
-	@test/deps.sh test
-	$(SUDO) env CLOSETRACE_FLEET=1 $(GO) test -count=1 -v -timeout 55m ./test/fleet
+test-fleet: build ## closetrace serve with a real Prometheus, store and Kubernetes, as root (needs the network once)
+	@test/deps.sh fleet
+	$(SUDO) env CLOSETRACE_FLEET=1 CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 150m ./test/fleet
 
 vuln: ## search the dependencies for known vulnerabilities (needs the network)
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@$(VULN) ./...

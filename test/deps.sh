@@ -1,6 +1,6 @@
 #!/bin/sh
-# Checks the dependencies of building ("build"), testing ("test") or testing packages ("packages"). Installs those
-# of testing on Debian and Ubuntu; elsewhere lists what to install.
+# Checks the dependencies of building ("build"), testing ("test"), testing packages ("packages") or serve ("fleet").
+# Installs those of testing on Debian and Ubuntu; elsewhere lists what to install.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -33,6 +33,10 @@ tshark:tshark chromium:chromium"
 [ "$goal" != packages ] || needs="$needs lintian:lintian shellcheck:shellcheck rpm2cpio:rpm2cpio cpio:cpio
 mmdebstrap:mmdebstrap podman:podman runc:runc containerd:containerd"
 
+# What a node of Kubernetes needs besides its own programs, which make test-fleet builds.
+[ "$goal" != fleet ] || needs="$needs runc:runc containerd:containerd nsenter:util-linux
+/usr/lib/cni/ptp:containernetworking-plugins"
+
 missing= names= wanted=
 for need in $needs; do
 	command -v "${need%%:*}" >/dev/null && continue
@@ -52,7 +56,7 @@ if ! command -v apt-get >/dev/null; then
 	fail "missing:$names" \
 	"install clang 14, llvm 14, clang-format 14, libbpf's headers, qemu for x86 and arm64, dpkg, xz, git, jq, tmux,
 a C compiler and Debian's archive keyring (for packages also lintian, shellcheck, rpm2cpio, cpio, mmdebstrap,
-podman, runc and containerd),
+podman, runc and containerd; for the fleet runc, containerd and the CNI plugins),
 then run make again"
 fi
 

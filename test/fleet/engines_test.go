@@ -28,8 +28,8 @@ const (
 
 var debianEngines = []string{"prometheus", "promtool", "prometheus-alertmanager"}
 
-// fetchTimeout bounds how long an engine may take to be fetched and built, on a busy machine.
-const fetchTimeout = 25 * time.Minute
+// fetchTimeout bounds how long an engine may take to be fetched and built on a busy machine. Kubernetes is the largest.
+const fetchTimeout = 90 * time.Minute
 
 // engines makes each engine once in a run.
 var engines struct {
@@ -133,7 +133,12 @@ func goModule(t *testing.T, module string) string {
 
 // debianBinary returns a program of Debian's unstable suite: prometheus, promtool, prometheus-alertmanager, amtool.
 func debianBinary(t *testing.T, name string) string {
-	dir := engine(t, "debian-sid-"+runtime.GOARCH, func(ctx context.Context, dir string) error {
+	return debianProgram(t, "debian-sid-"+runtime.GOARCH, debianEngines, name)
+}
+
+// debianProgram returns a program of one of these packages of Debian's unstable suite, kept in the engine's directory.
+func debianProgram(t *testing.T, engineName string, packages []string, name string) string {
+	dir := engine(t, engineName, func(ctx context.Context, dir string) error {
 		found, err := debian.FindArchives(ctx)
 		if err != nil {
 			return err
@@ -146,7 +151,7 @@ func debianBinary(t *testing.T, name string) string {
 		if err := apt.Update(ctx); err != nil {
 			return err
 		}
-		return apt.Extract(ctx, debianEngines, dir)
+		return apt.Extract(ctx, packages, dir)
 	})
 	return filepath.Join(dir, "usr", "bin", name)
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"testing"
 	"time"
@@ -31,6 +32,7 @@ var workload = map[byte]int{
 const (
 	clientName = "shop-web"
 	serverName = "shop-db"
+	pauseName  = "pause" // of the container that keeps a pod's namespaces
 )
 
 // unreadBytes is what the server does not read.
@@ -43,6 +45,10 @@ func TestMain(m *testing.M) {
 		err = serveWorkload(os.Args[1])
 	case clientName:
 		err = runWorkload(os.Args[1], os.Args[2])
+	case pauseName:
+		ended := make(chan os.Signal, 1)
+		signal.Notify(ended, unix.SIGTERM)
+		<-ended
 	default:
 		os.Exit(m.Run())
 	}
