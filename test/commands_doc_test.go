@@ -17,7 +17,7 @@ var notRun = map[string]string{
 	"prometheus":    "TestFleet of test/fleet runs it with this configuration",
 	"promtool":      "TestRules and TestConfigurations of test/fleet run it on these files",
 	"amtool":        "TestConfigurations of test/fleet runs it on this file",
-	"curl":          "TestFleet of test/fleet asks the store these queries",
+	"curl":          "TestFleet and TestKubernetes of test/fleet ask the same",
 	"openssl":       "it makes a key: TestReadKey of internal/anonymize reads such a file",
 	"make":          "its targets are what runs the tests",
 	"go":            "the tests that it names run anyway, and its commands are those of make record",
@@ -29,8 +29,8 @@ var notRun = map[string]string{
 	"sha256sum":     packaged,
 	"podman":        packaged,
 	"ctr":           packaged,
-	"helm":          "the tests of test/fleet lint and render the chart",
-	"kubectl":       "it needs a cluster",
+	"helm":          "TestKubernetes of test/fleet runs it in a real cluster",
+	"kubectl":       "TestKubernetes of test/fleet runs it in a real cluster",
 	"setcap":        "TestFileCapabilities of test/live sets these capabilities",
 }
 
