@@ -137,8 +137,8 @@ func (s *Summary) Print(w io.Writer) error {
 		b.WriteString(s.line("%s without an effect not shown; --all shows them", events.Quantity(n, "ending", "endings")))
 	}
 	b.WriteString(s.remarks())
-	for _, line := range s.audits() {
-		b.WriteString(s.wrapped(Tame(s.say(line))))
+	for _, line := range s.audits(s.say) {
+		b.WriteString(s.wrapped(Tame(line)))
 	}
 	if s.BothEnds != nil {
 		for _, line := range s.BothEnds.Lines() {
@@ -153,16 +153,18 @@ func (s *Summary) Print(w io.Writer) error {
 	return err
 }
 
-// audits returns the lines of the audit, or of each part.
-func (s *Summary) audits() (lines []string) {
+// audits returns the lines of the audit, or of each part. say translates a line, before its label.
+func (s *Summary) audits(say func(string) string) (lines []string) {
 	if s.Audit != nil {
-		lines = s.Audit.lines(s)
+		for _, line := range s.Audit.lines(s) {
+			lines = append(lines, say(line))
+		}
 	}
 	for _, part := range s.Parts {
 		if part.NoEnd || part.LostRecords+part.MissedProbes > 0 {
-			lines = append(lines, part.Label+": "+part.losses())
+			lines = append(lines, part.Label+": "+say(part.losses()))
 		}
-		for _, line := range part.audits() {
+		for _, line := range part.audits(say) {
 			lines = append(lines, part.Label+": "+line)
 		}
 	}
