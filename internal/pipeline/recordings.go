@@ -27,8 +27,11 @@ func ReplayAll(ctx context.Context, files []*os.File, times int, to Sink, o Opti
 	}
 	var damaged error
 	for n := range times {
-		if n > 0 && !rewinds(files) {
-			break
+		if n > 0 {
+			if !rewinds(files) {
+				break
+			}
+			o.ReportError = func(error) {} // what is wrong was reported the first time
 		}
 		lost, err := replayOnce(ctx, files, recordings, to, o)
 		switch {

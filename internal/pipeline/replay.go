@@ -101,7 +101,11 @@ func (r *recorded) PollLater() {}
 func (r *recorded) Read(ev *events.Event) error {
 	for {
 		err := r.Reader.Read(ev)
-		if err != nil {
+		switch {
+		case err == nil:
+		case hint.Is(err, hint.Undecodable):
+			return fmt.Errorf("%s: %w", r.Name, err)
+		default:
 			return err
 		}
 		if r.first == 0 {
