@@ -75,6 +75,8 @@ func (x *expected) numbers() [2]uint32 {
 		return [2]uint32{v.RcvNxt, v.RcvNxt - min(v.RcvNxt, 1)} // the FIN itself counts, if it was processed
 	case x.flag == capture.FIN:
 		return [2]uint32{sentEnd(v)}
+	case x.received && v.SegmentSeq == 0 && v.PeerFIN:
+		return [2]uint32{v.RcvNxt, v.RcvNxt - min(v.RcvNxt, 1)} // the FIN's own number resets as well: tcp_reset_check
 	case x.received:
 		return [2]uint32{v.SegmentSeq, v.RcvNxt}
 	}

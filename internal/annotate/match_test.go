@@ -163,6 +163,13 @@ func TestMatch(t *testing.T) {
 		{"RST received, headers unseen", segments{sent(0, RA, 7, 9)},
 			endings{closed(0, events.RecvRST, both(at(client, server), func(e *events.Ending) { e.Evidence.RcvNxt = 7 }))},
 			[]string{comment(events.RecvRST)}},
+		{"RST with the number of the FIN received, headers unseen", segments{sent(0, RA, 7, 9)},
+			endings{closed(0, events.RecvRST, both(at(client, server), func(e *events.Ending) {
+				e.Evidence.RcvNxt, e.Evidence.PeerFIN = 8, true
+			}))}, []string{comment(events.RecvRST)}},
+		{"RST below what was received", segments{sent(0, RA, 7, 9)},
+			endings{closed(0, events.RecvRST, both(at(client, server), func(e *events.Ending) { e.Evidence.RcvNxt = 8 }))},
+			[]string{reasonTexts[otherEnd]}},
 		{"refused", segments{sent(0, RA, 0, 9)},
 			endings{closed(0, events.RecvRST, both(at(client, server), func(e *events.Ending) { e.Evidence.SndNxt = 9 }))},
 			[]string{comment(events.RecvRST)}},
