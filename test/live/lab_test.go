@@ -3,7 +3,9 @@
 package live
 
 import (
+	"bytes"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -17,10 +19,13 @@ import (
 
 // In every scenario of the lab the endings are those that it lists, the kernel's
 // counters move as it says, every FIN and RST on the wire has its ending, and
-// every ending that reports one has its segment.
+// every ending that reports one has its segment. A recording of all of that puts
+// the comment of its ending on each FIN and RST of a capture.
 func TestLab(t *testing.T) {
 	scenarios := labScenarios(t)
-	tr := trace(t, probe.Filter{})
+	recording := filepath.Join(t.TempDir(), "lab.rec.zst")
+	tr := traceTo(t, fullTier(t), recording)
+	sent := &labCapture{tracer: tr}
 	noteInstructions(t)
 	report.Kernel, report.Attach = tr.header.Kernel, tr.header.Attach
 	for _, hook := range tr.header.Missing {
@@ -36,8 +41,12 @@ func TestLab(t *testing.T) {
 			t.Error("nothing was seen on the wire")
 		}
 		checkGaps(t)
+		sent.check(t, recording)
 	})
-	runLab(t, tr, nil, scenarios, addScenario, addSegments)
+	runLab(t, tr, nil, scenarios, addScenario, func(sc *lab.Scenario, w *capture, m matchResult) {
+		addSegments(m)
+		sent.add(sc, w)
+	})
 }
 
 // In the quiet tier all of that holds as well: ordinary closes are counted, and noted once, and everything else is
@@ -70,7 +79,7 @@ func TestLabQuiet(t *testing.T) {
 		} else {
 			failed++
 		}
-	}, func(m matchResult) {
+	}, func(_ *lab.Scenario, _ *capture, m matchResult) {
 		mu.Lock()
 		defer mu.Unlock()
 		explained, seen = explained+m.explained, seen+m.seen()
@@ -86,11 +95,11 @@ func labScenarios(t *testing.T) []*lab.Scenario {
 	return scenarios
 }
 
-// runLab runs all scenarios, and reports whether each passed and what explained its segments. full, if it is not nil,
-// is a tracer in the full tier, whose lines are those of tr.
+// runLab runs all scenarios, and reports whether each passed, what it sent, and what explained that. full, if it is not
+// nil, is a tracer in the full tier, whose lines are those of tr.
 func runLab(
 	t *testing.T, tr, full *tracer, scenarios []*lab.Scenario,
-	addScenario func(passed bool), addSegments func(matchResult),
+	addScenario func(passed bool), addSegments func(*lab.Scenario, *capture, matchResult),
 ) {
 	tr.mayMiss = true // as long as no FIN or RST is
 	for _, sc := range scenarios {
@@ -106,24 +115,29 @@ func runLab(
 					addScenario(!t.Failed())
 				}
 			})
+			var w *capture
 			var m matchResult
-			attempts(t, func(t testing.TB) { m = runScenario(t, tr, full, sc) })
-			addSegments(m)
+			attempts(t, func(t testing.TB) { w, m = runScenario(t, tr, full, sc) })
+			if w != nil {
+				addSegments(sc, w, m)
+			}
 		})
 	}
 }
 
 // runScenario runs one scenario with a wire capture until all its sockets are
-// gone, and returns how segments and endings match. full is as in runLab.
-func runScenario(t testing.TB, tr, full *tracer, sc *lab.Scenario) (m matchResult) {
+// gone, and returns the capture and how segments and endings match. full is as in
+// runLab.
+func runScenario(t testing.TB, tr, full *tracer, sc *lab.Scenario) (w *capture, m matchResult) {
 	t.Helper()
 	defer tr.countMissed(t)()
 	if full != nil {
 		defer full.countMissed(t)()
 	}
-	var w *capture
+	var kept []packet
 	begin := func(*lab.Result) (err error) {
-		if w, err = startCapture(); err == nil {
+		w, err = startCaptureTo(func(data []byte, at time.Time) { kept = append(kept, packet{at, bytes.Clone(data)}) })
+		if err == nil {
 			w.firewall = slices.Contains(sc.Needs, "nf_tables")
 		}
 		return err
@@ -157,8 +171,10 @@ func runScenario(t testing.TB, tr, full *tracer, sc *lab.Scenario) (m matchResul
 	}
 	if t.Failed() {
 		t.Error(w.describe(tr, nil))
+		return w, m
 	}
-	return m
+	w.kept = kept
+	return w, m
 }
 
 // mismatches returns how the endings differ from those that a scenario lists.

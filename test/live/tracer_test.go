@@ -28,6 +28,7 @@ import (
 	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/lab"
 	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/record"
 )
 
 var attach = flag.String("attach", "auto", "attach `mode` to test")
@@ -82,16 +83,26 @@ type tracer struct {
 	unexplained uint64
 	// reported are the losses that were read as events.
 	reported []events.Event
+	// recording gets all events; nil: nothing is recorded. unmarked: the last thing in it is an event.
+	recording *record.File
+	unmarked  bool
 }
 
 // trace attaches and collects endings. Without privileges it skips the test,
 // unless CLOSETRACE_LIVE=1 requires it to run.
 func trace(t testing.TB, filter probe.Filter) *tracer {
 	t.Helper()
-	return traceWith(t, probe.Options{
-		Filter: filter, SharedCloses: true,
-		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
-	})
+	o := fullTier(t)
+	o.Filter = filter
+	return traceWith(t, o)
+}
+
+// fullTier returns the options of a tracer that reports everything.
+func fullTier(t testing.TB) probe.Options {
+	return probe.Options{
+		SharedCloses: true,
+		Log:          slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
 }
 
 // traceSelf traces the calls of this process.
@@ -102,6 +113,12 @@ func traceSelf(t testing.TB) *tracer {
 }
 
 func traceWith(t testing.TB, o probe.Options) *tracer {
+	t.Helper()
+	return traceTo(t, o, "")
+}
+
+// traceTo also records the events to a file, unless its name is empty. The recording ends with finish.
+func traceTo(t testing.TB, o probe.Options, file string) *tracer {
 	t.Helper()
 	o.Attach = probe.Mode(*attach)
 	o.Shared = shared
@@ -119,6 +136,10 @@ func traceWith(t testing.TB, o probe.Options) *tracer {
 		noted:   map[uint32][]events.Ending{},
 		done:    make(chan error, 1),
 		stop:    make(chan struct{}),
+	}
+	if file != "" {
+		tr.recording, err = record.Create(file, tr.header, record.Options{})
+		must(t, err)
 	}
 	go tr.collect()
 	t.Cleanup(func() { tr.finish(t) })
@@ -154,7 +175,7 @@ func (tr *tracer) collect() {
 	var ev events.Event
 	for {
 		last := tr.stopped() // asked first: what is read from now on ends with the last event
-		err := tr.probe.Read(&ev)
+		err := tr.read(&ev)
 		switch {
 		case errors.Is(err, events.ErrIdle) && last:
 			c.Flush(keep)
@@ -178,6 +199,23 @@ func (tr *tracer) collect() {
 			tr.readUpTo.Store(max(tr.readUpTo.Load(), ev.MonoNS))
 		}
 	}
+}
+
+// read reads an event, and records it if there is a recording.
+func (tr *tracer) read(ev *events.Event) error {
+	err := tr.probe.Read(ev)
+	switch {
+	case tr.recording == nil:
+	case err == nil:
+		tr.unmarked = true
+		return tr.recording.Write(ev)
+	case errors.Is(err, probe.ErrIdle) && tr.unmarked:
+		tr.unmarked = false
+		if failed := tr.recording.Idle(tr.probe.IdleNS()); failed != nil {
+			return failed
+		}
+	}
+	return err
 }
 
 // notes yields the new notes of the kernel side, and keeps the closes.
@@ -311,6 +349,9 @@ func (tr *tracer) finish(t testing.TB) []events.Ending {
 		}
 		tr.losses = tr.probe.Losses()
 		l := tr.losses
+		if tr.recording != nil {
+			must(t, tr.recording.Close(&record.End{LostRecords: l.LostRecords, MissedProbes: l.MissedProbes}))
+		}
 		countMissed(t, l.MissedProbes)
 		// The kernel does not run a kprobe's program while another one runs on
 		// the same CPU, so softirq may go unseen, and counted.

@@ -37,6 +37,13 @@ type capture struct {
 	// firewall: netfilter sends RSTs.
 	firewall bool
 	packets  func(packet []byte, at time.Time) // gets what was sent, up to headers bytes; may be nil
+	kept     []packet                          // all that was sent in a scenario that passed
+}
+
+// packet is what was sent, from the IP header on, and when.
+type packet struct {
+	at   time.Time
+	data []byte
 }
 
 const (
