@@ -45,10 +45,11 @@ func jobsFor(k kernel, o options) []guest.Job {
 	return jobs
 }
 
-// A kernel whose neighbours run the rest (mode) runs looksAtPath in each attach mode: the verdicts of every path, and
-// of random closes against the wire. One whose answers may be others (kernel) also runs looksAtFact in each mode, and,
-// in the first, looksAtLoad and looksAtKernel, whose results do not depend on the mode. Stacks are tested in one mode
-// of each kernel, in which the caller of a function is the hardest to find: kprobe.
+// A kernel whose neighbours run the rest (mode) runs looksAtPath in each attach mode: the verdicts of every path, with
+// the comments of annotate on what was sent, and of random closes against the wire. One whose answers may be others
+// (kernel) also runs looksAtFact in each mode, and, in the first, looksAtLoad and looksAtKernel, whose results do not
+// depend on the mode. Stacks are tested in one mode of each kernel, in which the caller of a function is the hardest to
+// find: kprobe.
 //
 // A kernel that runs all runs these and looksAtTier in each mode, and looksAtKernel, looksAtFentry and looksAtReader in
 // the first mode only, which is fentry: it takes the most privileges, and is the one that most machines have, while
