@@ -209,7 +209,7 @@ func (tr *tracer) read(ev *events.Event) error {
 	case err == nil:
 		tr.unmarked = true
 		return tr.recording.Write(ev)
-	case errors.Is(err, probe.ErrIdle) && tr.unmarked:
+	case errors.Is(err, events.ErrIdle) && tr.unmarked:
 		tr.unmarked = false
 		if failed := tr.recording.Idle(tr.probe.IdleNS()); failed != nil {
 			return failed
