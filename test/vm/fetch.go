@@ -37,7 +37,7 @@ func newStore(refresh bool, notice func(string, ...any)) (*store, error) {
 // image returns a kernel. It uses the network only if the kernel is missing, older than maxAge or to be refreshed. If
 // the network fails, it returns the kernel in the cache, unless a refresh was asked for.
 func (s *store) image(ctx context.Context, k kernel) (image, error) {
-	unlock, err := s.lock()
+	unlock, err := s.lock("lock")
 	if err != nil {
 		return image{}, fmt.Errorf("lock %s: %w", s.dir, err)
 	}
@@ -68,9 +68,9 @@ func (s *store) stamp(k kernel) string {
 	return filepath.Join(s.kernelDir(k), "packages")
 }
 
-// lock excludes other processes from the store.
-func (s *store) lock() (unlock func(), err error) {
-	file, err := os.OpenFile(filepath.Join(s.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+// lock excludes other processes from what a lock is for: all of the store but the roots, or these.
+func (s *store) lock(name string) (unlock func(), err error) {
+	file, err := os.OpenFile(filepath.Join(s.dir, name), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, err
 	}
@@ -81,18 +81,27 @@ func (s *store) lock() (unlock func(), err error) {
 	return func() { file.Close() }, nil
 }
 
-// fetch updates the kernel's directory to the newest version.
-func (s *store) fetch(ctx context.Context, k kernel) error {
+// sources returns a sources.list of the kernel's suites.
+func (s *store) sources(ctx context.Context, k kernel) (string, error) {
 	if _, err := os.Stat(debian.Keyring); err != nil {
-		return withHint(err, "install the package debian-archive-keyring")
+		return "", withHint(err, "install the package debian-archive-keyring")
 	}
 	found, err := debian.FindArchives(ctx)
 	if err != nil {
-		return err
+		return "", err
 	}
 	list, leftOut := debian.Sources(k.suites, k.arch, found)
 	if len(leftOut) > 0 {
 		s.notice("kernel %s: no archive is known for %s; an older kernel may be used", k.name, strings.Join(leftOut, ", "))
+	}
+	return list, nil
+}
+
+// fetch updates the kernel's directory to the newest version.
+func (s *store) fetch(ctx context.Context, k kernel) error {
+	list, err := s.sources(ctx, k)
+	if err != nil {
+		return err
 	}
 	private, err := debian.New(filepath.Join(s.dir, "apt", strings.Join(k.suites, "+")+"-"+k.arch), k.arch, list)
 	if err != nil {

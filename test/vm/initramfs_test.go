@@ -227,20 +227,7 @@ func TestPack(t *testing.T) {
 		files:   []file{{name: "/init", mode: 0o755, data: []byte("I")}},
 		jobs:    []guest.Job{{Name: "kprobe/lab", Argv: []string{"/bin/x"}, Timeout: time.Second}},
 	}
-	path := filepath.Join(t.TempDir(), "initramfs")
-	if err := spec.pack(path, nonce, "/dev/ttyS1"); err != nil {
-		t.Fatal(err)
-	}
-	archive, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer archive.Close()
-	got := entries(t, archive)
-	var plan guest.Plan
-	if err := json.Unmarshal([]byte(strings.TrimPrefix(got["plan.json"], "100644 ")), &plan); err != nil {
-		t.Fatal(err)
-	}
+	got, plan := packed(t, spec)
 	want := guest.Plan{
 		Nonce: nonce, Hostname: "closetrace-vm", Port: "/dev/ttyS1", Jobs: spec.jobs,
 		Modules: []string{"/modules/inet_diag.ko", "/modules/netlink_diag.ko"},
@@ -253,6 +240,37 @@ func TestPack(t *testing.T) {
 			t.Errorf("%s is missing", name)
 		}
 	}
+
+	// A root keeps its own files, and gets those that are given.
+	spec.root = "/roots/6.12-amd64.ext4"
+	spec.files = append(spec.files, file{name: "/etc/motd", mode: 0o644, data: []byte("M")})
+	got, plan = packed(t, spec)
+	want.Root, want.Files = "/dev/vda", []string{"/etc/motd"}
+	if !reflect.DeepEqual(plan, want) {
+		t.Errorf("plan %+v\nwant %+v", plan, want)
+	}
+	if got["etc/hosts"] != "" || got["init"] == "" || got["etc/motd"] == "" {
+		t.Errorf("with a root: %q", got)
+	}
+}
+
+// packed returns the entries of an initramfs, and the plan in it.
+func packed(t *testing.T, spec guestSpec) (got map[string]string, plan guest.Plan) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "initramfs")
+	if err := spec.pack(path, nonce, "/dev/ttyS1"); err != nil {
+		t.Fatal(err)
+	}
+	archive, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer archive.Close()
+	got = entries(t, archive)
+	if err := json.Unmarshal([]byte(strings.TrimPrefix(got["plan.json"], "100644 ")), &plan); err != nil {
+		t.Fatal(err)
+	}
+	return got, plan
 }
 
 func TestUnpackTar(t *testing.T) {

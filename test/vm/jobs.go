@@ -12,8 +12,11 @@ import (
 var translating = []string{"nft_chain_nat", "nft_nat", "nft_masq"}
 
 // modulesFor returns the modules that a kernel loads: those of the command line and, where all live tests run, those
-// that one of them alone needs.
+// that one of them alone needs; or what a Debian needs, its disk and containers.
 func modulesFor(k kernel, o options) []string {
+	if len(o.debian) > 0 {
+		return slices.Concat(o.modules, []string{"virtio_blk", "overlay"})
+	}
 	if k.tests != "all" {
 		return o.modules
 	}

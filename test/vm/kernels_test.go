@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/test/vm/guest"
 )
 
 func TestReadKernels(t *testing.T) {
@@ -130,6 +132,28 @@ func TestJobsFor(t *testing.T) {
 	} {
 		if got := names(c.o); got != c.want {
 			t.Errorf("%+v: jobs %q, want %q", c.o, got, c.want)
+		}
+	}
+}
+
+// A Debian is for a command; it has a disk, and its containers another file system.
+func TestDebian(t *testing.T) {
+	o, err := parseOptions([]string{"-debian", "podman,dbus", "-modules", "veth", "--", "/bin/true"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	modules := modulesFor(kernel{tests: "all"}, o)
+	if !slices.Equal(o.debian, []string{"podman", "dbus"}) || !slices.Equal(modules, []string{"veth", "virtio_blk", "overlay"}) {
+		t.Errorf("packages %q, modules %q", o.debian, modules)
+	}
+	if _, err := parseOptions([]string{"-debian", "podman"}, io.Discard); err == nil {
+		t.Error("no error without a command")
+	}
+	v := vm{machine: machines["amd64"], root: "/a,b"}
+	args := strings.Join(v.args(), " ")
+	for _, want := range []string{"format=raw,snapshot=on,file=/a,,b ", "virtio-blk-pci,drive=root", guest.Service} {
+		if !strings.Contains(args, want) {
+			t.Errorf("%q is not in %s", want, args)
 		}
 	}
 }

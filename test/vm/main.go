@@ -5,10 +5,12 @@
 //	go run ./test/vm -list                # list kernels and jobs
 //	go run ./test/vm -kernel 6.1 -modes kprobe
 //	go run ./test/vm -kernel 6.1 -- /bin/closetrace lab --attach kprobe close.rst.unread
+//	go run ./test/vm -kernel 6.12 -debian podman -- /usr/bin/podman info
 //
 // It needs QEMU, the go command, and apt with a Debian mirror for kernels that are not in its cache yet; it needs no
 // root. One guest is booted per kernel, two at a time, with an initramfs that holds nothing but our static programs
-// (package init is its process 1) and what -file adds. At the end it prints a table of results, and writes how many
+// (package init is its process 1) and what -file adds. With -debian, a disk has a Debian whose systemd is process 1.
+// At the end it prints a table of results, and writes how many
 // instructions the verifier looked at to bin/verified.txt. The exit code is 0 only if every job passed.
 package main
 
@@ -46,6 +48,7 @@ type options struct {
 	timeout time.Duration
 	modules []string
 	files   []file
+	debian  []string
 	counts  bool
 	lacks   []string
 	command []string
@@ -94,6 +97,8 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		"add the report of live tests on this machine from `FILE` to the table, and leave out the tests that it covers")
 	flags.IntVar(&o.atOnce, "at-once", 2, "boot `N` guests at a time")
 	flags.DurationVar(&o.timeout, "timeout", 30*time.Minute, "limit the time of one job")
+	debian := flags.String("debian", "",
+		"run COMMAND as a service of the systemd of a Debian of the kernel's suites, with the packages in `LIST`")
 	flags.BoolVar(&o.counts, "icount", false, "count instructions: one CPU, and each takes one nanosecond of guest time")
 	lacks := flags.String(
 		"lacks",
@@ -122,10 +127,14 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	o.modes = splitList(*modes)
 	o.lacks = splitList(*lacks)
 	o.modules = splitList(*modules)
+	o.debian = splitList(*debian)
 	o.command = flags.Args()
 	if len(o.command) > 0 && !filepath.IsAbs(o.command[0]) {
 		return o, withHint(fmt.Errorf("%q is not the path of a program in the guest", o.command[0]),
 			"give an absolute path, such as "+closetracePath)
+	}
+	if len(o.debian) > 0 && len(o.command) == 0 {
+		return o, withHint(errors.New("-debian without a COMMAND"), "the live tests need no Debian")
 	}
 	return o, checkModes(o.modes)
 }
@@ -228,7 +237,14 @@ func runKernel(
 		return withHint(fmt.Errorf("kernel %s: %s is what its suites have now", k.name, image.release),
 			"name suites in test/kernels.txt that still have that series")
 	}
-	built, err := builds.files(ctx, k.arch, programsFor(jobs))
+	programs, root := programsFor(jobs), ""
+	if len(o.debian) > 0 {
+		programs = programs[:1] // init: closetrace is to come from its package
+		if root, err = store.root(ctx, k, o.debian); err != nil {
+			return err
+		}
+	}
+	built, err := builds.files(ctx, k.arch, programs)
 	if err != nil {
 		return err
 	}
@@ -242,8 +258,8 @@ func runKernel(
 	}
 	r.booting(k, image)
 	return r.run(ctx, guestSpec{
-		kernel: k, image: image, modules: modulesFor(k, o), files: append(built, o.files...), jobs: jobs, outDir: dir, limit: limitFor(jobs),
-		counts: o.counts, lacks: o.lacks,
+		kernel: k, image: image, modules: modulesFor(k, o), files: append(built, o.files...), jobs: jobs, outDir: dir,
+		limit: limitFor(jobs), root: root, counts: o.counts, lacks: o.lacks,
 	})
 }
 

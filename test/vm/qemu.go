@@ -79,6 +79,7 @@ type vm struct {
 	initramfs string
 	dir       string // for the files of this boot
 	limit     time.Duration
+	root      string   // the image of its disk, of which it changes a copy; "": none
 	lacks     []string // features of its CPU
 	counts    bool     // guest time is the number of instructions, one a nanosecond, on one CPU
 }
@@ -109,6 +110,13 @@ func (v vm) boot(ctx context.Context, c *console) error {
 	return c.lost()
 }
 
+// systemdArgs are read by systemd: init is its service, the console belongs to init alone, and this is no first boot,
+// on which systemd would ask for a time zone.
+var systemdArgs = []string{
+	"systemd.wants=" + guest.Service, "systemd.mask=serial-getty@ttyS0.service", "systemd.show_status=false",
+	"systemd.machine_id=c105e7ace0000000000000000000c0de", "systemd.firstboot=false", "systemd.condition_first_boot=false",
+}
+
 func (v vm) args() []string {
 	kernelArgs := []string{
 		"console=" + v.machine.console, "quiet", "panic=-1", "random.trust_cpu=on",
@@ -127,8 +135,15 @@ func (v vm) args() []string {
 	for _, feature := range v.lacks {
 		args[slices.Index(args, "-cpu")+1] += ",-" + feature
 	}
+	memory := "1536M"
+	if v.root != "" {
+		memory = "3G"
+		kernelArgs = append(kernelArgs, systemdArgs...)
+		args = append(args, "-drive", "if=none,id=root,format=raw,snapshot=on,file="+strings.ReplaceAll(v.root, ",", ",,"),
+			"-device", "virtio-blk-pci,drive=root")
+	}
 	return slices.Concat(args, []string{
-		"-smp", cpus, "-m", "1536M",
+		"-smp", cpus, "-m", memory,
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
 		"-chardev", "file,id=sent,path=" + strings.ReplaceAll(v.sentFile(), ",", ",,"),

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/cavaliergopher/cpio"
@@ -24,7 +25,8 @@ type guestSpec struct {
 	jobs    []guest.Job
 	outDir  string // where the files from the guest go
 	limit   time.Duration
-	counts  bool // as of vm
+	root    string // as of vm
+	counts  bool   // as of vm
 	lacks   []string
 	again   bool // the guest panicked, and this is its second boot
 }
@@ -51,6 +53,7 @@ func (r *report) run(ctx context.Context, s guestSpec) error {
 		initramfs: filepath.Join(dir, "initramfs"),
 		dir:       dir,
 		limit:     s.limit,
+		root:      s.root,
 		counts:    s.counts,
 		lacks:     s.lacks,
 	}
@@ -79,7 +82,7 @@ func (r *report) run(ctx context.Context, s guestSpec) error {
 	return r.collect(s.kernel, s.outDir)
 }
 
-// pack writes the initramfs: the plan, the modules and the files.
+// pack writes the initramfs: the plan, the modules and the files. A root has the files of every machine already.
 func (s guestSpec) pack(path, nonce, port string) error {
 	tree, err := readModules(s.image.modules)
 	if err != nil {
@@ -91,6 +94,15 @@ func (s guestSpec) pack(path, nonce, port string) error {
 	}
 	plan := guest.Plan{Nonce: nonce, Hostname: "closetrace-vm", Port: port, Jobs: s.jobs}
 	files := append(fixedFiles(), s.files...)
+	if s.root != "" {
+		plan.Root = "/dev/vda"
+		files = slices.Clone(s.files)
+		for _, f := range files {
+			if f.name != initPath {
+				plan.Files = append(plan.Files, f.name)
+			}
+		}
+	}
 	for _, m := range modules {
 		name := "/modules/" + m.name + ".ko"
 		plan.Modules = append(plan.Modules, name)

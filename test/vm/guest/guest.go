@@ -22,7 +22,12 @@ type Plan struct {
 	Modules  []string // paths of uncompressed kernel modules, in the order to load them
 	Port     string   // the serial device that carries the files of OutDir
 	Jobs     []Job    // run one after the other
+	Root     string   // the block device of a Debian whose systemd becomes process 1; init is then one of its services
+	Files    []string // of the initramfs, to be copied to that Debian
 }
+
+// Service is the systemd unit of init, where a plan has a root.
+const Service = "closetrace-vm.service"
 
 // Job is one command. Its name is unique within a plan.
 type Job struct {

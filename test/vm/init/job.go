@@ -19,7 +19,7 @@ import (
 const grace = 3 * time.Second
 
 // runJob runs a job with its output on console and returns its End mark. When it returns, no process but init is
-// left.
+// left, or as a service, none of the job's process group.
 func runJob(job guest.Job, console io.Writer) guest.Mark {
 	m := guest.Mark{Event: guest.End, Job: job.Name}
 	start := time.Now()
@@ -49,7 +49,9 @@ func runJob(job guest.Job, console io.Writer) guest.Mark {
 		m.Exit = 128 + int(status.Signal())
 		m.Signal = unix.SignalName(status.Signal())
 	}
-	if left := killAll(); left != nil {
+	if os.Getpid() != 1 {
+		_ = unix.Kill(-pid, unix.SIGKILL) // ESRCH: no process is left
+	} else if left := killAll(); left != nil {
 		m.Error = left.Error()
 	}
 	// A process that cannot be killed may still hold the other end.
@@ -75,7 +77,7 @@ func startJob(job guest.Job, output *os.File) (pid int, err error) {
 	out := output.Fd()
 	return syscall.ForkExec(job.Argv[0], job.Argv, &syscall.ProcAttr{
 		Dir:   "/",
-		Env:   append([]string{"PATH=/bin", "HOME=/root", "TMPDIR=/tmp"}, job.Env...),
+		Env:   append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "TMPDIR=/tmp"}, job.Env...),
 		Files: []uintptr{null.Fd(), out, out},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})

@@ -4,6 +4,9 @@
 // runs the jobs one after the other with their output on the console, sends the files below /out through the second
 // serial port and powers off. It prints marks (package guest), so that the host can distinguish a job that passed
 // from one that never ran.
+//
+// If the plan has a root, a Debian on a disk, init copies itself there, leaves process 1 to its systemd, and runs the
+// jobs as a service.
 package main
 
 import (
@@ -34,7 +37,15 @@ func run(marks *markPrinter) error {
 		return err
 	}
 	marks.nonce = plan.Nonce
-	if err := prepare(plan); err != nil {
+	if plan.Root != "" && os.Getpid() == 1 {
+		return startSystemd(plan)
+	}
+	if plan.Root != "" {
+		err = prepareService()
+	} else {
+		err = prepare(plan)
+	}
+	if err != nil {
 		return err
 	}
 	marks.mark(guest.Mark{Event: guest.Boot})
