@@ -41,7 +41,8 @@ func writeImage(dir string, builds []build) (string, error) {
 	tag := builds[0].version.String()
 	if err := at.AppendIndex(image, layout.WithAnnotations(map[string]string{
 		"org.opencontainers.image.ref.name": tag, // the tag, for skopeo and podman
-		"io.containerd.image.name":          "closetrace:" + tag,
+		// Docker does not find an image whose name has no host.
+		"io.containerd.image.name": "localhost/closetrace:" + tag,
 	})); err != nil {
 		return "", err
 	}
