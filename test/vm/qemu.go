@@ -114,6 +114,7 @@ func (v vm) boot(ctx context.Context, c *console) error {
 // on which systemd would ask for a time zone.
 var systemdArgs = []string{
 	"systemd.wants=" + guest.Service, "systemd.mask=serial-getty@ttyS0.service", "systemd.show_status=false",
+	"systemd.mask=systemd-modules-load.service", // init has loaded them
 	"systemd.machine_id=c105e7ace0000000000000000000c0de", "systemd.firstboot=false", "systemd.condition_first_boot=false",
 }
 
