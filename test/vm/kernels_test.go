@@ -143,7 +143,8 @@ func TestDebian(t *testing.T) {
 		t.Fatal(err)
 	}
 	modules := modulesFor(kernel{tests: "all"}, o)
-	if !slices.Equal(o.debian, []string{"podman", "dbus"}) || !slices.Equal(modules, []string{"veth", "virtio_blk", "overlay"}) {
+	if !slices.Equal(o.debian, []string{"podman", "dbus"}) ||
+		!slices.Equal(modules, []string{"veth", "virtio_blk", "overlay"}) {
 		t.Errorf("packages %q, modules %q", o.debian, modules)
 	}
 	if _, err := parseOptions([]string{"-debian", "podman"}, io.Discard); err == nil {
