@@ -7,10 +7,23 @@ pid() { systemctl show --property MainPID --value closetrace; }
 state() { systemctl "$1" closetrace || true; }
 get() {
 	exec 3<>/dev/tcp/127.0.0.1/9740
-	printf 'GET %s HTTP/1.0\r\n\r\n' "$1" >&3
+	printf 'GET %s HTTP/1.0\r\nHost: localhost\r\n\r\n' "$1" >&3
 	cat <&3
 	exec 3<&-
 } # to a grep that reads it all: with -q, cat could get SIGPIPE
+# Closes with an answer that was not read, which are resets, until the service has reported one.
+reports() {
+	for _ in {1..30}; do
+		exec 3<>/dev/tcp/127.0.0.1/9740
+		printf 'GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n' >&3
+		sleep 1
+		exec 3<&-
+		if get /debug/last | grep '"path":"close.rst.unread"' | grep '"comm":"bash"'; then return; fi
+	done
+	return 1
+}
+left() { find / -xdev -path /packages -prune -o -iname '*closetrace*' -print; }
+before=$(left)
 
 dpkg --install old.deb
 [ "$(state is-enabled)" = disabled ]
@@ -26,6 +39,7 @@ user=$(sed -n 's/^Uid:\t\([0-9]*\).*/\1/p' "/proc/$first/status")
 grep -qx 'CapBnd:	000000c400080004' "/proc/$first/status" # the five
 grep -qx 'CapEff:	0000008000080004' "/proc/$first/status" # BPF, DAC_READ_SEARCH, SYS_PTRACE: once attached
 grep -qx 'Seccomp:	2' "/proc/$first/status"
+reports
 
 echo 'last: 7' >/etc/closetrace/serve.yaml
 systemctl reload closetrace
@@ -36,6 +50,7 @@ dpkg --install --force-confold new.deb
 [ "$(pid)" != "$first" ]
 [ "$(cat /etc/closetrace/serve.yaml)" = 'last: 7' ]
 get /readyz | grep '^HTTP/1.0 200'
+reports
 
 dpkg --remove closetrace
 [ "$(state is-active)" = inactive ]
@@ -44,4 +59,5 @@ dpkg --remove closetrace
 [ -e /etc/closetrace/serve.yaml ] # until the package is purged
 dpkg --purge closetrace
 [ ! -e /etc/closetrace ]
+[ "$(left)" = "$before" ]
 echo PASSED
