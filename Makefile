@@ -59,10 +59,10 @@ uninstall: ## remove what make install installed, except the configuration
 dist: ## build the packages, archives and the image of COMMIT (HEAD) into DIST (dist)
 	$(GO) -C deploy/dist run . -commit $(COMMIT) -o '$(abspath $(DIST))'
 
-test-packages: ## build the packages twice, compare and check them, run them under systemd, podman, containerd
+test-packages: ## build the packages twice, compare and check them, run them under systemd and container engines
 	@test/deps.sh packages
 	$(GO) -C deploy/dist vet ./...
-	$(GO) -C deploy/dist test -count=1 -timeout 40m -v ./...
+	$(GO) -C deploy/dist test -count=1 -timeout 90m -v ./...
 
 generate: ## compile bpf/ to internal/probe, and its types to internal/rawevent (needs clang 14 and libbpf's headers)
 	$(GO) generate .

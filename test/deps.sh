@@ -31,7 +31,7 @@ tshark:tshark chromium:chromium"
 
 # What make test-packages needs besides.
 [ "$goal" != packages ] || needs="$needs lintian:lintian shellcheck:shellcheck rpm2cpio:rpm2cpio cpio:cpio
-mmdebstrap:mmdebstrap podman:podman runc:runc containerd:containerd"
+mmdebstrap:mmdebstrap mkfs.ext4:e2fsprogs podman:podman runc:runc containerd:containerd"
 
 # What a node of Kubernetes needs besides its own programs, which make test-fleet builds.
 [ "$goal" != fleet ] || needs="$needs runc:runc containerd:containerd nsenter:util-linux
@@ -56,7 +56,7 @@ if ! command -v apt-get >/dev/null; then
 	fail "missing:$names" \
 	"install clang 14, llvm 14, clang-format 14, libbpf's headers, qemu for x86 and arm64, dpkg, xz, git, jq, tmux,
 a C compiler and Debian's archive keyring (for packages also lintian, shellcheck, rpm2cpio, cpio, mmdebstrap,
-podman, runc and containerd; for the fleet runc, containerd and the CNI plugins),
+e2fsprogs, podman, runc and containerd; for the fleet runc, containerd and the CNI plugins),
 then run make again"
 fi
 

@@ -85,7 +85,8 @@ func tracers() []tracer {
 		add(ours(quietTracer, mixFIN+","+mixLinger0+","+mixUnread, "-o", "json", "--only", "rst"))
 		add(record(recordTracer, recording+".rec"))
 		add(record(zstTracer, recording+".rec.zst"))
-		add(ours(serveTracer, mixFIN, "serve"))
+		// Without the scan for stuck sockets, which is every 30 s and may fall into a measurement or not.
+		add(ours(serveTracer, mixFIN, "serve", "--stuck-every", "0s"))
 		add(ours(rejectsTracer, mixFIN, "-o", "json", "-P", "1"))
 		add(tracer{
 			name: "floor " + mode, kind: kindFloor, mechanism: mode, ready: "attached", mixes: mixFIN,
