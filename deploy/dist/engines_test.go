@@ -49,7 +49,7 @@ func TestPodman(t *testing.T) {
 	}
 }
 
-// podman returns the command, as it is in a microVM. Elsewhere its storage is the test's own, and it is told to use
+// podman returns the command, as it is in a microVM. Elsewhere its storage is the test's own, and it uses
 // runc and no systemd: crun refuses a machine with cgroups of both versions.
 func podman(t *testing.T) []string {
 	t.Helper()
