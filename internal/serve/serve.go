@@ -72,9 +72,10 @@ type daemon struct {
 	stopping bool
 }
 
-// memoryLimit makes the collector run before memory is used that a service should not have for weeks. Half of it is in
-// use at 1,000 abnormal endings per second. A trigger holds more.
-const memoryLimit = 24 << 20
+// memoryLimit makes the collector run before memory is used that a service should not have for weeks. 16 MB are in use
+// at 1,000 abnormal endings per second, half of them the names of the kernel's functions; with a limit of 24 MB the
+// collector ran at each allocation. A trigger holds more.
+const memoryLimit = 32 << 20
 
 // Run traces and serves until ctx ends, and sends what is queued then. It returns an error if it cannot begin, or if
 // tracing or serving fails.
