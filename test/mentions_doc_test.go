@@ -72,7 +72,10 @@ func anchor(heading string) string {
 func allTests(t *testing.T) string {
 	t.Helper()
 	var all strings.Builder
-	for _, pattern := range []string{"../cmd/*/*_test.go", "../internal/*/*_test.go", "*_test.go", "*/*_test.go"} {
+	patterns := []string{
+		"../cmd/*/*_test.go", "../internal/*/*_test.go", "../deploy/*/*_test.go", "*_test.go", "*/*_test.go",
+	}
+	for _, pattern := range patterns {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
