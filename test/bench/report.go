@@ -64,9 +64,8 @@ func (r *results) instructions() table.Table {
 	}
 	t := table.Table{Columns: columns(heads...), Rows: [][]string{first}}
 	for _, m := range r.of(mixFIN) {
-		if m.Kind == kindFloor && m.Mechanism != modes[0] || strings.HasSuffix(m.Tracer, ", table") ||
-			strings.HasSuffix(m.Tracer, serveTracer) {
-			continue // little different from other rows
+		if m.Kind == kindPeer || m.Kind == kindFloor && m.Mechanism != modes[0] || !isShown(m.Tracer) {
+			continue // measured under one mix, or little different from other rows
 		}
 		row := []string{m.Tracer}
 		for _, mix := range r.mixes() {
@@ -79,6 +78,13 @@ func (r *results) instructions() table.Table {
 		t.Rows = append(t.Rows, row)
 	}
 	return t
+}
+
+// isShown reports whether a tracer has a row of its own.
+func isShown(tracer string) bool {
+	return !slices.ContainsFunc([]string{", table", serveTracer, rejectsTracer}, func(suffix string) bool {
+		return strings.HasSuffix(tracer, suffix)
+	})
 }
 
 // details has the rest of what was measured of the FIN mix, for what prints endings and for the peers.

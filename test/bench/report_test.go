@@ -65,8 +65,8 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"\nuntraced                    1,000\n",
-		"\nfentry, json              50 + 30\n",
+		"\nuntraced             1,000\n",
+		"\nfentry, json       50 + 30\n",
 		"\nfentry, json        1.050  1.080       3",
 		"\n-o json, inline                           1.050 of 1.040, missed\n",
 		"Not measured: tcpstates, the mix linger0,",
