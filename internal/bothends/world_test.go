@@ -232,6 +232,7 @@ func TestManyConnections(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			seed := rand.Uint64()
+			t.Logf("seed %d", seed)
 			w := newWorld(seed)
 			w.plain, w.blind = tt.plain, tt.blind
 			for n := range uint64(connections) {
@@ -240,7 +241,7 @@ func TestManyConnections(t *testing.T) {
 			j, r, of := w.joined(t)
 			joined, both := w.check(t, j, of)
 			if joined != r.Joined || float64(joined) < tt.least*float64(both) {
-				t.Errorf("seed %d: joined %d of %d with both ends: %+v", seed, joined, both, r)
+				t.Errorf("joined %d of %d with both ends: %+v", joined, both, r)
 			}
 			t.Logf("joined %d of %d with both ends, %d by address; %d ambiguous", joined, both, r.ByAddress, r.Ambiguous)
 			w.checkClocks(t, r)

@@ -65,6 +65,7 @@ type past struct {
 	identity      identity
 	connectionID  uint64
 	sentEnd       uint32 // the sequence number after all that this side had to send, with its FIN; 0: unknown
+	receivedEnd   uint32 // the next sequence number to receive when this side closed; 0: unknown
 	segmentSeq    uint32 // of the segment that a reply answered
 	monoNS        uint64
 	actor         *events.Task
@@ -179,7 +180,7 @@ func setPast(p *past, f *fact, e *events.Ending) {
 	p.path, p.monoNS, p.actor, p.local, p.remote = e.Path, f.MonoNS, e.Actor, e.Local, e.Remote
 	p.before, p.fin, p.rst, p.doubt, p.noted = f.Before, e.FIN, e.RST, e.Doubt, false
 	p.identity, p.sentEnd, p.segmentSeq = identityOf(f.Event), sentEnd(f.Event), f.SegmentSeq
-	p.connectionID = e.ConnectionID
+	p.connectionID, p.receivedEnd = e.ConnectionID, closedAt(f.Event)
 	p.hook, p.netns, p.unread = f.NetfilterHook, f.Netns, e.Evidence.UnreadBytes
 	if e.Doubt == doubtSender {
 		p.doubt = "" // of what ended the socket there is none

@@ -110,18 +110,22 @@ func TestReplyOfTheLastConnection(t *testing.T) {
 	connected.FirstSent, connected.FirstReceived, connected.SndNxt, connected.BytesSent = first, 7000, first+sent, sent
 	for _, tt := range []struct {
 		name  string
+		seq   uint32
 		ack   uint32
 		isOf  bool
 		hasID bool
 	}{
-		{"the first number", first, true, true},
-		{"its FIN", first + sent + 1, true, true},
-		{"an earlier connection", first - 1, false, false},
-		{"a later connection", first + sent + 1000, false, false},
-		{"no acknowledgment", 0, true, false},
+		{"the first number", 7100, first, true, true},
+		{"its FIN", 7100, first + sent + 1, true, true},
+		{"an earlier connection", 7100, first - 1, false, false},
+		{"a later connection", 7100, first + sent + 1000, false, false},
+		{"late data again", ^uint32(4000), first, true, true},
+		{"a later connection whose ACK fits by chance", 7100 + 1<<28, first, false, false},
+		{"an earlier one", 7100 + 15<<28, first, false, false},
+		{"no acknowledgment", 7100, 0, true, false},
 	} {
 		reply := late(9)
-		reply.SegmentSeq, reply.SegmentAck = 7100, tt.ack
+		reply.SegmentSeq, reply.SegmentAck = tt.seq, tt.ack
 		e := last(t, connected, reply)
 		if isOf := e.Earlier != nil; isOf != tt.isOf || (e.ConnectionID != 0) != tt.hasID {
 			t.Errorf("%s: earlier %+v, connection %x", tt.name, e.Earlier, e.ConnectionID)

@@ -67,13 +67,19 @@ func receivedEnd(ev *events.Event) uint32 {
 	return end
 }
 
-// maxAcknowledged is how far a late segment's ACK may be behind: the largest window.
-const maxAcknowledged = 1 << 30
+const (
+	// maxAcknowledged is how far a late segment's ACK may be behind: the largest window.
+	maxAcknowledged = 1 << 30
+	// maxApart is how far the sequence number of a segment that comes after a close may be from the next one at that
+	// close: 128 MB are more than what is on its way. A wider bound lets other connections fit by chance.
+	maxApart = 1 << 27
+)
 
 // mayAcknowledge reports whether a segment without a socket may belong to the
 // connection of a past: it acknowledges nothing that this side never sent, neither in
 // that connection nor before it. The initial sequence number of a later connection of
-// the same addresses is higher (secure_tcp_seq adds a clock).
+// the same addresses is higher (secure_tcp_seq adds a clock), but may have wrapped. So
+// its own number must be near what this side had received when it closed, if known.
 func (p *past) mayAcknowledge(ev *events.Event) bool {
 	if ev.SegmentAck == 0 || p.sentEnd == 0 || ev.FirstSent != 0 {
 		return true
@@ -82,7 +88,19 @@ func (p *past) mayAcknowledge(ev *events.Event) bool {
 	if p.identity.sent != 0 {
 		sent = min(sent, p.sentEnd-p.identity.sent)
 	}
+	if p.receivedEnd != 0 && ev.SegmentSeq != 0 && ev.SegmentSeq-p.receivedEnd+maxApart > 2*maxApart {
+		return false
+	}
 	return p.sentEnd-ev.SegmentAck <= sent
+}
+
+// closedAt returns the next sequence number to receive when this side closed the
+// connection, after which little more may arrive; 0: it is not known, or not closed.
+func closedAt(ev *events.Event) uint32 {
+	if ev.Kind != events.KindClose || ev.FirstReceived == 0 {
+		return 0
+	}
+	return receivedEnd(ev)
 }
 
 // isOf reports whether an event is of the connection of a past that explains it. Where

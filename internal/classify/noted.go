@@ -46,7 +46,7 @@ func (c *Classifier) readNotes(of *events.Event) {
 func (h *history) addNoted(f *fact, e *events.Ending) {
 	h.addConnection(f, e)
 	if p := h.connections.get(connectionOf(e.Local, e.Remote, e.Netns)); p != nil && p.monoNS == f.MonoNS {
-		p.noted = true
+		p.noted, p.receivedEnd = true, 0 // a note does not say how much was received
 	}
 }
 
