@@ -208,18 +208,21 @@ func (c *Classifier) joinReply(ev *events.Event, emit func(*events.Ending)) *eve
 func (c *Classifier) wait(
 	p *pending, ev *events.Event, window time.Duration, emit func(*events.Ending),
 ) *events.Event {
-	if p.full() {
-		c.conclude(&p.takeSoonest().event, emit)
-	}
+	c.makeRoom(p, emit)
 	p.add(ev, ev.MonoNS+uint64(window))
 	return nil
 }
 
+// makeRoom concludes an event, if no other can wait.
+func (c *Classifier) makeRoom(p *pending, emit func(*events.Ending)) {
+	if p.full() {
+		c.conclude(&p.takeSoonest().event, emit)
+	}
+}
+
 // waitForOwner lets an event wait for the next call on its socket. It returns nil.
 func (c *Classifier) waitForOwner(ev *events.Event, emit func(*events.Ending)) *events.Event {
-	if c.joins.full() {
-		c.conclude(&c.joins.takeSoonest().event, emit)
-	}
+	c.makeRoom(&c.joins, emit)
 	w := c.joins.add(ev, ev.MonoNS+uint64(ownerWindow))
 	c.joins.remind(w, ev.MonoNS+uint64(lookUpAfter))
 	return nil
@@ -229,9 +232,7 @@ func (c *Classifier) waitForOwner(ev *events.Event, emit func(*events.Ending)) *
 // verdict on the call rests on. It returns nil.
 func (c *Classifier) waitBehind(end *waiting, ev *events.Event, emit func(*events.Ending)) *events.Event {
 	deadline := end.last
-	if c.joins.full() {
-		c.conclude(&c.joins.takeSoonest().event, emit)
-	}
+	c.makeRoom(&c.joins, emit)
 	c.joins.add(ev, deadline).behind = true
 	return nil
 }
