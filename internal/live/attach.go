@@ -25,5 +25,8 @@ func Attach(ctx context.Context, o probe.Options) (pipeline.Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := releaseProgram(); err != nil {
+		o.Log.Debug("the pages of the program file stay in memory", "error", err)
+	}
 	return p, nil
 }
