@@ -6,7 +6,7 @@ FUZZTIME ?= 20s
 # The version of govulncheck. It reads the Go vulnerability database each time.
 VULN     ?= v1.9.0
 # The stages of make test. The first two take under four minutes and find most faults.
-STAGES   := lint unit generated live lab-live vm-all
+STAGES   := lint unit generated live lab-live test-fleet vm-all
 # Live tests and the lab need root. Root needs no sudo.
 SUDO    := $(if $(filter 0,$(shell id -u)),,sudo -E)
 # Where make install puts what it installs. DESTDIR stands before all of it.
@@ -67,7 +67,7 @@ test-packages: ## build the packages twice, compare and check them, run them und
 generate: ## compile bpf/ to internal/probe, and its types to internal/rawevent (needs clang 14 and libbpf's headers)
 	$(GO) generate .
 
-test: ## all that CI runs, in this order: lint unit generated live lab-live vm-all
+test: ## all that CI runs, in this order: lint unit generated live lab-live test-fleet vm-all
 	@test/deps.sh test
 	@for stage in $(STAGES); do \
 		echo "=== make $$stage"; \
