@@ -316,14 +316,14 @@ static __always_inline void capture_task(struct event *e)
 
 	e->endpoints.pid = READ(task, tgid);
 	e->endpoints.tid = READ(task, pid);
-	e->endpoints.uid = READ(task, cred, uid.val);
-	e->endpoints.cgroup_id = READ(task, cgroups, dfl_cgrp, kn, id);
+	e->endpoints.uid = READ(walkable(task), cred, uid.val);
+	e->endpoints.cgroup_id = READ(walkable(task), cgroups, dfl_cgrp, kn, id);
 	e->endpoints.task_flags = READ(task, flags);
 	e->endpoints.exit_code = READ(task, exit_code);
 	copy_comm(e->endpoints.comm, task);
 	if (e->endpoints.tid != e->endpoints.pid)
-		copy_comm(e->endpoints.process, READ(task, group_leader));
-	if (e->endpoints.task_flags & PF_EXITING && READ(task, signal, oom_mm))
+		copy_comm(e->endpoints.process, READ(walkable(task), group_leader));
+	if (e->endpoints.task_flags & PF_EXITING && READ(walkable(task), signal, oom_mm))
 		e->progress.flags |= OOM_VICTIM;
 	e->endpoints.syscall = -1;
 	if (!(e->endpoints.task_flags & PF_KTHREAD)) {

@@ -78,7 +78,7 @@ static __always_inline void write_note(struct cpu_counts *here, struct call *cal
 	n->netns = READ(sk, __sk_common.skc_net.net, ns.inum);
 	n->pid = READ(task, tgid);
 	n->tid = tid;
-	n->uid = READ(task, cred, uid.val);
+	n->uid = READ(walkable(task), cred, uid.val);
 	n->first_sent = first_sent(c);
 	n->first_received = c->rcv_nxt - (u32)c->bytes_received;
 	n->snd_nxt = c->snd_nxt;
@@ -99,7 +99,7 @@ static __always_inline void write_note(struct cpu_counts *here, struct call *cal
 	}
 	copy_comm(n->comm, task);
 	if (n->pid != tid)
-		copy_comm(n->process, READ(task, group_leader));
+		copy_comm(n->process, READ(walkable(task), group_leader));
 	else
 		n->process[0] = 0;
 	set_stamp(&n->ended, stamp);
