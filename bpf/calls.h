@@ -354,13 +354,11 @@ static __always_inline int on_done(void *ctx, u64 caller, const struct sock *sk)
  */
 static __always_inline int on_peer_fin(void *ctx, const struct sock *sk)
 {
-	struct fact fact = { .kind = EVENT_PEER_FIN };
+	u8 state = state_of(sk);
 
-	if (!want_peer_fins && state_of(sk) == TCP_FIN_WAIT2)
+	if (!want_peer_fins && state == TCP_FIN_WAIT2)
 		return 0;
-	if (note_fin(sk))
-		return 0;
-	return report_standalone(ctx, sk, &fact);
+	return note_fin(sk, state) ? 0 : report_peer_fin(ctx, sk);
 }
 
 /* reset_in_call adds a RST to a call. A segment may have arrived between entry and decision, so

@@ -84,6 +84,13 @@ static __noinline int report_standalone(void *ctx, const struct sock *sk, const 
 	return 0;
 }
 
+static __always_inline int report_peer_fin(void *ctx, const struct sock *sk)
+{
+	struct fact fact = { .kind = EVENT_PEER_FIN };
+
+	return report_standalone(ctx, sk, &fact);
+}
+
 static __always_inline int report_standalone_fin(void *ctx, const struct sock *sk)
 {
 	struct fact fact = { .kind = EVENT_FIN, .flags = SENT_FIN };

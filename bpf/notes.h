@@ -78,7 +78,7 @@ static __always_inline void write_note(struct cpu_counts *here, struct call *cal
 	n->netns = READ(sk, __sk_common.skc_net.net, ns.inum);
 	n->pid = READ(task, tgid);
 	n->tid = tid;
-	n->uid = READ(walkable(task), cred, uid.val);
+	n->uid = READ(task, cred, uid.val);
 	n->first_sent = first_sent(c);
 	n->first_received = c->rcv_nxt - (u32)c->bytes_received;
 	n->snd_nxt = c->snd_nxt;
@@ -99,7 +99,7 @@ static __always_inline void write_note(struct cpu_counts *here, struct call *cal
 	}
 	copy_comm(n->comm, task);
 	if (n->pid != tid)
-		copy_comm(n->process, READ(walkable(task), group_leader));
+		copy_comm(n->process, READ(task, group_leader));
 	else
 		n->process[0] = 0;
 	set_stamp(&n->ended, stamp);
@@ -300,14 +300,12 @@ static __noinline int unnote_close(struct call *call)
 
 /* note_fin keeps when a FIN was received, and reports whether it did. Only the close that answers
  * it, or an event that is reported, needs the time. */
-static __always_inline bool note_fin(const struct sock *sk)
+static __always_inline bool note_fin(const struct sock *sk, u8 state)
 {
-	u8 state = state_of(sk);
-
 	if (!count_passive || (state != TCP_ESTABLISHED && state != TCP_SYN_RECV) ||
 	    is_mptcp_subflow(sk))
 		return false;
-	if (wanted(sk, held_by_task(sk)))
+	if (!has_filter || wanted(sk, held_by_task(sk)))
 		keep_fin(sk, bpf_ktime_get_ns());
 	return true;
 }
