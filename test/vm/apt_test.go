@@ -1,7 +1,9 @@
 package main
 
 import (
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,6 +62,34 @@ func TestCachedKernel(t *testing.T) {
 	s.refresh = true
 	if _, err := s.image(t.Context(), k); err == nil || !strings.HasPrefix(err.Error(), "kernel 6.1: ") {
 		t.Errorf("refresh, and no network: %v", err)
+	}
+}
+
+// Each list of packages has a root of its own, which is used again without mmdebstrap.
+func TestCachedRoot(t *testing.T) {
+	t.Setenv("PATH", "") // no mmdebstrap
+	s := &store{dir: t.TempDir(), notice: t.Logf}
+	k := kernel{name: "6.12", arch: "amd64", suites: []string{"trixie"}}
+	paths := map[string]bool{}
+	for _, packages := range [][]string{{"dbus", "podman"}, {"dbus"}} {
+		if _, err := s.root(t.Context(), k, packages); err == nil {
+			t.Fatalf("%v: no error for a root that cannot be made", packages)
+		}
+	}
+	for _, list := range []string{"trixie\ndbus\npodman\n", "trixie\ndbus\n"} {
+		sum := sha256.Sum256([]byte(list))
+		path := fmt.Sprintf("roots/6.12-amd64-%x.ext4", sum[:4])
+		writeTree(t, s.dir, map[string]string{path: "", path + ".packages": list})
+	}
+	for _, packages := range [][]string{{"dbus", "podman"}, {"dbus"}} {
+		path, err := s.root(t.Context(), k, packages)
+		if err != nil {
+			t.Fatalf("%v: %v", packages, err)
+		}
+		paths[path] = true
+	}
+	if len(paths) != 2 {
+		t.Errorf("two lists have the roots %v", paths)
 	}
 }
 

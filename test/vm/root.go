@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -19,16 +20,18 @@ const rootSize = "6G"
 // presetFile keeps systemd from starting what packages bring: jobs start what they need.
 const presetFile = "etc/systemd/system-preset/00-none.preset"
 
-// root returns the image of a disk with a Debian of the kernel's suites: systemd and some packages. It is made once,
-// by mmdebstrap, which takes some minutes; and again if the list of packages changes, or a refresh is asked for.
+// root returns the image of a disk with a Debian of the kernel's suites: systemd and some packages. It is made once for
+// each list of packages, by mmdebstrap, which takes some minutes; and again if a refresh is asked for. Tests with lists
+// of their own so have roots of their own, and none makes that of another anew.
 func (s *store) root(ctx context.Context, k kernel, packages []string) (path string, err error) {
 	unlock, err := s.lock("lock-roots")
 	if err != nil {
 		return "", fmt.Errorf("lock %s: %w", s.dir, err)
 	}
 	defer unlock()
-	path = filepath.Join(s.dir, "roots", k.name+"-"+k.arch+".ext4")
 	want := strings.Join(slices.Concat(k.suites, packages), "\n") + "\n"
+	sum := sha256.Sum256([]byte(want))
+	path = filepath.Join(s.dir, "roots", fmt.Sprintf("%s-%s-%x.ext4", k.name, k.arch, sum[:4]))
 	if have, err := os.ReadFile(path + ".packages"); err == nil && string(have) == want && !s.refresh {
 		return path, nil
 	}
