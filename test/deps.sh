@@ -33,9 +33,9 @@ tshark:tshark chromium:chromium"
 [ "$goal" != packages ] || needs="$needs lintian:lintian shellcheck:shellcheck rpm2cpio:rpm2cpio cpio:cpio
 mmdebstrap:mmdebstrap mkfs.ext4:e2fsprogs podman:podman runc:runc containerd:containerd"
 
-# What a node of Kubernetes needs besides its own programs, which make test-fleet builds.
+# What a node of Kubernetes needs besides its own programs, which make test-fleet builds, and what makes it a microVM.
 [ "$goal" != fleet ] || needs="$needs runc:runc containerd:containerd nsenter:util-linux
-/usr/lib/cni/ptp:containernetworking-plugins"
+/usr/lib/cni/ptp:containernetworking-plugins mmdebstrap:mmdebstrap mkfs.ext4:e2fsprogs"
 
 missing= names= wanted=
 for need in $needs; do
@@ -56,7 +56,7 @@ if ! command -v apt-get >/dev/null; then
 	fail "missing:$names" \
 	"install clang 14, llvm 14, clang-format 14, libbpf's headers, qemu for x86 and arm64, dpkg, xz, git, jq, tmux,
 a C compiler and Debian's archive keyring (for packages also lintian, shellcheck, rpm2cpio, cpio, mmdebstrap,
-e2fsprogs, podman, runc and containerd; for the fleet runc, containerd and the CNI plugins),
+e2fsprogs, podman, runc and containerd; for the fleet runc, containerd, CNI plugins, mmdebstrap and e2fsprogs),
 then run make again"
 fi
 

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -103,6 +104,45 @@ func rendered(t *testing.T, values string) (string, map[string]daemonSet) {
 		}
 		objects[object.Kind] = object
 	}
+}
+
+// staticPodFiles returns the pod of the chart as a kubelet reads it from a file, and the configuration, which is in a
+// directory of the node: without the API server there is no ConfigMap.
+func staticPodFiles(t *testing.T, values, configDir string) (pod, config string) {
+	t.Helper()
+	text, objects := rendered(t, values)
+	var spec map[string]any
+	for _, object := range strings.Split(text, "\n---\n") {
+		var daemonSet struct {
+			Kind string
+			Spec struct{ Template struct{ Spec map[string]any } }
+		}
+		if err := yaml.Unmarshal([]byte(object), &daemonSet); err != nil {
+			t.Fatal(err)
+		}
+		if daemonSet.Kind == "DaemonSet" {
+			spec = daemonSet.Spec.Template.Spec
+		}
+	}
+	volumes, ok := spec["volumes"].([]any)
+	if !ok {
+		t.Fatalf("the pod has no volumes: %v", spec)
+	}
+	for _, volume := range volumes {
+		if v, ok := volume.(map[string]any); ok && v["name"] == "config" {
+			delete(v, "configMap")
+			v["hostPath"] = map[string]any{"path": configDir}
+		}
+	}
+	manifest, err := json.Marshal(map[string]any{
+		"apiVersion": "v1", "kind": "Pod", "spec": spec, "metadata": map[string]any{
+			"name": "closetrace", "namespace": "closetrace", "labels": map[string]string{"app.kubernetes.io/name": "closetrace"},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(manifest), objects["ConfigMap"].Data["serve.yaml"]
 }
 
 func TestChartLint(t *testing.T) {

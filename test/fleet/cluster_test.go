@@ -22,10 +22,13 @@ import (
 )
 
 // A cluster is a real Kubernetes cluster of one node: etcd, the API server, the controllers, the scheduler, the kubelet
-// and containerd. They run in a network namespace of their own, at the ports that they have by default.
+// and containerd. They run in a network namespace of their own, at the ports that they have by default. Or it is only
+// the node, with the kubelet and containerd, and the node is the whole machine.
 type cluster struct {
 	dir         string
 	programs    string   // the directory of those of Kubernetes
+	machine     bool     // the node is the whole machine, without an API server
+	cgroups     string   // that of the pods
 	kubeconfig  string   // of an administrator
 	environment []string // of the documents' commands
 }
@@ -34,7 +37,7 @@ const (
 	nodeName    = "ctnode"
 	nodeAddress = "10.88.0.1"
 	podSubnet   = "10.88.1.0/24"
-	cgroupRoot  = "/ctnode" // of the pods, in each hierarchy
+	cgroupRoot  = "/ctnode" // of the pods, in each hierarchy, where systemd does not make their cgroups
 )
 
 // kubernetesPrograms returns the directory of kubelet, kubectl and the other programs, which are built from Kubernetes'
@@ -73,7 +76,7 @@ func kubernetesPrograms(t *testing.T) string {
 // startCluster starts a cluster until the end of the test, and waits until its node is ready.
 func startCluster(t *testing.T) *cluster {
 	t.Helper()
-	c := &cluster{programs: kubernetesPrograms(t)}
+	c := &cluster{programs: kubernetesPrograms(t), cgroups: cgroupRoot}
 	etcd := debianProgram(t, "debian-sid-etcd-"+runtime.GOARCH, []string{"etcd-server"}, "etcd")
 	dir, err := os.MkdirTemp("", "ctnode-") // the path of a socket has at most 107 bytes
 	if err != nil {
@@ -82,7 +85,7 @@ func startCluster(t *testing.T) *cluster {
 	c.dir = dir
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	t.Cleanup(func() { c.leaveNothing(t) })
-	nodeNetwork(t)
+	c.nodeNetwork(t)
 	c.write(t, "tokens.csv", "admin,admin,admin,system:masters\nnode,system:node:"+nodeName+",node,system:nodes\n")
 	c.write(t, "sa.key", newKey(t))
 	c.start(t, etcd, "--data-dir", c.path("etcd"), "--listen-peer-urls", "http://127.0.0.1:2380", "--unsafe-no-fsync",
@@ -116,30 +119,35 @@ func (c *cluster) write(t *testing.T, name, text string) string {
 
 // onNode returns the command that runs a program in the network of the node. Unlike ip netns exec it leaves the mounts
 // as they are: the kubelet needs those of cgroups.
-func onNode(command ...string) []string {
+func (c *cluster) onNode(command ...string) []string {
+	if c.machine {
+		return command
+	}
 	return append([]string{"nsenter", "--net=/run/netns/" + nodeName}, command...)
 }
 
 func (c *cluster) start(t *testing.T, command ...string) {
 	t.Helper()
-	command = onNode(command...)
+	command = c.onNode(command...)
 	start(t, command[0], command[1:]...)
 }
 
 // nodeNetwork makes the network of the node. Its address is that of an interface whose other end has no use.
-func nodeNetwork(t *testing.T) {
+func (c *cluster) nodeNetwork(t *testing.T) {
 	t.Helper()
-	exec.Command("ip", "netns", "del", nodeName).Run() // of a run that was killed
-	output(t, "", "ip", "netns", "add", nodeName)
-	t.Cleanup(func() { exec.Command("ip", "netns", "del", nodeName).Run() })
-	for _, command := range []string{
-		"link set lo up", "link add eth0 type veth peer name unused", "link set unused up", "link set eth0 up",
-		"addr add " + nodeAddress + "/24 dev eth0", "route add default dev eth0",
-	} {
-		output(t, "", "ip", append([]string{"-n", nodeName}, strings.Fields(command)...)...)
+	if !c.machine {
+		exec.Command("ip", "netns", "del", nodeName).Run() // of a run that was killed
+		output(t, "", "ip", "netns", "add", nodeName)
+		t.Cleanup(func() { exec.Command("ip", "netns", "del", nodeName).Run() })
 	}
-	forward := onNode("sysctl", "-qw", "net.ipv4.ip_forward=1")
-	output(t, "", forward[0], forward[1:]...)
+	for _, command := range []string{
+		"ip link set lo up", "ip link add eth0 type veth peer name unused", "ip link set unused up", "ip link set eth0 up",
+		"ip addr add " + nodeAddress + "/24 dev eth0", "ip route add default dev eth0",
+		"echo 1 >/proc/sys/net/ipv4/ip_forward",
+	} {
+		shell := c.onNode("sh", "-c", command)
+		output(t, "", shell[0], shell[1:]...)
+	}
 }
 
 // newKey returns the key that signs tokens of service accounts.
@@ -182,7 +190,7 @@ func (c *cluster) startControlPlane(t *testing.T) {
 
 // kubectl returns what kubectl prints. An error has what it says.
 func (c *cluster) kubectl(args ...string) (string, error) {
-	command := onNode(append([]string{c.program("kubectl"), "--kubeconfig", c.kubeconfig}, args...)...)
+	command := c.onNode(append([]string{c.program("kubectl"), "--kubeconfig", c.kubeconfig}, args...)...)
 	var stderr bytes.Buffer
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Stderr, cmd.Env = &stderr, append(os.Environ(), "HOME="+c.dir)
@@ -230,7 +238,7 @@ func (c *cluster) leaveNothing(t *testing.T) {
 	}
 	for _, hierarchy := range hierarchies(t) {
 		var dirs []string
-		filepath.WalkDir(hierarchy+cgroupRoot, func(path string, entry fs.DirEntry, err error) error {
+		filepath.WalkDir(hierarchy+c.cgroups, func(path string, entry fs.DirEntry, err error) error {
 			if err == nil && entry.IsDir() {
 				dirs = append(dirs, path)
 			}
@@ -252,7 +260,7 @@ func (c *cluster) leftProcesses() (pids []int) {
 		cgroups, _ := os.ReadFile(filepath.Join(entry, "cgroup"))
 		pid, err := strconv.Atoi(filepath.Base(entry))
 		if err == nil && len(arguments) > 0 && (bytes.Contains(arguments, []byte(c.dir+"/")) ||
-			bytes.Contains(cgroups, []byte(":"+cgroupRoot+"/"))) {
+			bytes.Contains(cgroups, []byte(":"+c.cgroups+"/"))) {
 			pids = append(pids, pid)
 		}
 	}

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/creack/pty"
-	"go.yaml.in/yaml/v4"
 
 	"github.com/closetrace/closetrace/test/documents"
 )
@@ -74,7 +73,7 @@ func documented(t *testing.T, begin string, more ...string) string {
 
 // shell runs a command line on the node, in the root of the repository.
 func (c *cluster) shell(line string) (string, error) {
-	command := onNode("sh", "-c", line)
+	command := c.onNode("sh", "-c", line)
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Dir, cmd.Env = "../..", c.environment
 	out, err := cmd.CombinedOutput()
@@ -92,6 +91,10 @@ func (c *cluster) succeeds(t *testing.T, begin string, more ...string) {
 	}
 }
 
+// shopServer is the container of the server of the workload.
+const shopServer = `{name: server, image: "` + shopImage + ":" + imageTag + `", command: [/` + serverName +
+	`, ":5432"], stdin: true}`
+
 // shop is the server of the workload, in a pod of the Deployment shop/cart.
 const shop = `
 apiVersion: apps/v1
@@ -103,7 +106,7 @@ spec:
     metadata: {labels: {app: cart}}
     spec:
       containers:
-        - {name: server, image: "` + shopImage + ":" + imageTag + `", command: [/` + serverName + `, ":5432"], stdin: true}
+        - ` + shopServer + `
 `
 
 func (c *cluster) startShop(t *testing.T) {
@@ -164,7 +167,7 @@ func (c *cluster) pod(t *testing.T) {
 			t.Errorf("%s is %q, want %q", path, got, want)
 		}
 	}
-	c.seccomp(t)
+	c.confined(t)
 	forward := documented(t, "kubectl -n closetrace port-forward", ">/dev/null & ") +
 		documented(t, "curl", "--silent", "--show-error", "--retry", "60", "--retry-connrefused", "--retry-delay", "1")
 	if text, err := c.shell(forward + "; status=$?; kill $!; exit $status"); err != nil ||
@@ -211,7 +214,7 @@ func (c *cluster) profile(t *testing.T) {
 	if file := c.podField(t, ".spec.containers[0].securityContext.seccompProfile.localhostProfile"); file == "" {
 		t.Error("the pod has no seccomp profile of its own")
 	}
-	c.seccomp(t)
+	c.confined(t)
 	c.work(t)
 	c.work(t)
 	c.counted(t, "close.rst.unread", "shop/cart", 2)
@@ -225,7 +228,7 @@ func (c *cluster) debugNode(t *testing.T) {
 	}
 	defer listener.Close()
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	command := onNode("sh", "-c", documented(t, "kubectl debug node", "--lport", port, "--count", "1"))
+	command := c.onNode("sh", "-c", documented(t, "kubectl debug node", "--lport", port, "--count", "1"))
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Env = c.environment
 	terminal, err := pty.Start(cmd)
@@ -274,39 +277,14 @@ func (c *cluster) uninstall(t *testing.T) {
 
 // staticPod runs the pod of the chart without the API server: the kubelet reads it from a file.
 func (c *cluster) staticPod(t *testing.T) {
-	text, _ := rendered(t, "image: {repository: "+closetraceImage+", tag: '"+imageTag+"'}")
-	var spec map[string]any
-	for _, object := range strings.Split(text, "\n---\n") {
-		var daemonSet struct {
-			Kind string
-			Spec struct{ Template struct{ Spec map[string]any } }
-		}
-		if err := yaml.Unmarshal([]byte(object), &daemonSet); err != nil {
-			t.Fatal(err)
-		}
-		if daemonSet.Kind == "DaemonSet" {
-			spec = daemonSet.Spec.Template.Spec
-		}
-	}
-	c.write(t, "static/serve.yaml", "listen: 0.0.0.0:9740\n")
-	spec["volumes"] = []any{ // without the API server there is no ConfigMap
-		map[string]any{"name": "config", "hostPath": map[string]any{"path": c.path("static")}},
-		map[string]any{"name": "cgroup", "hostPath": map[string]any{"path": "/sys/fs/cgroup"}},
-	}
-	manifest, err := json.Marshal(map[string]any{
-		"apiVersion": "v1", "kind": "Pod", "spec": spec, "metadata": map[string]any{
-			"name": "closetrace", "namespace": "closetrace", "labels": map[string]string{"app.kubernetes.io/name": "closetrace"},
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := c.write(t, "manifests/closetrace.json", string(manifest))
+	pod, config := staticPodFiles(t, "image: {repository: "+closetraceImage+", tag: '"+imageTag+"'}", c.path("static"))
+	c.write(t, "static/serve.yaml", config)
+	file := c.write(t, "manifests/closetrace.json", pod)
 	eventually(t, "the pod is ready", func() error {
 		_, err := c.kubectl("-n", "closetrace", "wait", "--for=condition=Ready", "--timeout=10s", "pod/closetrace-"+nodeName)
 		return err
 	})
-	c.seccomp(t)
+	c.confined(t)
 	c.work(t)
 	c.counted(t, "close.rst.unread", serverName, 1)
 	c.counted(t, "close.rst.linger0", clientName, 1)

@@ -25,6 +25,9 @@ const (
 	imageTag        = "1"
 )
 
+// seccompProfile is the one of closetrace.
+const seccompProfile = "../../deploy/seccomp/closetrace.json"
+
 // startNode starts containerd with the images, and the kubelet.
 func (c *cluster) startNode(t *testing.T) {
 	t.Helper()
@@ -48,13 +51,15 @@ func (c *cluster) startNode(t *testing.T) {
 	c.importImage(t, shopImage, "/"+pauseName, map[string]string{
 		pauseName: staticSelf(t), serverName: "", clientName: "", // one program by three names
 	})
-	for _, hierarchy := range hierarchies(t) {
-		if err := os.Mkdir(hierarchy+cgroupRoot, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-			t.Fatal(err)
+	if !c.machine { // whose systemd makes them
+		for _, hierarchy := range hierarchies(t) {
+			if err := os.Mkdir(hierarchy+c.cgroups, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+				t.Fatal(err)
+			}
 		}
 	}
 	// Docs say to copy the profile to this directory.
-	profile, err := os.ReadFile("../../deploy/seccomp/closetrace.json")
+	profile, err := os.ReadFile(seccompProfile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,14 +67,24 @@ func (c *cluster) startNode(t *testing.T) {
 	if err := os.Mkdir(c.path("manifests"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	c.start(t, c.program("kubelet"), "--config", c.write(t, "kubelet.yaml", c.kubeletConfig()), "--kubeconfig",
-		c.config(t, "node"), "--root-dir", c.path("kubelet"), "--cert-dir", c.path("kubelet-pki"),
-		"--hostname-override", nodeName, "--node-ip", nodeAddress, "--v=1")
+	kubelet := []string{
+		c.program("kubelet"), "--config", c.write(t, "kubelet.yaml", c.kubeletConfig()), "--root-dir", c.path("kubelet"),
+		"--cert-dir", c.path("kubelet-pki"), "--hostname-override", nodeName, "--node-ip", nodeAddress, "--v=1",
+	}
+	if !c.machine {
+		kubelet = append(kubelet, "--kubeconfig", c.config(t, "node"))
+	}
+	c.start(t, kubelet...)
 }
 
 // containerdConfig is Debian's, with files of its own. The score for running out of memory is not lowered: that takes
-// CAP_SYS_RESOURCE, which a machine without it does not give to containers either.
+// CAP_SYS_RESOURCE, which a machine without it does not give to containers either. A machine of its own has layers of
+// overlayfs, and systemd makes the cgroups of its containers, as nodes have it.
 func (c *cluster) containerdConfig() string {
+	snapshotter := "native"
+	if c.machine {
+		snapshotter = "overlayfs"
+	}
 	return fmt.Sprintf(`version = 2
 root = "%[1]s/root"
 state = "%[1]s/state"
@@ -85,12 +100,21 @@ state = "%[1]s/state"
     bin_dir = "/usr/lib/cni"
     conf_dir = "%[1]s/cni"
   [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "native"
-`, c.dir, shopImage, imageTag)
+    snapshotter = "%[4]s"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+    SystemdCgroup = %[5]t
+`, c.dir, shopImage, imageTag, snapshotter, c.machine)
 }
 
-// kubeletConfig runs pods on machines with cgroups of both versions, too, and evicts none of a full disk.
+// kubeletConfig runs pods on machines with cgroups of both versions, too, and evicts none of a full disk. On a machine
+// of its own there must be version 2 alone.
 func (c *cluster) kubeletConfig() string {
+	cgroups := "cgroupDriver: cgroupfs\ncgroupRoot: " + c.cgroups + "\nfailCgroupV1: false"
+	if c.machine {
+		cgroups = "cgroupDriver: systemd\nfailCgroupV1: true"
+	}
 	return fmt.Sprintf(`apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 address: %[2]s
@@ -99,9 +123,7 @@ staticPodPath: %[1]s/manifests
 podLogsDir: %[1]s/pod-logs
 authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
 authorization: {mode: AlwaysAllow}
-cgroupDriver: cgroupfs
-cgroupRoot: %[3]s
-failCgroupV1: false
+%[3]s
 failSwapOn: false
 oomScoreAdj: 0
 makeIPTablesUtilChains: false
@@ -110,7 +132,7 @@ imageGCHighThresholdPercent: 100
 evictionHard: {memory.available: "0%%", nodefs.available: "0%%", nodefs.inodesFree: "0%%", imagefs.available: "0%%"}
 fileCheckFrequency: 1s
 resolvConf: ""
-`, c.dir, nodeAddress, cgroupRoot)
+`, c.dir, nodeAddress, cgroups)
 }
 
 // importImage gives containerd an image of the files, by name: each is a path, or "" for a link to the first.

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // podField returns a field of the pod of closetrace.
@@ -21,23 +23,35 @@ func (c *cluster) podField(t *testing.T, path string) string {
 		"--field-selector=status.phase=Running", "-o", "jsonpath={.items[0]"+path+"}")
 }
 
-// seccomp checks that the kernel filters the calls of closetrace.
-func (c *cluster) seccomp(t *testing.T) {
+// confined checks that the kernel filters the calls of closetrace and bounds its capabilities to those of the chart,
+// and that its root is read-only.
+func (c *cluster) confined(t *testing.T) {
 	t.Helper()
+	bound := uint64(0)
+	for _, capability := range []int{
+		unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYSLOG, unix.CAP_DAC_READ_SEARCH, unix.CAP_SYS_PTRACE,
+	} {
+		bound |= 1 << capability
+	}
 	found := 0
 	entries, _ := filepath.Glob("/proc/[0-9]*")
 	for _, entry := range entries {
 		arguments, _ := os.ReadFile(filepath.Join(entry, "cmdline"))
 		cgroups, _ := os.ReadFile(filepath.Join(entry, "cgroup"))
 		if !bytes.HasPrefix(arguments, []byte("/closetrace\x00serve\x00")) ||
-			!bytes.Contains(cgroups, []byte(":"+cgroupRoot+"/")) {
+			!bytes.Contains(cgroups, []byte(":"+c.cgroups+"/")) {
 			continue
 		}
 		found++
 		status, err := os.ReadFile(filepath.Join(entry, "status"))
-		if err != nil || !bytes.Contains(status, []byte("\nSeccomp:\t2\n")) ||
-			!bytes.Contains(status, []byte("\nNoNewPrivs:\t1\n")) {
-			t.Errorf("%v\n%s", err, status)
+		for _, want := range []string{"Seccomp:\t2", "NoNewPrivs:\t1", fmt.Sprintf("CapBnd:\t%016x", bound)} {
+			if err != nil || !bytes.Contains(status, []byte("\n"+want+"\n")) {
+				t.Errorf("no %q: %v\n%s", want, err, status)
+			}
+		}
+		mounts, err := os.ReadFile(filepath.Join(entry, "mountinfo"))
+		if err != nil || !regexp.MustCompile(`(?m)^\d+ \d+ \S+ \S+ / ro[, ]`).Match(mounts) {
+			t.Errorf("its root is not read-only: %v\n%s", err, mounts)
 		}
 	}
 	if found != 1 {
@@ -76,8 +90,10 @@ func (c *cluster) counted(t *testing.T, path, name string, rounds int) {
 
 // lastEnding is what the tests look at of /debug/last.
 type lastEnding struct {
-	Path      string
-	Container struct {
+	Path         string
+	ConnectionID string `json:"connection_id"`
+	LocalPort    int    `json:"local_port"`
+	Container    struct {
 		ID, Runtime, Name, Pod, Namespace string
 		PodUID                            string `json:"pod_uid"`
 	}
