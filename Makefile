@@ -71,7 +71,7 @@ test: ## all that CI runs, in this order: lint unit generated live lab-live test
 	@test/deps.sh test
 	@for stage in $(STAGES); do \
 		echo "=== make $$stage"; \
-		$(MAKE) --no-print-directory $$stage VM='-native bin/live.json' || { echo "=== make $$stage failed"; exit 1; }; \
+		$(MAKE) --no-print-directory $$stage VM='-native bin/live.json' FLEET='-skip TestStaticPods' || { echo "=== make $$stage failed"; exit 1; }; \
 	done
 	@echo "=== passed: $(STAGES)"
 
@@ -119,7 +119,7 @@ vm-all: ## run the live tests on every kernel of test/kernels.txt
 
 test-fleet: build ## closetrace serve with a real Prometheus, store and Kubernetes, as root (needs the network once)
 	@test/deps.sh fleet
-	$(SUDO) env CLOSETRACE_FLEET=1 CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 150m ./test/fleet
+	$(SUDO) env CLOSETRACE_FLEET=1 CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 150m $(FLEET) ./test/fleet
 
 vuln: ## search the dependencies for known vulnerabilities (needs the network)
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@$(VULN) ./...

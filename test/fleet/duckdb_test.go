@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -24,7 +25,7 @@ const fs = require('fs')
 
 // sql checks the SQL of deploy/clickhouse on the endings in the store, in the dialect of DuckDB.
 func (f *fleet) sql(t *testing.T) {
-	modules := duckDBModules(t)
+	modules := npmModules(t, duckDB)
 	dir := t.TempDir()
 	var lines strings.Builder
 	encoder := json.NewEncoder(&lines)
@@ -45,21 +46,11 @@ func (f *fleet) sql(t *testing.T) {
 	query := func(name string) []map[string]string {
 		return rows(t, []byte(output(t, "", "node", script, modules, "../../deploy/clickhouse/"+name, endings)))
 	}
-	joined, want := map[string]int{}, map[string]int{}
+	joined := map[string]int{}
 	for _, row := range query("both_ends.sql") {
 		joined[row["first"]+" "+row["path"]+" "+row["other"]+" "+row["other_path"]]++
 	}
-	for host, made := range f.made {
-		for _, c := range made {
-			kind := first[c.Kind]
-			one, other := host, serverHost
-			if kind.atServer {
-				one, other = serverHost, host
-			}
-			want[one+" "+kind.path+" "+other+" "+kind.other]++
-		}
-	}
-	if fmt.Sprint(joined) != fmt.Sprint(want) {
+	if want := f.joined(); !reflect.DeepEqual(joined, want) {
 		t.Errorf("joined\n%v\nwant\n%v", joined, want)
 	}
 	top := map[string]string{}
@@ -69,4 +60,20 @@ func (f *fleet) sql(t *testing.T) {
 	if key := workloadOf(serverName) + " close.rst.unread"; top[key] != fmt.Sprint(f.total(serverLeavesUnread)) {
 		t.Errorf("%s: %q in %v", key, top[key], top)
 	}
+}
+
+// joined is how often both_ends.sql is to join two ends, by the hosts and paths of the row.
+func (f *fleet) joined() map[string]int {
+	all := map[string]int{}
+	for host, made := range f.made {
+		for _, c := range made {
+			kind := first[c.Kind]
+			one, other := host, serverHost
+			if kind.atServer {
+				one, other = serverHost, host
+			}
+			all[one+" "+kind.path+" "+other+" "+kind.other]++
+		}
+	}
+	return all
 }

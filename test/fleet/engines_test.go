@@ -24,6 +24,9 @@ import (
 const (
 	victoriaLogs = "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs@v1.52.2"
 	duckDB       = "@duckdb/node-api@1.5.6-r.1"
+	chDB         = "chdb@3.4.0" // ClickHouse 26.7 as a library
+	// The exporter's source has the table that it makes.
+	clickHouseExporter = "github.com/open-telemetry/opentelemetry-collector-contrib/exporter/clickhouseexporter@v0.165.1"
 )
 
 var debianEngines = []string{"prometheus", "promtool", "prometheus-alertmanager"}
@@ -156,10 +159,11 @@ func debianProgram(t *testing.T, engineName string, packages []string, name stri
 	return filepath.Join(dir, "usr", "bin", name)
 }
 
-// duckDBModules returns the directory of DuckDB's modules for Node.js.
-func duckDBModules(t *testing.T) string {
-	return engine(t, "duckdb-"+duckDB[strings.LastIndex(duckDB, "@")+1:], func(ctx context.Context, dir string) error {
-		return run(ctx, dir, nil, "npm", "install", "--no-audit", "--no-fund", "--prefix", dir, duckDB)
+// npmModules returns the directory of a package for Node.js, NAME@VERSION, and of those that it depends on.
+func npmModules(t *testing.T, pkg string) string {
+	name := strings.NewReplacer("@duckdb/node-api@", "duckdb-", "@", "-").Replace(pkg)
+	return engine(t, name, func(ctx context.Context, dir string) error {
+		return run(ctx, dir, nil, "npm", "install", "--no-audit", "--no-fund", "--prefix", dir, pkg)
 	})
 }
 

@@ -20,6 +20,7 @@ type fleet struct {
 	store, prometheus string // their URLs
 	agents            map[string]*process
 	made              map[string][]madeConnection // by the host of the client
+	sent              collected                   // what the store has taken
 }
 
 // What serve counts and exports on three hosts, behind address translation, is what the workload did: in the store,
@@ -39,6 +40,7 @@ func TestFleet(t *testing.T) {
 	t.Run("top causes", f.topCauses)
 	t.Run("CLOSE_WAIT", f.closeWait)
 	t.Run("SQL", f.sql)
+	t.Run("ClickHouse", f.clickHouse)
 	t.Run("metrics", f.metrics)
 	t.Run("exemplar", f.exemplar)
 	t.Run("rules", f.rules)
@@ -56,11 +58,12 @@ func (f *fleet) startStore(t *testing.T, dir string) {
 
 // startAgents starts closetrace serve for each host. They send all ordinary endings, too, for the test to compare.
 func (f *fleet) startAgents(t *testing.T) {
+	store := f.sent.before(t, relay(t, f.store))
 	for _, h := range hosts {
 		listen := freeAddress(t)
 		f.agents[listen] = start(t, "unshare", "--uts", "sh", "-c", `hostname "$0" && exec "$@"`, h.name,
 			closetrace(t), "serve", "--netns", h.name, "--listen", listen, "--close-wait", "5s", "--stuck-every", "1s",
-			"--otlp", f.store+"/insert/opentelemetry/v1/logs?_stream_fields=service.name,host.name",
+			"--otlp", store+"/insert/opentelemetry/v1/logs?_stream_fields=service.name,host.name",
 			"--otlp-sample", "100%")
 		answers(t, "http://"+listen+"/readyz")
 	}
