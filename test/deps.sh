@@ -46,6 +46,9 @@ done
 [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev" names="$names stdio.h"
 [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] ||
 	missing="$missing debian-archive-keyring" names="$names debian-archive-keyring.gpg"
+# The packages of a Debian for arm64 are configured by programs of arm64.
+[ "$goal" != packages ] || [ -e /usr/lib/binfmt.d/qemu-aarch64.conf ] ||
+	missing="$missing qemu-user-static" names="$names qemu-aarch64.conf"
 for server in $servers; do
 	command -v "${server%%:*}" >/dev/null || wanted="$wanted ${server##*:}"
 done
@@ -56,7 +59,8 @@ if ! command -v apt-get >/dev/null; then
 	fail "missing:$names" \
 	"install clang 14, llvm 14, clang-format 14, libbpf's headers, qemu for x86 and arm64, dpkg, xz, git, jq, tmux,
 a C compiler and Debian's archive keyring (for packages also lintian, shellcheck, rpm2cpio, cpio, mmdebstrap,
-e2fsprogs, podman, runc and containerd; for the fleet runc, containerd, CNI plugins, mmdebstrap and e2fsprogs),
+e2fsprogs, qemu-user-static, podman, runc and containerd; for the fleet runc, containerd, CNI plugins, mmdebstrap and
+e2fsprogs),
 then run make again"
 fi
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -68,6 +69,12 @@ func one(t *testing.T, pattern string) string {
 		t.Fatalf("%s: %q, %v", pattern, found, err)
 	}
 	return found[0]
+}
+
+// ownDeb returns the Debian package for the machine that the test runs on.
+func ownDeb(t *testing.T) string {
+	t.Helper()
+	return one(t, "*_"+runtime.GOARCH+".deb")
 }
 
 // A second build of the same commit, elsewhere and by a user with other settings, has the same bytes.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -76,7 +77,7 @@ func tracesUnlessDenied(t *testing.T, container []string) (denied bool) {
 	out, err := check.CombinedOutput()
 	switch {
 	case err == nil:
-		traces(t, container)
+		reportsReset(t, container)
 	case check.ProcessState.ExitCode() != exitPrivilege ||
 		!bytes.Contains(out, []byte(": a seccomp filter denies it\nhint: ")) ||
 		!bytes.Contains(out, []byte("closetrace.json")):
@@ -145,19 +146,38 @@ func awaitSocket(t *testing.T, socket string) {
 	t.Fatalf("nothing listens at %s", socket)
 }
 
-// traces runs closetrace in a container, resets a connection on the loopback interface again and again, and checks
-// that one reset is reported.
+// traces checks that closetrace traces in a container, and that its check says so.
 func traces(t *testing.T, container []string) {
 	t.Helper()
+	check := exec.Command(container[0], append(slices.Clip(container[1:]), "check")...)
+	if out, err := check.CombinedOutput(); err != nil {
+		t.Errorf("%q check: %v\n%s", container, err, out)
+	}
+	reportsReset(t, container)
+}
+
+// attachTimeout bounds how long it takes until a reset is reported: on an emulated CPU that other guests share,
+// attaching was seen to take more than two minutes.
+const attachTimeout = 10 * time.Minute
+
+// reportsReset runs closetrace in a container and resets a connection on the loopback interface again and again, until
+// one reset is reported, with this process and its bytes.
+func reportsReset(t *testing.T, container []string) {
+	t.Helper()
+	began := time.Now()
+	comm, err := os.ReadFile("/proc/self/comm")
+	if err != nil {
+		t.Fatal(err)
+	}
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer listener.Close()
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), attachTimeout)
 	defer cancel()
-	trace := exec.CommandContext(ctx, container[0], append(container[1:],
+	trace := exec.CommandContext(ctx, container[0], append(slices.Clip(container[1:]),
 		"--lport", port, "--only", "close.rst.unread", "--count", "1", "-o", "json")...)
 	var out, stderr bytes.Buffer
 	trace.Stdout, trace.Stderr = &out, &stderr
@@ -175,11 +195,19 @@ func traces(t *testing.T, container []string) {
 			}
 		}
 	}
-	if err != nil || !strings.Contains(out.String(), `"path":"close.rst.unread"`) ||
-		!strings.Contains(out.String(), `"local":"127.0.0.1:`+port+`"`) {
-		t.Errorf("%q: %v\n%s%s", container, err, &out, &stderr)
+	for _, want := range []string{
+		`"path":"close.rst.unread"`, `"local":"127.0.0.1:` + port + `"`, fmt.Sprintf(`"unread_bytes":%d`, len(unread)),
+		fmt.Sprintf(`"actor":{"pid":%d,`, os.Getpid()), fmt.Sprintf(`"comm":%q`, strings.TrimSpace(string(comm))),
+	} {
+		if err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("%q: %v, no %s in\n%s%s", container, err, want, &out, &stderr)
+		}
 	}
+	t.Logf("%s: a reset is reported after %s", container[0], time.Since(began).Round(time.Second))
 }
+
+// unread is what the server does not read.
+const unread = "unread"
 
 // leaveUnread closes an accepted connection with unread data.
 func leaveUnread(listener net.Listener) error {
@@ -192,7 +220,7 @@ func leaveUnread(listener net.Listener) error {
 	if err != nil {
 		return err
 	}
-	if _, err := client.Write([]byte("unread")); err != nil {
+	if _, err := client.Write([]byte(unread)); err != nil {
 		return err
 	}
 	time.Sleep(10 * time.Millisecond)

@@ -39,7 +39,7 @@ func onlyInGuest(t *testing.T) {
 func TestPackageInGuest(t *testing.T) {
 	onlyInGuest(t)
 	packages := t.TempDir()
-	deb := one(t, "*_amd64.deb")
+	deb := ownDeb(t)
 	succeed(t, "cp", "testdata/packages.sh", packages)
 	succeed(t, "cp", deb, filepath.Join(packages, "new.deb"))
 	older(t, deb, filepath.Join(packages, "old.deb"))

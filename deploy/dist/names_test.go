@@ -83,7 +83,7 @@ type ending struct{ Container named }
 func releasedProgram(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	succeed(t, "dpkg-deb", "-x", one(t, "*_amd64.deb"), dir)
+	succeed(t, "dpkg-deb", "-x", ownDeb(t), dir)
 	return filepath.Join(dir, "usr/bin/closetrace")
 }
 

@@ -27,7 +27,7 @@ func TestPackageUnderSystemd(t *testing.T) {
 	succeed(t, "ln", "-s", "../packages-test.service", wants)
 	succeed(t, "ln", "-s", "/lib/systemd/system/multi-user.target", filepath.Join(units, "default.target"))
 
-	deb := one(t, "*_amd64.deb")
+	deb := ownDeb(t)
 	succeed(t, "cp", deb, filepath.Join(packages, "new.deb"))
 	older(t, deb, filepath.Join(packages, "old.deb"))
 

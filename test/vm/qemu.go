@@ -113,7 +113,8 @@ func (v vm) boot(ctx context.Context, c *console) error {
 // systemdArgs are read by systemd: init is its service, the console belongs to init alone, and this is no first boot,
 // on which systemd would ask for a time zone.
 var systemdArgs = []string{
-	"systemd.wants=" + guest.Service, "systemd.mask=serial-getty@ttyS0.service", "systemd.show_status=false",
+	"systemd.wants=" + guest.Service, "systemd.show_status=false",
+	"systemd.mask=serial-getty@ttyS0.service", "systemd.mask=serial-getty@ttyAMA0.service",
 	"systemd.mask=systemd-modules-load.service", // init has loaded them
 	"systemd.machine_id=c105e7ace0000000000000000000c0de", "systemd.firstboot=false", "systemd.condition_first_boot=false",
 }

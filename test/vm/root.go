@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 )
@@ -46,9 +45,11 @@ func (s *store) makeRoot(ctx context.Context, k kernel, packages []string, path 
 	if os.Getuid() != 0 {
 		return withHint(errors.New("its files belong to several users"), "run it as root once")
 	}
-	if k.arch != runtime.GOARCH {
-		return fmt.Errorf("packages of %s cannot be configured on this machine", k.arch)
+	disable, err := enableForeign(k.arch)
+	if err != nil {
+		return err
 	}
+	defer disable()
 	sourcesList, err := s.sources(ctx, k)
 	if err != nil {
 		return err
@@ -70,7 +71,7 @@ func (s *store) makeRoot(ctx context.Context, k kernel, packages []string, path 
 		filepath.Dir(presetFile), presetFile)
 	for _, command := range [][]string{
 		{
-			"mmdebstrap", "--mode=root", "--format=directory", "--variant=essential",
+			"mmdebstrap", "--mode=root", "--architectures=" + k.arch, "--skip=check/qemu", "--format=directory", "--variant=essential",
 			"--include=systemd-sysv," + strings.Join(packages, ","), "--dpkgopt=path-exclude=/usr/share/locale/*",
 			"--dpkgopt=path-exclude=/usr/share/doc/*", "--customize-hook=" + hook, k.suites[0], tree, list,
 		},
