@@ -71,7 +71,8 @@ func (s *store) makeRoot(ctx context.Context, k kernel, packages []string, path 
 		filepath.Dir(presetFile), presetFile)
 	for _, command := range [][]string{
 		{
-			"mmdebstrap", "--mode=root", "--architectures=" + k.arch, "--skip=check/qemu", "--format=directory", "--variant=essential",
+			"mmdebstrap", "--mode=root", "--architectures=" + k.arch, "--skip=check/qemu",
+			"--format=directory", "--variant=essential",
 			"--include=systemd-sysv," + strings.Join(packages, ","), "--dpkgopt=path-exclude=/usr/share/locale/*",
 			"--dpkgopt=path-exclude=/usr/share/doc/*", "--customize-hook=" + hook, k.suites[0], tree, list,
 		},
