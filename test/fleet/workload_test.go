@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -60,7 +61,8 @@ func TestMain(m *testing.M) {
 
 // serveWorkload answers connections until its standard input ends.
 func serveWorkload(at string) error {
-	listener, err := net.Listen("tcp", at)
+	// Without keepalive: 15 s after the peer has forgotten a connection that is never closed, it would be reset.
+	listener, err := (&net.ListenConfig{KeepAlive: -1}).Listen(context.Background(), "tcp", at)
 	if err != nil {
 		return err
 	}
@@ -98,12 +100,17 @@ func answer(c *net.TCPConn) {
 
 // awaitUnread waits until the rest of what the client sent has arrived.
 func awaitUnread(c *net.TCPConn) {
+	awaitQueue(c, unix.TIOCINQ, func(unread int) bool { return unread >= unreadBytes })
+}
+
+// awaitQueue waits until a queue of a connection has a length.
+func awaitQueue(c *net.TCPConn, request uint, enough func(length int) bool) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return
 	}
-	for unread := 0; unread < unreadBytes; time.Sleep(time.Millisecond) {
-		if err := raw.Control(func(fd uintptr) { unread, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }); err != nil {
+	for length := -1; !enough(length); time.Sleep(time.Millisecond) {
+		if err := raw.Control(func(fd uintptr) { length, _ = unix.IoctlGetInt(int(fd), request) }); err != nil {
 			return
 		}
 	}
@@ -155,6 +162,8 @@ func use(c *net.TCPConn, kind byte) error {
 			return fmt.Errorf("no EOF: %v", err)
 		}
 	case clientAborts:
+		// An ACK that crosses the RST would be answered by another one.
+		awaitQueue(c, unix.TIOCOUTQ, func(unacknowledged int) bool { return unacknowledged == 0 })
 		if err := c.SetLinger(0); err != nil {
 			return err
 		}
