@@ -15,20 +15,18 @@ import (
 // In the microVM, which has a Debian 13 with a kernel that allows fentry, the package and the image do what they do on
 // this machine, with a newer systemd and newer engines, and engines give their containers names.
 func TestMicroVM(t *testing.T) {
-	inMicroVM(t, "6.12", "amd64", "dbus,podman,runc,containerd,docker.io,docker-cli",
-		"TestPackageInGuest", "TestPodman", "TestContainerd", "TestDocker", "TestNames")
+	inMicroVM(t, "6.12", "amd64", "TestPackageInGuest", "TestPodman", "TestContainerd", "TestDocker", "TestNames")
 }
 
 // On an emulated arm64, the image of that architecture does the same. With two other guests on this machine's CPUs,
 // closetrace took more than two minutes to attach there: systemd does not wait that long for a service, so that the
 // package is not tested.
 func TestMicroVMArm64(t *testing.T) {
-	inMicroVM(t, "6.12-arm64", "arm64", "dbus,podman,runc,containerd,docker.io,docker-cli",
-		"TestPodman", "TestContainerd", "TestDocker")
+	inMicroVM(t, "6.12-arm64", "arm64", "TestPodman", "TestContainerd", "TestDocker")
 }
 
-// inMicroVM runs tests of this package on a kernel of test/kernels.txt, in a Debian with these packages.
-func inMicroVM(t *testing.T, kernel, arch, packages string, guestTests ...string) {
+// inMicroVM runs tests of this package on a kernel of test/kernels.txt, in a Debian with container engines.
+func inMicroVM(t *testing.T, kernel, arch string, guestTests ...string) {
 	asRoot(t) // the Debian is made as root
 	program := filepath.Join(t.TempDir(), "dist.test")
 	build := exec.Command("go", "test", "-c", "-ldflags", "-s -w", "-o", program, ".")
@@ -40,7 +38,7 @@ func inMicroVM(t *testing.T, kernel, arch, packages string, guestTests ...string
 	const in = "/closetrace/deploy/dist/"
 	args := []string{
 		"-C", filepath.Join("..", ".."), "run", "./test/vm", "-v", "-kernel", kernel, "-timeout", "40m",
-		"-debian", packages, "-file", program + ":" + in + "dist.test",
+		"-debian", "dbus,podman,runc,containerd,docker.io,docker-cli", "-file", program + ":" + in + "dist.test",
 	}
 	for _, path := range []string{"testdata/packages.sh", profile, one(t, "*_"+arch+".deb"), one(t, "*_image.tar")} {
 		from, err := filepath.Abs(path)

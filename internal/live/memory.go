@@ -10,7 +10,7 @@ import (
 )
 
 // releaseProgram gives back the memory of the pages of the program file that were needed so far. Most are of the start.
-// The kernel maps again what the trace needs: about half, and from the page cache as a rule.
+// The trace needs about half of them again: the kernel then maps them, usually from the page cache.
 func releaseProgram() error {
 	path, err := os.Readlink("/proc/self/exe")
 	if err != nil {

@@ -259,8 +259,8 @@ func (n *staticNode) bothEnds(t *testing.T, round staticRound) (ofServer []lastE
 	return ofServer, nil
 }
 
-// only returns the ending that fits in the container of a pod, or nil unless there is exactly one. The pod is the
-// kubelet's, which closetrace was not told of.
+// only returns the ending that fits in the container of a pod, or nil unless there is exactly one. The pod is as
+// the kubelet reports it, which closetrace does not ask.
 func only(endings []lastEnding, pod kubeletPod, fits func(lastEnding) bool) *lastEnding {
 	var found []lastEnding
 	for _, e := range endings {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// binfmtDir is where the kernel is told what runs which programs.
+// binfmtDir is the mount point of binfmt_misc, where interpreters for foreign programs are registered.
 const binfmtDir = "/proc/sys/fs/binfmt_misc"
 
 // foreign names what runs the programs of another architecture, of Debian's package qemu-user-static.
