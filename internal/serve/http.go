@@ -54,15 +54,27 @@ func newServer(d *daemon, at net.Addr) *http.Server {
 	mux.HandleFunc("GET /readyz", d.ready)
 	mux.HandleFunc("GET /debug/last", d.debugLast)
 	mux.HandleFunc("GET /{$}", index)
-	var handler http.Handler = mux
+	handler := d.onceTracing(mux)
 	if tcp, ok := at.(*net.TCPAddr); ok && tcp.IP.IsLoopback() {
-		handler = onlyLocal(mux)
+		handler = onlyLocal(handler)
 	}
 	return &http.Server{
 		Handler: handler, ErrorLog: log.New(io.Discard, "", 0), MaxHeaderBytes: maxHeader,
 		ReadTimeout: requestTimeout, ReadHeaderTimeout: requestTimeout, WriteTimeout: 2 * requestTimeout,
 		IdleTimeout: idleTimeout,
 	}
+}
+
+// onceTracing refuses requests until endings are traced. Loading the programs takes a quarter of a second, and a minute
+// on a slow or busy machine.
+func (d *daemon) onceTracing(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !d.tracing.Load() {
+			http.Error(w, "starting", http.StatusServiceUnavailable)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // onlyLocal refuses requests for host names other than localhost. A web page may make the name of its own host one of

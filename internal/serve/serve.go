@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
@@ -65,6 +66,7 @@ type daemon struct {
 	notify  notifier
 	run     *pipeline.Run
 	pulse   pulse
+	tracing atomic.Bool // what handlers read is there
 
 	mu       sync.Mutex
 	settings Settings
@@ -91,19 +93,21 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	defer listener.Close()
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	server := d.serve(listener, fail)
+	defer server.Close()
 	if err := d.attach(ctx); err != nil {
 		if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
-			return nil // it was ended before it began
+			return serverFailure(ctx) // nil: it was ended before it began
 		}
 		return err
 	}
 	defer d.run.Close()
-	ctx, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
-	server := d.serve(listener, fail)
 	ended := d.inBackground(ctx)
 	d.pulse.beat() // or /readyz would deny, until the first poll, what the next line says
+	d.tracing.Store(true)
+	fmt.Fprintf(d.o.Live.Stderr, "closetrace: serving http://%s/metrics\n", listener.Addr())
 	d.notify.ready()
 	err = d.run.Trace(ctx)
 	fail(nil)
@@ -149,7 +153,6 @@ func (d *daemon) read() metrics.Readings {
 // serve answers requests on a goroutine of its own. If that fails, it calls fail.
 func (d *daemon) serve(on net.Listener, fail context.CancelCauseFunc) *http.Server {
 	server := newServer(d, on.Addr())
-	fmt.Fprintf(d.o.Live.Stderr, "closetrace: serving http://%s/metrics\n", on.Addr())
 	go func() {
 		if err := server.Serve(on); !errors.Is(err, http.ErrServerClosed) {
 			fail(&servingError{err})

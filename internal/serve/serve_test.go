@@ -231,6 +231,39 @@ func checkLast(t *testing.T, s *service, path string, want int) {
 	}
 }
 
+// While the programs are loaded, every request is refused, and not left without an answer.
+func TestStarting(t *testing.T) {
+	s := newService(t, 0)
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.options.Listen = free.Addr().String()
+	free.Close()
+	loading, loaded := make(chan bool), make(chan bool)
+	s.options.Live.System.Open = func(context.Context, probe.Options) (pipeline.Source, error) {
+		close(loading)
+		<-loaded
+		return &s.source, nil
+	}
+	var ctx context.Context
+	ctx, s.end = context.WithCancel(t.Context())
+	defer s.end()
+	go func() { s.ended <- Run(ctx, s.options) }()
+	<-loading
+	s.url = "http://" + s.options.Listen
+	for _, path := range []string{"/", "/healthz", "/readyz", "/metrics", "/debug/last"} {
+		if code, body := s.get(path); code != http.StatusServiceUnavailable || body != "starting\n" {
+			t.Errorf("%s: %d %s", path, code, body)
+		}
+	}
+	close(loaded)
+	s.eventually("it is ready", func() bool { code, _ := s.get("/readyz"); return code == http.StatusOK })
+	if err := s.finish(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A web page whose host name leads to this machine gets nothing.
 func TestHostNames(t *testing.T) {
 	s := newService(t, 1)
