@@ -3,6 +3,7 @@ package live
 import (
 	"context"
 	"os"
+	"runtime"
 	"runtime/debug"
 
 	"github.com/closetrace/closetrace/internal/pipeline"
@@ -14,8 +15,9 @@ import (
 const attachMemory = 32 << 20
 
 // Attach loads and attaches the programs of the kernel side. It collects garbage early, because the kernel's type
-// information is most of what a trace ever allocates. GOGC overrides that.
+// information is most of what a trace ever allocates. GOGC overrides that, GOMAXPROCS the limit of processors.
 func Attach(ctx context.Context, o probe.Options) (pipeline.Source, error) {
+	limitProcessors()
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(25)
 		defer debug.SetGCPercent(50)
@@ -29,4 +31,14 @@ func Attach(ctx context.Context, o probe.Options) (pipeline.Source, error) {
 		o.Log.Debug("the pages of the program file stay in memory", "error", err)
 	}
 	return p, nil
+}
+
+// maxProcessors is how many processors run Go code at once: one reads, one classifies and writes. On all of a large
+// machine the collector would take a quarter of it in bursts, and memory for each.
+const maxProcessors = 4
+
+func limitProcessors() {
+	if os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) > maxProcessors {
+		runtime.GOMAXPROCS(maxProcessors)
+	}
 }
