@@ -46,6 +46,7 @@ type noteRings struct {
 	perCPU uint32
 	newest []uint32 // number of the newest note that was read, by CPU; the first is 1
 	note   bpfNote
+	word   uint64 // the last that was read
 	fence  atomic.Uint32
 	// since: every note of a later time was read. 0: every note.
 	since uint64
@@ -104,22 +105,28 @@ func (r *noteRings) skip(cpu int) bool {
 func (r *noteRings) load(cpu int, number uint32) (uint32, bool) {
 	const begun, ended = int64(unsafe.Offsetof(r.note.Begun)), int64(unsafe.Offsetof(r.note.Ended))
 	at := (int64(cpu)*int64(r.perCPU) + int64(number%r.perCPU)) * int64(noteSize)
-	last := wordAt(r.memory, at+ended)
+	last := r.wordAt(at + ended)
 	r.fence.Add(1) // orders the reads
 	if _, err := r.memory.ReadAt(unsafe.Slice((*byte)(unsafe.Pointer(&r.note)), noteSize), at); err != nil {
 		return 0, false
 	}
 	r.fence.Add(1)
-	first := wordAt(r.memory, at+begun)
+	first := r.wordAt(at + begun)
 	return uint32(first), first != 0 && first == last && r.note.Begun == first
 }
 
-// wordAt returns a word of mapped memory, and 0 outside of it.
-func wordAt(memory io.ReaderAt, at int64) (word uint64) {
-	if _, err := memory.ReadAt(unsafe.Slice((*byte)(unsafe.Pointer(&word)), 8), at); err != nil {
+// wordAt returns a word of the rings, and 0 outside of them. It is read into the struct, because a variable would be
+// allocated: two for each note were most of the cost.
+func (r *noteRings) wordAt(at int64) uint64 {
+	if _, err := r.memory.ReadAt(bytesOf(&r.word), at); err != nil {
 		return 0
 	}
-	return word
+	return r.word
+}
+
+// bytesOf returns the memory of a word.
+func bytesOf(word *uint64) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(word)), unsafe.Sizeof(*word))
 }
 
 // noteOf sets a note to what the kernel side wrote.
