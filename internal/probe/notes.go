@@ -43,6 +43,7 @@ func notesPerCPU(cpus int) int {
 // noteRings reads the notes of bpf/notes.h. They are in a ring for each CPU, which the kernel side writes at any time.
 type noteRings struct {
 	memory io.ReaderAt
+	made   func(cpu int) uint32 // number of the last note that a CPU began to write
 	perCPU uint32
 	newest []uint32 // number of the newest note that was read, by CPU; the first is 1
 	note   bpfNote
@@ -52,8 +53,8 @@ type noteRings struct {
 	since uint64
 }
 
-func newNoteRings(memory io.ReaderAt, cpus, perCPU int) *noteRings {
-	return &noteRings{memory: memory, perCPU: uint32(perCPU), newest: make([]uint32, cpus)}
+func newNoteRings(memory io.ReaderAt, made func(cpu int) uint32, cpus, perCPU int) *noteRings {
+	return &noteRings{memory: memory, made: made, perCPU: uint32(perCPU), newest: make([]uint32, cpus)}
 }
 
 // read yields the notes since the last call, in the order of each CPU. A note is valid during yield only.
@@ -64,8 +65,12 @@ func (r *noteRings) read(yield func(*bpfNote)) {
 }
 
 func (r *noteRings) readCPU(cpu int, yield func(*bpfNote)) {
+	made := r.made(cpu)
 	for ahead := uint32(1); ahead <= lookAhead; {
 		want := r.newest[cpu] + ahead
+		if int32(made-want) < 0 {
+			return
+		}
 		number, complete := r.load(cpu, want)
 		switch later := int32(number - want); {
 		case later > 0:

@@ -26,6 +26,9 @@ func (r *rings) ReadAt(p []byte, off int64) (int, error) {
 	return copy(p, unsafe.Slice((*byte)(unsafe.Pointer(&r.notes[0])), len(r.notes)*noteSize)[off:]), nil
 }
 
+// last is the number of the last note of a CPU.
+func (r *rings) last(cpu int) uint32 { return r.made[cpu] }
+
 // write writes the next note of a CPU; its time is a thousand times its number. It may leave it incomplete.
 func (r *rings) write(cpu int, complete bool) {
 	r.made[cpu]++
@@ -50,7 +53,7 @@ func numbers(from, to int) (all []uint64) {
 func TestReadingNotesAllocatesNothing(t *testing.T) {
 	const perCPU = 64
 	r := newRings(2, perCPU)
-	reader := newNoteRings(r, 2, perCPU)
+	reader := newNoteRings(r, r.last, 2, perCPU)
 	read := 0
 	yield := func(*bpfNote) { read++ }
 	if n := testing.AllocsPerRun(10, func() {
@@ -65,7 +68,7 @@ func TestReadingNotesAllocatesNothing(t *testing.T) {
 func TestNotesAreReadOnce(t *testing.T) {
 	const perCPU = 64
 	r := newRings(2, perCPU)
-	reader := newNoteRings(r, 2, perCPU)
+	reader := newNoteRings(r, r.last, 2, perCPU)
 	read := func() (times []uint64) {
 		reader.read(func(n *bpfNote) { times = append(times, n.TimeNs) })
 		return times
@@ -96,7 +99,7 @@ func TestNotesAreReadOnce(t *testing.T) {
 func TestNotesAreOverwritten(t *testing.T) {
 	const perCPU, many = 64, 1000
 	r := newRings(1, perCPU)
-	reader := newNoteRings(r, 1, perCPU)
+	reader := newNoteRings(r, r.last, 1, perCPU)
 	for range many {
 		r.write(0, true)
 	}
@@ -117,7 +120,7 @@ func TestNotesAreOverwritten(t *testing.T) {
 func TestNotesBeingWritten(t *testing.T) {
 	const perCPU = 64
 	r := newRings(1, perCPU)
-	reader := newNoteRings(r, 1, perCPU)
+	reader := newNoteRings(r, r.last, 1, perCPU)
 	r.write(0, true)
 	r.write(0, false)
 	var times []uint64

@@ -355,12 +355,22 @@ func (p *Probe) count(c bpfCounter) (sum uint64) {
 	const size = int64(unsafe.Sizeof(bpfCpuCounts{}))
 	at := int64(unsafe.Offsetof(bpfCpuCounts{}.Of)) + 8*int64(c)
 	for ; at < int64(p.counts.Size()); at += size {
-		var word uint64
-		if _, err := p.counts.ReadAt(bytesOf(&word), at); err == nil { // always: it is inside
-			sum += word
-		}
+		sum += p.countAt(at)
 	}
 	return sum
+}
+
+// notesMade returns how many notes a CPU has begun to write, modulo 2^32.
+func (p *Probe) notesMade(cpu int) uint32 {
+	return uint32(p.countAt(int64(cpu)*int64(unsafe.Sizeof(bpfCpuCounts{})) + int64(unsafe.Offsetof(bpfCpuCounts{}.Notes))))
+}
+
+// countAt returns a word of the counters, and 0 outside of them.
+func (p *Probe) countAt(at int64) (word uint64) {
+	if _, err := p.counts.ReadAt(bytesOf(&word), at); err != nil {
+		return 0
+	}
+	return word
 }
 
 // missedByLink returns how often a kprobe could not run (6.7).

@@ -66,7 +66,7 @@ func (p *Probe) openQuiet(wait time.Duration) error {
 		return fmt.Errorf("counting the CPUs: %w", err)
 	}
 	p.quiet = &quietSide{
-		rings: newNoteRings(memory, cpus, int(notes.MaxEntries())/cpus),
+		rings: newNoteRings(memory, p.notesMade, cpus, int(notes.MaxEntries())/cpus),
 		fins:  openFINs{p.coll.Maps[bpfMapOpenFins], p.coll.Maps[bpfMapMoreFins]},
 		wait:  uint64(wait),
 	}
