@@ -1,6 +1,8 @@
 package pipeline
 
 import (
+	"slices"
+	"sort"
 	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
@@ -44,10 +46,11 @@ func (o *order) add(e *events.Ending, pass func(*events.Ending)) {
 	if o.next > maxHeld { // as many as can be held were passed on: use their room
 		o.held, o.next = o.held[:copy(o.held, o.held[o.next:])], 0
 	}
-	o.held = append(o.held, e)
-	for i := len(o.held) - 1; i > o.next && o.held[i-1].MonoNS > e.MonoNS; i-- {
-		o.held[i-1], o.held[i] = o.held[i], o.held[i-1]
+	at := len(o.held)
+	if at > o.next && o.held[at-1].MonoNS > e.MonoNS {
+		at = o.next + sort.Search(at-o.next, func(i int) bool { return o.held[o.next+i].MonoNS > e.MonoNS })
 	}
+	o.held = slices.Insert(o.held, at, e)
 }
 
 // release passes on what has been held for long enough at a time of the event clock, and reports whether that was any.
