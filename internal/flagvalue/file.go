@@ -49,11 +49,14 @@ func (f Files) Set(text string) error {
 // Recording is the name of a file to record to.
 type Recording struct{ File }
 
-// Set refuses a name that promises another compression than Zstandard.
+// Set refuses a name that promises another compression than Zstandard, or packets, as -w of tcpdump writes them.
 func (r Recording) Set(text string) error {
 	switch suffix := filepath.Ext(text); suffix {
-	case ".gz", ".bz2", ".xz", ".lz4":
+	case ".gz", ".bz2", ".xz", ".lz4", ".zip", ".br":
 		return hint.New(hint.Usage, fmt.Sprintf("%s cannot be written", suffix), "FILE.zst is compressed")
+	case ".pcap", ".pcapng", ".cap":
+		return hint.New(hint.Usage, "a recording has no packets, so it is no "+suffix,
+			"use FILE.rec; 'closetrace annotate' adds it to a capture")
 	}
 	return r.File.Set(text)
 }
