@@ -362,7 +362,8 @@ func (p *Probe) count(c bpfCounter) (sum uint64) {
 
 // notesMade returns how many notes a CPU has begun to write, modulo 2^32.
 func (p *Probe) notesMade(cpu int) uint32 {
-	return uint32(p.countAt(int64(cpu)*int64(unsafe.Sizeof(bpfCpuCounts{})) + int64(unsafe.Offsetof(bpfCpuCounts{}.Notes))))
+	const size, at = int64(unsafe.Sizeof(bpfCpuCounts{})), int64(unsafe.Offsetof(bpfCpuCounts{}.Notes))
+	return uint32(p.countAt(int64(cpu)*size + at))
 }
 
 // countAt returns a word of the counters, and 0 outside of them.
