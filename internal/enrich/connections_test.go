@@ -104,7 +104,7 @@ func TestConnections(t *testing.T) {
 func TestConnectionsHere(t *testing.T) {
 	text, err := readAtMost("/proc/thread-self/net/tcp", 1<<20)
 	if err != nil {
-		t.Skipf("no table: %v", err)
+		t.Fatal(err)
 	}
 	for i, line := range strings.Split(strings.TrimSuffix(text, "\n"), "\n")[1:] {
 		if _, ok := parseSocket(line); !ok {

@@ -189,7 +189,7 @@ func TestLibraryFunction(t *testing.T) {
 		err = cat.Start()
 	}
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	defer cat.Wait()
 	defer stdin.Close()
