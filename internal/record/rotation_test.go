@@ -171,7 +171,9 @@ func TestRotationByTime(t *testing.T) {
 	now := f.begun
 	f.now = func() time.Time { return now }
 	f.begun = now
-	day := now.Add(time.Minute)
+	const layout = "2006-01-02_15"
+	first := now.Format(layout) + ".rec"
+	day := now.Add(time.Minute) // maybe in the next hour
 	for hour := range 4 {
 		now = day.Add(time.Duration(hour) * time.Hour)
 		if hour == 3 {
@@ -187,8 +189,8 @@ func TestRotationByTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := namesIn(t, dir, 0)
-	at := func(hours int) string { return day.Add(time.Duration(hours) * time.Hour).Format("2006-01-02_15") }
-	want := []string{at(0) + ".rec", at(1) + ".rec", at(2) + "-000003.rec", at(2) + ".rec"}
+	at := func(hours int) string { return day.Add(time.Duration(hours) * time.Hour).Format(layout) }
+	want := []string{first, at(1) + ".rec", at(2) + "-000003.rec", at(2) + ".rec"}
 	slices.Sort(want)
 	if !slices.Equal(names, want) {
 		t.Fatalf("files %v, want %v", names, want)
@@ -197,7 +199,7 @@ func TestRotationByTime(t *testing.T) {
 	if err != nil || r.End.LostRecords != 9 || r.End.Audit.Impossible != "no" || r.Header.Part != 0 {
 		t.Errorf("end of all %+v, %v", r.End, err)
 	}
-	_, _, r, err = timesIn(t, openAll(t, dir, at(0)+".rec", at(1)+".rec")...)
+	_, _, r, err = timesIn(t, openAll(t, dir, first, at(1)+".rec")...)
 	if err != nil || r.End.LostRecords != 4 || r.End.MissedProbes != 2 || r.End.Suppressed != 6 ||
 		r.End.TookNS < int64(time.Hour) || r.End.Audit.Impossible != goesOn {
 		t.Errorf("end of two %+v, %v", r.End, err)
