@@ -123,9 +123,11 @@ func (s *sender) request(records []*logs.LogRecord) ([]byte, error) {
 func (s *sender) send(ctx context.Context, body []byte) (refused uint64, err error) {
 	status := "no answer"
 	defer func() {
-		if err == nil && refused == 0 {
+		var again *retryError
+		switch {
+		case err == nil && refused == 0:
 			clear(s.reported)
-		} else if ctx.Err() == nil {
+		case ctx.Err() == nil || !errors.As(err, &again): // a refusal is one also if ctx has ended meanwhile
 			s.report(status, err)
 		}
 	}()
