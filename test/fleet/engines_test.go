@@ -5,11 +5,14 @@ package fleet
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -55,11 +58,7 @@ func needsEngines(t *testing.T) {
 func engine(t *testing.T, name string, build func(ctx context.Context, dir string) error) string {
 	t.Helper()
 	needsEngines(t)
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(cache, "closetrace", "fleet", name)
+	dir := engineDir(t, name)
 	engines.Lock()
 	defer engines.Unlock()
 	if engines.made == nil {
@@ -74,6 +73,35 @@ func engine(t *testing.T, name string, build func(ctx context.Context, dir strin
 		t.Fatalf("%s: %v", name, err)
 	}
 	return dir
+}
+
+// engineDir returns the directory of an engine, which exists if the engine was made.
+func engineDir(t *testing.T, name string) string {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(cache, "closetrace", "fleet", name)
+}
+
+// skipTooLate skips a test if its engine is still to be made and CLOSETRACE_MAKE_UNTIL, in seconds since 1970, is past:
+// make test sets it, to end within an hour.
+func skipTooLate(t *testing.T, name string) {
+	t.Helper()
+	until := os.Getenv("CLOSETRACE_MAKE_UNTIL")
+	if until == "" {
+		return
+	}
+	seconds, err := strconv.ParseInt(until, 10, 64)
+	if err != nil {
+		t.Fatalf("CLOSETRACE_MAKE_UNTIL: %v", err)
+	}
+	_, err = os.Stat(engineDir(t, name))
+	if late := time.Since(time.Unix(seconds, 0)); late > 0 && errors.Is(err, fs.ErrNotExist) {
+		t.Skipf("%s is not made yet, and it is %s too late to make it within the hour of make test: "+
+			"make test-fleet makes it", name, late.Round(time.Second))
+	}
 }
 
 // makeOnce makes a directory unless it exists, all or nothing. Another process that makes it is waited for.

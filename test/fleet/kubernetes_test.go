@@ -23,8 +23,8 @@ import (
 // The commands of docs/kubernetes.md work in a real cluster, and closetrace traces what its pods do.
 func TestKubernetes(t *testing.T) {
 	needsEngines(t)
-	helmDir := filepath.Dir(goBinary(t, helmPackage))
 	c := startCluster(t)
+	helmDir := filepath.Dir(goBinary(t, helmPackage))
 	c.environment = append(os.Environ(), "KUBECONFIG="+c.kubeconfig, "HOME="+c.dir,
 		"PATH="+c.programs+":"+helmDir+":"+os.Getenv("PATH"))
 	for _, step := range []struct {
