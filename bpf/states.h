@@ -265,6 +265,11 @@ static __always_inline int on_task_state(void *ctx, const struct sock *sk, u8 be
 	}
 	if (after == TCP_CLOSE_WAIT)
 		return 0; /* MPTCP took the FIN from the backlog before it closed */
+	if (linger_wait_over(sk, before, after) && READ(sk, sk_err)) {
+		/* Not this task's close: tcp_abort ends one that sleeps under SO_LINGER. */
+		report_wait_over(sk, after, 0);
+		return report_done(ctx, 0, sk, before, 0);
+	}
 	if (file_is_closing(sk))
 		return state_in_close(ctx, sk, before, after);
 	if (sock_flag(READ(sk, __sk_common.skc_flags), SOCK_DEAD)) {

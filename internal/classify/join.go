@@ -131,10 +131,10 @@ func (f *fact) window() time.Duration {
 }
 
 // joinWaitOver ends the wait of a close under SO_LINGER: its FIN was
-// acknowledged, or a signal came. A RST may still follow.
+// acknowledged, the connection ended, or a signal came. A RST may still follow.
 func (c *Classifier) joinWaitOver(ev *events.Event) *events.Event {
 	for w := c.joins.first(byAddress, ev); w != nil; w = w.next[byAddress] {
-		if w.event.Sock != ev.Sock || !w.event.Flags.Has(events.LingerOn) {
+		if w.event.Kind != events.KindClose || w.event.Sock != ev.Sock || !w.event.Flags.Has(events.LingerOn) {
 			continue
 		}
 		w.event.DurationNS = ev.MonoNS - w.event.MonoNS
@@ -222,6 +222,9 @@ func (c *Classifier) makeRoom(p *pending, emit func(*events.Ending)) {
 
 // waitForOwner lets an event wait for the next call on its socket. It returns nil.
 func (c *Classifier) waitForOwner(ev *events.Event, emit func(*events.Ending)) *events.Event {
+	if w := c.joins.find(ev, events.KindClose); w != nil && ev.Owner == nil { // which may wait under SO_LINGER
+		ev.Owner, ev.OwnerBy = c.task(&w.event.Task), events.OwnerByEarlierCall
+	}
 	c.makeRoom(&c.joins, emit)
 	w := c.joins.add(ev, ev.MonoNS+uint64(ownerWindow))
 	c.joins.remind(w, ev.MonoNS+uint64(lookUpAfter))
