@@ -12,8 +12,7 @@ var abortRules = []rule{
 		path: events.AbortDiag, title: "killed → RST", by: events.TriggerNetlink,
 		when: sentRST,
 		why: func(p phrase, f *fact) phrase {
-			p = p.text("SOCK_DESTROY (ss -K) in ").state(f.Before).text("; the application gets ECONNABORTED")
-			return p.discarded(f.Event)
+			return killed(p, f).discarded(f.Event)
 		},
 	},
 	{
@@ -22,4 +21,16 @@ var abortRules = []rule{
 			return p.text("SOCK_DESTROY (ss -K) in ").state(f.Before).text("; neither FIN nor RST")
 		},
 	},
+}
+
+// killed says what the application gets of SOCK_DESTROY.
+func killed(p phrase, f *fact) phrase {
+	p = p.text("SOCK_DESTROY (ss -K) in ").state(f.Before)
+	switch {
+	case isOrphan(f), lingers(f):
+		return p
+	case f.Before == events.CloseWait:
+		return p.text("; recv(2) returns 0, only a write fails (ECONNABORTED)")
+	}
+	return p.text("; the application gets ECONNABORTED")
 }

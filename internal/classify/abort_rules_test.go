@@ -236,6 +236,56 @@ func TestCauseOfReset(t *testing.T) {
 	}
 }
 
+// SOCK_DESTROY says what the application gets, which is nothing if it has closed the socket.
+func TestCauseOfKill(t *testing.T) {
+	const lingering = events.FileClosing | events.LingerOn
+	for _, tt := range []struct {
+		before events.State
+		flags  events.Flags
+		want   string
+	}{
+		{events.Established, 0, "in ESTABLISHED; the application gets ECONNABORTED"},
+		{events.CloseWait, 0, "in CLOSE_WAIT; recv(2) returns 0, only a write fails (ECONNABORTED)"},
+		{events.FinWait2, events.Orphan, "in FIN_WAIT2"},
+		{events.FinWait1, lingering, "in FIN_WAIT1"},
+		{events.FinWait1, events.LingerOn, "in FIN_WAIT1; the application gets ECONNABORTED"},
+	} {
+		endings, _ := conclude(events.Event{
+			Kind: events.KindAbort, Before: tt.before, After: events.Close,
+			Flags: inTask | events.SentRST | tt.flags, SockErr: econnaborted,
+		})
+		if want := "SOCK_DESTROY (ss -K) " + tt.want; len(endings) != 1 || endings[0].Cause != want {
+			t.Errorf("%s %v: %+v, want %s", tt.before, tt.flags, endings, want)
+		}
+	}
+}
+
+// A RST while close(2) waits under SO_LINGER reaches no application, and its owner is the process in that call.
+func TestResetWhileLingering(t *testing.T) {
+	const sock = 7
+	closing := events.Event{
+		Kind: events.KindClose, Sock: sock, MonoNS: 1, Before: events.Established, After: events.FinWait1,
+		Flags: inTask | events.SentFIN | events.LingerOn | events.FileClosing | events.ReturnUnseen,
+		Task:  events.Task{PID: 42, TID: 43, Comm: "server"}, LingerJiffies: 1250,
+	}
+	over := events.Event{Kind: events.KindWaitOver, Sock: sock, MonoNS: 9, After: events.Close, OutputLeft: 1}
+	reset := events.Event{
+		Kind: events.KindDone, Sock: sock, MonoNS: 9, Before: events.FinWait1, After: events.Close, SockErr: econnreset,
+		Flags: events.LingerOn | events.FileClosing,
+	}
+	endings, _ := conclude(closing, over, reset)
+	for _, e := range endings {
+		if e.Path != events.RecvRST {
+			continue
+		}
+		if e.Owner == nil || e.Owner.PID != 42 || !strings.Contains(e.Cause, "during close(2): no application learns of it") {
+			t.Errorf("owner %v, %s", e.Owner, e.Cause)
+		}
+		return
+	}
+	t.Errorf("no %s in %+v", events.RecvRST, endings)
+}
+
 // MPTCP resets a subflow and then takes it down, by whichever call.
 func TestMPTCPReset(t *testing.T) {
 	reset := events.Event{

@@ -63,7 +63,7 @@ func (p phrase) killed(f *fact, signal int) phrase {
 	case sigILL, sigABRT, sigBUS, sigFPE, sigSEGV:
 		return p.text(" crashed (").text(signalName(signal)).text(")")
 	case sigPIPE:
-		return p.text(" was killed by SIGPIPE: it wrote to a closed connection or pipe")
+		return p.text(" was killed by SIGPIPE, which a write to a closed connection or pipe sends")
 	}
 	if f.sent(events.OOMVictim) {
 		return p.text(" was killed by the OOM killer")

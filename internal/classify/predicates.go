@@ -171,6 +171,11 @@ func isOwned(f *fact) bool              { return !isOrphan(f) }
 func orphanInFinWait2(f *fact) bool     { return isOrphan(f) && f.Before == events.FinWait2 }
 func ownedWithUserTimeout(f *fact) bool { return isOwned(f) && f.UserTimeoutMS > 0 }
 
+// lingers: close(2) of the last descriptor waits under SO_LINGER, and will return 0 whatever ends the connection.
+func lingers(f *fact) bool {
+	return isOwned(f) && f.sent(events.FileClosing) && f.sent(events.LingerOn) && finUnacknowledged(f)
+}
+
 // keepaliveTimedOut: tcp_keepalive_timer sends its RST before it sets the error,
 // which comes with the tcp_done that follows.
 func keepaliveTimedOut(f *fact) bool { return f.sent(events.KeepAlive) && f.SockErr == etimedout }

@@ -58,7 +58,7 @@ func resetReceived(p phrase, f *fact) phrase {
 	switch {
 	case isPlain:
 		p = leftOver(p.text(errno(f.SockErr)), f)
-	case isOrphan(f) && f.sent(events.EndedInCall):
+	case isOrphan(f) && f.sent(events.EndedInCall), lingers(f):
 		p = resetUnnoticed(p.text(", during ").text(callInProgress(f)), f)
 	case isOrphan(f):
 		p = resetUnnoticed(afterClose(p, f), f)

@@ -35,8 +35,7 @@ var resetRules = []rule{
 		path: events.AbortDiag, title: "killed → RST", by: events.TriggerNetlink,
 		when: abortedByTask,
 		why: func(p phrase, f *fact) phrase {
-			p = p.text("SOCK_DESTROY (ss -K) in ").state(f.Before).text("; the application gets ECONNABORTED")
-			return p.discarded(f.Event)
+			return killed(p, f).discarded(f.Event)
 		},
 	},
 	{
