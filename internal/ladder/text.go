@@ -26,6 +26,8 @@ type Layout struct {
 	Width  int // of a line, in cells; 0: no limit
 	Indent int
 	ASCII  bool // the terminal has no other characters
+	// NotKept: what was seen of an end that the ladder lacks may not have been kept.
+	NotKept bool
 	// Say returns a sentence in the language of the reader. Nil: sentences are in English.
 	Say func(string) string
 }
@@ -70,7 +72,10 @@ func (m *Model) drawing(o Layout) *drawing {
 				head.acts[side] = append(head.acts[side], d.safe(text))
 			}
 		}
-		if end.Unseen {
+		switch {
+		case end.Unseen && o.NotKept:
+			head.acts[side] = append(head.acts[side], d.Said("not kept"))
+		case end.Unseen:
 			head.acts[side] = append(head.acts[side], d.Said("not seen"))
 		}
 	}

@@ -28,7 +28,7 @@ func ReplayAll(ctx context.Context, files []*os.File, times int, to Sink, o Opti
 	var damaged error
 	for n := range times {
 		if n > 0 {
-			if !rewinds(files) {
+			if !Rewind(files) {
 				break
 			}
 			o.ReportError = func(error) {} // what is wrong was reported the first time
@@ -69,8 +69,8 @@ func replayOnce(
 	return lost, err
 }
 
-// rewinds sets files to their beginning, and reports whether all can be.
-func rewinds(files []*os.File) bool {
+// Rewind sets files to their beginning, and reports whether all can be.
+func Rewind(files []*os.File) bool {
 	for _, file := range files {
 		if _, err := file.Seek(0, io.SeekStart); err != nil {
 			return false

@@ -6,7 +6,7 @@ import (
 	"github.com/closetrace/closetrace/internal/events"
 )
 
-// Limits of what is kept, some 15 MB in all. Of more, the newest is.
+// Limits of what is kept, some 15 MB in all. Of more, what the query asks for first is, then the newest.
 const (
 	maxPairs   = 128
 	maxPerPair = 128
@@ -21,6 +21,9 @@ type Collector struct {
 
 	header events.Header // of what is read last
 	best   matches
+	frozen bool // no pair is added any more
+	again  int  // endings that matched since then
+	whole  bool // each pair has all of its endings again
 	kept
 }
 
@@ -30,8 +33,10 @@ type kept struct {
 	queue   []pair           // of pairs, by their first ending
 	recent  []*events.Ending // a ring of those that did not match, until something makes their pair one of pairs
 	next    int
-	most    int // pairs
-	dropped int // endings that matched and were not kept
+	most    int                        // pairs
+	worth   func([]*events.Ending) int // of a pair: that of the least is forgotten first; nil: all are worth 0
+	evicted bool                       // a pair was forgotten. Another may be one that came back without what it had.
+	dropped int                        // endings that matched and were not kept
 }
 
 func newKept(most, recent int) kept {
@@ -40,10 +45,40 @@ func newKept(most, recent int) kept {
 
 // New returns a collector.
 func New(q Query) *Collector {
-	if q.PID == 0 {
-		return &Collector{Query: q, kept: newKept(maxPairs, 0)}
+	recent := 0
+	if q.PID != 0 {
+		recent = maxRecent
 	}
-	return &Collector{Query: q, kept: newKept(maxPairs, maxRecent)}
+	c := &Collector{Query: q, kept: newKept(maxPairs, recent)}
+	if q.Line.Errno != "" || !q.Line.Time.IsZero() {
+		c.worth = c.Query.worth
+	}
+	return c
+}
+
+// Evicted reports whether a pair of addresses was forgotten for another one. If what was read can be read again, it
+// should be, after [Collector.Freeze]: a pair that came back lacks what it had before.
+func (c *Collector) Evicted() bool { return c.evicted }
+
+// Freeze keeps the pairs of addresses as they are. What is read then completes them.
+func (c *Collector) Freeze() { c.frozen, c.again = true, 0 }
+
+// Complete says that everything was read again since [Collector.Freeze].
+func (c *Collector) Complete() { c.whole = true }
+
+// isCut reports whether a connection may lack endings that were seen.
+func (c *Collector) isCut() bool { return c.evicted && !c.whole }
+
+// notKept returns how many endings matched and are not kept. Those of a second reading are the same ones.
+func (c *Collector) notKept() int {
+	if !c.whole {
+		return c.dropped
+	}
+	n := c.again
+	for _, endings := range c.pairs {
+		n -= len(endings)
+	}
+	return max(0, n)
 }
 
 // Begin takes the header of the endings that follow.
@@ -60,11 +95,15 @@ func (c *Collector) Write(e *events.Ending) error {
 		c.remember(e)
 		return nil
 	}
-	if found > c.best { // what named only a part was not meant
-		c.best, c.queue, c.dropped = found, nil, 0
+	c.again++
+	if found > c.best && !c.frozen { // what named only a part was not meant
+		c.best, c.queue, c.dropped, c.evicted = found, nil, 0, false
 		clear(c.pairs)
 	}
 	if _, known := c.pairs[p]; !known {
+		if c.frozen {
+			return nil
+		}
 		c.begin(p)
 	}
 	c.keep(p, e)
@@ -105,12 +144,14 @@ func (c *Collector) matches(e *events.Ending, p pair) matches {
 	return named
 }
 
-// begin adds a pair, with its endings among the recent ones. Of too many it forgets the oldest.
+// begin adds a pair, with its endings among the recent ones. Of too many it forgets one.
 func (c *kept) begin(p pair) {
 	if len(c.queue) == c.most {
-		c.dropped += len(c.pairs[c.queue[0]])
-		delete(c.pairs, c.queue[0])
-		c.queue = c.queue[1:]
+		i := c.least()
+		c.dropped += len(c.pairs[c.queue[i]])
+		c.evicted = true
+		delete(c.pairs, c.queue[i])
+		c.queue = slices.Delete(c.queue, i, i+1)
 	}
 	c.queue = append(c.queue, p)
 	c.pairs[p] = nil
@@ -119,6 +160,24 @@ func (c *kept) begin(p pair) {
 			c.keep(p, e)
 		}
 	}
+}
+
+// least returns the place in the queue of the oldest of the pairs that are worth the least.
+func (c *kept) least() int {
+	if c.worth == nil {
+		return 0
+	}
+	least, at := 0, 0
+	for i, p := range c.queue {
+		worth := c.worth(c.pairs[p])
+		if worth == 0 {
+			return i // most pairs are: the others need not be looked at
+		}
+		if i == 0 || worth < least {
+			least, at = worth, i
+		}
+	}
+	return at
 }
 
 // remember keeps an ending for the case that its pair is kept later.

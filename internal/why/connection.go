@@ -16,6 +16,7 @@ type connection struct {
 	endings []*events.Ending // by time
 	asked   bool             // has the error of the query
 	away    int              // from the time of the query: see awayFrom
+	cut     bool             // may lack endings that were seen and not kept
 }
 
 // connections returns the connections that match, the best first: those with the error of the query, then those that
@@ -28,6 +29,7 @@ func (c *Collector) connections() []*connection {
 	for _, n := range all {
 		n.asked = n.has(c.Query.Line.Errno)
 		n.away = n.awayFrom(c.Query.Line.Time)
+		n.cut = c.isCut()
 	}
 	slices.SortFunc(all, func(x, y *connection) int {
 		if x.asked != y.asked {
@@ -57,6 +59,21 @@ func (n *connection) awayFrom(at time.Time) int {
 		nearest = min(nearest, e.Time.Sub(at).Abs())
 	}
 	return int(nearest / time.Second)
+}
+
+// worth returns how much the endings of a pair are worth keeping, in the order of [Collector.connections]: for the
+// error of the query, then for its time. Many have neither, which is worth 0.
+func (q *Query) worth(endings []*events.Ending) int {
+	n, worth := &connection{endings: endings}, 0
+	hasError := func(n *connection) bool { return n.has(q.Line.Errno) }
+	// Where one of several connections was reset, all of the pair together have no EOF.
+	if q.Line.Errno != "" && (hasError(n) || slices.ContainsFunc(split(endings), hasError)) {
+		worth = 1 + int(lineTime/time.Second)
+	}
+	if !q.Line.Time.IsZero() {
+		worth += int(lineTime/time.Second) - n.awayFrom(q.Line.Time)
+	}
+	return worth
 }
 
 func (n *connection) last() *events.Ending { return n.endings[len(n.endings)-1] }

@@ -51,7 +51,7 @@ func (c *Collector) JSON() (string, error) {
 	object := func(e *events.Ending) json.RawMessage { return encoder.Append(nil, e) }
 	shown := all[0]
 	o := answerObject{
-		Schema: events.SchemaVersion, Kind: "answer", Matches: len(all), Partial: c.isPartial(), NotKept: c.dropped,
+		Schema: events.SchemaVersion, Kind: "answer", Matches: len(all), Partial: c.isPartial(), NotKept: c.notKept(),
 		Abnormal: shown.isAbnormal(), Cause: object(shown.cause()),
 	}
 	for i, e := range shown.ends() {

@@ -96,7 +96,11 @@ func (a *answer) choice(c *Collector, all []*connection) {
 	if !line.Time.IsZero() && shown.away < int(lineTime/time.Second) {
 		which += " at the time of the line"
 	}
-	a.line("", fmt.Sprintf("%d connections match. %s; the others are listed below.", len(all), which))
+	count := fmt.Sprint(len(all))
+	if c.notKept() > 0 {
+		count = "More than " + count
+	}
+	a.line("", fmt.Sprintf("%s connections match. %s; the others are listed below.", count, which))
 	a.WriteString("\n")
 }
 
@@ -106,7 +110,9 @@ func (a *answer) connection(n *connection) {
 	a.line("", fmt.Sprintf("%s and %s, %s", ladder.Address(root.Local), ladder.Address(root.PeerAddr()),
 		n.endings[0].Time.Local().Format("2006-01-02 15:04:05.000 MST")))
 	a.translated(n)
-	a.WriteString("\n" + ladder.New(n.endings).Text(a.plain))
+	drawn := a.plain
+	drawn.NotKept = n.cut
+	a.WriteString("\n" + ladder.New(n.endings).Text(drawn))
 	a.applications(n)
 	a.head("Why")
 	for _, text := range n.reasons() {
@@ -181,6 +187,7 @@ type end struct {
 	gets    []string // what its application gets
 	closed  bool     // by its application
 	unseen  bool     // nothing of it was seen
+	cut     bool     // what was seen of it may be among what was not kept
 }
 
 // name returns the address with the host and the process, if they are known.
@@ -201,7 +208,7 @@ func (n *connection) ends() (ends [2]end) {
 	}
 	for i, side := range []ladder.Side{first, first.Other()} {
 		head := model.Ends[side]
-		e := end{host: head.Host, address: head.Name, process: head.Process, unseen: head.Unseen}
+		e := end{host: head.Host, address: head.Name, process: head.Process, unseen: head.Unseen, cut: n.cut}
 		for _, step := range model.Steps {
 			if act := step.Acts[side]; act.Got != "" {
 				e.gets = append(e.gets, act.Got)
@@ -224,6 +231,8 @@ func (a *answer) applications(n *connection) {
 // String returns what the application of the end gets.
 func (e *end) String() string {
 	switch {
+	case e.unseen && e.cut:
+		return e.name() + ": not kept."
 	case e.unseen:
 		return e.name() + ": not seen here."
 	case len(e.gets) > 0:
@@ -242,11 +251,19 @@ func (a *answer) missing(n *connection) {
 	if !other.unseen {
 		return
 	}
-	a.head("Not seen")
 	root := n.cause()
-	if root.PeerAddr().Addr().Unmap().IsLoopback() {
-		a.line(indent, "The end "+other.name()+": it is on the same host, outside of the trace, or had ended before.")
+	if other.cut {
+		a.head("Not kept")
 	} else {
+		a.head("Not seen")
+	}
+	switch {
+	case other.cut:
+		a.line(indent, "The end "+other.name()+": more matches than is kept, and what was seen of this end may not be. "+
+			"Name both ends of the connection.")
+	case root.PeerAddr().Addr().Unmap().IsLoopback():
+		a.line(indent, "The end "+other.name()+": it is on the same host, outside of the trace, or had ended before.")
+	default:
 		a.line(indent, "The end "+other.name()+": it is on another host, outside of the trace, or had ended before. "+
 			"If it is on another host, record there (closetrace -w FILE), and run closetrace why --from FILE.")
 	}
@@ -257,7 +274,8 @@ func (a *answer) missing(n *connection) {
 
 // others lists the other connections that match.
 func (a *answer) others(c *Collector, all []*connection) {
-	if len(all) == 1 && c.dropped == 0 {
+	dropped := c.notKept()
+	if len(all) == 1 && dropped == 0 {
 		return
 	}
 	a.head("Other connections that match")
@@ -270,7 +288,7 @@ func (a *answer) others(c *Collector, all []*connection) {
 	if more := len(all) - 1 - len(listed); more > 0 {
 		a.line(indent, "and "+events.Quantity(uint64(more), "other", "others"))
 	}
-	if c.dropped > 0 {
-		a.line(indent, events.Quantity(uint64(c.dropped), "older ending was", "older endings were")+" not kept.")
+	if dropped > 0 {
+		a.line(indent, events.Quantity(uint64(dropped), "other ending was", "other endings were")+" not kept.")
 	}
 }

@@ -3,6 +3,7 @@ package why
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -39,6 +40,12 @@ func reset(after time.Duration, client, server uint16) []*events.Ending {
 func collect(t *testing.T, q Query, all ...[]*events.Ending) *Collector {
 	t.Helper()
 	c := New(q)
+	write(t, c, all...)
+	return c
+}
+
+func write(t *testing.T, c *Collector, all ...[]*events.Ending) {
+	t.Helper()
 	for _, endings := range all {
 		for _, e := range endings {
 			passing := *e // valid during Write only
@@ -48,7 +55,6 @@ func collect(t *testing.T, q Query, all ...[]*events.Ending) *Collector {
 			passing = events.Ending{}
 		}
 	}
-	return c
 }
 
 func answerOf(t *testing.T, c *Collector) string {
@@ -125,11 +131,6 @@ func TestReusedAddresses(t *testing.T) {
 
 // What a line says besides addresses chooses among the connections that match: the error, then the time.
 func TestChoice(t *testing.T) {
-	ordinary := func(after time.Duration, client uint16) []*events.Ending {
-		all := reset(after, client, 443)[:1]
-		all[0].Path, all[0].RST, all[0].FIN, all[0].After = events.CloseFINActive, false, true, events.FinWait1
-		return all
-	}
 	all := [][]*events.Ending{
 		reset(0, 1, 443), ordinary(time.Second, 2), reset(time.Minute, 3, 443), ordinary(time.Hour, 4),
 	}
@@ -202,7 +203,7 @@ func TestBounds(t *testing.T) {
 	got := answerOf(t, c)
 	for _, want := range []string{
 		fmt.Sprintf("10.0.0.5:%d, 2026", 1000+many-1), "and 117 others",
-		fmt.Sprintf("%s older endings were not kept.", events.Grouped(2*(many-maxPairs))),
+		fmt.Sprintf("%s other endings were not kept.", events.Grouped(2*(many-maxPairs))),
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is missing in\n%s", want, got)
@@ -228,6 +229,97 @@ func TestBounds(t *testing.T) {
 	}
 	if len(p.recent) != maxRecent {
 		t.Errorf("%d recent endings", len(p.recent))
+	}
+}
+
+// ordinary returns the ending of an ordinary connection: the close of its server.
+func ordinary(after time.Duration, client uint16) []*events.Ending {
+	all := reset(after, client, 443)[:1]
+	all[0].Path, all[0].RST, all[0].FIN, all[0].After = events.CloseFINActive, false, true, events.FinWait1
+	return all
+}
+
+// busy returns the endings of more ordinary connections than are kept, one a minute from the first minute on.
+func busy() [][]*events.Ending {
+	var all [][]*events.Ending
+	for i := range 300 {
+		all = append(all, ordinary(time.Duration(1+i)*time.Minute, uint16(1000+i)))
+	}
+	return all
+}
+
+// What the query asks for first is kept, however many connections follow, and also if others have a part of it.
+func TestWantedAreKept(t *testing.T) {
+	at := func(after time.Duration) string { return begin.Add(after).Local().Format("2006/01/02 15:04:05") }
+	const otherwise = "; the others are listed below. 10.0.0.9:443 and "
+	const reset1 = "More than 128 connections match. This is the newest with ECONNRESET" + otherwise + "10.0.0.5:1,"
+	for text, want := range map[string]string{
+		"10.0.0.9:443: connection reset by peer":                        reset1,
+		at(150*time.Minute) + " 10.0.0.9:443: connection reset by peer": reset1,
+		at(2*time.Minute) + " 10.0.0.9:443": "newest at the time of the line" +
+			otherwise + "10.0.0.5:1001,",
+		at(2*time.Minute) + " prematurely closed 10.0.0.9:443": "with EOF at the time of the line" +
+			otherwise + "10.0.0.5:1001,",
+		"10.0.0.9:443": "More than 128 connections match. This is the newest" +
+			otherwise + "10.0.0.5:1299,",
+	} {
+		c := collect(t, line(text), append([][]*events.Ending{reset(0, 1, 443)}, busy()...)...)
+		if got := strings.Join(strings.Fields(answerOf(t, c)), " "); !strings.Contains(got, want) {
+			t.Errorf("%s: %q is missing in\n%s", text, want, got)
+		}
+	}
+	// Of too many that have the error, the newest are kept.
+	var all [][]*events.Ending
+	for i := range 200 {
+		all = append(all, reset(time.Duration(i)*time.Second, uint16(1000+i), 443))
+	}
+	c := collect(t, line("10.0.0.9:443: connection reset by peer"), append(all, busy()...)...)
+	if n := len(slices.DeleteFunc(c.connections(), func(n *connection) bool { return !n.asked })); n != maxPairs-1 {
+		t.Errorf("%d with the error", n)
+	}
+	if got := answerOf(t, c); !strings.Contains(got, "10.0.0.5:1199, 2026") {
+		t.Error(got)
+	}
+}
+
+// A pair that was forgotten and comes back lacks what it had. It gets that back where all is read again, and else the
+// answer does not say that the other end was not seen.
+func TestForgottenPairComesBack(t *testing.T) {
+	halves := reset(0, 1, 443)
+	halves[1].Peer = nil
+	halves[1].Time, halves[1].MonoNS = begin.Add(24*time.Hour), uint64(24*time.Hour)
+	all := append([][]*events.Ending{halves[:1]}, append(busy(), halves[1:])...)
+	for _, text := range []string{"10.0.0.9:443", "10.0.0.9:443: connection reset by peer"} {
+		c := collect(t, line(text), all...)
+		cut := answerOf(t, c)
+		for _, want := range []string{
+			"\n  10.0.0.9:443: not kept.\n", "\nNot kept\n  The end 10.0.0.9:443: ", "  not kept  ",
+		} {
+			if !strings.Contains(cut, want) {
+				t.Errorf("%s: %q is missing in\n%s", text, want, cut)
+			}
+		}
+		if strings.Contains(strings.ToLower(cut), "not seen") || !c.Evicted() {
+			t.Errorf("%s:\n%s", text, cut)
+		}
+		c.Freeze()
+		write(t, c, all...)
+		if !c.isCut() {
+			t.Error("whole before all was read")
+		}
+		c.Complete()
+		whole := strings.Join(strings.Fields(answerOf(t, c)), " ")
+		for _, want := range []string{
+			"More than 128 connections match. ", "nginx[4211], 10.0.0.9:443: no error; it closed the socket.",
+			"10.0.0.5:1: ECONNRESET.", "173 other endings were not kept.",
+		} {
+			if !strings.Contains(whole, want) {
+				t.Errorf("%s: %q is missing in\n%s", text, want, whole)
+			}
+		}
+		if strings.Contains(whole, "Not kept") || strings.Contains(strings.ToLower(whole), "not seen") {
+			t.Errorf("%s:\n%s", text, whole)
+		}
 	}
 }
 
