@@ -9,10 +9,10 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
 	"strings"
 
 	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/regular"
 )
 
 const (
@@ -41,17 +41,14 @@ func ParseKey(text string) (*Key, error) {
 
 // ReadKey returns the key in a file, without white space around it.
 func ReadKey(path string) (*Key, error) {
-	file, err := os.Open(path)
+	file, err := regular.Open(path)
 	if err != nil {
-		return nil, hint.As(hint.Usage, err)
+		return nil, hint.New(hint.Usage, err.Error(), MakeKey+" > FILE")
 	}
 	defer file.Close()
-	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, hint.New(hint.Usage, path+": not a regular file", MakeKey+" > FILE")
-	}
 	text, err := io.ReadAll(io.LimitReader(file, maxKey+2)) // more is an error of ParseKey
 	if err != nil {
-		return nil, hint.As(hint.Usage, err)
+		return nil, hint.New(hint.Usage, err.Error(), MakeKey+" > FILE")
 	}
 	return ParseKey(strings.TrimSpace(string(text)))
 }

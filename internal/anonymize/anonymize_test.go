@@ -5,7 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/closetrace/closetrace/internal/hint"
 )
 
 const secret = "0123456789abcdef"
@@ -60,9 +63,13 @@ func TestReadKey(t *testing.T) {
 			t.Errorf("a key of %d bytes was read", len(bad))
 		}
 	}
-	for _, path := range []string{"/dev/zero", t.TempDir(), file + ".not"} {
-		if _, err := ReadKey(path); err == nil {
-			t.Errorf("%s was read as a key", path)
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/dev/zero", t.TempDir(), file + ".not", fifo, "/proc/kmsg"} {
+		if _, err := ReadKey(path); !hint.Is(err, hint.Usage) || hint.Of(err) == "" {
+			t.Errorf("%s was read as a key: %v", path, err)
 		}
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"slices"
@@ -17,10 +16,10 @@ import (
 
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v4"
-	"golang.org/x/sys/unix"
 
 	"github.com/closetrace/closetrace/internal/flagvalue"
 	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/regular"
 )
 
 // maxSize is the number of bytes of a file: no configuration is larger.
@@ -89,9 +88,10 @@ func (s *Settings) Changed(from *Settings) []string {
 // It follows links, because those of a Kubernetes ConfigMap are some. It does not block: what a link leads to must be a
 // regular file.
 func (s *Settings) ReadFile(path string, onlyGiven ...string) []error {
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	const example = "docs/serve.md has an example of a configuration"
+	file, err := regular.Open(path)
 	if err != nil {
-		return []error{hint.New(hint.Usage, err.Error(), "docs/serve.md has an example of a configuration")}
+		return []error{hint.New(hint.Usage, err.Error(), example)}
 	}
 	defer file.Close()
 	if err := checkFile(file); err != nil {
@@ -100,7 +100,7 @@ func (s *Settings) ReadFile(path string, onlyGiven ...string) []error {
 	text, err := io.ReadAll(io.LimitReader(file, maxSize+1))
 	switch {
 	case err != nil:
-		return []error{err}
+		return []error{hint.New(hint.Usage, err.Error(), example)}
 	case len(text) > maxSize:
 		return []error{hint.New(hint.Usage, fmt.Sprintf("%s has more than %d KB", path, maxSize>>10),
 			"name a configuration, which is smaller")}
@@ -108,15 +108,12 @@ func (s *Settings) ReadFile(path string, onlyGiven ...string) []error {
 	return s.read(path, text, onlyGiven)
 }
 
-// checkFile returns an error for a file that is no configuration, or that any user may change.
+// checkFile returns an error for a file that any user may change.
 func checkFile(file *os.File) error {
 	info, err := file.Stat()
 	switch {
 	case err != nil:
 		return err
-	case !info.Mode().IsRegular():
-		failed := &fs.PathError{Op: "read", Path: file.Name(), Err: errors.New("not a regular file")}
-		return hint.New(hint.Usage, failed.Error(), "name a file")
 	case info.Mode().Perm()&0o002 != 0:
 		return hint.New(hint.Usage, "every user may write to "+file.Name(), "chmod o-w "+file.Name())
 	}

@@ -178,8 +178,10 @@ func TestHostileFiles(t *testing.T) {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
-	if got := newSettings(&values{}).ReadFile("/dev/zero"); len(got) != 1 {
-		t.Errorf("/dev/zero: %v", got)
+	for _, path := range []string{"/dev/zero", "/proc/kmsg"} {
+		if got := newSettings(&values{}).ReadFile(path); len(got) != 1 {
+			t.Errorf("%s: %v", path, got)
+		}
 	}
 	// A ConfigMap is a link to a link.
 	must(os.Mkdir(at("..data"), 0o755))
