@@ -16,7 +16,7 @@ import (
 // exportFlags are the flags of closetrace serve for what it sends to a collector.
 type exportFlags struct {
 	otlp.Options
-	anonymize, anonymizeFile string
+	anonymizeFile string
 }
 
 func (f *exportFlags) group() flagGroup {
@@ -27,15 +27,28 @@ func (f *exportFlags) group() flagGroup {
 	f.Rate = otlp.DefaultRate
 	g.flags.Var(flagvalue.Count{N: &f.Rate}, "otlp-rate",
 		"send at most `N` records a second one by one (2000); equal endings beyond it share one")
-	g.flags.StringVar(&f.anonymize, "anonymize", "", "send hashes with `KEY` instead of addresses and names")
+	g.flags.Var(keyFlag{&f.Key}, "anonymize", "send hashes with `KEY` instead of addresses and names")
 	g.flags.Var(flagvalue.File{Path: &f.anonymizeFile}, "anonymize-file", "the same with the key in `FILE`")
 	return g
+}
+
+// keyFlag is a key in the text of a flag. An empty one, for example of a variable that is not set, is an error: without
+// a key everything is sent in clear.
+type keyFlag struct{ key **anonymize.Key }
+
+func (k keyFlag) String() string { return "" }
+
+func (k keyFlag) Type() string { return "KEY" }
+
+func (k keyFlag) Set(text string) (err error) {
+	*k.key, err = anonymize.ParseKey(text)
+	return err
 }
 
 // validate reads the key and the variables of OpenTelemetry.
 func (f *exportFlags) validate() (err error) {
 	if f.URL == "" {
-		if f.Sample > 0 || f.anonymize != "" || f.anonymizeFile != "" {
+		if f.Sample > 0 || f.Key != nil || f.anonymizeFile != "" {
 			return hint.New(hint.Usage, "nothing is exported", "add --otlp URL, or leave out the other flags of the export")
 		}
 		return nil
@@ -44,10 +57,8 @@ func (f *exportFlags) validate() (err error) {
 		return err
 	}
 	switch {
-	case f.anonymize != "" && f.anonymizeFile != "":
+	case f.Key != nil && f.anonymizeFile != "":
 		return hint.New(hint.Usage, "two keys: --anonymize and --anonymize-file", "leave out one of them")
-	case f.anonymize != "":
-		f.Key, err = anonymize.ParseKey(f.anonymize)
 	case f.anonymizeFile != "":
 		err = rights.AsUser(func() (err error) {
 			f.Key, err = anonymize.ReadKey(f.anonymizeFile)

@@ -32,6 +32,9 @@ type Key struct{ secret []byte }
 
 // ParseKey returns the key of a text.
 func ParseKey(text string) (*Key, error) {
+	if text == "" {
+		return nil, hint.New(hint.Usage, "empty key", MakeKey)
+	}
 	if len(text) < minKey || len(text) > maxKey {
 		return nil, hint.New(hint.Usage,
 			fmt.Sprintf("a key of %d bytes; it needs %d to %d", len(text), minKey, maxKey), MakeKey)
