@@ -205,8 +205,11 @@ func (s *Settings) try(flag *pflag.Flag, text string, given bool) error {
 		return hint.New(hint.Usage, flag.Name+": "+usage.What, usage.Hint)
 	}
 	value, what := pflag.UnquoteUsage(flag)
-	return hint.New(hint.Usage, fmt.Sprintf("invalid value %q for %s", text, flag.Name),
-		fmt.Sprintf("%s: %s: %s", flag.Name, value, what))
+	next := fmt.Sprintf("%s: %s: %s", flag.Name, value, what)
+	if flag.Value.Type() == "bool" { // its usage names no value
+		next = "use true or false"
+	}
+	return hint.New(hint.Usage, fmt.Sprintf("invalid value %q for %s", text, flag.Name), next)
 }
 
 // unknown returns the error for a key that is no flag.

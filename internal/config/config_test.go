@@ -126,6 +126,16 @@ container-names:
 	}
 }
 
+// The hint on a wrong value says which ones there are.
+func TestHintOfValue(t *testing.T) {
+	for name, want := range map[string]string{"last": "last: N: keep N endings", "container-names": "use true or false"} {
+		s := newSettings(&values{})
+		if err := s.try(s.flags.Lookup(name), "yes", false); hint.Of(err) != want {
+			t.Errorf("%s: hint %q, want %q", name, hint.Of(err), want)
+		}
+	}
+}
+
 func TestHostileText(t *testing.T) {
 	bomb := "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\n" + "c: [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
 	for text, want := range map[string]string{
