@@ -462,6 +462,9 @@ func TestCheck(t *testing.T) {
 	} {
 		s := valid
 		if change(&s); Check(DefaultListen, s) == nil {
+	if err := Check(":99999", valid); err == nil || err.Error() != `listen: "99999" is not a port` {
+		t.Errorf("a port that is too high: %v", err)
+	}
 			t.Errorf("%+v", s)
 		}
 	}

@@ -20,7 +20,7 @@ func Check(listen string, s Settings) error {
 		return hint.New(hint.Usage, fmt.Sprintf("listen: %q is not HOST:PORT", listen), "for example "+DefaultListen)
 	}
 	if _, err := net.LookupPort("tcp", port); err != nil {
-		return hint.New(hint.Usage, fmt.Sprintf("listen: %q has no port", listen), "for example "+DefaultListen)
+		return hint.New(hint.Usage, fmt.Sprintf("listen: %q is not a port", port), "for example "+DefaultListen)
 	}
 	for _, of := range []struct {
 		name    string
