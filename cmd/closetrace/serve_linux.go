@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"slices"
@@ -185,8 +184,7 @@ func (f *serveFlags) run(ctx context.Context, m tracer, s stuckSystem) error {
 		return reportAll(m.console, err)
 	}
 	if f.only {
-		fmt.Fprintln(m.console.stdout, "the configuration is valid")
-		return nil
+		return write(m.console.stdout, "the configuration is valid\n")
 	}
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
