@@ -238,11 +238,11 @@ func (f *serveFlags) stuckSource(m tracer, s stuckSystem) (*serve.StuckSource, e
 
 // reportAll prints each of several mistakes with its hint.
 func reportAll(c *console, err error) error {
-	var joined interface{ Unwrap() []error }
-	if !errors.As(err, &joined) {
+	mistakes := hint.Split(err)
+	if len(mistakes) == 1 {
 		return err
 	}
-	for _, mistake := range joined.Unwrap() {
+	for _, mistake := range mistakes {
 		message.Report(c.stderr, mistake)
 	}
 	return hint.As(hint.Usage, hint.ErrReported)

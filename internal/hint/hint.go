@@ -119,6 +119,15 @@ func As(kind Kind, err error) error {
 	return &Error{Kind: kind, Err: err}
 }
 
+// Split returns the errors that err joins, each of which may have a hint, or err alone.
+func Split(err error) []error {
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}
+
 // ErrReported is a failure that the command has already described in its output.
 var ErrReported = errors.New("failed")
 

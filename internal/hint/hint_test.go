@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -45,6 +46,16 @@ func TestStatusOfSuccess(t *testing.T) {
 	}
 	if err := Status(1, 0); !errors.Is(err, ErrReported) {
 		t.Errorf("%v would be reported", err)
+	}
+}
+
+func TestSplit(t *testing.T) {
+	first, second := New(Usage, "no", "yes"), errors.New("broken")
+	if got := Split(As(Usage, errors.Join(first, second))); !slices.Equal(got, []error{first, second}) {
+		t.Errorf("got %v", got)
+	}
+	if got := Split(first); !slices.Equal(got, []error{first}) {
+		t.Errorf("got %v", got)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
+
+	"github.com/closetrace/closetrace/internal/hint"
 )
 
 // reloads reads the configuration again at each signal, until ctx ends.
@@ -25,7 +27,9 @@ func (d *daemon) reload() {
 	settings, unchanged, err := d.o.Reload()
 	stderr := d.o.Live.Stderr
 	if err != nil {
-		d.o.Live.ReportError(fmt.Errorf("the configuration was not reloaded: %w", err))
+		for _, mistake := range hint.Split(err) {
+			d.o.Live.ReportError(fmt.Errorf("the configuration was not reloaded: %w", mistake))
+		}
 		return
 	}
 	d.mu.Lock()

@@ -92,7 +92,9 @@ func newService(t *testing.T, endings int) *service {
 		Live: live.Options{
 			Options: pipeline.Options{
 				Stderr: &s.stderr, Filter: filter.Endings{Errors: true},
-				ReportError: func(err error) { fmt.Fprintln(&s.stderr, "closetrace:", err) },
+				ReportError: func(err error) {
+					fmt.Fprintf(&s.stderr, "closetrace: %v\nhint: %s\n", err, hint.Of(err))
+				},
 			},
 			Probe:   probe.Options{Log: slog.New(slog.NewTextHandler(&s.stderr, nil))},
 			Resolve: live.ResolverOptions{Proc: t.TempDir(), Cgroups: noCgroups},
@@ -347,7 +349,9 @@ func TestReload(t *testing.T) {
 		if to := next.Load().(Settings); to.Last > 0 {
 			return to, []string{"listen", "attach"}, nil
 		}
-		return Settings{}, nil, errors.New(`c.yaml:2: unknown key "x"`)
+		return Settings{}, nil, hint.As(hint.Usage, errors.Join(
+			hint.New(hint.Usage, `c.yaml:2: unknown key "x"`, "leave it out"),
+			hint.New(hint.Usage, "c.yaml:3: stuck-every: \"5\" has no unit", "5s?")))
 	}
 	s.start()
 	s.eventually("all endings are seen", func() bool {
@@ -368,7 +372,9 @@ func TestReload(t *testing.T) {
 	next.Store(Settings{})
 	s.hangups <- syscall.SIGHUP
 	s.eventually("not reloaded", func() bool {
-		return strings.Contains(s.stderr.String(), `the configuration was not reloaded: c.yaml:2: unknown key "x"`)
+		return strings.Contains(s.stderr.String(),
+			"closetrace: the configuration was not reloaded: c.yaml:2: unknown key \"x\"\nhint: leave it out\n"+
+				"closetrace: the configuration was not reloaded: c.yaml:3: stuck-every: \"5\" has no unit\nhint: 5s?\n")
 	})
 	checkLast(t, s, "/debug/last", 2)
 	if err := s.finish(); err != nil {
@@ -456,15 +462,15 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%q: %v", listen, err)
 		}
 	}
+	if err := Check(":99999", valid); err == nil || err.Error() != `listen: "99999" is not a port` {
+		t.Errorf("a port that is too high: %v", err)
+	}
 	for _, change := range []func(*Settings){
 		func(s *Settings) { s.Last = -1 }, func(s *Settings) { s.Last = mostLast + 1 },
 		func(s *Settings) { s.Bounds.Workloads = -1 }, func(s *Settings) { s.Bounds.Series = mostSeries + 1 },
 	} {
 		s := valid
 		if change(&s); Check(DefaultListen, s) == nil {
-	if err := Check(":99999", valid); err == nil || err.Error() != `listen: "99999" is not a port` {
-		t.Errorf("a port that is too high: %v", err)
-	}
 			t.Errorf("%+v", s)
 		}
 	}
