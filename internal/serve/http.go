@@ -24,6 +24,7 @@ const (
 	requestTimeout = 10 * time.Second
 	idleTimeout    = 2 * time.Minute // longer than most scrape intervals
 	maxHeader      = 8 << 10
+	maxCopies      = 4 // of the last endings at once: each may be as large as all of them
 )
 
 // DefaultListen is the address at which requests are answered, unless the user chooses another one.
@@ -52,7 +53,7 @@ func newServer(d *daemon, at net.Addr) *http.Server {
 	mux.Handle("GET /metrics", d.metrics.Handler())
 	mux.HandleFunc("GET /healthz", d.healthy)
 	mux.HandleFunc("GET /readyz", d.ready)
-	mux.HandleFunc("GET /debug/last", d.debugLast)
+	mux.Handle("GET /debug/last", atOnce(maxCopies, http.HandlerFunc(d.debugLast)))
 	mux.HandleFunc("GET /{$}", index)
 	handler := d.onceTracing(mux)
 	if tcp, ok := at.(*net.TCPAddr); ok && tcp.IP.IsLoopback() {
@@ -90,6 +91,20 @@ func onlyLocal(next http.Handler) http.Handler {
 			return
 		}
 		next.ServeHTTP(w, r)
+	})
+}
+
+// atOnce refuses requests beyond a number of them at once.
+func atOnce(most int, next http.Handler) http.Handler {
+	running := make(chan struct{}, most)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case running <- struct{}{}:
+			defer func() { <-running }()
+			next.ServeHTTP(w, r)
+		default:
+			http.Error(w, fmt.Sprintf("%d requests at once are enough", most), http.StatusServiceUnavailable)
+		}
 	})
 }
 

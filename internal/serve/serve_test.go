@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"regexp"
 	"strings"
@@ -287,6 +288,43 @@ func TestHostNames(t *testing.T) {
 	}
 	if err := s.finish(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Each answer with the last endings is a copy of them, so there is a limit on those at once.
+func TestCopiesAtOnce(t *testing.T) {
+	s := newService(t, 1)
+	d := &daemon{o: s.options, metrics: metrics.New(s.options.Bounds), last: newLast(1)}
+	d.tracing.Store(true)
+	handler := newServer(d, &net.TCPAddr{}).Handler
+	ask := func() int {
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/debug/last", nil))
+		return w.Code
+	}
+	d.last.mu.Lock() // no answer can be made
+	codes := make(chan int, 2*maxCopies)
+	for range cap(codes) {
+		go func() { codes <- ask() }()
+	}
+	for range cap(codes) - maxCopies {
+		select {
+		case code := <-codes:
+			if code != http.StatusServiceUnavailable {
+				t.Errorf("one too many: %d", code)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatal("one too many waits")
+		}
+	}
+	d.last.mu.Unlock()
+	for range maxCopies {
+		if code := <-codes; code != http.StatusOK {
+			t.Errorf("one of the first: %d", code)
+		}
+	}
+	if code := ask(); code != http.StatusOK {
+		t.Errorf("one after them: %d", code)
 	}
 }
 
