@@ -16,8 +16,17 @@ func (d *daemon) reloads(ctx context.Context) {
 			return
 		case <-d.o.Hangups:
 			d.notify.reloading()
-			d.reload()
-			d.notify.ready()
+			reloaded := make(chan struct{})
+			go func() {
+				defer close(reloaded)
+				d.reload()
+			}()
+			select {
+			case <-ctx.Done(): // a file system that does not answer must not keep the service from ending
+				return
+			case <-reloaded:
+				d.notify.ready()
+			}
 		}
 	}
 }

@@ -420,6 +420,24 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// A reload that does not end does not keep the service from ending.
+func TestEndWhileReloading(t *testing.T) {
+	s := newService(t, 1)
+	reloading, never := make(chan struct{}), make(chan struct{})
+	t.Cleanup(func() { close(never) })
+	s.options.Reload = func() (Settings, []string, error) {
+		close(reloading)
+		<-never
+		return Settings{}, nil, errors.New("too late")
+	}
+	s.start()
+	s.hangups <- syscall.SIGHUP
+	<-reloading
+	if err := s.finish(); err != nil {
+		t.Error(err)
+	}
+}
+
 // slowExporter sends an ending at a time, each in a while.
 type slowExporter struct {
 	each          time.Duration
