@@ -14,6 +14,7 @@
 //	internal/terminal    hides the type of the terminal until main
 //	internal/hint        errors with a hint, and their exit codes
 //	internal/regular     opens regular files of users, without blocking
+//	internal/outfile     opens files to write to, which are none of those that are read
 //	internal/rights      opens files with the rights of the user, drops the others
 //	internal/kernel      facts about the running kernel
 //	internal/netns       network namespaces: find, enter, read counters

@@ -27,6 +27,7 @@ var plan = []plannedPackage{
 	{"terminal", "hides the type of the terminal until main", nil},
 	{"hint", "errors with a hint, and their exit codes", nil},
 	{"regular", "opens regular files of users, without blocking", nil},
+	{"outfile", "opens files to write to, which are none of those that are read", []string{"hint"}},
 	{"rights", "opens files with the rights of the user, drops the others", nil},
 	{"kernel", "facts about the running kernel", []string{"hint", "rights"}},
 	{"netns", "network namespaces: find, enter, read counters", []string{"events", "hint", "rights"}},

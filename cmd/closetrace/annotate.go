@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"os"
 	"slices"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/closetrace/closetrace/internal/capture"
 	"github.com/closetrace/closetrace/internal/flagvalue"
 	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/outfile"
 	"github.com/closetrace/closetrace/internal/record"
 	"github.com/closetrace/closetrace/internal/version"
 )
@@ -97,7 +99,10 @@ func (a *annotateFlags) run(cmd *cobra.Command, c *console, dropAll func() error
 	if err != nil {
 		return err
 	}
-	out, err := annotate.Create(a.out, a.force, opened)
+	out, err := outfile.Create(a.out, a.force, opened)
+	if err != nil && !hint.Is(err, hint.Usage) {
+		return hint.New(hint.Usage, err.Error(), "name another file with -o")
+	}
 	if err != nil {
 		return err
 	}
@@ -105,12 +110,13 @@ func (a *annotateFlags) run(cmd *cobra.Command, c *console, dropAll func() error
 }
 
 func (a *annotateFlags) write(
-	ctx context.Context, c *console, dropAll func() error, in *capture.File, recordings []*os.File, out *annotate.Output,
+	ctx context.Context, c *console, dropAll func() error, in *capture.File, recordings []*os.File, out *outfile.File,
 ) error {
 	if err := dropAll(); err != nil { // before the text of another machine is read
 		return err
 	}
-	return annotate.File(ctx, in, out.Begin, &annotate.Options{
+	begin := func() (io.Writer, error) { return out.Begin() }
+	return annotate.File(ctx, in, begin, &annotate.Options{
 		Recordings: recordings, Stream: c.streamOptions(0), Version: version.Build().Version, Verbose: a.verbose,
 	})
 }

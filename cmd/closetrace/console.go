@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/closetrace/closetrace/internal/explain"
 	"github.com/closetrace/closetrace/internal/hint"
@@ -62,6 +63,14 @@ func (c *console) streamOptions(limit uint64) pipeline.Options {
 		ReportError: func(err error) { message.Report(c.stderr, err) },
 		Summary:     c.stderr.summary,
 	}
+}
+
+// inputs returns the files that [pipeline.Open] has opened, with standard input itself instead of the pipe from it.
+func (c *console) inputs(paths []string, opened []*os.File) []*os.File {
+	if slices.Contains(paths, "-") { // which is then the only one
+		return []*os.File{c.stdin}
+	}
+	return opened
 }
 
 // open returns where the flags say that endings are printed, which is otherwise std, and whether that is closed.

@@ -13,8 +13,8 @@ import (
 	"github.com/closetrace/closetrace/internal/filter"
 	"github.com/closetrace/closetrace/internal/flagvalue"
 	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/outfile"
 	"github.com/closetrace/closetrace/internal/pipeline"
-	"github.com/closetrace/closetrace/internal/record"
 	"github.com/closetrace/closetrace/internal/report"
 	"github.com/closetrace/closetrace/internal/version"
 )
@@ -86,12 +86,12 @@ func (r *reportFlags) run(ctx context.Context, c *console, dropAll func() error,
 		return err
 	}
 	defer pipeline.CloseAll(files)
-	var file *os.File
+	var file *outfile.File
 	if r.to != "" {
-		if file, err = record.NewFile(r.to, r.force); err != nil {
+		if file, err = outfile.Create(r.to, r.force, c.inputs(paths, files)); err != nil {
 			return err
 		}
-		defer file.Close()
+		defer func() { err = file.Close(err) }()
 	}
 	if err := dropAll(); err != nil { // before the text of another machine is read
 		return err
@@ -99,7 +99,6 @@ func (r *reportFlags) run(ctx context.Context, c *console, dropAll func() error,
 	text, err := r.text(ctx, c, files, paths)
 	switch {
 	case text == nil:
-		r.remove()
 		return err
 	case r.to == "":
 		return cmp.Or(write(c.stdout, string(text)), err)
@@ -107,17 +106,13 @@ func (r *reportFlags) run(ctx context.Context, c *console, dropAll func() error,
 	return cmp.Or(writeAll(file, text), err)
 }
 
-// writeAll writes to a file and closes it.
-func writeAll(file *os.File, text []byte) error {
-	_, err := file.Write(text)
-	return cmp.Or(err, file.Close())
-}
-
-// remove removes the file, into which nothing was written.
-func (r *reportFlags) remove() {
-	if info, err := os.Lstat(r.to); err == nil && info.Mode().IsRegular() && info.Size() == 0 {
-		_ = os.Remove(r.to) // what is left is empty
+// writeAll replaces what is in a file.
+func writeAll(file *outfile.File, text []byte) error {
+	w, err := file.Begin()
+	if err == nil {
+		_, err = w.Write(text)
 	}
+	return err
 }
 
 // text returns the report. It is nil if there is none; a damaged recording has one and an error.

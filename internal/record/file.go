@@ -122,11 +122,6 @@ func newCompressor(w io.Writer, frames bool) (*zstd.Encoder, error) {
 		zstd.WithEncoderCRC(!frames), zstd.WithNoEntropyCompression(frames))
 }
 
-// NewFile opens a file for writing by the rules of [Create]. It may be of any content.
-func NewFile(path string, force bool) (*os.File, error) {
-	return openToWrite(path, Options{Force: force})
-}
-
 // openToWrite opens a file for writing: a new one or, without rotation, one that is replaced or not a regular file.
 func openToWrite(path string, o Options) (*os.File, error) {
 	const flags = os.O_WRONLY | unix.O_NONBLOCK | unix.O_NOCTTY
