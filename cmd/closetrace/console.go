@@ -9,6 +9,7 @@ import (
 	"github.com/closetrace/closetrace/internal/explain"
 	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/message"
+	"github.com/closetrace/closetrace/internal/outfile"
 	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/rights"
 	"github.com/closetrace/closetrace/internal/sink"
@@ -33,6 +34,7 @@ type output struct {
 	color   bool // whether --color auto means colours
 
 	isTerminal, isASCII bool
+	replaces            bool // what is in file
 }
 
 func newOutput(f *os.File) output {
@@ -45,6 +47,14 @@ func newOutput(f *os.File) output {
 		Width: o.width, Rows: stdio.Height(f) / 2, Color: o.color, ASCII: o.isASCII, IsTerminal: o.isTerminal,
 	}
 	return o
+}
+
+// begin empties a file that is replaced. It is called before anything is printed, and not before the input is accepted.
+func (o output) begin() error {
+	if !o.replaces {
+		return nil
+	}
+	return outfile.Empty(o.file)
 }
 
 // standardConsole returns the console of this process.
@@ -73,8 +83,11 @@ func (c *console) inputs(paths []string, opened []*os.File) []*os.File {
 	return opened
 }
 
-// open returns where the flags say that endings are printed, which is otherwise std, and whether that is closed.
-func (c *console) open(std output, closed func() bool, d *display) (output, func() bool, error) {
+// open returns where the flags say that endings are printed, which is otherwise std, and whether that is closed. It is
+// none of others.
+func (c *console) open(
+	std output, closed func() bool, d *display, others pipeline.Others,
+) (output, func() bool, error) {
 	switch {
 	case d.sums != nil && *d.sums && d.output != formatJSON:
 		return output{}, nil, hint.New(hint.Usage, "--json-summary needs -o json", "add -o json")
@@ -83,13 +96,15 @@ func (c *console) open(std output, closed func() bool, d *display) (output, func
 	}
 	var f *os.File
 	err := rights.AsUser(func() (err error) {
-		f, err = d.to.Open()
+		f, err = d.to.Open(others)
 		return err
 	})
 	if err != nil {
 		return output{}, nil, err
 	}
-	return newOutput(f), func() bool { return stdio.Closed(f) }, nil
+	o := newOutput(f)
+	o.replaces = d.to.File != ""
+	return o, func() bool { return stdio.Closed(f) }, nil
 }
 
 // sink returns the sink that prints endings to an output of the console.

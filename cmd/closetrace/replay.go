@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -112,7 +113,8 @@ func (r *replayFlags) run(ctx context.Context, c *console, dropAll func() error,
 		return err
 	}
 	defer pipeline.CloseAll(files)
-	out, closed, err := c.open(c.stdout, c.outputClosed, &r.display)
+	others := pipeline.Others{Inputs: c.inputs(paths, files)}
+	out, closed, err := c.open(c.stdout, c.outputClosed, &r.display, others)
 	if err != nil {
 		return err
 	}
@@ -122,17 +124,30 @@ func (r *replayFlags) run(ctx context.Context, c *console, dropAll func() error,
 	o := pipeline.ReplayOptions{Options: c.streamOptions(r.count), Events: selected, Narrow: r.filter.narrow()}
 	o.Filter, o.OutputClosed, o.SummaryTo = r.shown, closed, r.display.summaryTo(out)
 	r.display.apply(&o.Summary, &r.shown)
+	return r.replay(ctx, c, files, out, o)
+}
+
+// replay prints the endings of files or, with --convert, what is recorded in them.
+func (r *replayFlags) replay(
+	ctx context.Context, c *console, files []*os.File, out output, o pipeline.ReplayOptions,
+) error {
 	if len(files) > 1 && r.convert == "" {
 		all, err := pipeline.Recordings(files, c.stderr)
 		if err != nil {
 			return err
 		}
 		if len(all) > 1 {
+			if err := out.begin(); err != nil {
+				return err
+			}
 			return pipeline.ReplayHosts(ctx, all, c.sink(out, &r.display), o)
 		}
 		files = all[0].Files
 	}
 	in, err := record.Join(files, rawevent.Recorded)
+	if err == nil {
+		err = out.begin()
+	}
 	if err != nil {
 		return err
 	}

@@ -118,7 +118,7 @@ func (r *runFlags) run(cmd *cobra.Command, m runner, argv []string) error {
 	if err != nil {
 		return err
 	}
-	out, _, err := c.open(c.stderr, nil, &r.display)
+	out, _, err := c.open(c.stderr, nil, &r.display, pipeline.Others{})
 	if err != nil {
 		return hint.As(hint.Untraced, err)
 	}
@@ -134,6 +134,9 @@ func (r *runFlags) run(cmd *cobra.Command, m runner, argv []string) error {
 		return hint.As(hint.Untraced, err)
 	}
 	defer dissolve(c.stderr, group)
+	if err := out.begin(); err != nil {
+		return hint.As(hint.Untraced, err)
+	}
 	h := src.Header()
 	fmt.Fprintf(c.stderr, "closetrace: tracing %s on %s by %s\n", sink.OneLine(argv[0]), sink.OneLine(h.Kernel), h.Attach)
 	t := &commandTrace{

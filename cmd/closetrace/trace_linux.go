@@ -212,7 +212,11 @@ func (t *traceFlags) run(ctx context.Context, m tracer) error {
 	if err := t.check(&m); err != nil {
 		return err
 	}
-	out, closed, err := m.console.open(m.console.stdout, m.console.outputClosed, &t.display)
+	var others pipeline.Others
+	if !t.record.Rotation.Active() { // which makes names of its own
+		others.Recording = t.record.Path
+	}
+	out, closed, err := m.console.open(m.console.stdout, m.console.outputClosed, &t.display, others)
 	if err != nil {
 		return err
 	}
@@ -224,6 +228,9 @@ func (t *traceFlags) run(ctx context.Context, m tracer) error {
 		return interrupted(ctx, err)
 	}
 	defer run.Close()
+	if err := out.begin(); err != nil {
+		return err
+	}
 	ctx, cancel := t.limited(ctx)
 	defer cancel()
 	return run.Trace(ctx)

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/outfile"
 )
 
 // OutputTo says where endings are printed instead of a standard output: to a file, or to a descriptor that this process
@@ -20,21 +21,34 @@ type OutputTo struct {
 // Given reports whether a file or a descriptor is given.
 func (o OutputTo) Given() bool { return o.File != "" || o.FD != 0 }
 
-// Open opens the file, which is created or truncated, or the descriptor. It does not wait for the reader of a FIFO. An
-// error is of kind [hint.Usage] if the descriptor cannot be written to.
-func (o OutputTo) Open() (*os.File, error) {
+// Others are the files of a run that its output may not be.
+type Others struct {
+	Inputs    []*os.File
+	Recording string // may not exist yet; empty: none
+}
+
+// Open opens the file, which is created if there is none, or the descriptor. A file keeps what is in it: see
+// [outfile.Empty]. Open does not wait for the reader of a FIFO. An error is of kind [hint.Usage] if the file is one of
+// others, or the descriptor cannot be written to.
+func (o OutputTo) Open(others Others) (*os.File, error) {
 	switch {
 	case o.File != "" && o.FD != 0:
 		return nil, hint.New(hint.Usage, "endings are printed to one place only", "use --output-file or --output-fd")
 	case o.FD != 0:
 		return inherited(o.FD)
 	}
-	f, err := os.OpenFile(o.File, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NONBLOCK|unix.O_NOCTTY, 0o600)
+	f, err := outfile.Create(o.File, true, others.Inputs)
 	if errors.Is(err, unix.ENXIO) {
 		return nil, hint.New(hint.Usage, fmt.Sprintf("%s is a FIFO without a reader, or a socket", o.File),
 			"start its reader first")
 	}
-	return f, err
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Apart(others.Recording); err != nil {
+		return nil, f.Close(err)
+	}
+	return f.File(), nil
 }
 
 // inherited returns a descriptor above those of the standard streams.

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/outfile"
 )
 
 func TestOutputTo(t *testing.T) {
@@ -21,11 +22,17 @@ func TestOutputTo(t *testing.T) {
 	if (OutputTo{}).Given() || !(OutputTo{File: file}).Given() || !(OutputTo{FD: 3}).Given() {
 		t.Error("Given is wrong about a file, a descriptor, or neither")
 	}
-	f, err := OutputTo{File: file}.Open()
+	f, err := OutputTo{File: file}.Open(Others{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
+	if text, err := os.ReadFile(file); err != nil || string(text) != "old" {
+		t.Errorf("before there is something to print, the file has %q, %v", text, err)
+	}
+	if err := outfile.Empty(f); err != nil {
+		t.Error(err)
+	}
 	if _, err := f.WriteString("new\n"); err != nil {
 		t.Error(err)
 	}
@@ -37,7 +44,7 @@ func TestOutputTo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := OutputTo{FD: again}.Open()
+	g, err := OutputTo{FD: again}.Open(Others{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,8 +62,46 @@ func TestOutputTo(t *testing.T) {
 		"a FIFO without a reader": {File: fifo}, "not open": {FD: 987}, "only for reading": {FD: int(readOnly.Fd())},
 		"two places": {File: file, FD: 3},
 	} {
-		if f, err := o.Open(); err == nil || !hint.Is(err, hint.Usage) {
+		if f, err := o.Open(Others{}); err == nil || !hint.Is(err, hint.Usage) {
 			t.Errorf("%s: %v, %v", name, f, err)
 		}
+	}
+}
+
+// A file that the run reads or records to is not written to, and stays as it is. One that would be both is not
+// created.
+func TestOutputToOthers(t *testing.T) {
+	dir := t.TempDir()
+	path, hard, unmade := filepath.Join(dir, "a.rec"), filepath.Join(dir, "hard"), filepath.Join(dir, "unmade")
+	for _, err := range []error{os.WriteFile(path, []byte("old"), 0o600), os.Link(path, hard)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	in, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	for _, tt := range []struct {
+		to     string
+		others Others
+		want   string
+	}{
+		{path, Others{Inputs: []*os.File{in}}, path + " is also read"},
+		{hard, Others{Inputs: []*os.File{in}}, hard + " is also read"},
+		{hard, Others{Recording: path}, hard + " is also recorded to"},
+		{unmade, Others{Recording: unmade}, unmade + " is also recorded to"},
+	} {
+		f, err := OutputTo{File: tt.to}.Open(tt.others)
+		if err == nil || err.Error() != tt.want || !hint.Is(err, hint.Usage) {
+			t.Errorf("%v, %v, want %s", f, err, tt.want)
+		}
+	}
+	if text, err := os.ReadFile(path); string(text) != "old" {
+		t.Errorf("the file has %q, %v", text, err)
+	}
+	if _, err := os.Stat(unmade); !os.IsNotExist(err) {
+		t.Errorf("a file is left: %v", err)
 	}
 }
