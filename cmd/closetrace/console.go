@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"io"
 	"os"
-	"slices"
 
 	"github.com/closetrace/closetrace/internal/explain"
 	"github.com/closetrace/closetrace/internal/hint"
@@ -33,8 +32,7 @@ type output struct {
 	summary sink.SummaryOptions
 	color   bool // whether --color auto means colours
 
-	isTerminal, isASCII bool
-	replaces            bool // what is in file
+	isTerminal, isASCII, replaces bool // replaces: what is in file
 }
 
 func newOutput(f *os.File) output {
@@ -75,16 +73,7 @@ func (c *console) streamOptions(limit uint64) pipeline.Options {
 	}
 }
 
-// inputs returns the files that [pipeline.Open] has opened, with standard input itself instead of the pipe from it.
-func (c *console) inputs(paths []string, opened []*os.File) []*os.File {
-	if slices.Contains(paths, "-") { // which is then the only one
-		return []*os.File{c.stdin}
-	}
-	return opened
-}
-
-// open returns where the flags say that endings are printed, which is otherwise std, and whether that is closed. It is
-// none of others.
+// open returns where the flags say that endings are printed, which is otherwise std, and whether that is closed.
 func (c *console) open(
 	std output, closed func() bool, d *display, others pipeline.Others,
 ) (output, func() bool, error) {

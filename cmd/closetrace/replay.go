@@ -113,8 +113,8 @@ func (r *replayFlags) run(ctx context.Context, c *console, dropAll func() error,
 		return err
 	}
 	defer pipeline.CloseAll(files)
-	others := pipeline.Others{Inputs: c.inputs(paths, files)}
-	out, closed, err := c.open(c.stdout, c.outputClosed, &r.display, others)
+	read := pipeline.Inputs(c.stdin, paths, files)
+	out, closed, err := c.open(c.stdout, c.outputClosed, &r.display, pipeline.Others{Inputs: read})
 	if err != nil {
 		return err
 	}

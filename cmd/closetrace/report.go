@@ -88,7 +88,7 @@ func (r *reportFlags) run(ctx context.Context, c *console, dropAll func() error,
 	defer pipeline.CloseAll(files)
 	var file *outfile.File
 	if r.to != "" {
-		if file, err = outfile.Create(r.to, r.force, c.inputs(paths, files)); err != nil {
+		if file, err = outfile.Create(r.to, r.force, pipeline.Inputs(c.stdin, paths, files)); err != nil {
 			return err
 		}
 		defer func() { err = file.Close(err) }()

@@ -212,10 +212,7 @@ func (t *traceFlags) run(ctx context.Context, m tracer) error {
 	if err := t.check(&m); err != nil {
 		return err
 	}
-	var others pipeline.Others
-	if !t.record.Rotation.Active() { // which makes names of its own
-		others.Recording = t.record.Path
-	}
+	others := pipeline.Others{Recording: t.record.OnlyFile()}
 	out, closed, err := m.console.open(m.console.stdout, m.console.outputClosed, &t.display, others)
 	if err != nil {
 		return err

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -175,27 +173,5 @@ func (w *whyFlags) read(ctx context.Context, s *system, to *why.Collector) error
 	if len(w.pids) > 0 || len(opened) > 1 {
 		times = 2 // that an ending is of the other end of a connection that matches is known only after the first time
 	}
-	o := s.console.streamOptions(0)
-	err = pipeline.ReplayAll(ctx, opened, times, to, o)
-	if err != nil && !hint.Is(err, hint.Incomplete) {
-		return err
-	}
-	return cmp.Or(readAgain(ctx, opened, to, o), err)
-}
-
-// readAgain completes what was kept of recordings, if that may lack something and they can be read once more. What is
-// wrong with them is reported already.
-func readAgain(ctx context.Context, files []*os.File, to *why.Collector, o pipeline.Options) error {
-	if !to.Evicted() || ctx.Err() != nil || !pipeline.Rewind(files) {
-		return nil
-	}
-	o.Stderr, o.ReportError = io.Discard, func(error) {}
-	to.Freeze()
-	if err := pipeline.ReplayAll(ctx, files, 1, to, o); err != nil && !hint.Is(err, hint.Incomplete) {
-		return err
-	}
-	if ctx.Err() == nil {
-		to.Complete()
-	}
-	return nil
+	return pipeline.ReplayWhole(ctx, opened, times, to, s.console.streamOptions(0))
 }

@@ -78,7 +78,7 @@ type hostRecording struct {
 
 // open begins to read a recording, with another sink.
 func (r *hostRecording) open(o ReplayOptions, to Sink) error {
-	Rewind(r.Files.Files)
+	rewinds(r.Files.Files)
 	in, err := record.Join(r.Files.Files, rawevent.Recorded)
 	if err != nil {
 		return err
@@ -294,7 +294,7 @@ func Recordings(files []*os.File, stderr io.Writer) ([]Files, error) {
 	in, err := record.Join(files, rawevent.Recorded)
 	switch {
 	case err == nil:
-		Rewind(files)
+		rewinds(files)
 		return []Files{{files, in.Header}}, nil
 	case len(files) == 1:
 		return nil, err
@@ -326,7 +326,7 @@ func distinct(files []*os.File, stderr io.Writer) (kept []*os.File, err error) {
 // grouped returns files by their runs.
 func grouped(files []*os.File) (all []Files, err error) {
 	byRun := map[[3]string]int{}
-	Rewind(files)
+	rewinds(files)
 	for _, file := range files {
 		in, err := record.Read(file, rawevent.Recorded)
 		if err != nil {
@@ -342,7 +342,7 @@ func grouped(files []*os.File) (all []Files, err error) {
 		all = append(all, Files{[]*os.File{file}, h})
 	}
 	for i := range all {
-		if !Rewind(all[i].Files) {
+		if !rewinds(all[i].Files) {
 			return nil, hint.New(hint.Usage, all[i].Files[0].Name()+" can be read only once", "name files")
 		}
 		in, err := record.Join(all[i].Files, rawevent.Recorded)

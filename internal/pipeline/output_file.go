@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -25,6 +26,14 @@ func (o OutputTo) Given() bool { return o.File != "" || o.FD != 0 }
 type Others struct {
 	Inputs    []*os.File
 	Recording string // may not exist yet; empty: none
+}
+
+// Inputs returns the files that [Open] has opened by these paths, with standard input itself, not the pipe from it.
+func Inputs(stdin *os.File, paths []string, opened []*os.File) []*os.File {
+	if slices.Contains(paths, "-") { // which is then the only one
+		return []*os.File{stdin}
+	}
+	return opened
 }
 
 // Open opens the file, which is created if there is none, or the descriptor. A file keeps what is in it: see

@@ -43,6 +43,14 @@ type RecordingOptions struct {
 	Only bool
 }
 
+// OnlyFile returns the file that is recorded to, "" if there is none, or if rotation makes names of its own.
+func (r *RecordingOptions) OnlyFile() string {
+	if r.Rotation.Active() {
+		return ""
+	}
+	return r.Path
+}
+
 // Copies reports whether only the records of the kernel side are needed: they are copied, and nothing else is done.
 func (r *RecordingOptions) Copies() bool {
 	return r.Only && !r.Trigger.Active() && record.HoldsRecords(r.Path)

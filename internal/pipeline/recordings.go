@@ -28,7 +28,7 @@ func ReplayAll(ctx context.Context, files []*os.File, times int, to Sink, o Opti
 	var damaged error
 	for n := range times {
 		if n > 0 {
-			if !Rewind(files) {
+			if !rewinds(files) {
 				break
 			}
 			o.ReportError = func(error) {} // what is wrong was reported the first time
@@ -46,6 +46,32 @@ func ReplayAll(ctx context.Context, files []*os.File, times int, to Sink, o Opti
 		}
 	}
 	return damaged
+}
+
+// Keeper is a sink that keeps some connections, and forgets one for another if there are too many.
+type Keeper interface {
+	Sink
+	Evicted() bool // a connection was forgotten: one that is kept may lack endings
+	Freeze()       // from here on, complete those that are kept
+	Complete()     // everything was passed on since Freeze
+}
+
+// ReplayWhole is ReplayAll, and reads the recordings again if what the sink keeps of them may lack something. What is
+// wrong with them is reported the first time.
+func ReplayWhole(ctx context.Context, files []*os.File, times int, to Keeper, o Options) error {
+	err := ReplayAll(ctx, files, times, to, o)
+	if err != nil && !hint.Is(err, hint.Incomplete) || !to.Evicted() || ctx.Err() != nil || !rewinds(files) {
+		return err
+	}
+	o.Stderr, o.ReportError = io.Discard, func(error) {}
+	to.Freeze()
+	if err := ReplayAll(ctx, files, 1, to, o); err != nil && !hint.Is(err, hint.Incomplete) {
+		return err
+	}
+	if ctx.Err() == nil {
+		to.Complete()
+	}
+	return err
 }
 
 // replayOnce passes on the endings of the recording in files or, if there are several, of all, and returns how many
@@ -69,8 +95,8 @@ func replayOnce(
 	return lost, err
 }
 
-// Rewind sets files to their beginning, and reports whether all can be.
-func Rewind(files []*os.File) bool {
+// rewinds sets files to their beginning, and reports whether all can be.
+func rewinds(files []*os.File) bool {
 	for _, file := range files {
 		if _, err := file.Seek(0, io.SeekStart); err != nil {
 			return false
