@@ -3,6 +3,7 @@ package classify
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
 )
@@ -260,30 +261,64 @@ func TestCauseOfKill(t *testing.T) {
 	}
 }
 
+// lingering returns a close of a socket in CLOSE_WAIT that waits under SO_LINGER, and how SOCK_DESTROY ends it meanwhile.
+func lingering() (closing, kill events.Event) {
+	const flags = events.LingerOn | events.FileClosing | events.TaskContext
+	closing = events.Event{
+		Kind: events.KindClose, Sock: 7, MonoNS: 5e6, Before: events.CloseWait, After: events.LastAck,
+		Flags: inTask | events.SentFIN | flags, Task: events.Task{PID: 42, TID: 43, Comm: "server"}, LingerJiffies: 1250,
+	}
+	kill = events.Event{
+		Kind: events.KindAbort, Sock: 7, MonoNS: 9e6, Before: events.LastAck, After: events.Close,
+		Flags: flags, SockErr: econnaborted, Task: events.Task{PID: 9, TID: 9, Comm: "ss"},
+	}
+	return closing, kill
+}
+
 // A RST while close(2) waits under SO_LINGER reaches no application, and its owner is the process in that call.
 func TestResetWhileLingering(t *testing.T) {
-	const sock = 7
-	closing := events.Event{
-		Kind: events.KindClose, Sock: sock, MonoNS: 1, Before: events.Established, After: events.FinWait1,
-		Flags: inTask | events.SentFIN | events.LingerOn | events.FileClosing | events.ReturnUnseen,
-		Task:  events.Task{PID: 42, TID: 43, Comm: "server"}, LingerJiffies: 1250,
-	}
-	over := events.Event{Kind: events.KindWaitOver, Sock: sock, MonoNS: 9, After: events.Close, OutputLeft: 1}
-	reset := events.Event{
-		Kind: events.KindDone, Sock: sock, MonoNS: 9, Before: events.FinWait1, After: events.Close, SockErr: econnreset,
-		Flags: events.LingerOn | events.FileClosing,
-	}
+	closing, reset := lingering()
+	closing.Flags |= events.ReturnUnseen
+	over := events.Event{Kind: events.KindWaitOver, Sock: 7, MonoNS: 9e6, After: events.Close, OutputLeft: 1}
+	reset.Kind, reset.SockErr, reset.Flags = events.KindDone, econnreset, reset.Flags&^events.TaskContext
 	endings, _ := conclude(closing, over, reset)
-	for _, e := range endings {
-		if e.Path != events.RecvRST {
-			continue
-		}
-		if e.Owner == nil || e.Owner.PID != 42 || !strings.Contains(e.Cause, "during close(2): no application learns of it") {
-			t.Errorf("owner %v, %s", e.Owner, e.Cause)
-		}
-		return
+	e := endingOf(t, endings, events.RecvRST)
+	if e.Owner == nil || e.Owner.PID != 42 || e.OwnerBy != events.OwnerByCall ||
+		!strings.Contains(e.Cause, "during close(2): no application learns of it") {
+		t.Errorf("owner %v by %s, %s", e.Owner, e.OwnerBy, e.Cause)
 	}
-	t.Errorf("no %s in %+v", events.RecvRST, endings)
+}
+
+// The record of a kill while close(2) waits comes before the record of the close or after it. Both say the same, and the
+// close is what answered the FIN of the peer.
+func TestKillWhileLingering(t *testing.T) {
+	closing, kill := lingering()
+	fin := events.Event{
+		Kind: events.KindPeerFIN, Sock: 7, MonoNS: 2e6, Before: events.Established, After: events.CloseWait,
+	}
+	for _, all := range [][]events.Event{{fin, closing, kill}, {fin, kill, closing}} {
+		endings, _ := conclude(all...)
+		if e := endingOf(t, endings, events.AbortDiag); e.Owner == nil || e.Owner.PID != 42 ||
+			e.OwnerBy != events.OwnerByCall || e.Evidence.PeerFINAgo != 0 {
+			t.Errorf("%s first: owner %v by %s, FIN %s ago", all[1].Kind, e.Owner, e.OwnerBy, e.Evidence.PeerFINAgo)
+		}
+		for _, e := range endings {
+			if e.Path.Family() == "close" && e.Evidence.PeerFINAgo != 3*time.Millisecond {
+				t.Errorf("%s first: %s, FIN %s ago", all[1].Kind, e.Path, e.Evidence.PeerFINAgo)
+			}
+		}
+	}
+}
+
+func endingOf(t *testing.T, endings []events.Ending, path events.Path) *events.Ending {
+	t.Helper()
+	for i := range endings {
+		if endings[i].Path == path {
+			return &endings[i]
+		}
+	}
+	t.Fatalf("no %s in %+v", path, endings)
+	return nil
 }
 
 // MPTCP resets a subflow and then takes it down, by whichever call.

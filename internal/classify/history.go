@@ -189,6 +189,7 @@ func setPast(p *past, f *fact, e *events.Ending) {
 
 // explain sets the earlier endings that explain an event.
 func (h *history) explain(f *fact) {
+	h.nameCloser(f)
 	switch {
 	case f.Before == events.Close && (f.Kind == events.KindClose || f.Kind == events.KindEPIPE):
 		f.past = h.endOf(f.Event)
@@ -203,6 +204,17 @@ func (h *history) explain(f *fact) {
 		if f.wasReset() {
 			f.peer = h.peerReset(f.Event)
 		}
+	}
+}
+
+// nameCloser sets the owner of an end of a socket on which a close waited under SO_LINGER, if the record of that close
+// came first.
+func (h *history) nameCloser(f *fact) {
+	if f.Kind == events.KindClose || f.Owner != nil || !lingers(f) {
+		return
+	}
+	if p := h.earlier(f.Event); p != nil && p.path.Family() == "close" && p.actor != nil {
+		f.Owner, f.OwnerBy = p.actor, events.OwnerByCall
 	}
 }
 

@@ -47,9 +47,10 @@ func answersFIN(ev *events.Event) bool {
 	switch ev.Kind {
 	case events.KindShutdown:
 		return ev.Flags&(events.SentFIN|events.SentRST) != 0
-	case events.KindClose, events.KindFIN, events.KindDisconnect, events.KindAbort,
-		events.KindDone, events.KindReset, events.KindReply:
+	case events.KindClose, events.KindFIN, events.KindDisconnect:
 		return true
+	case events.KindAbort, events.KindDone, events.KindReset, events.KindReply:
+		return !lingers(&fact{Event: ev}) // else the close that waits has answered it
 	}
 	return false
 }
@@ -222,8 +223,8 @@ func (c *Classifier) makeRoom(p *pending, emit func(*events.Ending)) {
 
 // waitForOwner lets an event wait for the next call on its socket. It returns nil.
 func (c *Classifier) waitForOwner(ev *events.Event, emit func(*events.Ending)) *events.Event {
-	if w := c.joins.find(ev, events.KindClose); w != nil && ev.Owner == nil { // which may wait under SO_LINGER
-		ev.Owner, ev.OwnerBy = c.task(&w.event.Task), events.OwnerByEarlierCall
+	if w := c.joins.find(ev, events.KindClose); w != nil && ev.Owner == nil {
+		ev.Owner, ev.OwnerBy = c.task(&w.event.Task), ownerByClose(ev, events.OwnerByEarlierCall)
 	}
 	c.makeRoom(&c.joins, emit)
 	w := c.joins.add(ev, ev.MonoNS+uint64(ownerWindow))

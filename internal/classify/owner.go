@@ -94,10 +94,19 @@ func (c *Classifier) nameOwner(ev *events.Event) {
 	}
 	for w := c.joins.first(bySocket, ev); w != nil; w = w.next[bySocket] {
 		if awaitsOwner(&w.event) && sameSocket(&w.event, ev) {
-			w.event.Owner, w.event.OwnerBy = c.task(&ev.Task), events.OwnerByLaterCall
+			w.event.Owner, w.event.OwnerBy = c.task(&ev.Task), ownerByClose(&w.event, events.OwnerByLaterCall)
 			c.doubtOwner(&w.event, ev)
 		}
 	}
+}
+
+// ownerByClose returns how the owner of an event is known that a close of its socket names: by the call in which it waits
+// under SO_LINGER or, if it does not, by what is given. The record of that call may come before the event or after it.
+func ownerByClose(ev *events.Event, otherwise events.OwnerBy) events.OwnerBy {
+	if lingers(&fact{Event: ev}) {
+		return events.OwnerByCall
+	}
+	return otherwise
 }
 
 // follows reports whether a call comes after the end of its socket that is still
