@@ -261,7 +261,8 @@ func TestCauseOfKill(t *testing.T) {
 	}
 }
 
-// lingering returns a close of a socket in CLOSE_WAIT that waits under SO_LINGER, and how SOCK_DESTROY ends it meanwhile.
+// lingering returns a close of a socket in CLOSE_WAIT that waits under SO_LINGER, and how SOCK_DESTROY ends it
+// meanwhile.
 func lingering() (closing, kill events.Event) {
 	const flags = events.LingerOn | events.FileClosing | events.TaskContext
 	closing = events.Event{
@@ -289,8 +290,8 @@ func TestResetWhileLingering(t *testing.T) {
 	}
 }
 
-// The record of a kill while close(2) waits comes before the record of the close or after it. Both say the same, and the
-// close is what answered the FIN of the peer.
+// The record of a kill while close(2) waits comes before the record of the close or after it. Both say the same, and
+// the close is what answered the FIN of the peer.
 func TestKillWhileLingering(t *testing.T) {
 	closing, kill := lingering()
 	fin := events.Event{

@@ -100,8 +100,9 @@ func (c *Classifier) nameOwner(ev *events.Event) {
 	}
 }
 
-// ownerByClose returns how the owner of an event is known that a close of its socket names: by the call in which it waits
-// under SO_LINGER or, if it does not, by what is given. The record of that call may come before the event or after it.
+// ownerByClose returns how the owner of an event is known that a close of its socket names: by the call in which it
+// waits under SO_LINGER or, if it does not, by what is given. The record of that call may come before the event or
+// after it.
 func ownerByClose(ev *events.Event, otherwise events.OwnerBy) events.OwnerBy {
 	if lingers(&fact{Event: ev}) {
 		return events.OwnerByCall
