@@ -21,7 +21,7 @@ const (
 // added are the files of commands that are not within these limits, and how many lines each may have.
 var added = map[string]int{
 	"annotate.go": 130, "record_linux.go": 160, "report.go": 150, "schema.go": 160, "serve_linux.go": 290,
-	"serve_export_linux.go": 95, "why.go": 180, "why_linux.go": 90,
+	"serve_export_linux.go": 110, "why.go": 180, "why_linux.go": 90,
 }
 
 // cmd/closetrace stays small.

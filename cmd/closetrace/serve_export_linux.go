@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/closetrace/closetrace/internal/anonymize"
+	"github.com/closetrace/closetrace/internal/config"
 	"github.com/closetrace/closetrace/internal/flagvalue"
 	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/metrics"
@@ -21,7 +22,7 @@ type exportFlags struct {
 
 func (f *exportFlags) group() flagGroup {
 	g := newGroup("Export")
-	g.flags.StringVar(&f.URL, "otlp", "", "send abnormal endings as OpenTelemetry logs to `URL`, a collector or a store")
+	g.flags.Var(urlFlag{&f.URL}, "otlp", "send abnormal endings as OpenTelemetry logs to `URL`, a collector or a store")
 	g.flags.Var(flagvalue.Share{Of: &f.Sample}, "otlp-sample",
 		"send ordinary endings, too, of this `SHARE` of the connections, the same on each host")
 	f.Rate = otlp.DefaultRate
@@ -30,6 +31,19 @@ func (f *exportFlags) group() flagGroup {
 	g.flags.Var(keyFlag{&f.Key}, "anonymize", "send hashes with `KEY` instead of addresses and names")
 	g.flags.Var(flagvalue.File{Path: &f.anonymizeFile}, "anonymize-file", "the same with the key in `FILE`")
 	return g
+}
+
+// urlFlag is the URL of a collector. An empty one, for example of a variable that is not set, is an error.
+type urlFlag struct{ url *string }
+
+func (u urlFlag) String() string { return "" }
+
+func (u urlFlag) Type() string { return "URL" }
+
+func (u urlFlag) Set(text string) error {
+	*u.url = text
+	_, err := otlp.Endpoint(text)
+	return err
 }
 
 // keyFlag is a key in the text of a flag. An empty one, for example of a variable that is not set, is an error: without
@@ -45,34 +59,33 @@ func (k keyFlag) Set(text string) (err error) {
 	return err
 }
 
-// validate reads the key and the variables of OpenTelemetry.
-func (f *exportFlags) validate() (err error) {
+// validate reads the key and the variables of OpenTelemetry. It returns every mistake, with its line in the settings.
+func (f *exportFlags) validate(s *config.Settings) []error {
 	if f.URL == "" {
-		if f.Sample > 0 || f.Key != nil || f.anonymizeFile != "" {
-			return hint.New(hint.Usage, "nothing is exported", "add --otlp URL, or leave out the other flags of the export")
+		if f.Sample == 0 && f.Key == nil && f.anonymizeFile == "" {
+			return nil
 		}
-		return nil
+		err := hint.New(hint.Usage, "nothing is exported", "add --otlp URL, or leave out the other flags of the export")
+		return []error{s.At(err, "otlp-sample", "anonymize", "anonymize-file", "otlp")}
 	}
-	if _, err := otlp.Endpoint(f.URL); err != nil {
-		return err
-	}
+	var headers, resource error
+	f.Headers, headers = otlp.ParseList(otlp.HeadersVariable, os.Getenv(otlp.HeadersVariable))
+	f.Resource, resource = otlp.ParseList(otlp.ResourceVariable, os.Getenv(otlp.ResourceVariable))
+	return []error{s.At(f.readKey(), "anonymize-file", "anonymize"), headers, resource}
+}
+
+// readKey reads the key from its file, if it is in one.
+func (f *exportFlags) readKey() error {
 	switch {
-	case f.Key != nil && f.anonymizeFile != "":
+	case f.anonymizeFile == "":
+		return nil
+	case f.Key != nil:
 		return hint.New(hint.Usage, "two keys: --anonymize and --anonymize-file", "leave out one of them")
-	case f.anonymizeFile != "":
-		err = rights.AsUser(func() (err error) {
-			f.Key, err = anonymize.ReadKey(f.anonymizeFile)
-			return err
-		})
 	}
-	if err != nil {
+	return rights.AsUser(func() (err error) {
+		f.Key, err = anonymize.ReadKey(f.anonymizeFile)
 		return err
-	}
-	if f.Headers, err = otlp.ParseList(otlp.HeadersVariable, os.Getenv(otlp.HeadersVariable)); err != nil {
-		return err
-	}
-	f.Resource, err = otlp.ParseList(otlp.ResourceVariable, os.Getenv(otlp.ResourceVariable))
-	return err
+	})
 }
 
 // exporters returns what sends endings.

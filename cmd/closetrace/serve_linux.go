@@ -102,18 +102,20 @@ func (f *serveFlags) attachTo(cmd *cobra.Command) {
 	service := newGroup("Service")
 	service.flags.Var(flagvalue.File{Path: &f.config}, "config", "read flags from `FILE`, in YAML; SIGHUP reads it again")
 	service.flags.BoolVar(&f.only, checkConfig, false, "only check the configuration")
-	service.flags.StringVar(&f.listen, "listen", f.listen, "answer HTTP requests at `HOST:PORT`")
+	service.flags.Var(flagvalue.Listen{Address: &f.listen}, "listen", "answer HTTP requests at `HOST:PORT`")
 	service.flags.Var(flagvalue.Duration{Time: &f.ShutdownTimeout}, "shutdown-timeout",
 		"at the end, wait for at most `TIME` for exports and requests (reload)")
 	verboseFlag(service, &f.verbose)
 	helpFlag(service)
 	counted := newGroup("Metrics")
-	counted.flags.IntVar(&f.Bounds.Workloads, "workloads", f.Bounds.Workloads,
+	counted.flags.Var(flagvalue.Number{N: &f.Bounds.Workloads, Most: serve.MostSeries}, "workloads",
 		"count `N` workloads by name, and the others as \"other\" (reload)")
-	counted.flags.IntVar(&f.Bounds.Series, "series", f.Bounds.Series, "at most `N` time series for them (reload)")
+	counted.flags.Var(flagvalue.Number{N: &f.Bounds.Series, Most: serve.MostSeries}, "series",
+		"at most `N` time series for them (reload)")
 	counted.flags.Var(flagvalue.Duration{Time: &f.Bounds.Expiry}, "workload-expiry",
 		"forget a workload without an ending for `TIME` (reload)")
-	counted.flags.IntVar(&f.Last, "last", f.Last, "keep the last `N` abnormal endings for /debug/last (reload)")
+	counted.flags.Var(flagvalue.Number{N: &f.Last, Most: serve.MostLast}, "last",
+		"keep the last `N` abnormal endings for /debug/last (reload)")
 	counted.flags.Var(flagvalue.Duration{Time: &f.StuckEvery}, "stuck-every",
 		"count sockets that do not close every `TIME`; 0s: never (reload)")
 	counted.flags.BoolVar(&f.allNetns, "all-netns", false,
@@ -146,14 +148,12 @@ func (f *serveFlags) configure() error {
 		})
 		mistakes = append(mistakes, err)
 	}
+	mistakes = append(mistakes, f.export.validate(f.settings)...)
+	mistakes = append(mistakes,
+		f.settings.At(f.checkRotation(), "trigger", "rotate-count", "rotate-size", "rotate-time", "write"),
+		f.settings.At(f.filter.contradicts(&f.shown), "port", "lport", "rport"))
 	if err := errors.Join(mistakes...); err != nil {
 		return hint.As(hint.Usage, err)
-	}
-	if err := serve.Check(f.listen, f.Settings); err != nil {
-		return err
-	}
-	if err := f.export.validate(); err != nil {
-		return err
 	}
 	if f.export.Sample > 0 {
 		f.tier = plan.Full // ordinary endings are sent, so the kernel side reports them

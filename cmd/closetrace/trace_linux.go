@@ -201,9 +201,9 @@ func (t *traceFlags) validate() error {
 func (t *traceFlags) checkRotation() error {
 	switch r := t.record.Rotation; {
 	case (r.Active() || r.Keep > 0 || t.record.Trigger.Active()) && t.record.Path == "":
-		return hint.New(hint.Usage, "-C, -G, -W and --trigger need a recording", "add -w FILE")
+		return hint.New(hint.Usage, "-C, -G, -W and --trigger need a recording", "add --write FILE")
 	case r.Keep > 0 && !r.Active():
-		return hint.New(hint.Usage, "-W keeps files that -C or -G begin", "add -C 100M or -G 1h")
+		return hint.New(hint.Usage, "-W keeps files that -C or -G begin", "add --rotate-size 100M or --rotate-time 1h")
 	}
 	return nil
 }

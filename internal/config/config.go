@@ -30,11 +30,19 @@ type Settings struct {
 	flags *pflag.FlagSet
 	texts map[string][]string // by the name of the flag
 	given []string            // the names of those on the command line
+	path  string              // of the file
+	keys  map[string]*entry     // of the file, by name
+}
+
+// entry is a key of the file that a flag of the command line does not overrule.
+type entry struct {
+	node    *yaml.Node
+	mistake bool
 }
 
 // New returns the settings of flags, none of which is set yet.
 func New(flags *pflag.FlagSet) *Settings {
-	s := &Settings{flags: flags, texts: map[string][]string{}}
+	s := &Settings{flags: flags, texts: map[string][]string{}, keys: map[string]*entry{}}
 	flags.VisitAll(func(f *pflag.Flag) { f.Value = &noted{f.Value, f.Name, s} })
 	return s
 }
@@ -120,8 +128,28 @@ func checkFile(file *os.File) error {
 	return nil
 }
 
+// At returns a mistake in how keys go together, with the line of the first of them that the file has. It returns nil
+// for nil, and also if one of them has a mistake of its own, because what depends on it is not known then.
+func (s *Settings) At(mistake error, names ...string) error {
+	var first *entry
+	for _, name := range names {
+		switch k := s.keys[name]; {
+		case k == nil:
+		case k.mistake:
+			return nil
+		case first == nil:
+			first = k
+		}
+	}
+	if mistake == nil || first == nil {
+		return mistake
+	}
+	return at(s.path, first.node, mistake)
+}
+
 // read sets flags from the text of a file.
 func (s *Settings) read(path string, text []byte, onlyGiven []string) (mistakes []error) {
+	s.path = path
 	keys, err := mapping(text)
 	if err != nil {
 		return []error{&hint.Error{Kind: hint.Usage, What: path, Err: err, Hint: "write one KEY: VALUE a line"}}
@@ -134,8 +162,19 @@ func (s *Settings) read(path string, text []byte, onlyGiven []string) (mistakes 
 			mistakes = append(mistakes, at(path, key, err))
 		}
 		seen[key.Value] = key.Line
+		s.note(key, err != nil)
 	}
 	return mistakes
+}
+
+// note keeps where a key is.
+func (s *Settings) note(node *yaml.Node, mistake bool) {
+	switch k := s.keys[node.Value]; {
+	case k != nil:
+		k.mistake = k.mistake || mistake
+	case !slices.Contains(s.given, node.Value):
+		s.keys[node.Value] = &entry{node, mistake}
+	}
 }
 
 // at returns an error with its line.

@@ -240,3 +240,36 @@ func FuzzRead(f *testing.F) {
 		newSettings(&values{}).read("c.yaml", text, nil)
 	})
 }
+
+// A mistake in how keys go together is on the line of the first key that the file has. It is none if one of the keys
+// has a mistake of its own.
+func TestAt(t *testing.T) {
+	s := newSettings(&values{})
+	if err := s.flags.Parse([]string{"--last=7"}); err != nil {
+		t.Fatal(err)
+	}
+	s.Given()
+	readText(t, s, "last: 5\nlisten: :1\nlport: 443\nlisten: :2\nstuck-every: 5\n")
+	mistake := hint.New(hint.Usage, "they do not go together", "leave out one")
+	for _, tt := range []struct {
+		names []string
+		want  string
+	}{
+		{[]string{"lport"}, "c.yaml:3: they do not go together"},
+		{[]string{"last", "lport"}, "c.yaml:3: they do not go together"}, // last is on the command line
+		{[]string{"last"}, "they do not go together"},
+		{[]string{"container-names"}, "they do not go together"},
+		{[]string{"lport", "listen"}, ""},
+		{[]string{"stuck-every"}, ""},
+	} {
+		switch err := s.At(mistake, tt.names...); {
+		case err == nil && tt.want != "":
+			t.Errorf("%v: no mistake", tt.names)
+		case err != nil && (tt.want == "" || !strings.HasSuffix(err.Error(), tt.want) || hint.Of(err) != "leave out one"):
+			t.Errorf("%v: %v, want %q", tt.names, err, tt.want)
+		}
+	}
+	if err := s.At(nil, "lport"); err != nil {
+		t.Errorf("no mistake: %v", err)
+	}
+}

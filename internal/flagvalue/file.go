@@ -89,22 +89,3 @@ func (s FileSize) Set(text string) error {
 	*s.Bytes = int64(n) << shift
 	return nil
 }
-
-// Count is a number of at least 1.
-type Count struct{ N *int }
-
-// String returns "": there is no default.
-func (c Count) String() string { return "" }
-
-// Type returns the placeholder of the value in the help.
-func (c Count) Type() string { return "COUNT" }
-
-// Set accepts a number.
-func (c Count) Set(text string) error {
-	n, err := strconv.ParseUint(text, 10, 20)
-	if err != nil || n == 0 {
-		return hint.New(hint.Usage, fmt.Sprintf("invalid number %q", text), "use a number from 1 to 1048575")
-	}
-	*c.N = int(n)
-	return nil
-}

@@ -33,6 +33,12 @@ type Exporter interface {
 	Shutdown(ctx context.Context) error
 }
 
+// The largest settings. More series than these take a scrape longer than a scraper waits.
+const (
+	MostSeries = 100_000
+	MostLast   = 10_000
+)
+
 // Settings are what a reload can change.
 type Settings struct {
 	Bounds     metrics.Bounds

@@ -446,27 +446,3 @@ func TestTracingFails(t *testing.T) {
 		t.Fatal("it does not end")
 	}
 }
-
-func TestCheck(t *testing.T) {
-	valid := Settings{Bounds: metrics.DefaultBounds(), Last: 100}
-	for listen, ok := range map[string]bool{
-		DefaultListen: true, "[::1]:9740": true, ":0": true, "0.0.0.0:http": true,
-		"": false, "9740": false, "127.0.0.1:": false, "127.0.0.1:99999": false, "127.0.0.1:x y": false, "::1:9740": false,
-	} {
-		if err := Check(listen, valid); (err == nil) != ok || err != nil && hint.Of(err) == "" {
-			t.Errorf("%q: %v", listen, err)
-		}
-	}
-	if err := Check(":99999", valid); err == nil || err.Error() != `listen: "99999" is not a port` {
-		t.Errorf("a port that is too high: %v", err)
-	}
-	for _, change := range []func(*Settings){
-		func(s *Settings) { s.Last = -1 }, func(s *Settings) { s.Last = mostLast + 1 },
-		func(s *Settings) { s.Bounds.Workloads = -1 }, func(s *Settings) { s.Bounds.Series = mostSeries + 1 },
-	} {
-		s := valid
-		if change(&s); Check(DefaultListen, s) == nil {
-			t.Errorf("%+v", s)
-		}
-	}
-}
