@@ -138,17 +138,24 @@ func (c *Classifier) complete(ev *events.Event) {
 	}
 }
 
+// factOf returns what is known of an event, with what the kernel side could not see.
+func (c *Classifier) factOf(ev *events.Event) fact {
+	f := fact{Event: ev, hz: c.header.HZ, missing: c.header.Missing, losses: c.losses}
+	f.restore()
+	return f
+}
+
 // conclude emits the ending of an event.
 func (c *Classifier) conclude(ev *events.Event, emit func(*events.Ending)) {
 	c.complete(ev)
 	f := &c.fact
-	*f = fact{Event: ev, hz: c.header.HZ, missing: c.header.Missing, losses: c.losses}
-	f.restore()
+	*f = c.factOf(ev)
 	noted := c.Notes != nil && c.restsOnClose(f)
 	if noted {
 		c.readNotes(f.Event)
 	}
 	c.history.explain(f)
+	c.explainByPending(f)
 	f.notesLost = noted && f.past == nil && c.history.notedSince > 0
 	r, inferred := decide(f)
 	if r == nil {

@@ -227,10 +227,15 @@ func (h *history) endOf(ev *events.Event) *past {
 // that one, not with another of the same addresses.
 func (h *history) earlier(ev *events.Event) *past {
 	p := h.connections.get(connectionOf(ev.Local, ev.Remote, ev.Netns))
-	if p == nil || !p.identity.mayBe(identityOf(ev)) || !p.mayAcknowledge(ev) || p.noted && p.monoNS > ev.MonoNS {
+	if p == nil || !p.explains(ev) || p.noted && p.monoNS > ev.MonoNS {
 		return nil
 	}
 	return p
+}
+
+// explains reports whether what this side did with a connection of the same addresses may explain an event.
+func (p *past) explains(ev *events.Event) bool {
+	return p.identity.mayBe(identityOf(ev)) && p.mayAcknowledge(ev)
 }
 
 // earlierOfSocket returns what this side did last with the connection of a

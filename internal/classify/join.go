@@ -205,6 +205,40 @@ func (c *Classifier) joinReply(ev *events.Event, emit func(*events.Ending)) *eve
 	return c.awaitOwner(ev, emit)
 }
 
+// explainByPending sets what ended the connection of a RST in reply, if that end still waits for the call that names
+// its owner. It goes on waiting: a copy of it is decided.
+func (c *Classifier) explainByPending(f *fact) {
+	if f.Kind != events.KindReply || beginsConnection(f) || c.joins.empty() {
+		return
+	}
+	for w := c.joins.first(byEnd, f.Event); w != nil; w = w.next[byEnd] {
+		if !endsConnection(w.event.Kind) || !sameEnd(&w.event, f.Event) {
+			continue
+		}
+		if p := c.pastOf(w.event); p != nil && p.explains(f.Event) {
+			f.past = p
+		}
+	}
+}
+
+// endsConnection reports whether events of a kind end a connection by themselves, without a call of its owner.
+func endsConnection(kind events.Kind) bool {
+	return kind == events.KindDone || kind == events.KindReset || kind == events.KindAbort
+}
+
+// pastOf returns what a pending event will be once it is concluded, or nil if no rule applies.
+func (c *Classifier) pastOf(ev events.Event) *past {
+	f := c.factOf(&ev)
+	c.history.explain(&f)
+	r, inferred := decide(&f)
+	if r == nil {
+		return nil
+	}
+	p := new(past)
+	setPast(p, &f, c.conclusion(&f, r, inferred))
+	return p
+}
+
 // wait lets an event wait for a second one. It returns nil.
 func (c *Classifier) wait(
 	p *pending, ev *events.Event, window time.Duration, emit func(*events.Ending),

@@ -206,3 +206,38 @@ func TestResetDuringTheWaitOfAClose(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+// A RST in reply is explained by the end of its connection also while that end waits for its owner, in the same words
+// as afterwards, and takes nothing from it.
+func TestReplyAfterPendingEnd(t *testing.T) {
+	timedOut := events.Event{Kind: events.KindDone, MonoNS: 1, Sock: 1, Local: here, Remote: there, Netns: 7,
+		Before: events.Established, After: events.Close, SockErr: etimedout, UnackedBytes: 9,
+		FirstSent: 100, FirstReceived: 200, SndNxt: 110}
+	killed := timedOut
+	killed.Kind, killed.SockErr, killed.Task, killed.Flags = events.KindAbort, econnaborted, closer, inTask|events.SentRST
+	for path, tt := range map[events.Path]struct {
+		end  events.Event
+		want string
+	}{
+		events.AbortRetransTimeout: {timedOut, "the connection ended (abort.retrans-timeout)"},
+		events.AbortDiag:           {killed, "nginx[42] ended the connection (abort.diag)"},
+	} {
+		for _, wait := range []time.Duration{20 * time.Millisecond, 200 * time.Millisecond} {
+			reply, closing := late(1+uint64(wait)), closedBy(2+uint64(wait))
+			reply.SegmentAck = 110
+			closing.Before, closing.After, closing.Flags = events.Close, events.Close, inTask
+			endings, _ := conclude(tt.end, reply, closing)
+			e := endingOf(t, endings, events.ReplyNoSocket)
+			if !strings.HasSuffix(e.Cause, " after "+tt.want) || e.Earlier.AgoNS != uint64(wait) {
+				t.Errorf("%s, %+v, want %s", e.Cause, e.Earlier, tt.want)
+			}
+			if e := endingOf(t, endings, path); (e.Owner != nil) != (wait < ownerWindow) {
+				t.Errorf("%s, %v later: owner %v", path, wait, e.Owner)
+			}
+			reply.SegmentAck = 5000 // of another connection
+			if endings, _ = conclude(tt.end, reply); endingOf(t, endings, events.ReplyNoSocket).Earlier != nil {
+				t.Errorf("of another connection: %+v", endings)
+			}
+		}
+	}
+}
