@@ -42,6 +42,9 @@ func (p phrase) processEnd(f *fact) phrase {
 	case events.TriggerSignal:
 		return p.killed(f, signal).text("; ")
 	case events.TriggerExit:
+		if f.Syscall == "exit" && f.Task.TID != f.Task.PID { // not exit_group: the process may go on
+			return p.text("a thread of ").task(&f.Task).text(" exited without closing; ")
+		}
 		p = p.task(&f.Task).text(" exited without closing")
 		if status := uint64(f.ExitCode) >> 8 & 0xff; status != 0 {
 			p = p.text(", with status ").number(status)

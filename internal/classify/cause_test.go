@@ -43,7 +43,10 @@ func TestProcessEnd(t *testing.T) {
 		"nginx[42] was killed by signal 40; ":                                                           server(exits(40)),
 		"nginx[42] exited without closing; 18 B had come and nothing was sent; ESTABLISHED → FIN_WAIT1": server(exits(0)),
 		"nginx[42] exited without closing, with status 3; ":                                             server(exits(3 << 8)),
-		"nginx[42] started another program (close-on-exec); ":                                           server(func(ev *events.Event) { ev.Syscall = "execve" }),
+		"a thread of nginx[42] exited without closing; ": server(exits(0), func(ev *events.Event) {
+			ev.Syscall, ev.Task.TID = "exit", 43
+		}),
+		"nginx[42] started another program (close-on-exec); ": server(func(ev *events.Event) { ev.Syscall = "execve" }),
 		"java[42] started nginx (close-on-exec); ": server(func(ev *events.Event) {
 			ev.Syscall, ev.Task.Process = "execve", "java"
 		}),

@@ -107,7 +107,7 @@ type Trigger string
 const (
 	TriggerClose         Trigger = "close"          // close(2), close_range(2)
 	TriggerShutdown      Trigger = "shutdown"       // shutdown(2)
-	TriggerExit          Trigger = "exit"           // the process ended by itself
+	TriggerExit          Trigger = "exit"           // the process, or a thread with its own descriptors, ended by itself
 	TriggerSignal        Trigger = "signal"         // a signal killed the process
 	TriggerExecve        Trigger = "execve"         // close-on-exec
 	TriggerDup2          Trigger = "dup2"           // dup2(2) or dup3(2) over the descriptor
