@@ -13,8 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/net/netutil"
-
 	"github.com/closetrace/closetrace/internal/hint"
 )
 
@@ -44,7 +42,7 @@ func listen(address string) (net.Listener, error) {
 			Hint: "use --listen HOST:PORT with an address of this host",
 		}
 	}
-	return netutil.LimitListener(l, maxConnections), nil
+	return l, nil
 }
 
 // newServer returns the server of a daemon that listens at an address.
@@ -62,7 +60,7 @@ func newServer(d *daemon, at net.Addr) *http.Server {
 	return &http.Server{
 		Handler: handler, ErrorLog: log.New(io.Discard, "", 0), MaxHeaderBytes: maxHeader,
 		ReadTimeout: requestTimeout, ReadHeaderTimeout: requestTimeout, WriteTimeout: 2 * requestTimeout,
-		IdleTimeout: idleTimeout,
+		IdleTimeout: idleTimeout, ConnState: newConnections(maxConnections).changed,
 	}
 }
 
