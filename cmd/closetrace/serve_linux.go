@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
 	"os/signal"
 	"slices"
@@ -152,8 +151,8 @@ func (f *serveFlags) configure() error {
 	mistakes = append(mistakes,
 		f.settings.At(f.checkRotation(), "trigger", "rotate-count", "rotate-size", "rotate-time", "write"),
 		f.settings.At(f.filter.contradicts(&f.shown), "port", "lport", "rport"))
-	if err := errors.Join(mistakes...); err != nil {
-		return hint.As(hint.Usage, err)
+	if err := config.Join(mistakes...); err != nil {
+		return err
 	}
 	if f.export.Sample > 0 {
 		f.tier = plan.Full // ordinary endings are sent, so the kernel side reports them

@@ -6,10 +6,12 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -31,7 +33,7 @@ type Settings struct {
 	texts map[string][]string // by the name of the flag
 	given []string            // the names of those on the command line
 	path  string              // of the file
-	keys  map[string]*entry     // of the file, by name
+	keys  map[string]*entry   // of the file, by name
 }
 
 // entry is a key of the file that a flag of the command line does not overrule.
@@ -177,9 +179,32 @@ func (s *Settings) note(node *yaml.Node, mistake bool) {
 	}
 }
 
+// located is an error of a line.
+type located struct {
+	error
+	line int
+}
+
+// Unwrap returns the error.
+func (l located) Unwrap() error { return l.error }
+
 // at returns an error with its line.
 func at(path string, n *yaml.Node, err error) error {
-	return &hint.Error{Kind: hint.Usage, What: fmt.Sprintf("%s:%d", path, n.Line), Err: err, Hint: hint.Of(err)}
+	where := fmt.Sprintf("%s:%d", path, n.Line)
+	return located{&hint.Error{Kind: hint.Usage, What: where, Err: err, Hint: hint.Of(err)}, n.Line}
+}
+
+// Join returns all mistakes in the order of their lines, and those of no line after them; nil for none.
+func Join(mistakes ...error) error {
+	line := func(err error) int {
+		var l located
+		if errors.As(err, &l) {
+			return l.line
+		}
+		return math.MaxInt
+	}
+	slices.SortStableFunc(mistakes, func(a, b error) int { return cmp.Compare(line(a), line(b)) })
+	return hint.As(hint.Usage, errors.Join(mistakes...))
 }
 
 // mapping parses the text of a file: keys and values in turn.
