@@ -63,7 +63,8 @@ struct stuck_socket {
 	u8 small;	   /* a TIME_WAIT entry */
 	u8 backoff;	   /* icsk_backoff */
 	u8 retransmits;	   /* icsk_retransmits: timeouts in a row */
-	u8 pad[2];
+	u8 window_closed;  /* the peer's window has no room for more than was sent */
+	u8 pad[1];
 	u8 local[16]; /* network order; IPv4 in the first four */
 	u8 remote[16];
 };
@@ -190,6 +191,7 @@ static __always_inline void stuck_queues(struct stuck_socket *s, const struct so
 	s->rto_jiffies = READ(icsk, icsk_rto);
 	s->backoff = READ(icsk, icsk_backoff);
 	s->retransmits = READ(icsk, icsk_retransmits);
+	s->window_closed = !window_is_open(sk);
 }
 
 /* on_tcp_socket writes a record of a socket in the reader's network namespace. */

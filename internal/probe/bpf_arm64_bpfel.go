@@ -264,7 +264,8 @@ type bpfStuckSocket struct {
 	Small        uint8
 	Backoff      uint8
 	Retransmits  uint8
-	Pad          [2]uint8
+	WindowClosed uint8
+	Pad          [1]uint8
 	Local        [16]uint8
 	Remote       [16]uint8
 }

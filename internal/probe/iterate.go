@@ -161,7 +161,7 @@ func (it *Iterators) socket(r *bpfStuckSocket) sockets.Socket {
 		UID:          r.Uid,
 		ReceiveQueue: r.ReceiveQueue, SendQueue: r.SendQueue, NotSent: r.NotSent,
 		LastHeard: jiffies(r.HeardJiffies), InState: time.Duration(r.AgeNs),
-		RTO: jiffies(r.RtoJiffies), Backoff: r.Backoff, Retries: r.Retransmits,
+		RTO: jiffies(r.RtoJiffies), Backoff: r.Backoff, Retries: r.Retransmits, WindowClosed: r.WindowClosed != 0,
 		Mini: r.Small != 0, TimeLeft: time.Duration(max(int64(r.Expires), 0)) * it.jiffy,
 	}
 }

@@ -33,7 +33,7 @@ type packed struct {
 	timeLeftMS, rtoUS                uint32
 	state                            events.State
 	backoff, retries                 uint8
-	mini                             bool
+	mini, windowClosed               bool
 }
 
 // end is an address and a port.
@@ -89,6 +89,7 @@ func (l *List) Add(s *Socket) {
 		receiveQueue: s.ReceiveQueue, sendQueue: s.SendQueue, notSent: s.NotSent,
 		lastHeard: s.LastHeard, inState: s.InState, timeLeftMS: uint32(s.TimeLeft.Milliseconds()),
 		rtoUS: uint32(s.RTO.Microseconds()), state: s.State, backoff: s.Backoff, retries: s.Retries, mini: s.Mini,
+		windowClosed: s.WindowClosed,
 	})
 	l.length++
 }
@@ -106,7 +107,7 @@ func (l *List) At(i int) Socket {
 		ReceiveQueue: p.receiveQueue, SendQueue: p.sendQueue, NotSent: p.notSent,
 		LastHeard: p.lastHeard, InState: p.inState, TimeLeft: time.Duration(p.timeLeftMS) * time.Millisecond,
 		RTO: time.Duration(p.rtoUS) * time.Microsecond, State: p.state, Backoff: p.backoff, Retries: p.retries,
-		Mini: p.mini,
+		Mini: p.mini, WindowClosed: p.windowClosed,
 	}
 }
 

@@ -17,7 +17,7 @@ func TestList(t *testing.T) {
 		{
 			Netns: 1, Local: here, Remote: there, State: events.CloseWait, Inode: 1 << 40, UID: 3, ReceiveQueue: 4, SendQueue: 5,
 			NotSent: 6, LastHeard: 7 * time.Nanosecond, InState: 8 * time.Nanosecond, RTO: 9 * time.Microsecond, Backoff: 10,
-			Retries: 11,
+			Retries: 11, WindowClosed: true,
 		},
 		{Local: netip.MustParseAddrPort("[2001:db8::1]:1"), Remote: netip.MustParseAddrPort("[::]:0"), State: events.Listen},
 		{Local: here, Remote: there, State: events.FinWait2, Mini: true, TimeLeft: 59_999 * time.Millisecond},

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"time"
 	"unsafe"
@@ -160,13 +161,15 @@ func socket(b []byte) (s Socket, ok bool) {
 		s.LastHeard = time.Duration(info.Last_ack_recv) * time.Millisecond
 		s.RTO = time.Duration(info.Rto) * time.Microsecond
 		s.Backoff, s.Retries = info.Backoff, info.Retransmits
+		inFlight := s.SendQueue - min(s.NotSent, s.SendQueue)
+		s.WindowClosed = s.State != events.Listen && info.Snd_wnd <= inFlight
 	case b[2] == miniTimer:
 		s.Mini, s.TimeLeft = true, time.Duration(number(b[52:]))*time.Millisecond
 	}
 	return s, s.Local.IsValid() && s.Remote.IsValid()
 }
 
-// tcpInfo returns the attribute INET_DIAG_INFO, or nil. What an older kernel does not have is 0.
+// tcpInfo returns the attribute INET_DIAG_INFO, or nil. What an older kernel does not have is 0, and the window open.
 func tcpInfo(attributes []byte) *unix.TCPInfo {
 	for len(attributes) >= unix.SizeofNlAttr {
 		length, kind := int(binary.NativeEndian.Uint16(attributes)), binary.NativeEndian.Uint16(attributes[2:])
@@ -174,7 +177,7 @@ func tcpInfo(attributes []byte) *unix.TCPInfo {
 			return nil
 		}
 		if kind == diagInfo {
-			info := &unix.TCPInfo{}
+			info := &unix.TCPInfo{Snd_wnd: math.MaxUint32}
 			copy(unsafe.Slice((*byte)(unsafe.Pointer(info)), unsafe.Sizeof(*info)), attributes[unix.SizeofNlAttr:length])
 			return info
 		}

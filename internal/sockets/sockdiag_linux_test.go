@@ -42,7 +42,7 @@ func diagMessage(family uint8, info int) []byte {
 	binary.NativeEndian.PutUint16(attribute, uint16(len(attribute)))
 	binary.NativeEndian.PutUint16(attribute[2:], diagInfo)
 	value := attribute[unix.SizeofNlAttr:]
-	for at, n := range map[int]uint32{8: 204_000, 56: 60_000, 144: 7} { // RTO, last ACK received, not sent
+	for at, n := range map[int]uint32{8: 204_000, 56: 60_000, 144: 7, 228: 5} { // RTO, last ACK received, not sent, window
 		if at+4 <= info {
 			binary.NativeEndian.PutUint32(value[at:], n)
 		}
@@ -54,10 +54,10 @@ func diagMessage(family uint8, info int) []byte {
 func TestSocketOfSockDiag(t *testing.T) {
 	whole := Socket{
 		Local: here, Remote: there, State: events.CloseWait, ReceiveQueue: 11, SendQueue: 12, UID: 33, Inode: 1234,
-		NotSent: 7, LastHeard: time.Minute, RTO: 204 * time.Millisecond, Backoff: 3, Retries: 2,
+		NotSent: 7, LastHeard: time.Minute, RTO: 204 * time.Millisecond, Backoff: 3, Retries: 2, WindowClosed: true,
 	}
 	older := whole
-	older.NotSent = 0
+	older.NotSent, older.WindowClosed = 0, false
 	bare := older
 	bare.LastHeard, bare.RTO, bare.Backoff, bare.Retries = 0, 0, 0, 0
 	mini := bare

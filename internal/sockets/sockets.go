@@ -33,6 +33,8 @@ type Socket struct {
 	Backoff   uint8         // number of times that the timeout was doubled
 	Retries   uint8         // retransmissions without an answer
 
+	WindowClosed bool // the peer's receive window has no space for more than was sent
+
 	// Mini: the kernel freed the socket after its close and keeps only a FIN_WAIT2 entry, for TimeLeft. Of the numbers
 	// it has InState alone.
 	Mini     bool

@@ -117,7 +117,7 @@ func (f *Finding) why(s *sockets.Socket) string {
 	case PeerOpen:
 		return f.whyPeerOpen()
 	}
-	return "FIN unacknowledged" + after(s.Retries)
+	return whyFIN(s)
 }
 
 func (f *Finding) whyNeverAccepted() string {
@@ -166,7 +166,7 @@ func (f *Finding) whyNotReading() string {
 }
 
 func (f *Finding) whySending(s *sockets.Socket) string {
-	why := fmt.Sprintf("%s B unsent, %s B unacknowledged%s", number(f.Unsent), number(f.Unacked), after(s.Retries))
+	why := fmt.Sprintf("%s B unsent, %s B unacknowledged%s", number(f.Unsent), number(f.Unacked), after(s))
 	if f.EOFRead != nil && !*f.EOFRead {
 		why += "; EOF unread"
 	}
@@ -187,12 +187,31 @@ func (f *Finding) whyPeerOpen() string {
 	return "shut down for writing, the peer has not closed; no timer ends it"
 }
 
-// after returns how often the oldest unacknowledged segment was retransmitted.
-func after(retries uint8) string {
-	if retries == 0 {
+func whyFIN(s *sockets.Socket) string {
+	if windowClosed(s) {
+		return "FIN unsent" + after(s)
+	}
+	return "FIN unacknowledged" + after(s)
+}
+
+// windowClosed reports whether all that was sent is acknowledged, and the peer's receive window has no room for the
+// rest. The kernel then has nothing to retransmit: its timer sends window probes.
+func windowClosed(s *sockets.Socket) bool {
+	return s.WindowClosed && s.NotSent > 0 && s.NotSent == s.SendQueue
+}
+
+// after returns how often the oldest unacknowledged segment was retransmitted, or that the peer's window is closed.
+// Each window probe doubles the timeout, whether it is answered or not.
+func after(s *sockets.Socket) string {
+	switch {
+	case windowClosed(s) && s.Backoff == 0:
+		return "; the peer's receive window is closed, no window probe yet"
+	case windowClosed(s):
+		return "; the peer's receive window is closed, the kernel probes it"
+	case s.Retries == 0:
 		return "; no retransmission yet"
 	}
-	return " after " + events.Quantity(uint64(retries), "retransmission", "retransmissions")
+	return " after " + events.Quantity(uint64(s.Retries), "retransmission", "retransmissions")
 }
 
 // mostNames is how many processes are named in one reason.

@@ -178,6 +178,13 @@ func stuckBusySending(t *testing.T) {
 		if l.Unsent == 0 || len(l.Holders) != 0 || l.EOFRead != nil {
 			t.Errorf("after the close: %+v", l)
 		}
+		const probed = "; the peer's receive window is closed, the kernel probes it"
+		for end := time.Now().Add(10 * time.Second); !strings.HasSuffix(l.Why, probed); l = runStuck(t, b) {
+			if time.Now().After(end) {
+				t.Fatalf("after probes: %+v", l)
+			}
+		}
+		checkSourcesAgree(t, b, l)
 	})
 }
 

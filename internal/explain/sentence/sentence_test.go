@@ -43,6 +43,10 @@ func TestChinese(t *testing.T) {
 		"closed on this side; 9 B unsent, 0 B unacknowledged after 2 retransmissions; EOF unread": "" +
 			"本端已关闭；9 B 未发送，0 B 未被确认，已重传 2 次；EOF 未读",
 		"FIN unacknowledged; no retransmission yet": "FIN 未被确认；尚未重传",
+		"FIN unsent; the peer's receive window is closed, no window probe yet": "" +
+			"FIN 未发送；对端接收窗口已关闭，尚未发送零窗口探测",
+		"closed on this side; 9 B unsent, 0 B unacknowledged; the peer's receive window is closed, the kernel probes it": "" +
+			"本端已关闭；9 B 未发送，0 B 未被确认；对端接收窗口已关闭，内核正在发送零窗口探测",
 		"closed on this side, the peer has not closed; the kernel removes it in 1m0s": "" +
 			"本端已关闭，对端尚未关闭；内核将在 1m0s 之后移除它",
 		"audit skipped: what no sentence says": "对账跳过：what no sentence says",
