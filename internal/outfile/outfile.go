@@ -29,7 +29,7 @@ func Create(path string, force bool, inputs []*os.File) (*File, error) {
 		return &File{file: file, created: true}, nil
 	}
 	if !errors.Is(err, fs.ErrExist) {
-		return nil, err
+		return nil, hint.Creating(err)
 	}
 	info, statErr := os.Stat(path)
 	switch {
@@ -45,7 +45,7 @@ func Create(path string, force bool, inputs []*os.File) (*File, error) {
 		file, err = os.OpenFile(path, flags, 0)
 	}
 	if err != nil {
-		return nil, err
+		return nil, hint.Creating(err)
 	}
 	return &File{file: file}, nil
 }

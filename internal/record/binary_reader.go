@@ -34,7 +34,7 @@ func newBinaryReader(r io.Reader, newDecode NewDecode) (*Reader, error) {
 	case t != frameHeader || json.Unmarshal(payload, &head) != nil || head.Attach == "":
 		return nil, errors.New("its first frame is not a header")
 	case head.Version != Version:
-		return nil, fmt.Errorf("it has version %d; this closetrace reads versions 1 to %d", head.Version, Version)
+		return nil, otherVersion(head.Version, Version)
 	}
 	rd.Header = head.Header
 	if len(head.Record) > 0 {

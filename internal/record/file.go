@@ -3,6 +3,7 @@ package record
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -81,7 +82,7 @@ func Create(path string, h events.Header, o Options) (*File, error) {
 func create(path string, h events.Header, seed maphash.Seed, o Options) (*File, error) {
 	file, err := openToWrite(path, o)
 	if err != nil {
-		return nil, err
+		return nil, hint.Creating(err)
 	}
 	f := &File{file: file}
 	var w io.Writer = file
@@ -228,6 +229,15 @@ func Open(path string) (*os.File, error) {
 
 const makeOne = "closetrace -w FILE makes a recording"
 
+// otherVersion returns the error for a version of the format that is not read.
+func otherVersion(version, newest int) error {
+	err := &hint.Error{What: fmt.Sprintf("it has version %d; this closetrace reads versions 1 to %d", version, newest)}
+	if version > newest {
+		err.Hint = "use a newer closetrace"
+	}
+	return err
+}
+
 // Read returns the recording in an open file, of either format, whose records newDecode decodes. It decompresses the
 // file if it begins like a compressed one, whatever its name.
 func Read(file *os.File, newDecode NewDecode) (*Reader, error) {
@@ -260,11 +270,10 @@ func readAny(file io.Reader, newDecode NewDecode) (*Reader, error) {
 }
 
 func unreadable(path string, err error) error {
-	var failed *fs.PathError
-	if errors.As(err, &failed) {
+	if errors.As(err, new(*fs.PathError)) {
 		return hint.New(hint.Usage, err.Error(), makeOne)
 	}
-	return fmt.Errorf("%s is not a recording: %w", path, err)
+	return &hint.Error{What: path + " is not a recording", Err: err, Hint: cmp.Or(hint.Of(err), makeOne)}
 }
 
 // plain returns r, decompressed if it is compressed.

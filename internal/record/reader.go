@@ -54,7 +54,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 	case err != nil:
 		return nil, err
 	case h.Schema < 1 || h.Schema > events.SchemaVersion:
-		return nil, fmt.Errorf("it has version %d; this closetrace reads versions 1 to %d", h.Schema, events.SchemaVersion)
+		return nil, otherVersion(h.Schema, events.SchemaVersion)
 	}
 	return rd, nil
 }
