@@ -138,8 +138,7 @@ func (r *recorded) outcome(ctx context.Context, err error) error {
 	var damage *record.Damage
 	switch {
 	case errors.As(err, &damage):
-		return hint.New(hint.Incomplete, fmt.Sprintf("%s is damaged: %v", r.Name, damage),
-			"everything before that was shown")
+		return hint.New(hint.Incomplete, fmt.Sprintf("%s is damaged: %v", r.Name, damage), damage.Hint("shown"))
 	case err == nil && ctx.Err() == nil && r.End == nil:
 		return hint.New(hint.Incomplete, r.Name+" is truncated: cut off, or closetrace was killed while recording",
 			"everything before that was shown")

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -95,6 +96,11 @@ func TestReplay(t *testing.T) {
 			strings.Join(lines[:3], "") + `{"kind"`, ReplayOptions{}, 2,
 			[]string{"\n2 endings in 1ms\n", "the end of the recording was not read"},
 			"run.rec is damaged: line 4: unexpected end of JSON input", "everything before that was shown",
+		},
+		"two recordings": {
+			whole + whole, ReplayOptions{}, 4, []string{"\n4 endings in "},
+			fmt.Sprintf("run.rec is damaged: line %d: another recording begins here (files joined together)", len(lines)),
+			"name the files that were joined as separate arguments",
 		},
 		"damaged after the limit": {
 			strings.Join(lines[:3], "") + `{"kind"`, ReplayOptions{Options: Options{Limit: 1}}, 1,

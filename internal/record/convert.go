@@ -27,6 +27,7 @@ func convert(in *Reader, out io.Writer) error {
 	in.onOwner = func(ev *events.Event) { left = cmp.Or(left, w.Owner(ev)) }
 	for {
 		var ev events.Event
+		var damage *Damage
 		err := in.Read(&ev)
 		switch {
 		case err == nil:
@@ -38,11 +39,11 @@ func convert(in *Reader, out io.Writer) error {
 				err = w.End(in.End)
 			} else {
 				err = hint.New(hint.Incomplete, "the recording is truncated: cut off, or closetrace was killed while recording",
-					converted)
+					"everything before that was converted")
 			}
 			return cmp.Or(err, left)
-		case errors.As(err, new(*Damage)):
-			return hint.New(hint.Incomplete, "the recording is damaged: "+err.Error(), converted)
+		case errors.As(err, &damage):
+			return hint.New(hint.Incomplete, "the recording is damaged: "+err.Error(), damage.Hint("converted"))
 		default:
 			left, err = cmp.Or(left, err), nil
 		}
@@ -51,5 +52,3 @@ func convert(in *Reader, out io.Writer) error {
 		}
 	}
 }
-
-const converted = "everything before that was converted"

@@ -280,8 +280,8 @@ func unreadable(path string, err error) error {
 func plain(r io.Reader) (io.Reader, error) {
 	buffered := bufio.NewReader(r)
 	// A file that is too short fails when its header is read.
-	magic, _ := buffered.Peek(4)
-	if !bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}) {
+	magic, _ := buffered.Peek(len(compressedMagic))
+	if !bytes.Equal(magic, compressedMagic) {
 		return buffered, nil
 	}
 	// With one thread there is nothing to close but the file.

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -51,7 +52,13 @@ func sealFrame(b []byte) ([]byte, error) {
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli)), nil
 }
 
-var errCut = errors.New("is cut off")
+var (
+	errCut    = errors.New("is cut off")
+	errJoined = errors.New("another recording begins here (files joined together)")
+)
+
+// compressedMagic begins what is compressed by Zstandard.
+var compressedMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
 
 // frameReader reads frames.
 type frameReader struct {
@@ -74,6 +81,9 @@ func (f *frameReader) next() (frameType, []byte, error) {
 	}
 	size := binary.LittleEndian.Uint32(f.buf)
 	if size > maxFrame {
+		if bytes.Equal(f.buf, magic) || bytes.HasPrefix(f.buf, compressedMagic) {
+			return 0, nil, fmt.Errorf("frame %d: %w", f.number, errJoined)
+		}
 		return 0, nil, fmt.Errorf("frame %d: invalid length of %d bytes", f.number, size)
 	}
 	whole := frameHead + int(size) + frameTail

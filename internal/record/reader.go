@@ -118,6 +118,10 @@ func (r *Reader) readLine(text []byte, ev *events.Event) error {
 	if err := json.Unmarshal(text, &l); err != nil {
 		return r.misread(text, err)
 	}
+	if head.Kind == "" && isHeader(text) {
+		r.damage = &Damage{r.line, fmt.Errorf("line %d: %w", r.line, errJoined)}
+		return r.damage
+	}
 	if !ev.Kind.Valid() {
 		return r.misread(text, errors.New("unknown kind of event"))
 	}
@@ -136,15 +140,25 @@ func (r *Reader) readLine(text []byte, ev *events.Event) error {
 	return nil
 }
 
+// isHeader reports whether a line of format 1 is the header of a recording.
+func isHeader(text []byte) bool {
+	var h events.Header
+	return json.Unmarshal(text, &h) == nil && h.Attach != ""
+}
+
 // end reads the last line. Nothing may follow it.
 func (r *Reader) end(text []byte) error {
 	end := new(End)
 	if err := json.Unmarshal(text, end); err != nil {
 		return r.misread(text, err)
 	}
-	_, err := r.next()
+	text, err := r.next()
 	if err == nil {
-		r.damage = &Damage{r.line, fmt.Errorf("line %d: text after the end of the record", r.line)}
+		err = errors.New("text after the end of the record")
+		if isHeader(text) {
+			err = errJoined
+		}
+		r.damage = &Damage{r.line, fmt.Errorf("line %d: %w", r.line, err)}
 		return r.damage
 	}
 	if errors.Is(err, io.EOF) {

@@ -6,6 +6,8 @@
 package record
 
 import (
+	"errors"
+
 	"github.com/closetrace/closetrace/internal/hint"
 )
 
@@ -76,6 +78,14 @@ type Damage struct {
 
 func (d *Damage) Error() string { return d.Err.Error() }
 func (d *Damage) Unwrap() error { return d.Err }
+
+// Hint returns what to do, or what was done (in the past tense) with everything before the damage.
+func (d *Damage) Hint(done string) string {
+	if errors.Is(d, errJoined) {
+		return "name the files that were joined as separate arguments"
+	}
+	return "everything before that was " + done
+}
 
 // unknown returns the error for a whole line that this version cannot decode.
 func unknown(err error) error {

@@ -169,6 +169,8 @@ func TestDamage(t *testing.T) {
 		{"cut in the middle of an event", event + event[:30], 1, 0, false, "line 3"},
 		{"cut in the middle of the end", event + end[:10], 1, 0, false, "line 3"},
 		{"more after the end", event + end + event, 1, 0, false, "line 4"},
+		{"another recording", event + end + good + event, 1, 0, false, "line 4: another recording begins here"},
+		{"another recording, no end", event + good + event, 1, 0, false, "line 3: another recording begins here"},
 		{"an end that is no end", event + `{"kind":"end","took_ns":"x"}` + "\n" + event, 2, 1, false, ""},
 		{"damage in the middle", event + "\x00\x00" + event + event, 1, 0, false, "line 3"},
 		{"an unknown kind", strings.Replace(event, `"close"`, `"zzz"`, 1) + event + end, 1, 1, true, ""},
