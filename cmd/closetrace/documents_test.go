@@ -3,6 +3,7 @@
 package main
 
 import (
+	"io"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -74,7 +75,7 @@ func TestHelpFits(t *testing.T) {
 		}
 	}
 	var long []string
-	for _, cmd := range newRoot(fakeSystem(0)).Commands() {
+	for _, cmd := range newRoot(fakeSystem(0), io.Discard).Commands() {
 		for line := range strings.Lines(table.Refill(cmd.Long, width) + cmd.Example) {
 			isList := strings.HasPrefix(line, "  ") && !strings.HasPrefix(line, "      ") // of manual pages
 			if isList && table.Width(strings.TrimSuffix(line, "\n")) > width {

@@ -23,14 +23,14 @@ import (
 
 // run executes a command line and returns the exit code.
 //
-// The first signal of [endSignals] makes tracing end with a summary; a second one ends
-// the process at once. run catches SIGPIPE, because the Go runtime would exit on it
-// before the programs are detached.
+// The first signal of [endSignals] makes tracing end with a summary; a second one ends the process at once. run catches
+// SIGPIPE, because the Go runtime would exit on it before the programs are detached.
 func run(ctx context.Context, s *system) int {
 	if err := checkRuntime(); err != nil {
 		return finish(s.console.stderr, err)
 	}
-	root := newRoot(s)
+	out := &pipeline.CheckedWriter{Writer: s.console.stdout} // help ignores errors
+	root := newRoot(s, out)
 	cmd, args, err := root.Find(s.args)
 	ctx, stop := signal.NotifyContext(ctx, endSignals(cmd)...)
 	defer stop()
@@ -44,7 +44,6 @@ func run(ctx context.Context, s *system) int {
 	c.stderr.Writer = pipeline.NewDeadlineWriter(c.stderr.Writer, c.interrupted)
 
 	root.SetArgs(s.args)
-	root.SetOut(c.stdout)
 	root.SetErr(c.stderr)
 	if err != nil || !needsPrivileges(cmd, args) {
 		if err := s.dropForUser(); err != nil {
@@ -55,7 +54,7 @@ func run(ctx context.Context, s *system) int {
 		_ = time.Now().Format(time.RFC3339) // TZ may name a file, which is read once
 		return nil
 	})
-	return finish(c.stderr, root.ExecuteContext(ctx))
+	return finish(c.stderr, out.Outcome(root.ExecuteContext(ctx)))
 }
 
 // endSignals returns the signals that end a run in good order. SIGHUP stays ignored if it was (nohup), and makes serve
@@ -75,8 +74,9 @@ func endSignals(cmd *cobra.Command) []os.Signal {
 // timeout(1) signals the process and then its process group.
 const sameSignal = 100 * time.Millisecond
 
-func newRoot(s *system) *cobra.Command {
+func newRoot(s *system, out io.Writer) *cobra.Command {
 	root := newRootCommand(s)
+	root.SetOut(out)
 	root.Use = "closetrace [flags]"
 	root.Short = "Show how and why TCP connections end"
 	root.Args = noSuchCommand
