@@ -64,6 +64,8 @@ var (
 		"RST replies that the rate limit of the kernel side left out.")
 	droppedDesc = describe("closetrace_export_dropped_total",
 		"Abnormal endings that could not be exported.")
+	recordingDesc = describe("closetrace_recording_failed",
+		"1 if the recording failed and ended, while tracing goes on. There is none without a recording.")
 	unexplainedDesc = describe("closetrace_audit_unexplained",
 		"By how much a kernel counter has moved more than the endings explain, since tracing started.", "counter")
 )
@@ -80,7 +82,7 @@ type collector struct{ *Metrics }
 func (c collector) Describe(to chan<- *prometheus.Desc) {
 	c.endings.Describe(to)
 	for _, d := range []*prometheus.Desc{
-		stuckDesc, oldestDesc, lostDesc, missedDesc, suppressedDesc, droppedDesc, unexplainedDesc,
+		stuckDesc, oldestDesc, lostDesc, missedDesc, suppressedDesc, droppedDesc, recordingDesc, unexplainedDesc,
 	} {
 		to <- d
 	}
@@ -101,8 +103,15 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	to <- counter(missedDesc, r.MissedProbes)
 	to <- counter(suppressedDesc, r.Suppressed)
 	to <- counter(droppedDesc, r.ExportDropped)
+	if r.Recorded {
+		failed := 0.0
+		if r.RecordingFailed {
+			failed = 1
+		}
+		to <- gauge(recordingDesc, failed)
+	}
 	for name, n := range r.Unexplained {
-		to <- prometheus.MustNewConstMetric(unexplainedDesc, prometheus.GaugeValue, float64(n), name)
+		to <- gauge(unexplainedDesc, float64(n), name)
 	}
 }
 
@@ -114,9 +123,9 @@ func (c collector) current(to chan<- prometheus.Metric) func() Readings {
 	c.mu.Unlock()
 	for key, sockets := range stuck {
 		labels := []string{key.state, key.diagnosis, key.workload}
-		to <- prometheus.MustNewConstMetric(stuckDesc, prometheus.GaugeValue, float64(sockets.Count), labels...)
+		to <- gauge(stuckDesc, float64(sockets.Count), labels...)
 		if sockets.Oldest > 0 {
-			to <- prometheus.MustNewConstMetric(oldestDesc, prometheus.GaugeValue, sockets.Oldest.Seconds(), labels...)
+			to <- gauge(oldestDesc, sockets.Oldest.Seconds(), labels...)
 		}
 	}
 	return read
@@ -127,6 +136,10 @@ func (c collector) countedDesc() *prometheus.Desc {
 	described := make(chan *prometheus.Desc, 1)
 	c.endings.Describe(described)
 	return <-described
+}
+
+func gauge(d *prometheus.Desc, value float64, labels ...string) prometheus.Metric {
+	return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 }
 
 func counter(d *prometheus.Desc, n uint64, labels ...string) prometheus.Metric {

@@ -22,6 +22,8 @@ type Readings struct {
 	// Unexplained are by how much kernel counters have moved more than the endings explain.
 	Unexplained   map[string]uint64
 	ExportDropped uint64
+	// Recorded: there is a recording. RecordingFailed: it ended, because its file took no more.
+	Recorded, RecordingFailed bool
 }
 
 // Metrics has the time series of one run. Its methods may be called from any goroutine.

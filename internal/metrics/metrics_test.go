@@ -38,6 +38,7 @@ func begun(b Bounds) *Metrics {
 	m.Begin("v1.2.3", "fentry", func() Readings {
 		return Readings{
 			LostRecords: 1, MissedProbes: 2, Suppressed: 3, ExportDropped: 4,
+			Recorded: true, RecordingFailed: true,
 			Counted:     map[events.Path]uint64{events.CloseFINActive: 5},
 			Unexplained: map[string]uint64{"TcpOutRsts": 6},
 		}
@@ -63,7 +64,7 @@ func TestMetrics(t *testing.T) {
 		"closetrace_tcp_endings_total", "closetrace_tcp_resets_total", "closetrace_sockets_stuck",
 		"closetrace_sockets_stuck_oldest_seconds", "closetrace_records_lost_total", "closetrace_probes_missed_total",
 		"closetrace_replies_suppressed_total", "closetrace_export_dropped_total", "closetrace_audit_unexplained",
-		"closetrace_build_info", "closetrace_series_overflow_total",
+		"closetrace_build_info", "closetrace_series_overflow_total", "closetrace_recording_failed",
 	}
 	var want strings.Builder
 	want.WriteString(expected)
@@ -100,6 +101,9 @@ closetrace_export_dropped_total 4
 # HELP closetrace_probes_missed_total Runs of programs that the kernel skipped.
 # TYPE closetrace_probes_missed_total counter
 closetrace_probes_missed_total 2
+# HELP closetrace_recording_failed 1 if the recording failed and ended, while tracing goes on. There is none without a recording.
+# TYPE closetrace_recording_failed gauge
+closetrace_recording_failed 1
 # HELP closetrace_records_lost_total Records that the ring buffer had no space for.
 # TYPE closetrace_records_lost_total counter
 closetrace_records_lost_total 1

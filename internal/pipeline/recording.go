@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"sync/atomic"
 	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
@@ -22,6 +23,8 @@ type recording struct {
 	stderr io.Writer
 	all    bool  // recording is all that the run does: a failure ends it
 	failed error // the first failure, after which nothing is recorded
+	// hasFailed: failed is an error. It may be read from any goroutine.
+	hasFailed atomic.Bool
 
 	written uint64 // events, without losses
 
@@ -93,7 +96,7 @@ func (r *recording) Write(ev *events.Event) error {
 	}
 	if !r.classified {
 		if r.failed == nil {
-			r.failed = r.files.Write(ev)
+			r.fail(r.files.Write(ev))
 		}
 		return r.failed
 	}
@@ -150,7 +153,7 @@ func (r *recording) Flush() error {
 func (r *recording) attempt(do func() error) error {
 	known := r.failed != nil
 	if !known {
-		r.failed = do()
+		r.fail(do())
 	}
 	if r.all {
 		return r.failed
@@ -165,7 +168,15 @@ func (r *recording) attempt(do func() error) error {
 func (r *recording) End(e *record.End) error {
 	_ = r.writeLast() // the recording remembers its error
 	err := r.files.Close(e)
-	return r.failure(cmp.Or(r.failed, err))
+	r.fail(cmp.Or(r.failed, err))
+	return r.failure(r.failed)
+}
+
+// fail keeps the first failure; nil is none.
+func (r *recording) fail(err error) {
+	if r.failed = err; err != nil {
+		r.hasFailed.Store(true)
+	}
 }
 
 func (r *recording) failure(err error) error {

@@ -30,6 +30,13 @@ type Counters interface {
 // NewRun returns a run from a source to a sink.
 func NewRun(src Source, out Sink, o Options, c Counters) *Run { return &Run{New(src, out, o), c} }
 
+// RecordingFailed reports whether the recording lacks what happened since a failure, and whether there is a recording.
+// It may be called at any time from any goroutine.
+func (r *Run) RecordingFailed() (failed, recorded bool) {
+	to := r.options.recording
+	return to != nil && to.hasFailed.Load(), to != nil
+}
+
 // Record carries events to the recording until ctx ends, completes it and prints how much it has. It is for
 // [RecordingOptions.Only].
 func (r *Run) Record(ctx context.Context) error {

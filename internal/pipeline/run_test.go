@@ -71,6 +71,10 @@ func TestRecordingFails(t *testing.T) {
 	if got := stderr.String(); got != "closetrace: "+want+"; tracing goes on\n" || writes != 1 {
 		t.Errorf("%d writes, standard error %q", writes, got)
 	}
+	run := &Run{Stream: &Stream{options: Options{recording: r}}}
+	if failed, recorded := run.RecordingFailed(); !failed || !recorded {
+		t.Errorf("failed %t, recorded %t", failed, recorded)
+	}
 	if err := r.End(&record.End{}); err == nil || err.Error() != want || hint.ExitCode(err) != 1 {
 		t.Errorf("at the end: %v", err)
 	}

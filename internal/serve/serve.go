@@ -150,6 +150,7 @@ func (d *daemon) read() metrics.Readings {
 		LostRecords: lost.LostRecords, MissedProbes: lost.MissedProbes, Suppressed: lost.Suppressed,
 		Counted: d.run.Counted(), Unexplained: d.audit.unexplained(lost.Suppressed),
 	}
+	r.RecordingFailed, r.Recorded = d.run.RecordingFailed()
 	for _, e := range d.o.Exporters {
 		r.ExportDropped += e.Dropped()
 	}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -27,6 +28,7 @@ import (
 	"github.com/closetrace/closetrace/internal/metrics"
 	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/probe"
+	"github.com/closetrace/closetrace/internal/record"
 	"github.com/closetrace/closetrace/internal/sink"
 	"github.com/closetrace/closetrace/test/fake"
 )
@@ -194,6 +196,9 @@ func TestEndpoints(t *testing.T) {
 		_, body := s.get("/debug/last")
 		return strings.Contains(body, `"seen":5`)
 	})
+	if strings.Contains(text, "closetrace_recording_failed") {
+		t.Error("a metric of a recording, and there is none")
+	}
 	checkLast(t, s, "/debug/last", 3)
 	checkLast(t, s, "/debug/last?n=2", 2)
 	checkLast(t, s, "/debug/last?n=0", 0)
@@ -429,6 +434,59 @@ func TestShutdown(t *testing.T) {
 		if err := s.finish(); err != nil || !strings.Contains(s.stderr.String(), test.want) || e.host != "db1" {
 			t.Errorf("%v\n%s", err, &s.stderr)
 		}
+	}
+}
+
+// gatedSource has no event until its gate is closed.
+type gatedSource struct {
+	*resetting
+	gate chan struct{}
+}
+
+func (g gatedSource) Read(ev *events.Event) error {
+	select {
+	case <-g.gate:
+		return g.resetting.Read(ev)
+	case <-time.After(time.Millisecond):
+		return events.ErrIdle
+	}
+}
+
+// A recording that fails changes a metric and the result of the end. The daemon goes on, alive and ready.
+func TestRecordingFails(t *testing.T) {
+	s := newService(t, 5)
+	source := gatedSource{&s.source, make(chan struct{})}
+	s.options.Live.System.Open = func(context.Context, probe.Options) (pipeline.Source, error) { return source, nil }
+	dir := filepath.Join(t.TempDir(), "gone")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.options.Live.Recording = pipeline.RecordingOptions{
+		Path: filepath.Join(dir, "ring.rec"), Rotation: record.Rotation{Every: time.Nanosecond},
+	}
+	s.start()
+	if _, text := s.get("/metrics"); !strings.Contains(text, "\nclosetrace_recording_failed 0\n") {
+		t.Errorf("before the failure:\n%s", text)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	close(source.gate)
+	for _, want := range []string{
+		"closetrace_recording_failed 1", `closetrace_tcp_endings_total{path="close.rst.unread",workload="nginx"} 5`,
+	} {
+		s.eventually(want, func() bool {
+			_, text := s.get("/metrics")
+			return strings.Contains(text, "\n"+want+"\n")
+		})
+	}
+	for _, path := range []string{"/healthz", "/readyz"} {
+		if code, body := s.get(path); code != http.StatusOK {
+			t.Errorf("%s: %d %s", path, code, body)
+		}
+	}
+	if err := s.finish(); err == nil || !strings.Contains(err.Error(), "is incomplete") {
+		t.Errorf("it ended with %v", err)
 	}
 }
 
