@@ -34,11 +34,11 @@ func awaitExported(x *Exporter, n uint64) {
 	}
 }
 
-// shutDown ends an exporter within a limit.
-func shutDown(x *Exporter, limit time.Duration) {
+// shutDown ends an exporter within a limit, and returns why endings were dropped.
+func shutDown(x *Exporter, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	x.Shutdown(ctx)
+	return x.Shutdown(ctx)
 }
 
 func begun(t *testing.T, o Options) *Exporter {

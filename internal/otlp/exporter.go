@@ -5,6 +5,9 @@ package otlp
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,6 +72,12 @@ var reasons = [...]string{
 func Reasons() []Reason { return []Reason{DropRate, DropQueue, DropExpired, DropRejected, DropEnd} }
 
 func (r Reason) String() string { return reasons[r] }
+
+// droppedAs completes "N endings dropped: N ...".
+var droppedAs = [...]string{
+	DropRate: "over the rate limit", DropQueue: "with the queue full", DropExpired: "after trying for 5 minutes",
+	DropRejected: "refused by the collector", DropEnd: "that still waited at the end",
+}
 
 // queued is an ending that waits for the collector.
 type queued struct {
@@ -184,7 +193,8 @@ func (x *Exporter) push(q *queued) {
 // drop counts endings that are not sent, with those that their records stand for.
 func (x *Exporter) drop(why Reason, endings uint64) { x.dropped[why].Add(endings) }
 
-// Shutdown sends what is queued until ctx ends, and counts the rest as dropped.
+// Shutdown sends what is queued until ctx ends, and counts the rest as dropped. Its error says how many endings of the
+// whole run were dropped, and why; nil: none.
 func (x *Exporter) Shutdown(ctx context.Context) error {
 	if !x.started {
 		return nil
@@ -193,7 +203,26 @@ func (x *Exporter) Shutdown(ctx context.Context) error {
 	defer context.AfterFunc(ctx, x.cancel)()
 	<-x.done
 	x.cancel()
-	return nil
+	return x.whyDropped()
+}
+
+// whyDropped returns how many endings were dropped for each reason, with the failure of the last request, or nil. It is
+// called when nothing is sent any more.
+func (x *Exporter) whyDropped() error {
+	var parts []string
+	for _, why := range Reasons() {
+		if n := x.dropped[why].Load(); n > 0 {
+			parts = append(parts, events.Grouped(n)+" "+droppedAs[why])
+		}
+	}
+	if len(parts) == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("%s dropped: %s", events.Quantity(x.Dropped(), "ending", "endings"), strings.Join(parts, ", "))
+	if x.sender.failure == nil {
+		return errors.New(text)
+	}
+	return fmt.Errorf("%s; the last request failed: %w", text, x.sender.failure)
 }
 
 // Dropped returns how many endings were dropped. It may be called from any goroutine.

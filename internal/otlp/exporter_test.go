@@ -196,7 +196,7 @@ func survives(t *testing.T, url string, lost bool) {
 		awaitExported(x, 1)
 	}
 	began = time.Now()
-	shutDown(x, 300*time.Millisecond)
+	err := shutDown(x, 300*time.Millisecond)
 	if took := time.Since(began); took > requestTimeout/2 {
 		t.Errorf("Shutdown took %s", took)
 	}
@@ -206,6 +206,9 @@ func survives(t *testing.T, url string, lost bool) {
 	}
 	if (s.Exported == 0) != lost {
 		t.Errorf("%d exported", s.Exported)
+	}
+	if (err == nil) != (x.Dropped() == 0) {
+		t.Errorf("%d dropped, and the end says %v", x.Dropped(), err)
 	}
 	mu.Lock()
 	defer mu.Unlock()
@@ -295,6 +298,68 @@ func TestRetries(t *testing.T) {
 	}
 }
 
+// The end says how many endings were dropped and why, with the failure of a request that was not cut off by the end.
+func TestWhyDropped(t *testing.T) {
+	hang := func(r *http.Request) (*http.Response, error) {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}
+	for name, test := range map[string]struct {
+		answer func(try int, r *http.Request) (*http.Response, error)
+		queue  int // of 3 endings
+		want   string
+	}{
+		"takes all": {
+			func(int, *http.Request) (*http.Response, error) { return answerWith(http.StatusOK, ""), nil }, 3, "",
+		},
+		"never answers": {
+			func(_ int, r *http.Request) (*http.Response, error) { return hang(r) },
+			3, "3 endings dropped: 3 that still waited at the end; the last request failed: no answer until the end",
+		},
+		"is away, then hangs": {
+			func(try int, r *http.Request) (*http.Response, error) {
+				if try == 1 {
+					return nil, errors.New("connection refused")
+				}
+				return hang(r)
+			}, 3, "3 endings dropped: 3 that still waited at the end; the last request failed: connection refused",
+		},
+		"has no room for all": {
+			func(int, *http.Request) (*http.Response, error) { return answerWith(http.StatusBadGateway, ""), nil },
+			2, "3 endings dropped: 1 with the queue full, 2 that still waited at the end; " +
+				"the last request failed: HTTP status 502 Bad Gateway",
+		},
+		"refuses": {
+			func(int, *http.Request) (*http.Response, error) { return answerWith(http.StatusBadRequest, ""), nil },
+			3, "3 endings dropped: 3 refused by the collector; the last request failed: HTTP status 400 Bad Request",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				x := made(t, Options{URL: "http://collector"})
+				x.queue = make(chan *queued, test.queue)
+				tries := 0
+				x.sender.client.Transport = transport(func(r *http.Request) (*http.Response, error) {
+					tries++
+					return test.answer(tries, r)
+				})
+				for id := range uint64(3) {
+					x.Observe(reset(id+1), true)
+				}
+				x.Begin(header)
+				time.Sleep(linger + requestTimeout/2)
+				got := ""
+				if err := shutDown(x, 300*time.Millisecond); err != nil {
+					got = err.Error()
+				}
+				if got != test.want {
+					t.Errorf("%q, want %q", got, test.want)
+				}
+			})
+		})
+	}
+}
+
 // A report shows neither the password nor the query of the URL, which may hold a token.
 func TestReportsNoSecrets(t *testing.T) {
 	reported := make(chan error, 9)
@@ -308,5 +373,7 @@ func TestReportsNoSecrets(t *testing.T) {
 	case <-time.After(away):
 		t.Error("nothing is reported of a collector that is not there")
 	}
-	shutDown(x, 300*time.Millisecond)
+	if err := shutDown(x, 300*time.Millisecond); err == nil || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("at the end: %v", err)
+	}
 }

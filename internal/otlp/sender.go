@@ -54,6 +54,7 @@ type sender struct {
 	resource *resource.Resource
 	onError  func(error)
 	reported map[string]bool // kinds of errors, since the last success
+	failure  error           // of the last request; nil if that succeeded
 }
 
 func newSender(o Options) (*sender, error) {
@@ -123,6 +124,7 @@ func (s *sender) request(records []*logs.LogRecord) ([]byte, error) {
 func (s *sender) send(ctx context.Context, body []byte) (refused uint64, err error) {
 	status := "no answer"
 	defer func() {
+		s.remember(refused, err)
 		var again *retryError
 		switch {
 		case err == nil && refused == 0:
@@ -184,6 +186,25 @@ func withoutURL(err error) error {
 	return err
 }
 
+var (
+	errRefused  = errors.New("the collector refused some records")
+	errNoAnswer = errors.New("no answer until the end")
+)
+
+// remember keeps why the last request failed. A request that the end has cut off does not replace the failure of
+// another one before.
+func (s *sender) remember(refused uint64, err error) {
+	switch {
+	case err == nil && refused > 0:
+		err = errRefused
+	case errors.Is(err, context.Canceled) && s.failure != nil:
+		return
+	case errors.Is(err, context.Canceled):
+		err = errNoAnswer
+	}
+	s.failure = err
+}
+
 // report reports an error, unless one of its kind was reported since the last success.
 func (s *sender) report(kind string, err error) {
 	if s.onError == nil || s.reported[kind] {
@@ -191,7 +212,7 @@ func (s *sender) report(kind string, err error) {
 	}
 	s.reported[kind] = true
 	if err == nil {
-		err = errors.New("the collector refused some records")
+		err = errRefused
 	}
 	s.onError(&hint.Error{
 		What: "exporting to " + s.shown, Err: err,

@@ -30,6 +30,7 @@ type Exporter interface {
 	// Dropped returns how many endings could not be sent, so far. It may be called from any goroutine.
 	Dropped() uint64
 	// Shutdown sends what is queued until ctx ends, and counts the rest as dropped. Nothing is observed after it began.
+	// Its error says why endings of the run were dropped.
 	Shutdown(ctx context.Context) error
 }
 
@@ -210,7 +211,7 @@ func (d *daemon) shutDown(server *http.Server) {
 	for _, e := range d.o.Exporters {
 		all.Go(func() {
 			if err := e.Shutdown(ctx); err != nil {
-				d.o.Live.Probe.Log.Warn("the export did not end cleanly", "because", err)
+				d.o.Live.Probe.Log.Warn("not all endings were exported", "because", err)
 			}
 		})
 	}

@@ -414,8 +414,9 @@ func TestShutdown(t *testing.T) {
 	for _, test := range []struct {
 		each time.Duration
 		want string
+		why  bool // a line says why endings were dropped
 	}{
-		{time.Millisecond, "export: 0 endings dropped\n"}, {time.Minute, "export: 5 endings dropped\n"},
+		{time.Millisecond, "export: 0 endings dropped\n", false}, {time.Minute, "export: 5 endings dropped\n", true},
 	} {
 		s := newService(t, 5)
 		s.options.ShutdownTimeout = 200 * time.Millisecond
@@ -433,6 +434,10 @@ func TestShutdown(t *testing.T) {
 		slow.Close()
 		if err := s.finish(); err != nil || !strings.Contains(s.stderr.String(), test.want) || e.host != "db1" {
 			t.Errorf("%v\n%s", err, &s.stderr)
+		}
+		const why = `msg="not all endings were exported" because="context deadline exceeded"`
+		if strings.Contains(s.stderr.String(), why) != test.why {
+			t.Errorf("want %s: %t\n%s", why, test.why, &s.stderr)
 		}
 	}
 }
