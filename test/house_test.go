@@ -38,7 +38,7 @@ var plan = []plannedPackage{
 	{"symbols", "names functions of untrusted files, in a process without privileges", nil},
 	{"enrich", "looks up cgroups and the holders of a socket", []string{"events", "hint", "sockets", "symbols"}},
 	{"runtimes", "asks container runtimes for names", []string{"events", "hint", "rights"}},
-	{"record", "writes and reads recordings of events", []string{"events", "hint"}},
+	{"record", "writes and reads recordings of events", []string{"events", "hint", "outfile"}},
 	{"classify", "concludes endings from events: one table of rules", []string{"events"}},
 	{"bothends", "finds both ends of connections in recordings of several hosts", []string{"events"}},
 	{"filter", "selects endings", []string{"events"}},

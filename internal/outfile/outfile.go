@@ -3,6 +3,7 @@
 package outfile
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
@@ -20,8 +21,8 @@ type File struct {
 }
 
 // Create opens a file to write to, which may not be one of inputs. Only its owner may read a new one. A regular file
-// that exists is an error of kind [hint.Usage] without force. Create does not wait for the reader of a FIFO: without
-// one it returns an error.
+// that exists is an error of kind [hint.Usage] without force, and a symbolic link with it as well: see [Open]. Create
+// does not wait for the reader of a FIFO: without one it returns an error.
 func Create(path string, force bool, inputs []*os.File) (*File, error) {
 	const flags = os.O_WRONLY | unix.O_NONBLOCK | unix.O_NOCTTY
 	file, err := os.OpenFile(path, flags|os.O_CREATE|os.O_EXCL, 0o600)
@@ -32,19 +33,16 @@ func Create(path string, force bool, inputs []*os.File) (*File, error) {
 		return nil, hint.Creating(err)
 	}
 	info, statErr := os.Stat(path)
-	switch {
-	case statErr != nil && !force:
-		return nil, err
-	case statErr != nil: // a link to a file that is still to be created
-		file, err = os.OpenFile(path, flags|os.O_CREATE, 0o600)
-	case isOneOf(info, inputs):
+	if statErr == nil && isOneOf(info, inputs) {
 		return nil, hint.New(hint.Usage, path+" is also read", another)
-	case info.Mode().IsRegular() && !force:
-		return nil, hint.New(hint.Usage, path+" exists", "use another name, or --force to replace the file")
-	default:
-		file, err = os.OpenFile(path, flags, 0)
 	}
-	if err != nil {
+	if err := cmp.Or(CheckLink(path), statErr); err != nil {
+		return nil, err
+	}
+	if info.Mode().IsRegular() && !force {
+		return nil, hint.New(hint.Usage, path+" exists", "use another name, or --force to replace the file")
+	}
+	if file, err = Open(path, flags, 0); err != nil {
 		return nil, hint.Creating(err)
 	}
 	return &File{file: file}, nil

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"github.com/closetrace/closetrace/internal/hint"
@@ -94,25 +95,55 @@ func opened(t *testing.T, path string) *os.File {
 	return f
 }
 
-// A link may name a file that is still to be created.
-func TestLinkToNothing(t *testing.T) {
+// A symbolic link is not followed, whether it leads to a file or to nothing. Names of descriptors are.
+func TestLinks(t *testing.T) {
 	dir := t.TempDir()
-	path, link := filepath.Join(dir, "out"), filepath.Join(dir, "link")
-	if err := os.Symlink(path, link); err != nil {
+	path, none := filepath.Join(dir, "other"), filepath.Join(dir, "none")
+	if err := os.WriteFile(path, []byte("of another user"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Create(link, false, nil); !errors.Is(err, os.ErrExist) {
-		t.Errorf("without force: %v", err)
+	for name, to := range map[string]string{"file": path, "nothing": none, "fifo": os.DevNull, "loop": "loop"} {
+		link := filepath.Join(dir, name)
+		if err := os.Symlink(to, link); err != nil {
+			t.Fatal(err)
+		}
+		for _, force := range []bool{false, true} {
+			_, err := Create(link, force, nil)
+			want := link + " is a symbolic link, which is not followed to write"
+			if err == nil || err.Error() != want || !hint.Is(err, hint.Usage) {
+				t.Errorf("link to %s: %v, want %s", to, err, want)
+			}
+		}
+		// Nor is a link that was made after the check.
+		if f, err := Open(link, os.O_WRONLY|os.O_TRUNC|os.O_CREATE, 0o600); err == nil {
+			t.Errorf("link to %s: opened %s", to, f.Name())
+		}
 	}
-	out, err := Create(link, true, nil)
+	if text, err := os.ReadFile(path); string(text) != "of another user" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if _, err := os.Lstat(none); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a file was made: %v", err)
+	}
+	in, out, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = out.Begin()
-	if err := out.Close(err); err != nil {
-		t.Error(err)
+	defer in.Close()
+	defer out.Close()
+	for _, name := range []string{"/dev/fd/", "/proc/self/fd/"} {
+		f, err := Create(name+strconv.Itoa(int(out.Fd())), false, nil)
+		if err != nil {
+			t.Errorf("a descriptor: %v", err)
+			continue
+		}
+		if err := f.Close(nil); err != nil {
+			t.Error(err)
+		}
 	}
-	if _, err := os.Stat(path); err != nil {
-		t.Error(err)
+	for _, name := range []string{"/dev/shm/1", "/dev/fd/../shm/1", dir + "/../../dev/fd/1", "dev/fd/1"} {
+		if descriptor.MatchString(name) {
+			t.Errorf("%s counts as a descriptor", name)
+		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"testing"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/rawevent"
 )
 
@@ -434,6 +435,43 @@ func TestCreateExisting(t *testing.T) {
 		if _, err := Create(path, header, Options{}); err == nil || !strings.HasSuffix(err.Error(), "a.rec exists") {
 			t.Errorf("replaced: %v", err)
 		}
+	}
+}
+
+// A recording follows no symbolic link, not even to replace a file: in the directory of another user it may lead to any
+// file. With rotation and force, the next number is taken.
+func TestCreateLink(t *testing.T) {
+	dir := t.TempDir()
+	other, none := filepath.Join(dir, "other"), filepath.Join(dir, "none")
+	if err := os.WriteFile(other, []byte("of another user"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []string{other, none, os.DevNull} {
+		path := filepath.Join(t.TempDir(), "a.rec")
+		for _, link := range []string{path, strings.Replace(path, ".rec", "-000000.rec", 1)} {
+			if err := os.Symlink(to, link); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, force := range []bool{false, true} {
+			_, err := Create(path, header, Options{Force: force})
+			if !hint.Is(err, hint.Usage) || !strings.Contains(err.Error(), path+" is a symbolic link") {
+				t.Errorf("link to %s, force %t: %v", to, force, err)
+			}
+		}
+		f, err := CreateFiles(path, header, Options{Force: true, Rotation: Rotation{Size: 1 << 20}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(&End{}); err != nil || !strings.HasSuffix(f.Path(), "a-000001.rec") {
+			t.Errorf("with rotation: %s, %v", f.Path(), err)
+		}
+	}
+	if text, err := os.ReadFile(other); string(text) != "of another user" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if _, err := os.Lstat(none); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a file was made: %v", err)
 	}
 }
 

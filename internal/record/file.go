@@ -18,6 +18,7 @@ import (
 
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/outfile"
 )
 
 // compressed is the extension of files that are compressed by Zstandard.
@@ -72,8 +73,8 @@ type Options struct {
 
 // Create creates a file and writes the header of a recording: of format 2 or, if the name ends in .jsonl or .jsonl.zst,
 // of format 1. Only its owner may read a new file: it has addresses and names of processes. A regular file that exists
-// is an error of kind [hint.Usage] without Force. Create does not wait for the reader of a FIFO: without one it returns
-// an error.
+// is an error of kind [hint.Usage] without Force, and a symbolic link with it as well. Create does not wait for the
+// reader of a FIFO: without one it returns an error.
 func Create(path string, h events.Header, o Options) (*File, error) {
 	return create(path, h, maphash.MakeSeed(), o)
 }
@@ -123,15 +124,19 @@ func newCompressor(w io.Writer, frames bool) (*zstd.Encoder, error) {
 		zstd.WithEncoderCRC(!frames), zstd.WithNoEntropyCompression(frames))
 }
 
-// openToWrite opens a file for writing: a new one or, without rotation, one that is replaced or not a regular file.
+// openToWrite opens a file for writing: a new one or, without rotation, one that is replaced or not a regular file. It
+// follows no symbolic link: see [outfile.Open].
 func openToWrite(path string, o Options) (*os.File, error) {
 	const flags = os.O_WRONLY | unix.O_NONBLOCK | unix.O_NOCTTY
 	if o.Force && !o.Rotation.Active() {
-		return os.OpenFile(path, flags|os.O_CREATE|os.O_TRUNC, 0o600)
+		return outfile.Open(path, flags|os.O_CREATE|os.O_TRUNC, 0o600)
 	}
 	file, err := os.OpenFile(path, flags|os.O_CREATE|os.O_EXCL, 0o600)
 	if !errors.Is(err, fs.ErrExist) {
 		return file, err
+	}
+	if err := outfile.CheckLink(path); err != nil {
+		return nil, err
 	}
 	info, statErr := os.Stat(path)
 	if statErr != nil {
@@ -140,7 +145,7 @@ func openToWrite(path string, o Options) (*os.File, error) {
 	if info.Mode().IsRegular() || o.Rotation.Active() {
 		return nil, hint.New(hint.Usage, path+" exists", "use another name, or --force to replace the file")
 	}
-	return os.OpenFile(path, flags, 0)
+	return outfile.Open(path, flags, 0)
 }
 
 // Write appends an event.
