@@ -47,7 +47,7 @@ const serveExamples = `Examples:
   sudo closetrace serve
   sudo closetrace serve --config /etc/closetrace.yaml
   closetrace serve --config /etc/closetrace.yaml --check-config
-  sudo closetrace serve -w /var/lib/closetrace/ring.rec.zst -C 100M -W 20
+  sudo closetrace serve -w /var/log/ring.rec.zst -C 100M -W 20 --force
   curl -s localhost:9740/debug/last?n=1
 `
 
