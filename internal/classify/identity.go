@@ -43,6 +43,15 @@ func (a identity) mayBe(b identity) bool {
 	return alike(a.sent, b.sent) && alike(a.received, b.received)
 }
 
+// mayBeOneConnection reports whether two events of one end do not show two connections. tcp_disconnect clears the remote
+// port and sets other sequence numbers.
+func mayBeOneConnection(a, b *events.Event) bool {
+	if a.Remote.Port() == 0 || b.Remote.Port() == 0 {
+		return true
+	}
+	return a.Remote.Port() == b.Remote.Port() && identityOf(a).mayBe(identityOf(b))
+}
+
 // alike reports whether two first sequence numbers may be those of one direction.
 func alike(a, b uint32) bool { return a == 0 || b == 0 || beside(a, b) }
 

@@ -93,7 +93,7 @@ func (c *Classifier) nameOwner(ev *events.Event) {
 		return
 	}
 	for w := c.joins.first(bySocket, ev); w != nil; w = w.next[bySocket] {
-		if awaitsOwner(&w.event) && sameSocket(&w.event, ev) {
+		if awaitsOwner(&w.event) && sameSocket(&w.event, ev) && mayBeOneConnection(&w.event, ev) {
 			w.event.Owner, w.event.OwnerBy = c.task(&ev.Task), ownerByClose(&w.event, events.OwnerByLaterCall)
 			c.doubtOwner(&w.event, ev)
 		}

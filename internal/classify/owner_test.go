@@ -1,6 +1,7 @@
 package classify
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -178,6 +179,60 @@ func TestResetInsideClose(t *testing.T) {
 		if e.Owner == nil || *e.Owner != closer || e.Earlier == nil || e.Earlier.Path != events.CloseFINActive ||
 			e.Evidence.UnackedBytes != 500 {
 			t.Errorf("%s: owner %v, earlier %+v, %d B lost", name, e.Owner, e.Earlier, e.Evidence.UnackedBytes)
+		}
+	}
+}
+
+// The sockets that a server accepts have one local port, and the next one often has the address of the last one.
+func TestSocketsAtOneAddress(t *testing.T) {
+	worker := events.Task{PID: 88, TID: 88, Comm: "worker"}
+	first, peer := there, here
+	other := func(ev events.Event) events.Event {
+		ev.Remote, ev.FirstSent, ev.FirstReceived = netip.AddrPortFrom(peer.Addr(), peer.Port()+1), 7000, 8000
+		return ev
+	}
+	closed := callOf(events.KindClose, 0) // by tracepoints: it waits for a RST
+	closed.Local, closed.Before, closed.After = first, events.Established, events.FinWait1
+	closed.Flags |= events.SentFIN | events.ReturnUnseen
+	closed.FirstSent, closed.FirstReceived = 5000, 6000
+	orphan := gotRST(ms)
+	orphan.Before, orphan.Flags = events.FinWait1, events.Orphan
+	orphan.FirstSent, orphan.FirstReceived = 5000, 6000
+
+	endings, _ := conclude(closed, other(gotRST(2*ms)))
+	if e := endings[len(endings)-1]; e.Path != events.RecvRST || e.Owner != nil {
+		t.Errorf("%s has the owner of the socket before, %v by %q", e.Path, e.Owner, e.OwnerBy)
+	}
+
+	// Its own close names it, and waits behind its own end: not behind that of the socket before.
+	call := other(callOf(events.KindClose, 80*ms))
+	call.Task = worker
+	endings, _ = conclude(closed, orphan, other(gotRST(60*ms)), call)
+	end, done := endings[len(endings)-2], endings[len(endings)-1]
+	if end.Path != events.RecvRST || end.Owner == nil || *end.Owner != worker || done.Path != events.ClosedReset {
+		t.Errorf("%s of %v, then %s %q", end.Path, end.Owner, done.Path, done.Cause)
+	}
+
+	// The first socket was closed unseen: the call on the second one does not name its owner.
+	lost := gotRST(0)
+	lost.FirstSent, lost.FirstReceived = 5000, 6000
+	endings, _ = conclude(lost, call)
+	if e := endings[0]; e.Path != events.RecvRST || e.Owner != nil {
+		t.Errorf("%s has the owner of the socket after it, %v by %q", e.Path, e.Owner, e.OwnerBy)
+	}
+
+	// A reply completes the end of its own socket.
+	reply := other(events.Event{Kind: events.KindReply, MonoNS: 5 * ms, Sock: 2, Local: there, Netns: 7,
+		Before: events.Close, After: events.Close, Flags: events.SentRST | events.Orphan, SegmentBytes: 4})
+	ended := other(gotRST(4 * ms))
+	ended.Before, ended.Flags = events.FinWait2, events.Orphan
+	endings, _ = conclude(orphan, ended, reply)
+	if len(endings) != 2 || endings[0].Path != events.RecvRST && endings[1].Path != events.RecvRST {
+		t.Errorf("a reply at the address of a socket that a RST ended: %v", pathsOf(endings))
+	}
+	for _, e := range endings {
+		if e.Path == events.RecvRST && e.Remote != orphan.Remote {
+			t.Errorf("the RST is that of %v", e.Remote)
 		}
 	}
 }

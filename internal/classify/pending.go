@@ -144,10 +144,11 @@ func (p *pending) remind(w *waiting, monoNS uint64) {
 	heap.Fix(&p.deadlines, w.index)
 }
 
-// find returns the first event of a kind for the socket of an event, or nil.
+// find returns the first event of a kind for the socket and the connection of an event, or nil. The sockets of a service
+// follow each other at one address within microseconds, with one local port.
 func (p *pending) find(ev *events.Event, kind events.Kind) *waiting {
 	for w := p.first(bySocket, ev); w != nil; w = w.next[bySocket] {
-		if w.event.Kind == kind && sameSocket(&w.event, ev) {
+		if w.event.Kind == kind && sameSocket(&w.event, ev) && mayBeOneConnection(&w.event, ev) {
 			return w
 		}
 	}
