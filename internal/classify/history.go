@@ -77,6 +77,7 @@ type past struct {
 	netns         uint32
 	unread        uint32 // bytes
 	noted         bool   // the kernel side did not report it
+	overNS        uint64 // of a socket: when a close at its address was noted after it; 0: not
 }
 
 // ago returns how long before an event the ending was.
@@ -178,7 +179,7 @@ func (h *history) addSocket(f *fact, e *events.Ending) {
 
 func setPast(p *past, f *fact, e *events.Ending) {
 	p.path, p.monoNS, p.actor, p.local, p.remote = e.Path, f.MonoNS, e.Actor, e.Local, e.Remote
-	p.before, p.fin, p.rst, p.doubt, p.noted = f.Before, e.FIN, e.RST, e.Doubt, false
+	p.before, p.fin, p.rst, p.doubt, p.noted, p.overNS = f.Before, e.FIN, e.RST, e.Doubt, false, 0
 	p.identity, p.sentEnd, p.segmentSeq = identityOf(f.Event), sentEnd(f.Event), f.SegmentSeq
 	p.connectionID, p.receivedEnd = e.ConnectionID, closedAt(f.Event)
 	p.hook, p.netns, p.unread = f.NetfilterHook, f.Netns, e.Evidence.UnreadBytes
@@ -194,7 +195,7 @@ func (h *history) explain(f *fact) {
 	case f.Before == events.Close && (f.Kind == events.KindClose || f.Kind == events.KindEPIPE):
 		f.past = h.endOf(f.Event)
 	case f.Kind == events.KindClose:
-		f.past = h.current(h.shared.get(socketOf(f.Event)))
+		f.past = h.current(h.shared.get(socketOf(f.Event)), f.Event)
 	case f.Kind == events.KindReply && !beginsConnection(f):
 		f.past = h.earlier(f.Event)
 	case f.Kind == events.KindReset && f.Listener == 0:
@@ -220,7 +221,7 @@ func (h *history) nameCloser(f *fact) {
 
 // endOf returns how the socket of an event ended, if it did.
 func (h *history) endOf(ev *events.Event) *past {
-	return h.current(h.sockets.get(socketOf(ev)))
+	return h.current(h.sockets.get(socketOf(ev)), ev)
 }
 
 // earlier returns what this side did last with the connection of an event: with

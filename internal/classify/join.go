@@ -183,6 +183,7 @@ func (c *Classifier) joinClose(ev *events.Event) *events.Event {
 // RST of a timer, or waits.
 func (c *Classifier) joinDone(ev *events.Event, emit func(*events.Ending)) *events.Event {
 	c.nameCaller(ev)
+	c.release(c.joins.takeReplaced(ev), emit) // a call that waits behind its own end, not behind this one
 	if rst := c.joins.find(ev, events.KindReset); rst != nil {
 		c.joins.remove(rst)
 		rst.event.SockErr = ev.SockErr

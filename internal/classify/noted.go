@@ -27,7 +27,7 @@ func (c *Classifier) restsOnClose(f *fact) bool {
 func (c *Classifier) readNotes(of *events.Event) {
 	c.history.notedSince = c.Notes(func(n *events.Note) {
 		c.notes.add(n)
-		c.history.forgetSocket(n)
+		c.history.endSocket(n)
 	})
 	for n := range c.notes.of(of.Local.Port(), of.Remote.Port()) {
 		ev := n.Close()
@@ -50,23 +50,25 @@ func (h *history) addNoted(f *fact, e *events.Ending) {
 	}
 }
 
-// forgetSocket forgets what happened to a socket before it was closed. A later socket may have its address already.
-func (h *history) forgetSocket(n *events.Note) {
+// endSocket ends what is remembered of a socket with its close. A later socket may have its address already, or had it
+// before: the close of a socket that a RST ended may wait for longer than the next one at its address is open.
+func (h *history) endSocket(n *events.Note) {
 	of := socket{n.Sock, n.Netns, n.LocalPort}
 	for _, ends := range [...]*recent[socket, past]{&h.sockets, &h.shared} {
-		if p := ends.get(of); p != nil && p.monoNS <= n.MonoNS {
-			ends.forget(of)
+		if p := ends.get(of); p != nil && p.monoNS <= n.MonoNS && (p.overNS == 0 || n.MonoNS < p.overNS) {
+			p.overNS = n.MonoNS
 		}
 	}
 }
 
-// current returns what is remembered of a socket, unless that may be about an earlier one: notes were overwritten, and
-// a socket can still be closed in an ordinary way after it.
-func (h *history) current(p *past) *past {
-	if p == nil || p.monoNS >= h.notedSince || !p.staysOpen() {
-		return p
+// current returns what is remembered of the socket of an event, unless that is about an earlier one, or may be: notes
+// were overwritten, and a socket can still be closed in an ordinary way after it.
+func (h *history) current(p *past, ev *events.Event) *past {
+	switch {
+	case p == nil, p.overNS != 0 && p.overNS < ev.MonoNS, p.monoNS < h.notedSince && p.staysOpen():
+		return nil
 	}
-	return nil
+	return p
 }
 
 // staysOpen reports whether a socket may be in ESTABLISHED or CLOSE_WAIT after this.

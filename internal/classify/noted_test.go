@@ -1,6 +1,7 @@
 package classify
 
 import (
+	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
@@ -129,6 +130,37 @@ func TestNotedCloseEndsSocket(t *testing.T) {
 		got := endingsWith(tt.notes, tt.since, read, closing)
 		if last := got[len(got)-1]; (last.Earlier != nil) != tt.earlier {
 			t.Errorf("%s: earlier %+v", name, last.Earlier)
+		}
+	}
+}
+
+// A close that waits behind the RST that ended its socket still rests on it, although an ordinary close of the next
+// socket at its address was noted, or a RST ended that one, before the wait was over.
+func TestNextSocketWhileCloseWaits(t *testing.T) {
+	at := func(ev events.Event, port uint16) events.Event {
+		ev.Remote = netip.AddrPortFrom(there.Addr(), port)
+		ev.FirstSent, ev.FirstReceived = uint32(port)*10_000, uint32(port)*20_000
+		return ev
+	}
+	ended := func(port uint16, monoNS uint64) events.Event {
+		return at(events.Event{Kind: events.KindDone, MonoNS: monoNS, Sock: 1, Local: here, Netns: 7, SockErr: econnreset,
+			Before: events.Established, After: events.Close}, port)
+	}
+	closed := func(port uint16, monoNS uint64) events.Event {
+		return at(events.Event{Kind: events.KindClose, MonoNS: monoNS, Sock: 1, Local: here, Netns: 7, Task: closer,
+			Flags: inTask, Before: events.Close, After: events.Close}, port)
+	}
+	notes := []events.Note{noted(at(ordinaryClose(20*noteTestMS), 5001))}
+	for name, got := range map[string][]events.Ending{
+		"noted": endingsWith(notes, 0, ended(5000, 9*noteTestMS), closed(5000, 10*noteTestMS)),
+		"reset": endingsWith(nil, 0, ended(5000, 9*noteTestMS), closed(5000, 10*noteTestMS),
+			ended(5001, 20*noteTestMS), closed(5001, 21*noteTestMS)),
+	} {
+		for _, e := range got {
+			if e.Path == events.RecvRST || e.Path == events.ClosedReset && e.Cause == "connection reset 1 ms ago (recv.rst)" {
+				continue
+			}
+			t.Errorf("%s: %s of %s: %q", name, e.Path, e.Remote, e.Cause)
 		}
 	}
 }

@@ -45,6 +45,6 @@ func BenchmarkNote(b *testing.B) {
 	for b.Loop() {
 		n.LocalPort, n.Sock = n.LocalPort+7, n.Sock+64
 		c.notes.add(&n)
-		c.history.forgetSocket(&n)
+		c.history.endSocket(&n)
 	}
 }

@@ -191,6 +191,15 @@ func (p *pending) takeSocket(ev *events.Event) []*waiting {
 	return p.takeMatching(byAddress, ev, func(w *waiting) bool { return w.event.Sock == ev.Sock })
 }
 
+// takeReplaced removes and returns the events of sockets that had the address of an event's socket before it, in order of
+// arrival.
+func (p *pending) takeReplaced(ev *events.Event) []*waiting {
+	return p.takeMatching(byAddress, ev, func(w *waiting) bool {
+		return ev.Sock != 0 && w.event.Sock == ev.Sock &&
+			!(sameSocket(&w.event, ev) && mayBeOneConnection(&w.event, ev))
+	})
+}
+
 // takeCloses removes and returns the closes of an event's end of the connection, in
 // order of arrival. Those behind the end of their socket, and those to keep, stay.
 func (p *pending) takeCloses(ev *events.Event, keep func(*waiting) bool) []*waiting {
