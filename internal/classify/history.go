@@ -228,7 +228,7 @@ func (h *history) endOf(ev *events.Event) *past {
 // that one, not with another of the same addresses.
 func (h *history) earlier(ev *events.Event) *past {
 	p := h.connections.get(connectionOf(ev.Local, ev.Remote, ev.Netns))
-	if p == nil || !p.explains(ev) || p.noted && p.monoNS > ev.MonoNS {
+	if p == nil || !p.explains(ev) || (p.noted || ev.Kind == events.KindReply) && p.monoNS > ev.MonoNS {
 		return nil
 	}
 	return p

@@ -144,8 +144,27 @@ func TestReplyAfterPendingClose(t *testing.T) {
 	}
 	other := late(9)
 	other.Remote = netip.AddrPortFrom(there.Addr(), 1)
-	if endings, _ = conclude(pending, other); len(endings) != 2 || endings[0].Path != events.ReplyNoSocket {
+	endings, _ = conclude(pending, other)
+	if len(endings) != 2 || endingOf(t, endings, events.ReplyNoSocket).Earlier != nil {
 		t.Errorf("of another connection: %+v", endings)
+	}
+}
+
+// The record of a close is written when it is over. A reply on another CPU may be recorded before, and waits for it.
+func TestReplyRecordedBeforeClose(t *testing.T) {
+	const second = uint64(time.Second)
+	for _, state := range []events.State{events.StateUnknown, events.Listen, events.TimeWait} {
+		for began, want := range map[uint64]bool{second: true, second + 7000: false} {
+			reply, closing := late(second+6000), closedBy(began)
+			reply.Before, closing.Flags = state, closing.Flags&^events.SentFIN|events.SentRST
+			closing.UnreadBytes, closing.After = 3, events.Close
+			endings, _ := conclude(reply, closing)
+			for _, e := range endings {
+				if e.Trigger == events.TriggerSegment && (e.Earlier != nil) != want {
+					t.Errorf("in %s, a close that began at %d: %q", state, began, e.Cause)
+				}
+			}
+		}
 	}
 }
 

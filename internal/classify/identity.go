@@ -43,8 +43,8 @@ func (a identity) mayBe(b identity) bool {
 	return alike(a.sent, b.sent) && alike(a.received, b.received)
 }
 
-// mayBeOneConnection reports whether two events of one end do not show two connections. tcp_disconnect clears the remote
-// port and sets other sequence numbers.
+// mayBeOneConnection reports whether two events of one end do not show two connections. tcp_disconnect clears the
+// remote port and sets other sequence numbers.
 func mayBeOneConnection(a, b *events.Event) bool {
 	if a.Remote.Port() == 0 || b.Remote.Port() == 0 {
 		return true

@@ -17,6 +17,9 @@ const (
 	joinWindow = 20 * time.Millisecond
 	// endWindow is how long a RST waits for the end of its socket.
 	endWindow = 80 * time.Millisecond
+	// recordWindow is how long a RST in reply that nothing explains waits for the record of the close that does: it is
+	// written when that close is over, and on another CPU the reply may come first.
+	recordWindow = 2 * time.Millisecond
 	// lingerSlack is how much longer than its SO_LINGER time a close may take until
 	// its task runs again.
 	lingerSlack = 250 * time.Millisecond
@@ -203,23 +206,46 @@ func (c *Classifier) joinReply(ev *events.Event, emit func(*events.Ending)) *eve
 		ev.Owner, ev.OwnerBy = done.event.Owner, done.event.OwnerBy
 		ev.Inode, ev.PeerFINAgoNS = done.event.Inode, done.event.PeerFINAgoNS
 	}
+	if c.awaitsRecord(ev) {
+		return c.wait(&c.joins, ev, recordWindow, emit)
+	}
 	return c.awaitOwner(ev, emit)
+}
+
+// awaitsRecord reports whether a RST answers a segment of a connection that has no socket and is not known.
+func (c *Classifier) awaitsRecord(ev *events.Event) bool {
+	switch ev.Before {
+	case events.StateUnknown, events.Listen, events.TimeWait:
+		return !beginsConnection(&fact{Event: ev}) && c.history.earlier(ev) == nil && c.pendingEnd(ev) == nil
+	}
+	return false
 }
 
 // explainByPending sets what ended the connection of a RST in reply, if that end still waits for the call that names
 // its owner. It goes on waiting: a copy of it is decided.
 func (c *Classifier) explainByPending(f *fact) {
-	if f.Kind != events.KindReply || beginsConnection(f) || c.joins.empty() {
+	if f.Kind != events.KindReply || beginsConnection(f) {
 		return
 	}
-	for w := c.joins.first(byEnd, f.Event); w != nil; w = w.next[byEnd] {
-		if !endsConnection(w.event.Kind) || !sameEnd(&w.event, f.Event) {
+	if p := c.pendingEnd(f.Event); p != nil {
+		f.past = p
+	}
+}
+
+// pendingEnd returns the end that waits of the connection of an event, or nil.
+func (c *Classifier) pendingEnd(ev *events.Event) (end *past) {
+	if c.joins.empty() {
+		return nil
+	}
+	for w := c.joins.first(byEnd, ev); w != nil; w = w.next[byEnd] {
+		if !endsConnection(w.event.Kind) || !sameEnd(&w.event, ev) {
 			continue
 		}
-		if p := c.pastOf(w.event); p != nil && p.explains(f.Event) {
-			f.past = p
+		if p := c.pastOf(w.event); p != nil && p.explains(ev) {
+			end = p
 		}
 	}
+	return end
 }
 
 // endsConnection reports whether events of a kind end a connection by themselves, without a call of its owner.

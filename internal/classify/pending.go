@@ -144,8 +144,8 @@ func (p *pending) remind(w *waiting, monoNS uint64) {
 	heap.Fix(&p.deadlines, w.index)
 }
 
-// find returns the first event of a kind for the socket and the connection of an event, or nil. The sockets of a service
-// follow each other at one address within microseconds, with one local port.
+// find returns the first event of a kind for the socket and the connection of an event, or nil. The sockets of a
+// service follow each other at one address within microseconds, with one local port.
 func (p *pending) find(ev *events.Event, kind events.Kind) *waiting {
 	for w := p.first(bySocket, ev); w != nil; w = w.next[bySocket] {
 		if w.event.Kind == kind && sameSocket(&w.event, ev) && mayBeOneConnection(&w.event, ev) {
@@ -191,8 +191,8 @@ func (p *pending) takeSocket(ev *events.Event) []*waiting {
 	return p.takeMatching(byAddress, ev, func(w *waiting) bool { return w.event.Sock == ev.Sock })
 }
 
-// takeReplaced removes and returns the events of sockets that had the address of an event's socket before it, in order of
-// arrival.
+// takeReplaced removes and returns the events of sockets that had the address of an event's socket before it, in order
+// of arrival.
 func (p *pending) takeReplaced(ev *events.Event) []*waiting {
 	return p.takeMatching(byAddress, ev, func(w *waiting) bool {
 		return ev.Sock != 0 && w.event.Sock == ev.Sock &&
