@@ -203,6 +203,7 @@ static __always_inline void state_in_call(void *ctx, struct call *call, const st
 		call->event.progress.after = after;
 	call->event.progress.at_rst = before;
 	call->last_state = after == TCP_CLOSE ? before : after;
+	call->ended = after == TCP_CLOSE;
 }
 
 /* dropped_child reports whether the close of a listener disconnects sk. It makes sk an orphan
@@ -287,15 +288,18 @@ static __always_inline int on_task_state(void *ctx, const struct sock *sk, u8 be
 static __always_inline int on_destroy(void *ctx, const struct sock *sk)
 {
 	struct call *call;
-	u16 port;
 
 	if (!is_tcp(sk) || !held_by_task(sk))
 		return 0;
 	call = open_call();
-	port = bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport));
+	/* A close that was reported stays open. The next socket that the task closes may have the
+	 * same address and, in a server, the same port, but the open close did not end that one.
+	 * One that waits under SO_LINGER does not see who ends its socket. */
 	if (call_is_on(call, sk) && call->reported &&
-	    (!call->event.progress.kind || (call->event.progress.kind == EVENT_CLOSE &&
-					    call->event.progress.local_port == port))) {
+	    (!call->event.progress.kind ||
+	     (call->event.progress.kind == EVENT_CLOSE && (call->ended || call->waiting) &&
+	      call->event.progress.local_port ==
+		      bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport))))) {
 		close_call(call);
 		return 0;
 	}
