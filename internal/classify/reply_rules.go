@@ -51,11 +51,13 @@ var replyRules = []rule{
 		},
 	},
 	{
+		path: events.ReplyListenACK, by: events.TriggerSegment, when: unknownAtFullListener,
+		why:   handshakeDropped,
+		doubt: "that the handshake was dropped is concluded from the full accept queue: it may be an older connection",
+	},
+	{
 		path: events.ReplyListenACK, by: events.TriggerSegment, when: inListen,
 		why: func(p phrase, f *fact) phrase {
-			if f.past == nil && f.acceptQueueFull() {
-				return handshakeDropped(p, f)
-			}
 			if f.PendingRequests > 0 {
 				const other = " at a listener, for an unknown connection or with an ACK that fits no handshake in progress"
 				return afterEarlier(arrived(p, f), f, other)
@@ -144,6 +146,10 @@ func afterEarlier(p phrase, f *fact, otherwise string) phrase {
 	return p.text(" (").text(string(f.past.path)).text(")")
 }
 
+// unknownAtFullListener reports whether a segment of a connection that is not known reached a listener whose accept
+// queue is full.
+func unknownAtFullListener(f *fact) bool { return inListen(f) && f.past == nil && f.acceptQueueFull() }
+
 // acceptQueueFull is sk_acceptq_is_full (include/net/sock.h).
 func (f *fact) acceptQueueFull() bool {
 	return f.Children > f.BacklogLimit && f.SegmentFlags&thSYN == 0
@@ -157,7 +163,7 @@ func handshakeDropped(p phrase, f *fact) phrase {
 	if f.Owner != nil {
 		p = p.text("; ").task(f.Owner).text(" does not accept")
 	}
-	return arrived(p.text("): the end of the handshake was dropped; "), f)
+	return arrived(p.text("): the end of the handshake was probably dropped; "), f)
 }
 
 // arrived says what segment is answered.

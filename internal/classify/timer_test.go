@@ -151,18 +151,31 @@ func TestReplyInWords(t *testing.T) {
 	fin := late(300 * ms)
 	fin.SegmentBytes, fin.SegmentFlags = 0, thFIN|thACK
 	for want, evs := range map[string][]events.Event{
-		"the accept queue of this listener is full (2 of 1; nginx[42] does not accept): the end of the handshake was dropped; 5 B arrived": {listener(func(*events.Event) {})},
-		"the accept queue of this listener is full (2 of 1): the end of the handshake was dropped; an ACK arrived":                         {listener(func(ev *events.Event) { ev.Owner, ev.SegmentBytes = nil, 0 })},
-		"5 B arrived at a listener, for an unknown connection":                                                                             {listener(func(ev *events.Event) { ev.Children = 1 })},
-		"5 B arrived at a listener, for an unknown connection or with an ACK that fits no handshake in progress":                           {listener(func(ev *events.Event) { ev.Children, ev.PendingRequests = 1, 1 })},
-		"5 B arrived 300 ms after nginx[42] closed":                                                                                        {closedBy(0), listener(func(*events.Event) {})},
-		"5 B arrived 300 ms after a RST reset the connection (recv.rst)":                                                                   {reset, late(300 * ms)},
-		"5 B arrived 300 ms after nginx[42] ended the connection (abort.diag)":                                                             {killed, late(300 * ms)},
-		"a FIN arrived 300 ms after nginx[42] closed":                                                                                      {closedBy(0), fin},
+		"the accept queue of this listener is full (2 of 1; nginx[42] does not accept): the end of the handshake was probably dropped; 5 B arrived": {listener(func(*events.Event) {})},
+		"the accept queue of this listener is full (2 of 1): the end of the handshake was probably dropped; an ACK arrived":                         {listener(func(ev *events.Event) { ev.Owner, ev.SegmentBytes = nil, 0 })},
+		"5 B arrived at a listener, for an unknown connection":                                                                                      {listener(func(ev *events.Event) { ev.Children = 1 })},
+		"5 B arrived at a listener, for an unknown connection or with an ACK that fits no handshake in progress":                                    {listener(func(ev *events.Event) { ev.Children, ev.PendingRequests = 1, 1 })},
+		"5 B arrived 300 ms after nginx[42] closed":                                                                                                 {closedBy(0), listener(func(*events.Event) {})},
+		"5 B arrived 300 ms after a RST reset the connection (recv.rst)":                                                                            {reset, late(300 * ms)},
+		"5 B arrived 300 ms after nginx[42] ended the connection (abort.diag)":                                                                      {killed, late(300 * ms)},
+		"a FIN arrived 300 ms after nginx[42] closed":                                                                                               {closedBy(0), fin},
 	} {
 		if e := last(t, evs...); e.Cause != want {
 			t.Errorf("%q, want %q", e.Cause, want)
 		}
+	}
+}
+
+// A full accept queue does not prove that the handshake of an unknown connection was dropped: a server that was started
+// again, or has taken over an address, gets segments of older connections.
+func TestFullListenerIsDoubted(t *testing.T) {
+	ev := late(300 * ms)
+	ev.Before, ev.After, ev.Children, ev.BacklogLimit = events.Listen, events.Listen, 2, 1
+	if e := last(t, ev); e.Doubt == "" || !strings.Contains(e.Cause, "probably") {
+		t.Errorf("%q, doubt %q", e.Cause, e.Doubt)
+	}
+	if e := last(t, closedBy(0), ev); e.Doubt != "" {
+		t.Errorf("%q, doubt %q", e.Cause, e.Doubt)
 	}
 }
 
