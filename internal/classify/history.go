@@ -136,10 +136,21 @@ func (h *history) add(f *fact, e *events.Ending) {
 		h.addReset(f, e)
 		h.addSocket(f, e)
 	default:
-		h.addConnection(f, e)
+		isNoop := isWithoutEffect(e.Path)
+		if !isNoop || h.earlier(f.Event) == nil {
+			h.addConnection(f, e)
+		}
 		h.addReset(f, e)
-		h.addSocket(f, e)
+		if !isNoop || h.endOf(f.Event) == nil {
+			h.addSocket(f, e)
+		}
 	}
+}
+
+// isWithoutEffect reports whether a path is that of a shutdown(2) that ends nothing. What did before stays, to explain
+// what follows: many programs call shutdown(2) before each close(2).
+func isWithoutEffect(p events.Path) bool {
+	return p == events.ShutdownNotConnected || p == events.ShutdownNoop || p == events.ShutdownRead
 }
 
 // addConnection remembers what this side did last with a connection. A close that

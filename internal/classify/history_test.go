@@ -150,6 +150,32 @@ func TestReplyAfterPendingClose(t *testing.T) {
 	}
 }
 
+// A shutdown(2) before the close of a socket that has ended, or sent its FIN, does not hide what ended it.
+func TestShutdownWithoutEffect(t *testing.T) {
+	closing := callOf(events.KindClose, 500*ms)
+	again := callOf(events.KindShutdown, 400*ms)
+	again.How, again.Syscall = 3, "shutdown"
+	if e := last(t, gotRST(0), again, closing); e.Path != events.ClosedReset || e.Earlier == nil {
+		t.Errorf("after a RST: %s %q", e.Path, e.Cause)
+	}
+	first, noop, read := again, again, again
+	first.MonoNS, first.Before, first.After, first.How = 0, events.Established, events.FinWait1, 2
+	first.Flags |= events.SentFIN
+	noop.Before, noop.After = events.FinWait2, events.FinWait2
+	read.Before, read.After, read.How = events.FinWait2, events.FinWait2, 1
+	closing.Flags |= events.PeerFIN
+	for name, second := range map[string]events.Event{"both": noop, "for reading": read} {
+		if e := last(t, first, second, closing); e.Path != events.ClosedTimeWait {
+			t.Errorf("%s after a FIN: %s %q", name, e.Path, e.Cause)
+		}
+	}
+	reply := late(600 * ms)
+	reply.Local, reply.Remote, again.MonoNS = there, here, 450*ms
+	if e := last(t, gotRST(0), again, reply); e.Earlier == nil || e.Earlier.Path != events.RecvRST {
+		t.Errorf("a reply after it: %q", e.Cause)
+	}
+}
+
 // The record of a close is written when it is over. A reply on another CPU may be recorded before, and waits for it.
 func TestReplyRecordedBeforeClose(t *testing.T) {
 	const second = uint64(time.Second)
