@@ -15,12 +15,22 @@ var testHeader = events.Header{Schema: 1, HZ: hz, WallOffsetNS: int64(time.Hour)
 // conclude pushes events and flushes.
 func conclude(evs ...events.Event) (endings []events.Ending, unexplained uint64) {
 	c := New(testHeader)
+	endings = c.concludeAll(evs)
+	return endings, c.Unexplained
+}
+
+// concludeUnder is conclude with another header.
+func concludeUnder(h events.Header, evs ...events.Event) []events.Ending {
+	return New(h).concludeAll(evs)
+}
+
+func (c *Classifier) concludeAll(evs []events.Event) (endings []events.Ending) {
 	keep := func(e *events.Ending) { endings = append(endings, *e) }
 	for i := range evs {
 		c.Push(&evs[i], keep)
 	}
 	c.Flush(keep)
-	return endings, c.Unexplained
+	return endings
 }
 
 var (

@@ -106,10 +106,19 @@ type history struct {
 	shared      recent[socket, past]     // the last close(2) that left a socket open
 	fins        recent[uint64, peerFIN]  // by the address of the socket
 	notedSince  uint64                   // closes before it may have been noted and never read
+	// lateNS is how long after a segment could not find a socket any more the end of that socket may be dated. Tracepoint
+	// mode sees the state change to CLOSE, and tcp_set_state unhashes the socket before that.
+	lateNS uint64
 }
 
-func newHistory() history {
+func newHistory(h events.Header) history {
+	var late time.Duration
+	if h.Attach == events.AttachTracepoint {
+		late = recordWindow
+	}
 	return history{
+		lateNS: uint64(late),
+
 		connections: newRecent[connection, past](maxConnections),
 		resets:      newRecent[uint32, past](maxResets),
 		answers:     newRecent[uint32, past](maxAnswers),
@@ -239,7 +248,10 @@ func (h *history) endOf(ev *events.Event) *past {
 // that one, not with another of the same addresses.
 func (h *history) earlier(ev *events.Event) *past {
 	p := h.connections.get(connectionOf(ev.Local, ev.Remote, ev.Netns))
-	if p == nil || !p.explains(ev) || (p.noted || ev.Kind == events.KindReply) && p.monoNS > ev.MonoNS {
+	switch {
+	case p == nil, !p.explains(ev), p.noted && p.monoNS > ev.MonoNS:
+		return nil
+	case ev.Kind == events.KindReply && p.monoNS > ev.MonoNS+h.lateNS:
 		return nil
 	}
 	return p

@@ -177,17 +177,28 @@ func TestShutdownWithoutEffect(t *testing.T) {
 }
 
 // The record of a close is written when it is over. A reply on another CPU may be recorded before, and waits for it.
+// Tracepoint mode dates a close when its socket has left the hash table: the reply may have an earlier time as well.
 func TestReplyRecordedBeforeClose(t *testing.T) {
 	const second = uint64(time.Second)
-	for _, state := range []events.State{events.StateUnknown, events.Listen, events.TimeWait} {
-		for began, want := range map[uint64]bool{second: true, second + 7000: false} {
-			reply, closing := late(second+6000), closedBy(began)
-			reply.Before, closing.Flags = state, closing.Flags&^events.SentFIN|events.SentRST
-			closing.UnreadBytes, closing.After = 3, events.Close
-			endings, _ := conclude(reply, closing)
-			for _, e := range endings {
-				if e.Trigger == events.TriggerSegment && (e.Earlier != nil) != want {
-					t.Errorf("in %s, a close that began at %d: %q", state, began, e.Cause)
+	reply := late(second + 6000)
+	for _, tt := range []struct {
+		attach string
+		began  uint64
+		want   bool
+	}{
+		{"fentry", second, true}, {"fentry", second + 7000, false},
+		{events.AttachTracepoint, second, true}, {events.AttachTracepoint, second + 17_000, true},
+		{events.AttachTracepoint, second + uint64(time.Second), false},
+	} {
+		for _, state := range []events.State{events.StateUnknown, events.Listen, events.TimeWait} {
+			closing := closedBy(tt.began)
+			closing.Flags, closing.UnreadBytes, closing.After = inTask|events.SentRST, 3, events.Close
+			reply.Before = state
+			h := testHeader
+			h.Attach = tt.attach
+			for _, e := range concludeUnder(h, reply, closing) {
+				if e.Trigger == events.TriggerSegment && (e.Earlier != nil) != tt.want {
+					t.Errorf("%s, in %s, a close that began at %d: %q", tt.attach, state, tt.began, e.Cause)
 				}
 			}
 		}

@@ -19,7 +19,7 @@ const (
 	endWindow = 80 * time.Millisecond
 	// recordWindow is how long a RST in reply that nothing explains waits for the record of the close that does: it is
 	// written when that close is over, and on another CPU the reply may come first.
-	recordWindow = 2 * time.Millisecond
+	recordWindow = 20 * time.Millisecond
 	// lingerSlack is how much longer than its SO_LINGER time a close may take until
 	// its task runs again.
 	lingerSlack = 250 * time.Millisecond

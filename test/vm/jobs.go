@@ -63,6 +63,7 @@ var (
 	looksAtPath = []string{"TestLab", "TestWireRandom", "TestMPTCPSubflows", "TestNothingStaysAttached"}
 	looksAtFact = []string{
 		"TestKernelCounters", "TestClosesAtOnce", "TestUnreadBytes", "TestFilters", "TestConnectionID",
+		"TestPreforkServer",
 	}
 	looksAtLoad   = []string{"TestTwoContainers", "TestBurstNamesVictims", "TestManyBlockedCloses", "TestLeastPrivilege"}
 	looksAtStack  = []string{"TestStack"}
