@@ -92,3 +92,29 @@ func TestSample(t *testing.T) {
 		}
 	}
 }
+
+// The record that others share is sent every ten seconds, also while so many have their own that each request is full
+// within a second.
+func TestCollapseUnderLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := made(t, Options{URL: "http://collector"})
+		x.sender.client.Transport = &fakeCollector{t: t}
+		x.Begin(header)
+		const perTick, tick = 30, 10 * time.Millisecond // half as many again as the rate allows
+		id := uint64(0)
+		for range 2 * window / tick {
+			for range perTick {
+				id++
+				x.Observe(reset(id), true)
+			}
+			time.Sleep(tick)
+		}
+		if s := x.Stats(); s.Collapsed < id/8 {
+			t.Errorf("after %d endings in %s: %+v", id, 2*window, s)
+		}
+		shutDown(x, 300*time.Millisecond)
+		if s := x.Stats(); s.all() != id || s.Exported+s.Collapsed != id {
+			t.Errorf("%+v of %d", s, id)
+		}
+	})
+}

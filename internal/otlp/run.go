@@ -40,6 +40,7 @@ func (x *Exporter) run(ctx context.Context) {
 // batch waits for records and returns some, or none if there is nothing to send for a while. more is false after the
 // last ones.
 func (x *Exporter) batch() (batch []*queued, more bool) {
+	x.release(false) // here, because a busy exporter is never late: its batches are full before that
 	late := time.NewTimer(linger)
 	defer late.Stop()
 	for size := 0; len(batch) < maxBatch && size < maxBatchBytes; {
@@ -55,7 +56,6 @@ func (x *Exporter) batch() (batch []*queued, more bool) {
 			batch, size = append(batch, q), size+len(q.ending)
 			x.bytes.Add(-int64(len(q.ending)))
 		case <-late.C:
-			x.release(false)
 			return batch, true
 		case <-x.stopping:
 			if x.release(true) == 0 && len(x.queue) == 0 {
