@@ -46,8 +46,10 @@ podMonitor: {enabled: true, labels: {release: prometheus}}
 type daemonSet struct {
 	Kind string
 	Spec struct {
+		JobLabel string `yaml:"jobLabel"` // of a PodMonitor
 		Template struct {
-			Spec podSpec
+			Metadata struct{ Labels map[string]any }
+			Spec     podSpec
 		}
 	}
 	Data map[string]string // of a ConfigMap
@@ -232,6 +234,23 @@ func TestChartConfiguration(t *testing.T) {
 		if err := cmd.Run(); err != nil {
 			t.Errorf("%v\n%s\nof:\n%s", err, &out, objects["ConfigMap"].Data["serve.yaml"])
 		}
+	}
+}
+
+// Prometheus reaches each pod, also one that has an IPv6 address only, and gives its metrics the name of the job for
+// which the rules and the dashboard ask. A label may look like a number.
+func TestChartIsScraped(t *testing.T) {
+	_, objects := rendered(t, everything)
+	labels := objects["DaemonSet"].Spec.Template.Metadata.Labels
+	if job := labels[objects["PodMonitor"].Spec.JobLabel]; job != "closetrace" {
+		t.Errorf("the job is %v, by the labels %v", job, labels)
+	}
+	if config := objects["ConfigMap"].Data["serve.yaml"]; !strings.Contains(config, "listen: :9740\n") {
+		t.Errorf("it does not listen on every address:\n%s", config)
+	}
+	text, err := helm(t, "", "template", "12345", chart, "--kube-version", kubernetes)
+	if want := `app.kubernetes.io/instance: "12345"`; err != nil || strings.Count(text, want) != 4 {
+		t.Errorf("%v, want 4 times %s:\n%s", err, want, text)
 	}
 }
 

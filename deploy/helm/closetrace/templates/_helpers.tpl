@@ -5,7 +5,7 @@
 
 {{- define "closetrace.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "closetrace.labels" -}}
@@ -23,10 +23,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- end }}
 
-{{- /* The configuration, with the port of the chart: the probes and the PodMonitor use it. */}}
+{{- /* The configuration, with the port of the chart: the probes and the PodMonitor use it. It listens on every address,
+because that of a pod may be an IPv6 one. */}}
 {{- define "closetrace.config" -}}
 {{- if hasKey .Values.config "listen" }}{{ fail "config.listen: set port instead" }}{{ end }}
-{{- $set := dict "listen" (printf "0.0.0.0:%d" (int .Values.port)) }}
+{{- $set := dict "listen" (printf ":%d" (int .Values.port)) }}
 {{- if .Values.containerNames.enabled }}{{ $set = set $set "container-names" true }}{{ end }}
 {{- toYaml (mergeOverwrite (deepCopy .Values.config) $set) }}
 {{- end }}
