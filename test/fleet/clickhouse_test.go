@@ -225,6 +225,7 @@ func (f *fleet) clickHouse(t *testing.T) {
 			"host": row["host.name"], "connection_id": row["closetrace.connection_id"], "path": row["closetrace.path"],
 			"state_before": row["closetrace.state.before"], "fin": row["closetrace.fin"], "rst": row["closetrace.rst"],
 			"workload": row["closetrace.workload"], "cause": row["_msg"], "time": nanoseconds(t, row["_time"]),
+			"collapsed": number(row["closetrace.collapsed"]),
 		})
 	}
 	sameRows(t, c.run(t, allEndings), want)
@@ -248,7 +249,15 @@ func (f *fleet) clickHouse(t *testing.T) {
 
 // allEndings asks for the table of views.sql, with its times as VictoriaLogs and closetrace have them, in nanoseconds.
 const allEndings = `SELECT toString(toUnixTimestamp64Nano(time)) AS time, host, connection_id, path, state_before,
-  toString(fin) AS fin, toString(rst) AS rst, workload, cause FROM closetrace_endings`
+  toString(fin) AS fin, toString(rst) AS rst, workload, cause, collapsed FROM closetrace_endings`
+
+// number returns a number of the store, in which those that are 0 are missing.
+func number(text string) string {
+	if text == "" {
+		return "0"
+	}
+	return text
+}
 
 func nanoseconds(t *testing.T, text string) string {
 	t.Helper()
@@ -346,7 +355,7 @@ func TestClickHouse(t *testing.T) {
 		row := map[string]string{
 			"time": strconv.FormatInt(e.Time.UnixNano(), 10), "host": host, "connection_id": id, "path": string(e.Path),
 			"state_before": e.Before.String(), "fin": strconv.FormatBool(e.FIN), "rst": strconv.FormatBool(e.RST),
-			"workload": e.Actor.Comm, "cause": e.Cause,
+			"workload": e.Actor.Comm, "cause": e.Cause, "collapsed": "0",
 		}
 		wantEndings = append(wantEndings, row)
 		return row
@@ -389,10 +398,22 @@ func TestClickHouse(t *testing.T) {
 			Actor: &events.Task{Comm: "ordinary"},
 		})
 	}
+	// Over the rate, one record stands for the others.
+	const busy = 60
+	for range 2 {
+		add("busy", events.Ending{
+			Path: events.CloseRSTLinger0, RST: true, Before: events.Established, Time: at, Actor: &events.Task{Comm: "busy"},
+		})
+	}
+	wantEndings[len(wantEndings)-1]["collapsed"] = strconv.Itoa(busy - 2)
 	wantTop := topOf(wantEndings)
 	kept, over := add("old", oldEnding(13*24*time.Hour)), add("old", oldEnding(15*24*time.Hour))
 	for host, endings := range byHost {
-		export(t, sent, host, endings)
+		rate := len(endings)
+		if host == "busy" {
+			rate, endings = 1, slices.Repeat(endings[:1], busy)
+		}
+		export(t, sent, host, rate, endings)
 	}
 	other := proto.Clone(sent.requests[0]).(*collector.ExportLogsServiceRequest) // of another service
 	for _, r := range other.ResourceLogs[0].ScopeLogs[0].LogRecords {
@@ -418,7 +439,7 @@ func TestClickHouse(t *testing.T) {
 		{"name": "connection_id", "type": "String"}, {"name": "path", "type": "LowCardinality(String)"},
 		{"name": "state_before", "type": "LowCardinality(String)"}, {"name": "fin", "type": "Bool"},
 		{"name": "rst", "type": "Bool"}, {"name": "workload", "type": "LowCardinality(String)"},
-		{"name": "cause", "type": "String"},
+		{"name": "cause", "type": "String"}, {"name": "collapsed", "type": "UInt64"},
 	})
 	sameRows(t, c.run(t, `SELECT engine, sorting_key FROM system.tables WHERE name = 'closetrace_endings'`),
 		[]map[string]string{{"engine": "MergeTree", "sorting_key": "connection_id, time"}})
@@ -437,7 +458,8 @@ func topOf(endings []map[string]string) (top []map[string]string) {
 	counts := map[[2]string]int{}
 	for _, e := range endings {
 		if e["rst"] == "true" || e["path"] == "recv.rst" {
-			counts[[2]string{e["workload"], e["path"]}]++
+			others, _ := strconv.Atoi(e["collapsed"])
+			counts[[2]string{e["workload"], e["path"]}] += 1 + others
 		}
 	}
 	for key, n := range counts {
@@ -452,12 +474,12 @@ func topOf(endings []map[string]string) (top []map[string]string) {
 	return top[:20]
 }
 
-// export sends the endings of a host with closetrace's own exporter.
-func export(t *testing.T, to *collected, host string, endings []*events.Ending) {
+// export sends the endings of a host with closetrace's own exporter, at most rate of them one by one.
+func export(t *testing.T, to *collected, host string, rate int, endings []*events.Ending) {
 	t.Helper()
 	at := to.before(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	x, err := otlp.New(otlp.Options{
-		URL: at, Sample: 1, Workload: func(e *events.Ending) string { return e.Actor.Comm },
+		URL: at, Sample: 1, Rate: rate, Workload: func(e *events.Ending) string { return e.Actor.Comm },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -468,7 +490,7 @@ func export(t *testing.T, to *collected, host string, endings []*events.Ending) 
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
-	if err := x.Shutdown(ctx); err != nil || x.Stats().Exported != uint64(len(endings)) {
+	if err := x.Shutdown(ctx); err != nil || x.Stats().Exported+x.Stats().Collapsed != uint64(len(endings)) {
 		t.Fatalf("%v, %+v of %d", err, x.Stats(), len(endings))
 	}
 }

@@ -18,7 +18,7 @@ const fs = require('fs')
   const c = await (await DuckDBInstance.create(':memory:')).connect()
   await c.run("CREATE TABLE closetrace_endings AS SELECT * FROM read_json('" + process.argv[4] + "', columns = {" +
     "time: 'VARCHAR', host: 'VARCHAR', connection_id: 'VARCHAR', path: 'VARCHAR', state_before: 'VARCHAR'," +
-    "fin: 'BOOLEAN', rst: 'BOOLEAN', workload: 'VARCHAR', cause: 'VARCHAR'})")
+    "fin: 'BOOLEAN', rst: 'BOOLEAN', workload: 'VARCHAR', cause: 'VARCHAR', collapsed: 'UBIGINT'})")
   const result = await c.runAndReadAll(fs.readFileSync(process.argv[3], 'utf8'))
   for (const row of result.getRowObjectsJson()) console.log(JSON.stringify(row))
 })().catch(e => { console.error(e); process.exit(1) })`
@@ -34,7 +34,7 @@ func (f *fleet) sql(t *testing.T) {
 			"time": row["_time"], "host": row["host.name"], "connection_id": row["closetrace.connection_id"],
 			"path": row["closetrace.path"], "state_before": row["closetrace.state.before"],
 			"fin": row["closetrace.fin"] == "true", "rst": row["closetrace.rst"] == "true",
-			"workload": row["closetrace.workload"], "cause": row["_msg"],
+			"workload": row["closetrace.workload"], "cause": row["_msg"], "collapsed": number(row["closetrace.collapsed"]),
 		})
 	}
 	endings, script := filepath.Join(dir, "endings.json"), filepath.Join(dir, "sql.js")

@@ -77,3 +77,37 @@ func TestRate(t *testing.T) {
 		t.Error("the store has no hash of a name")
 	}
 }
+
+// The queries count the endings over the rate, which share the record of another one.
+func TestCollapsedAreCounted(t *testing.T) {
+	at := freeAddress(t)
+	start(t, goBinary(t, victoriaLogs), "-storageDataPath="+filepath.Join(t.TempDir(), "store"), "-httpListenAddr="+at,
+		"-loggerLevel=WARN")
+	answers(t, "http://"+at+"/health")
+	x, err := otlp.New(otlp.Options{URL: "http://" + at + "/insert/opentelemetry/v1/logs", Rate: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.Begin(events.Header{Host: "busy"})
+	const n = 60
+	for range n {
+		x.Observe(&events.Ending{
+			Time: time.Now(), Path: events.CloseRSTUnread, RST: true, Before: events.Established,
+			Actor: &events.Task{PID: 1, TID: 1, Comm: "server"},
+		}, true)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	if err := x.Shutdown(ctx); err != nil || x.Stats().Collapsed == 0 {
+		t.Fatalf("%v, %+v", err, x.Stats())
+	}
+	f := &fleet{store: "http://" + at}
+	for name, count := range map[string]string{"closed_first.logsql": "connections", "top_causes.logsql": "all"} {
+		eventually(t, name+" counts all", func() error {
+			if got := f.query(t, name); len(got) != 1 || got[0][count] != strconv.Itoa(n) {
+				return fmt.Errorf("%v, want %s=%d", got, count, n)
+			}
+			return nil
+		})
+	}
+}
