@@ -223,9 +223,8 @@ func (f *serveFlags) stuckSource(m tracer, s stuckSystem) (*serve.StuckSource, e
 	}
 	from := &serve.StuckSource{
 		Source: sockets,
-		Namespaces: func() map[uint32]string {
-			found, _, _ := s.spaces.Selected(f.filter.netns, f.allNetns)
-			return found
+		Namespaces: func() (map[uint32]string, int, error) {
+			return s.spaces.Selected(f.filter.netns, f.allNetns)
 		},
 		Cgroup: func(pid uint32) string { return enrich.ProcessCgroup("/proc", pid) },
 	}

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
@@ -13,8 +14,8 @@ import (
 // StuckSource finds the sockets that do not close.
 type StuckSource struct {
 	*sockets.Source
-	// Namespaces returns the network namespaces to look at, as in [sockets.Request].
-	Namespaces func() map[uint32]string
+	// Namespaces returns the network namespaces to look at, as in [sockets.Request], and how many could not be opened.
+	Namespaces func() (found map[uint32]string, inaccessible int, err error)
 	// Cgroup returns the path of the cgroup of a process, Names completes an event that has one.
 	Cgroup func(pid uint32) string
 	Names  func(*events.Event)
@@ -25,12 +26,21 @@ const maxShare = 50
 
 // countStuck counts the stuck sockets until ctx ends.
 func (d *daemon) countStuck(ctx context.Context) {
+	warned := ""
 	for {
 		settings, changed := d.current()
 		every := settings.StuckEvery
 		begin := time.Now()
 		if every > 0 {
-			d.lookForStuck()
+			err := d.lookForStuck()
+			if err != nil && err.Error() != warned { // the same is not repeated every 30 s
+				what := "stuck sockets are not counted"
+				if errors.Is(err, errInaccessible) {
+					what = "stuck sockets of some network namespaces are not counted"
+				}
+				d.o.Live.Probe.Log.Warn(what, "because", err)
+				warned = err.Error()
+			}
 		}
 		var next <-chan time.Time
 		if every > 0 {
@@ -47,15 +57,21 @@ func (d *daemon) countStuck(ctx context.Context) {
 	}
 }
 
-// lookForStuck counts the stuck sockets. If they cannot be listed, the last numbers remain.
-func (d *daemon) lookForStuck() {
+var errInaccessible = errors.New("closetrace may not enter them: this needs CAP_SYS_ADMIN")
+
+// lookForStuck counts the stuck sockets. If they cannot be listed, the last numbers remain. An error may also be about
+// a part of them.
+func (d *daemon) lookForStuck() error {
 	from := d.o.Stuck
+	namespaces, inaccessible, err := from.Namespaces()
+	if err != nil {
+		return err
+	}
 	snapshot, err := from.Look(sockets.Request{
-		Namespaces: from.Namespaces(), SkipInaccessible: true, WantHolders: stuck.WantHolders,
+		Namespaces: namespaces, SkipInaccessible: true, WantHolders: stuck.WantHolders,
 	})
 	if err != nil {
-		d.o.Live.Probe.Log.Warn("stuck sockets are not counted", "because", err)
-		return
+		return err
 	}
 	found := metrics.Stuck{}
 	workloads := map[uint32]string{} // by process
@@ -67,6 +83,10 @@ func (d *daemon) lookForStuck() {
 		found.Add(f.State, string(f.Diagnosis), from.workload(f, workloads), age)
 	}
 	d.metrics.SetStuck(found)
+	if inaccessible+snapshot.InaccessibleSpaces > 0 {
+		return errInaccessible
+	}
+	return nil
 }
 
 // workload returns the name of the workload of the process that has to close a socket.
