@@ -77,14 +77,15 @@ func (d *daemon) onceTracing(next http.Handler) http.Handler {
 }
 
 // onlyLocal refuses requests for host names other than localhost. A web page may make the name of its own host one of
-// this machine, and a browser then lets it read the answer.
+// this machine, and a browser then lets it read the answer. Without a host the request is of no browser, but for
+// example of a health check in HTTP/1.0.
 func onlyLocal(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, err := net.SplitHostPort(r.Host)
 		if err != nil {
 			host = strings.Trim(r.Host, "[]")
 		}
-		if host != "localhost" && net.ParseIP(host) == nil {
+		if host != "" && !strings.EqualFold(host, "localhost") && net.ParseIP(host) == nil {
 			http.Error(w, "ask for an address or localhost", http.StatusMisdirectedRequest)
 			return
 		}

@@ -278,7 +278,7 @@ func TestHostNames(t *testing.T) {
 	s.start()
 	for host, want := range map[string]int{
 		"127.0.0.1:9740": 200, "localhost": 200, "localhost:9740": 200, "[::1]:9740": 200, "[::1]": 200,
-		"evil.example": 421, "evil.example:9740": 421, "127.0.0.1.evil.example": 421,
+		"evil.example": 421, "evil.example:9740": 421, "127.0.0.1.evil.example": 421, "LocalHost:9740": 200,
 	} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/debug/last", nil)
 		if err != nil {
@@ -289,6 +289,16 @@ func TestHostNames(t *testing.T) {
 		if err != nil || answer.StatusCode != want {
 			t.Errorf("%s: %v, %v", host, answer, err)
 		}
+	}
+	// A load balancer checks in HTTP/1.0, without a host.
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "GET /healthz HTTP/1.0\r\n\r\n")
+	if text, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(text), "HTTP/1.0 200 ") {
+		t.Errorf("without a host: %s, %v", text, err)
 	}
 	if err := s.finish(); err != nil {
 		t.Error(err)
