@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -86,5 +87,17 @@ func TestConfigurationOfServe(t *testing.T) {
 	}
 	if f.record.Rotation.Keep != 20 || len(f.filter.LocalPorts) != 102 || f.plan.Active {
 		t.Errorf("%+v", f)
+	}
+}
+
+// The configuration of the packages sets nothing but the defaults.
+func TestShippedConfiguration(t *testing.T) {
+	f, defaults := newServeFlags(thisSystem().tracer), newServeFlags(thisSystem().tracer)
+	f.attachTo(&cobra.Command{})
+	if err := errors.Join(f.settings.ReadFile("../../deploy/systemd/serve.yaml", onlyGiven...)...); err != nil {
+		t.Fatal(err)
+	}
+	if f.Settings != defaults.Settings || f.listen != defaults.listen {
+		t.Errorf("%+v, listen %s; the defaults are %+v, listen %s", f.Settings, f.listen, defaults.Settings, defaults.listen)
 	}
 }
