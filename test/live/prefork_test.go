@@ -20,9 +20,9 @@ import (
 	"github.com/closetrace/closetrace/internal/probe"
 )
 
-// Several processes accept from one listener, and end their connections in random ways, as their clients do. The sockets
-// of all have one local port, and the next socket often has the memory of the last one. Each process says which
-// connections it had: in no tier, an ending names another process, and what ended a connection is always known.
+// Several processes accept from one listener, and end their connections in random ways, as their clients do. The
+// sockets of all have one local port, and the next socket often has the memory of the last one. Each process says which
+// connections it had: an ending names no other process, and what ended a connection is always known, in both tiers.
 func TestPreforkServer(t *testing.T) { attempts(t, preforkServer) }
 
 func preforkServer(t testing.TB) {
@@ -119,7 +119,8 @@ func sameEndOf(endings []events.Ending, of events.Ending) string {
 	var b strings.Builder
 	for _, e := range endings {
 		if e.Local == of.Local && e.Remote == of.Remote || e.Local == of.Remote && e.Remote == of.Local {
-			fmt.Fprintf(&b, "\n\t%d ns later: %s %s %d %v: %s", int64(e.MonoNS-of.MonoNS), e.Local, e.Path, e.ConnectionID, e.Actor, e.Cause)
+			later := int64(e.MonoNS - of.MonoNS)
+			fmt.Fprintf(&b, "\n\t%d ns later: %s %s %v: %s", later, e.Local, e.Path, e.Actor, e.Cause)
 		}
 	}
 	return b.String()
