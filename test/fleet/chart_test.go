@@ -240,7 +240,11 @@ func TestChartConfiguration(t *testing.T) {
 // Prometheus reaches each pod, also one that has an IPv6 address only, and gives its metrics the name of the job for
 // which the rules and the dashboard ask. A label may look like a number.
 func TestChartIsScraped(t *testing.T) {
-	_, objects := rendered(t, everything)
+	text, objects := rendered(t, everything)
+	const named = "sourceLabels: [__meta_kubernetes_pod_node_name]\n          targetLabel: instance\n"
+	if !strings.Contains(text, named) {
+		t.Errorf("no instance is named as its node:\n%s", text)
+	}
 	labels := objects["DaemonSet"].Spec.Template.Metadata.Labels
 	if job := labels[objects["PodMonitor"].Spec.JobLabel]; job != "closetrace" {
 		t.Errorf("the job is %v, by the labels %v", job, labels)
