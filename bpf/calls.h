@@ -19,6 +19,18 @@ static __always_inline bool call_is_on(const struct call *call, const struct soc
 }
 
 /*
+ * call_is_of reports the same where the call may be over: tracepoint mode does not see its return,
+ * and the next socket of the task often has the same address and, in a server, the same port. The
+ * first sequence number does not change until a disconnect, after which a call expects nothing.
+ */
+static __always_inline bool call_is_of(const struct call *call, const struct sock *sk)
+{
+	return call_is_on(call, sk) &&
+	       (!by_tracepoints || !call->reported ||
+		call->event.progress.first_sent == first_sent_of(sk));
+}
+
+/*
  * child_of reports whether sk is in the accept queue of the listener that the open call
  * closes: inet_csk_listen_stop disconnects it without calling tcp_close.
  */
@@ -400,16 +412,17 @@ static __always_inline int on_active_reset(void *ctx, u64 caller, const struct s
 		.kind = EVENT_RESET, .flags = SENT_RST, .reason = reason, .caller = caller
 	};
 	struct call *call = open_call();
+	bool in_call = call_is_of(call, sk);
 
-	if (call_is_on(call, sk) && call->noted)
+	if (in_call && call->noted)
 		unnote_close(call);
-	if (call_is_on(call, sk) && !call->reported) {
+	if (in_call && !call->reported) {
 		reset_in_call(call, sk, reason);
 		if (by_tracepoints && call->event.progress.kind == EVENT_DISCONNECT)
 			end_call(call, 0); /* nothing follows */
 		return 0;
 	}
-	if (call_is_on(call, sk)) {
+	if (in_call) {
 		fact.flags |= IN_REPORTED_CALL;
 		fact.at_rst = call->last_state;
 	} else if (child_of(call, sk)) {

@@ -95,6 +95,14 @@ static __always_inline bool is_accepted(const struct sock *sk)
 	return v6 && READ(v6, mcast_oif);
 }
 
+/* first_sent_of returns the first sequence number of this side, or the next one. */
+static __always_inline u32 first_sent_of(const struct sock *sk)
+{
+	const struct tcp_sock *tp = (const void *)sk;
+
+	return READ(tp, snd_una) - (u32)READ(tp, bytes_acked);
+}
+
 /* capture_traffic reads sequence numbers and byte counts; a disconnect zeroes them. */
 static __always_inline void capture_traffic(struct event *e, const struct sock *sk)
 {

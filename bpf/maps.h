@@ -167,7 +167,7 @@ struct call {
 	u8 disconnects;	   /* tcp_disconnect calls that have not returned */
 	u8 has_endpoints;  /* event.endpoints is filled */
 	u8 noted;	   /* the event was counted and noted (tracepoint mode) */
-	u8 ended;	   /* sk went to CLOSE after that (tracepoint mode) */
+	u8 pad[1];
 };
 
 /* One per task, created at its first close and freed by the kernel when the task ends. Before

@@ -211,6 +211,7 @@ static __always_inline void keep_call(struct call *call, const struct closing *c
 	p->unsent = c->write_seq - c->snd_nxt;
 	p->unacked = c->snd_nxt - c->snd_una;
 	p->snd_nxt = c->snd_nxt;
+	p->first_sent = first_sent(c);
 	p->sk_err = 0;
 	p->local_port = c->ports >> 16;
 	p->kind = EVENT_CLOSE;

@@ -175,17 +175,16 @@ static __always_inline bool took_peer_fin(const struct sock *sk, u8 before, u8 a
 	       sock_flag(READ(sk, __sk_common.skc_flags), SOCK_DONE);
 }
 
-/* continues reports whether a change belongs to the close that is open on sk, and not to another
- * socket at the same address. After the close made sk an orphan, there is no other call on it.
- * Before, softirq may have changed the state only if the close waits under SO_LINGER. */
+/* continues reports whether a change belongs to the close that is open on sk. After the close made
+ * sk an orphan, there is no other call on it. Before, softirq may have changed the state only if
+ * the close waits under SO_LINGER. */
 static __always_inline bool continues(const struct call *call, const struct sock *sk, u8 before,
 				      u8 after)
 {
-	if (!call_is_on(call, sk) || call->event.progress.kind != EVENT_CLOSE)
+	if (!call_is_of(call, sk) || call->event.progress.kind != EVENT_CLOSE)
 		return false;
 	if (sock_flag(READ(sk, __sk_common.skc_flags), SOCK_DEAD))
-		return call->event.progress.local_port ==
-		       bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport));
+		return true;
 	return before == call->last_state && before != after;
 }
 
@@ -203,7 +202,6 @@ static __always_inline void state_in_call(void *ctx, struct call *call, const st
 		call->event.progress.after = after;
 	call->event.progress.at_rst = before;
 	call->last_state = after == TCP_CLOSE ? before : after;
-	call->ended = after == TCP_CLOSE;
 }
 
 /* dropped_child reports whether the close of a listener disconnects sk. It makes sk an orphan
@@ -277,8 +275,10 @@ static __always_inline int on_task_state(void *ctx, const struct sock *sk, u8 be
 		/* Not a close: an orphan that ends while a task holds its lock. Mark it, so that
 		 * its tcp_destroy_sock is not mistaken for a close. */
 		call = begin_call(sk, 0);
-		if (call)
+		if (call) {
+			call->event.progress.first_sent = first_sent_of(sk);
 			call->reported = 1;
+		}
 		return after == TCP_CLOSE ? report_done(ctx, 0, sk, before, 0) : 0;
 	}
 	return state_by_task(ctx, sk, before, after);
@@ -292,14 +292,8 @@ static __always_inline int on_destroy(void *ctx, const struct sock *sk)
 	if (!is_tcp(sk) || !held_by_task(sk))
 		return 0;
 	call = open_call();
-	/* A close that was reported stays open. The next socket that the task closes may have the
-	 * same address and, in a server, the same port, but the open close did not end that one.
-	 * One that waits under SO_LINGER does not see who ends its socket. */
-	if (call_is_on(call, sk) && call->reported &&
-	    (!call->event.progress.kind ||
-	     (call->event.progress.kind == EVENT_CLOSE && (call->ended || call->waiting) &&
-	      call->event.progress.local_port ==
-		      bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport))))) {
+	if (call_is_of(call, sk) && call->reported &&
+	    (!call->event.progress.kind || call->event.progress.kind == EVENT_CLOSE)) {
 		close_call(call);
 		return 0;
 	}

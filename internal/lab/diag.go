@@ -18,9 +18,9 @@ const (
 	netlinkHeader = 16
 )
 
-// destroy kills the socket with these addresses by SOCK_DESTROY, like ss -K. It
+// Destroy kills the socket with these addresses by SOCK_DESTROY, like ss -K. It
 // returns the error number of the answer, nil if the socket was killed.
-func destroy(local, remote netip.AddrPort) error {
+func Destroy(local, remote netip.AddrPort) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return err
@@ -85,5 +85,5 @@ func runDestroy(local, remote string) error {
 	if err != nil {
 		to = netip.AddrPort{} // a listener has none
 	}
-	return destroy(from, to)
+	return Destroy(from, to)
 }

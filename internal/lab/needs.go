@@ -118,7 +118,7 @@ func lacksProtocol(protocol int) (string, error) {
 // module tcp_diag and a kernel built with CONFIG_INET_DIAG_DESTROY.
 func lacksDestroy() (string, error) {
 	unused := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 1)
-	if err := destroy(unused, unused); err != unix.ENOENT {
+	if err := Destroy(unused, unused); err != unix.ENOENT {
 		return fmt.Sprintf("sock_diag answers: %v", err), nil
 	}
 	return "", nil

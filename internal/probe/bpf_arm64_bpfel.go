@@ -29,7 +29,7 @@ type bpfCall struct {
 	Disconnects  uint8
 	HasEndpoints uint8
 	Noted        uint8
-	Ended        uint8
+	Pad          [1]uint8
 }
 
 type bpfCallStack struct {

@@ -131,6 +131,7 @@ var childRoles = map[string]func(args []string) error{
 	"locked":          createMapUnlocked,
 	"prefork-serve":   preforkServe,
 	"prefork-connect": preforkConnect,
+	"wait":            waitForEnd,
 	"idle":            func([]string) error { ready(); return nil },
 }
 

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/lab"
 	"github.com/closetrace/closetrace/internal/probe"
 )
 
@@ -52,6 +53,79 @@ func nextSocketAtAddress(t testing.TB) {
 			t.Errorf("%d resets and %d closes after them reported, want %d of each", resets, closed, rounds)
 		}
 	})
+}
+
+// The second one is killed by the thread that closed the first. The RST is none of that close.
+func TestNextSocketKilled(t *testing.T) { attempts(t, nextSocketKilled) }
+
+func nextSocketKilled(t testing.TB) {
+	const rounds = 60
+	inNetns(t, func(netns uint32) {
+		must(t, onFirstCPU()) // of this thread, which ends here
+		d, err := newListener(loopback4)
+		must(t, err)
+		defer unix.Close(d.fd)
+		unused := netip.AddrPortFrom(loopback4, 1)
+		if err := lab.Destroy(unused, unused); err != unix.ENOENT {
+			t.Skipf("SOCK_DESTROY: %v", err)
+		}
+		tr := trace(t, probe.Filter{})
+		client := beginChild(t, "wait", d.addr.String(), itoa(2*rounds))
+		for i := range 2 * rounds {
+			fd, sa, err := unix.Accept4(d.fd, unix.SOCK_CLOEXEC)
+			must(t, err)
+			if i%2 == 1 {
+				peer := netip.AddrPortFrom(loopback4, uint16(sa.(*unix.SockaddrInet4).Port))
+				must(t, lab.Destroy(d.addr, peer))
+			}
+			must(t, unix.Close(fd))
+		}
+		must(t, client.Wait())
+		tr.finish(t)
+		closed, killed := 0, 0
+		for _, e := range tr.endingsIn(netns) {
+			switch {
+			case e.Local.Port() != d.addr.Port():
+			case e.Path == events.CloseFINActive:
+				closed++
+			case e.Path == events.AbortDiag && e.RST:
+				killed++
+			}
+		}
+		if closed != rounds || killed != rounds {
+			t.Errorf("%d closes with FIN alone and %d RSTs of SOCK_DESTROY, want %d of each", closed, killed, rounds)
+		}
+	})
+}
+
+// waitForEnd connects n times and waits for the FIN or the RST.
+func waitForEnd(args []string) error {
+	if err := onFirstCPU(); err != nil {
+		return err
+	}
+	to, err := netip.ParseAddrPort(args[0])
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	for range n {
+		fd, err := tcpSocket(to.Addr())
+		if err != nil {
+			return err
+		}
+		if err := unix.Connect(fd, sockaddr(to)); err != nil {
+			return err
+		}
+		_, _ = unix.Read(fd, make([]byte, 1))
+		if err := unix.Close(fd); err != nil {
+			return err
+		}
+		time.Sleep(time.Millisecond) // until the server accepts, or its end is closed
+	}
+	return nil
 }
 
 func onFirstCPU() error {
