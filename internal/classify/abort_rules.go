@@ -30,7 +30,7 @@ func killed(p phrase, f *fact) phrase {
 	case isOrphan(f), lingers(f):
 		return p
 	case f.Before == events.CloseWait:
-		return p.text("; recv(2) returns 0, only a write fails (ECONNABORTED)")
+		return p.endOfFile(f, "ECONNABORTED")
 	}
 	return p.text("; the application gets ECONNABORTED")
 }

@@ -223,16 +223,31 @@ func TestReceivedVerdicts(t *testing.T) {
 	})
 }
 
-// In CLOSE_WAIT a RST changes nothing for recv(2), which returns 0 as before.
+// In CLOSE_WAIT a RST changes nothing for recv(2), which returns what was received and then 0, as before.
 func TestCauseOfReset(t *testing.T) {
-	for before, want := range map[events.State]string{
-		events.Established: "ECONNRESET",
-		events.CloseWait:   "in CLOSE_WAIT; recv(2) returns 0, only a write fails (EPIPE)",
+	for _, tt := range []struct {
+		before events.State
+		errno  int32
+		unread uint32
+		want   string
+	}{
+		{events.Established, econnreset, 0, "ECONNRESET"},
+		{events.Established, econnreset, 9, "ECONNRESET; 9 B received earlier can still be read"},
+		{
+			events.FinWait2, econnreset, 9,
+			"in FIN_WAIT2; the application gets ECONNRESET; 9 B received earlier can still be read",
+		},
+		{events.CloseWait, epipe, 0, "in CLOSE_WAIT; recv(2) returns 0, only a write fails (EPIPE)"},
+		{
+			events.CloseWait, epipe, 9,
+			"in CLOSE_WAIT; after 9 B that can still be read, recv(2) returns 0, only a write fails (EPIPE)",
+		},
 	} {
-		errno := map[events.State]int32{events.Established: econnreset, events.CloseWait: epipe}[before]
-		endings, _ := conclude(events.Event{Kind: events.KindDone, Before: before, After: events.Close, SockErr: errno})
-		if len(endings) != 1 || endings[0].Cause != want {
-			t.Errorf("%s: %+v, want %s", before, endings, want)
+		endings, _ := conclude(events.Event{
+			Kind: events.KindDone, Before: tt.before, After: events.Close, SockErr: tt.errno, UnreadBytes: tt.unread,
+		})
+		if len(endings) != 1 || endings[0].Cause != tt.want {
+			t.Errorf("%s: %+v, want %s", tt.before, endings, tt.want)
 		}
 	}
 }
@@ -243,17 +258,22 @@ func TestCauseOfKill(t *testing.T) {
 	for _, tt := range []struct {
 		before events.State
 		flags  events.Flags
+		unread uint32
 		want   string
 	}{
-		{events.Established, 0, "in ESTABLISHED; the application gets ECONNABORTED"},
-		{events.CloseWait, 0, "in CLOSE_WAIT; recv(2) returns 0, only a write fails (ECONNABORTED)"},
-		{events.FinWait2, events.Orphan, "in FIN_WAIT2"},
-		{events.FinWait1, lingering, "in FIN_WAIT1"},
-		{events.FinWait1, events.LingerOn, "in FIN_WAIT1; the application gets ECONNABORTED"},
+		{events.Established, 0, 0, "in ESTABLISHED; the application gets ECONNABORTED"},
+		{events.CloseWait, 0, 0, "in CLOSE_WAIT; recv(2) returns 0, only a write fails (ECONNABORTED)"},
+		{
+			events.CloseWait, 0, 9,
+			"in CLOSE_WAIT; after 9 B that can still be read, recv(2) returns 0, only a write fails (ECONNABORTED)",
+		},
+		{events.FinWait2, events.Orphan, 0, "in FIN_WAIT2"},
+		{events.FinWait1, lingering, 0, "in FIN_WAIT1"},
+		{events.FinWait1, events.LingerOn, 0, "in FIN_WAIT1; the application gets ECONNABORTED"},
 	} {
 		endings, _ := conclude(events.Event{
 			Kind: events.KindAbort, Before: tt.before, After: events.Close,
-			Flags: inTask | events.SentRST | tt.flags, SockErr: econnaborted,
+			Flags: inTask | events.SentRST | tt.flags, SockErr: econnaborted, UnreadBytes: tt.unread,
 		})
 		if want := "SOCK_DESTROY (ss -K) " + tt.want; len(endings) != 1 || endings[0].Cause != want {
 			t.Errorf("%s %v: %+v, want %s", tt.before, tt.flags, endings, want)

@@ -126,11 +126,18 @@ func resetNoticed(p phrase, f *fact) phrase {
 		p = p.text(", during ").text(callInProgress(f))
 	}
 	if f.Before == events.CloseWait {
-		p = p.text("; recv(2) returns 0, only a write fails (EPIPE)")
-	} else {
-		p = p.text("; the application gets ").text(errno(f.SockErr))
+		return p.endOfFile(f, "EPIPE").discarded(f.Event)
 	}
-	return leftOver(p, f)
+	return leftOver(p.text("; the application gets ").text(errno(f.SockErr)), f)
+}
+
+// endOfFile says what the calls of an application return that had the peer's FIN: no error before it writes.
+func (p phrase) endOfFile(f *fact, errno string) phrase {
+	p = p.text("; ")
+	if f.UnreadBytes > 0 {
+		p = p.text("after ").bytes(uint64(f.UnreadBytes)).text(" that can still be read, ")
+	}
+	return p.text("recv(2) returns 0, only a write fails (").text(errno).text(")")
 }
 
 // leftOver says what a RST leaves to be read, and what output it discards.
