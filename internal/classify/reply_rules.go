@@ -12,8 +12,9 @@ var replyRules = []rule{
 	},
 	{
 		path: events.ReplyNoSocket, by: events.TriggerSegment, when: meantForAnother,
-		why:   notTranslated,
-		doubt: "that the segment was meant for that connection is concluded from its local address and port",
+		why: notTranslated,
+		doubt: "that the segment was meant for that connection is concluded from its local address and port: " +
+			"it may be of an older connection",
 	},
 	{
 		path: events.ReplyNoSocket, by: events.TriggerSegment, when: withoutSocket,
@@ -115,7 +116,7 @@ func notTranslated(p phrase, f *fact) phrase {
 		p = p.text("a process")
 	}
 	p = p.text(" has one from the same address and port to ").text(f.OtherRemote.String())
-	return p.text(": address translation (conntrack) may not have restored the source")
+	return p.text(": address translation (conntrack) may not have restored the source, or it is of an older connection")
 }
 
 // afterEarlier says who had closed the connection and how long ago, or, where

@@ -15,7 +15,7 @@ func TestMeantForAnother(t *testing.T) {
 	reply.Owner = &events.Task{PID: 4211, Comm: "python3"}
 	const want = "5 B arrived from an address without a connection; " +
 		"python3[4211] has one from the same address and port to 10.9.9.9:6007: " +
-		"address translation (conntrack) may not have restored the source"
+		"address translation (conntrack) may not have restored the source, or it is of an older connection"
 	e := last(t, reply)
 	if e.Path != events.ReplyNoSocket || e.Cause != want || e.Doubt == "" {
 		t.Errorf("got %s, %q, doubt %q", e.Path, e.Cause, e.Doubt)
