@@ -23,13 +23,17 @@ func (c *Classifier) restsOnClose(f *fact) bool {
 
 // readNotes reads the closes that were noted since the last time, and adds those of the connection of an event to the
 // history. What was remembered of the sockets of all is over. A connection of the same ports is added as well, and one
-// that was added before again: the history keeps the later close.
+// that was added before again: the history keeps the later close. One that was noted after the event does not explain
+// it, and would replace the one that does if the client has used its port again.
 func (c *Classifier) readNotes(of *events.Event) {
 	c.history.notedSince = c.Notes(func(n *events.Note) {
 		c.notes.add(n)
 		c.history.endSocket(n)
 	})
 	for n := range c.notes.of(of.Local.Port(), of.Remote.Port()) {
+		if n.MonoNS > of.MonoNS {
+			continue
+		}
 		ev := n.Close()
 		e := &events.Ending{
 			Path: events.CloseFINActive, FIN: true, Actor: c.task(&ev.Task),

@@ -63,6 +63,18 @@ func endingsWith(notes []events.Note, since uint64, evs ...events.Event) (all []
 	return all
 }
 
+// A client may have used its port again, and the server closed that connection as well, when a RST is read.
+func TestNoteOfNextConnection(t *testing.T) {
+	next := ordinaryClose(260 * noteTestMS)
+	next.FirstSent, next.FirstReceived, next.SndNxt, next.Task = 500000, 600000, 500001, victim
+	notes := []events.Note{noted(ordinaryClose(noteTestMS)), noted(next)}
+	all := endingsWith(notes, 0, replyTo(251*noteTestMS))
+	const want = "9 B arrived 250 ms after nginx[42] closed"
+	if len(all) != 1 || all[0].Cause != want {
+		t.Errorf("got %+v, want %q", all, want)
+	}
+}
+
 // What a close explains is the same whether it was reported or noted.
 func TestNotedCloseExplains(t *testing.T) {
 	done := events.Event{
