@@ -156,6 +156,7 @@ func (c *Classifier) conclude(ev *events.Event, emit func(*events.Ending)) {
 	}
 	c.history.explain(f)
 	c.explainByPending(f)
+	c.peerByPending(f)
 	f.notesLost = noted && f.past == nil && c.history.notedSince > 0
 	r, inferred := decide(f)
 	if r == nil {

@@ -66,6 +66,39 @@ func TestPeerByIdentity(t *testing.T) {
 	}
 }
 
+// What sent a RST may wait for the call that names its owner, while the next socket at the address of the end that got
+// the RST lets that one wait no longer.
+func TestPeerThatWaitsForItsOwner(t *testing.T) {
+	killed := numbered(events.Event{
+		Kind: events.KindAbort, MonoNS: 5, Sock: 1, Local: here, Remote: there, Netns: 7, SockErr: econnaborted,
+		Task: events.Task{PID: 9, TID: 9, Comm: "ss"}, Before: events.Established, After: events.Close,
+		Flags: inTask | events.SentRST,
+	})
+	refused := numbered(events.Event{
+		Kind: events.KindReply, MonoNS: 5, Sock: 1, Local: here, Remote: there, Netns: 7, SockErr: epipe,
+		Before: events.FinWait1, After: events.Close, ShutdownMask: 3, Flags: events.SentRST,
+		SegmentBytes: 5, SegmentFlags: thACK, SegmentSeq: isnThere + 96, SegmentAck: wrapped(isnHere, 101),
+	})
+	next := closedBy(12)
+	next.Sock, next.Local, next.Remote = 2, netip.AddrPortFrom(there.Addr(), 40001), here
+	for name, rst := range map[string]events.Event{"abort.diag": killed, "shutdown.rdwr.data": refused} {
+		endings, _ := conclude(rst, numberedThere(gotRST(9)), next)
+		if len(endings) != 3 {
+			t.Fatalf("%s: %+v", name, endings)
+		}
+		e := endings[0]
+		if e.Path != events.RecvRST || e.Peer == nil || string(e.Peer.Path) != name {
+			t.Errorf("%s, peer %+v, want %s: %s", e.Path, e.Peer, name, e.Cause)
+		}
+	}
+	other := killed
+	other.FirstReceived += 1000
+	endings, _ := conclude(other, numberedThere(gotRST(9)), next)
+	if len(endings) != 3 || endings[0].Peer != nil {
+		t.Errorf("another connection of these addresses: %+v", endings)
+	}
+}
+
 // A RST in reply is found by the number that it has on the wire.
 func TestReplyByNumber(t *testing.T) {
 	reply := late(0) // of here, to data of there

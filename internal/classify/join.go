@@ -248,6 +248,29 @@ func (c *Classifier) pendingEnd(ev *events.Event) (end *past) {
 	return end
 }
 
+// peerByPending sets the RST of the other end that reset a socket, if that ending still waits for the call that names
+// its owner. The end of this socket waits as long, but the next socket at its address releases it.
+func (c *Classifier) peerByPending(f *fact) {
+	if f.Kind != events.KindDone || f.peer != nil || c.joins.empty() || !f.wasReset() {
+		return
+	}
+	end := events.Event{Local: f.Remote, Remote: f.Local}
+	for w := c.joins.first(byEnd, &end); w != nil; w = w.next[byEnd] {
+		if w.event.Flags.Has(events.SentRST) && hasReset(&w.event, f.Event) {
+			f.peer = c.pastOf(w.event)
+		}
+	}
+}
+
+// hasReset reports whether a RST reset the socket of an event, as peerReset finds it.
+func hasReset(rst, ev *events.Event) bool {
+	if rst.Kind == events.KindReply {
+		return rst.SegmentAck != 0 && rst.SegmentAck == receivedEnd(ev) && int32(ev.SndNxt-rst.SegmentSeq) >= 0
+	}
+	a, b := identityOf(rst), identityOf(ev)
+	return a.sent != 0 && a.received != 0 && beside(a.sent, b.received) && (a.received == b.sent || a.received == b.sent+1)
+}
+
 // endsConnection reports whether events of a kind end a connection by themselves, without a call of its owner.
 func endsConnection(kind events.Kind) bool {
 	return kind == events.KindDone || kind == events.KindReset || kind == events.KindAbort
