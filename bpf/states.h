@@ -155,6 +155,8 @@ static __always_inline int state_by_task(void *ctx, const struct sock *sk, u8 be
 	if (READ(sk, sk_err))
 		return report_done(ctx, 0, sk, before,
 				   0); /* a segment from the backlog, or tcp_abort */
+	if (before == TCP_SYN_SENT && !READ((const struct tcp_sock *)sk, packets_out))
+		return 0; /* connect(2) fails before its SYN: no free port (EADDRNOTAVAIL) */
 	if (before == TCP_LISTEN || before == TCP_SYN_SENT)
 		return shutdown_by_task(ctx, sk, after, DISCONNECTED);
 	/* The orderly end may also be caused by the backlog. */

@@ -21,6 +21,45 @@ import (
 // key identifies one end of a connection.
 type key struct{ local, remote netip.AddrPort }
 
+// connect(2) without a free port puts its socket into SYN_SENT and back, and sends nothing. That is no disconnect.
+func TestConnectWithoutPort(t *testing.T) { attempts(t, connectWithoutPort) }
+
+func connectWithoutPort(t testing.TB) {
+	inNetns(t, func(netns uint32) {
+		d, err := newListener(loopback4)
+		must(t, err)
+		defer unix.Close(d.fd)
+		tr := trace(t, probe.Filter{})
+		bind := func(port uint16) int {
+			fd, err := tcpSocket(loopback4)
+			must(t, err)
+			must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
+			must(t, unix.Bind(fd, sockaddr(netip.AddrPortFrom(loopback4, port))))
+			return fd
+		}
+		first := bind(0)
+		defer unix.Close(first)
+		must(t, unix.Connect(first, sockaddr(d.addr)))
+		sa, err := unix.Getsockname(first)
+		port := addrPort(t, sa, err).Port()
+		second := bind(port)
+		if err := unix.Connect(second, sockaddr(d.addr)); err != unix.EADDRNOTAVAIL {
+			t.Fatalf("the second connection from port %d: %v", port, err)
+		}
+		must(t, unix.Close(second))
+		tr.finish(t)
+		var paths []string
+		for _, e := range tr.endingsIn(netns) {
+			if e.Local.Port() == port {
+				paths = append(paths, string(e.Path))
+			}
+		}
+		if got := strings.Join(paths, " "); got != string(events.ClosedNever) {
+			t.Errorf("got %q, want %s", got, events.ClosedNever)
+		}
+	})
+}
+
 // Connections that close concurrently, on several threads: each close has exactly
 // one ending, with the thread and addresses that made it.
 func TestClosesAtOnce(t *testing.T) {
