@@ -42,14 +42,20 @@ func (c *Classifier) readNotes(of *events.Event) {
 		if ev.Before == events.CloseWait {
 			e.Path = events.CloseFINPassive
 		}
-		c.history.addNoted(&fact{Event: &ev}, e)
+		c.history.addNoted(&fact{Event: &ev}, e, of)
 	}
 }
 
-// addNoted remembers a close that was noted.
-func (h *history) addNoted(f *fact, e *events.Ending) {
+// addNoted remembers a close that was noted, for an event. It takes the place of a later connection's if it may explain
+// the event and that does not: an event may have waited, and the notes of the later connection are read again for it.
+func (h *history) addNoted(f *fact, e *events.Ending, of *events.Event) {
+	key := connectionOf(e.Local, e.Remote, e.Netns)
+	if p := h.connections.get(key); p != nil && p.noted && identityOf(f.Event).mayBe(identityOf(of)) &&
+		(p.monoNS > of.MonoNS || !p.explains(of)) {
+		h.connections.forget(key)
+	}
 	h.addConnection(f, e)
-	if p := h.connections.get(connectionOf(e.Local, e.Remote, e.Netns)); p != nil && p.monoNS == f.MonoNS {
+	if p := h.connections.get(key); p != nil && p.monoNS == f.MonoNS {
 		p.noted, p.receivedEnd = true, 0 // a note does not say how much was received
 	}
 }

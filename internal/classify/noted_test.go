@@ -73,6 +73,22 @@ func TestNoteOfNextConnection(t *testing.T) {
 	if len(all) != 1 || all[0].Cause != want {
 		t.Errorf("got %+v, want %q", all, want)
 	}
+
+	// A RST received waits for what sent it. Meanwhile an event of the next connection is concluded.
+	done := events.Event{
+		Kind: events.KindDone, MonoNS: 251 * noteTestMS, Sock: 1, Local: here, Remote: there, Netns: 7, SockErr: econnreset,
+		Flags: events.Orphan, Before: events.FinWait2, After: events.Close, FirstSent: 1000, FirstReceived: 2000,
+	}
+	ofNext := replyTo(261 * noteTestMS)
+	ofNext.FirstSent, ofNext.FirstReceived = next.FirstSent, next.FirstReceived
+	ofNext.SegmentSeq, ofNext.SegmentAck = next.FirstReceived+1, next.SndNxt+1
+	all = endingsWith([]events.Note{notes[0], notes[1]}, 0, done, ofNext)
+	if len(all) != 2 || all[0].Earlier == nil || all[1].Earlier == nil {
+		t.Fatalf("got %+v", all)
+	}
+	if next, first := all[0].Earlier.Actor.Comm, all[1].Earlier.Actor.Comm; next != "victim" || first != "nginx" {
+		t.Errorf("closed by %s and %s, want victim and nginx", next, first)
+	}
 }
 
 // What a close explains is the same whether it was reported or noted.
