@@ -198,6 +198,9 @@ func TestReplyVerdicts(t *testing.T) {
 		{"linger2", events.Event{
 			Before: events.Close, After: events.Close, Flags: orphan, Linger2Jiffies: -1,
 		}, events.CloseRSTLinger2Late},
+		{"close(2) waits under SO_LINGER", events.Event{
+			Before: events.FinWait1, After: events.Close, Flags: events.FileClosing | events.LingerOn, SockErr: econnreset,
+		}, events.ReplyAfterClose},
 		{"file open", events.Event{Before: events.Close, After: events.Close, SockErr: econnreset}, events.ShutdownData},
 	}, events.TriggerSegment, func(ev *events.Event) {
 		ev.Kind = events.KindReply

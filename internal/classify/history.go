@@ -293,8 +293,10 @@ func (h *history) peerReset(ev *events.Event) (nearest *past) {
 	if ev.Before == events.SynSent {
 		answered = id.sent // a RST in reply to a SYN has no number; the SYN's stands for it
 	}
-	if p := h.answers.get(answered); p != nil && int32(ev.SndNxt-p.segmentSeq) >= 0 {
-		nearest = p.nearer(nearest, ev)
+	for _, number := range [...]uint32{answered, beforeFIN(ev, answered)} {
+		if p := h.answers.get(number); p != nil && int32(ev.SndNxt-p.segmentSeq) >= 0 {
+			nearest = p.nearer(nearest, ev)
+		}
 	}
 	return nearest
 }

@@ -76,6 +76,15 @@ func receivedEnd(ev *events.Event) uint32 {
 	return end
 }
 
+// beforeFIN returns the sequence number of the peer's FIN, if that is the last that was received, otherwise the next
+// one, as given. A RST may have it: its segment crossed the FIN, and the kernel accepts that (tcp_reset_check).
+func beforeFIN(ev *events.Event, end uint32) uint32 {
+	if ev.Flags.Has(events.PeerFIN) {
+		return end - 1
+	}
+	return end
+}
+
 const (
 	// maxAcknowledged is how far a late segment's ACK may be behind: the largest window.
 	maxAcknowledged = 1 << 30

@@ -106,7 +106,9 @@ func TestReplyByNumber(t *testing.T) {
 	other := reply
 	other.SegmentAck++
 	ahead := reply
-	ahead.SegmentSeq = isnThere + 200 // there has not sent that
+	ahead.SegmentSeq = isnThere + 200   // there has not sent that
+	closing := numberedThere(gotRST(1)) // the data crossed the FIN of here
+	closing.Before, closing.SockErr, closing.Flags = events.CloseWait, epipe, events.PeerFIN
 	refused := late(0)
 	refused.SegmentSeq, refused.SegmentFlags = isnThere, thSYN
 	connecting := gotRST(1)
@@ -117,6 +119,7 @@ func TestReplyByNumber(t *testing.T) {
 		joined     bool
 	}{
 		"to data":              {reply, numberedThere(gotRST(1)), true},
+		"to data before a FIN": {reply, closing, true},
 		"to a SYN":             {refused, connecting, true},
 		"another number":       {other, numberedThere(gotRST(1)), false},
 		"to what was not sent": {ahead, numberedThere(gotRST(1)), false},

@@ -265,7 +265,9 @@ func (c *Classifier) peerByPending(f *fact) {
 // hasReset reports whether a RST reset the socket of an event, as peerReset finds it.
 func hasReset(rst, ev *events.Event) bool {
 	if rst.Kind == events.KindReply {
-		return rst.SegmentAck != 0 && rst.SegmentAck == receivedEnd(ev) && int32(ev.SndNxt-rst.SegmentSeq) >= 0
+		end := receivedEnd(ev)
+		return rst.SegmentAck != 0 && (rst.SegmentAck == end || rst.SegmentAck == beforeFIN(ev, end)) &&
+			int32(ev.SndNxt-rst.SegmentSeq) >= 0
 	}
 	a, b := identityOf(rst), identityOf(ev)
 	return a.sent != 0 && a.received != 0 && beside(a.sent, b.received) && (a.received == b.sent || a.received == b.sent+1)

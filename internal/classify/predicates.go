@@ -176,6 +176,11 @@ func lingers(f *fact) bool {
 	return isOwned(f) && f.sent(events.FileClosing) && f.sent(events.LingerOn) && finUnacknowledged(f)
 }
 
+// isClosing: close(2) of the last descriptor has begun, and waits under SO_LINGER or did just before.
+func isClosing(f *fact) bool {
+	return isOwned(f) && f.sent(events.FileClosing) && f.sent(events.LingerOn)
+}
+
 // keepaliveTimedOut: tcp_keepalive_timer sends its RST before it sets the error,
 // which comes with the tcp_done that follows.
 func keepaliveTimedOut(f *fact) bool { return f.sent(events.KeepAlive) && f.SockErr == etimedout }
@@ -224,7 +229,8 @@ func inListenWithoutSYN(f *fact) bool { return inListen(f) && f.SegmentFlags&thS
 func invalidSYN(f *fact) bool         { return f.KernelReason == "INVALID_SYN" }
 func orphanInLinger2(f *fact) bool    { return isOrphan(f) && f.Linger2Jiffies < 0 && f.SockErr == 0 }
 func orphanWithoutError(f *fact) bool { return isOrphan(f) && f.SockErr == 0 && inCloseAfter(f) }
-func ownedWithError(f *fact) bool     { return isOwned(f) && f.SockErr != 0 }
+func openWithError(f *fact) bool      { return isOwned(f) && f.SockErr != 0 && !isClosing(f) }
+func isClosed(f *fact) bool           { return isOrphan(f) || isClosing(f) }
 func inCloseAfter(f *fact) bool       { return f.After == events.Close }
 
 // A write that failed.

@@ -83,7 +83,7 @@ var replyRules = []rule{
 		},
 	},
 	{
-		path: events.ShutdownData, by: events.TriggerSegment, when: ownedWithError,
+		path: events.ShutdownData, by: events.TriggerSegment, when: openWithError,
 		why: func(p phrase, f *fact) phrase {
 			return p.text("data arrived after shutdown(2) of both directions; descriptor still open").idle(f)
 		},
@@ -95,7 +95,7 @@ var replyRules = []rule{
 		},
 	},
 	{
-		path: events.ReplyAfterClose, by: events.TriggerSegment, when: isOrphan,
+		path: events.ReplyAfterClose, by: events.TriggerSegment, when: isClosed,
 		why: func(p phrase, f *fact) phrase {
 			return afterEarlier(arrived(p, f), f, " after this side closed the connection").idle(f)
 		},
