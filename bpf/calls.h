@@ -25,9 +25,8 @@ static __always_inline bool call_is_on(const struct call *call, const struct soc
  */
 static __always_inline bool call_is_of(const struct call *call, const struct sock *sk)
 {
-	return call_is_on(call, sk) &&
-	       (!by_tracepoints || !call->reported ||
-		call->event.progress.first_sent == first_sent_of(sk));
+	return call_is_on(call, sk) && (!by_tracepoints || !call->reported ||
+					call->event.progress.first_sent == first_sent_of(sk));
 }
 
 /*
