@@ -22,7 +22,8 @@ import (
 
 // Several processes accept from one listener, and end their connections in random ways, as their clients do. The
 // sockets of all have one local port, and the next socket often has the memory of the last one. Each process says which
-// connections it had: an ending names no other process, and what ended a connection is always known, in both tiers.
+// connections it had: an ending names no other process, and what ended a connection is known unless the kernel did not
+// run a program, in both tiers.
 func TestPreforkServer(t *testing.T) { attempts(t, preforkServer) }
 
 func preforkServer(t testing.TB) {
@@ -49,8 +50,9 @@ func preforkServer(t testing.TB) {
 		must(t, unix.Shutdown(d.fd, unix.SHUT_RDWR)) // ends accept(2)
 		had.add(t, true, serving)
 		for _, tr := range []*tracer{full, quiet} {
+			tr.mayMiss = true // then an ending may say that something was not seen, and still blames nobody else
 			tr.finish(t)
-			checkHolders(t, tr.endingsIn(netns), d.addr.Port(), had, tr == quiet)
+			checkHolders(t, tr.endingsIn(netns), d.addr.Port(), had, tr.losses.MissedProbes)
 		}
 	})
 }
@@ -84,7 +86,7 @@ var ignorant = []string{
 	"an unknown connection", "does not exist here", "not observed", "was not seen", "never read", "not kept",
 }
 
-func checkHolders(t testing.TB, endings []events.Ending, listening uint16, had holders, quiet bool) {
+func checkHolders(t testing.TB, endings []events.Ending, listening uint16, had holders, missed uint64) {
 	t.Helper()
 	paths := map[events.Path]int{}
 	for _, e := range endings {
@@ -102,8 +104,8 @@ func checkHolders(t testing.TB, endings []events.Ending, listening uint16, had h
 				t.Errorf("%s of %s is %d (%s), the connection is of %d: %s", role, e.Path, task.PID, e.OwnerBy, had[end], e.Cause)
 			}
 		}
-		if slices.ContainsFunc(ignorant, func(words string) bool { return strings.Contains(e.Cause, words) }) {
-			t.Errorf("%s %s: %s; tier quiet: %v%s", e.Local, e.Path, e.Cause, quiet, sameEndOf(endings, e))
+		if missed == 0 && slices.ContainsFunc(ignorant, func(words string) bool { return strings.Contains(e.Cause, words) }) {
+			t.Errorf("%s %s: %s%s", e.Local, e.Path, e.Cause, sameEndOf(endings, e))
 		}
 	}
 	t.Log(paths)
