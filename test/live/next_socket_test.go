@@ -28,7 +28,7 @@ func nextSocketAtAddress(t testing.TB) {
 		must(t, err)
 		defer unix.Close(d.fd)
 		tr := trace(t, probe.Filter{})
-		client := beginChild(t, "alternate", d.addr.String(), itoa(rounds))
+		client := beginChild(t, "alternate", d.addr.String(), itoa(2*rounds))
 		for i := range 2 * rounds {
 			fd, _, err := unix.Accept4(d.fd, unix.SOCK_CLOEXEC)
 			must(t, err)
@@ -103,6 +103,15 @@ func waitForEnd(args []string) error {
 	if err := onFirstCPU(); err != nil {
 		return err
 	}
+	return eachConnection(args, func(_, fd int) error {
+		_, _ = unix.Read(fd, make([]byte, 1))
+		return nil
+	})
+}
+
+// eachConnection connects to an address as often as the arguments say, does something with each connection and closes
+// it. A connection may be reset before connect(2) returns.
+func eachConnection(args []string, do func(i, fd int) error) error {
 	to, err := netip.ParseAddrPort(args[0])
 	if err != nil {
 		return err
@@ -111,19 +120,21 @@ func waitForEnd(args []string) error {
 	if err != nil {
 		return err
 	}
-	for range n {
+	for i := range n {
 		fd, err := tcpSocket(to.Addr())
 		if err != nil {
 			return err
 		}
-		if err := unix.Connect(fd, sockaddr(to)); err != nil && err != unix.ECONNRESET { // before it returned
+		if err := unix.Connect(fd, sockaddr(to)); err != nil && err != unix.ECONNRESET {
 			return err
 		}
-		_, _ = unix.Read(fd, make([]byte, 1))
+		if err := do(i, fd); err != nil {
+			return err
+		}
 		if err := unix.Close(fd); err != nil {
 			return err
 		}
-		time.Sleep(time.Millisecond) // until the server accepts, or its end is closed
+		time.Sleep(time.Millisecond) // until the server accepts, or has closed its end
 	}
 	return nil
 }
@@ -141,41 +152,18 @@ func onFirstCPU() error {
 	return unix.SchedSetaffinity(0, &first)
 }
 
-// alternate connects n times and waits for the FIN, and each time once more and sends RST.
+// alternate connects n times, and in turn waits for the FIN and sends RST.
 func alternate(args []string) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := onFirstCPU(); err != nil {
 		return err
 	}
-	to, err := netip.ParseAddrPort(args[0])
-	if err != nil {
+	return eachConnection(args, func(i, fd int) error {
+		if i%2 == 1 {
+			return unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		}
+		_, err := unix.Read(fd, make([]byte, 1))
 		return err
-	}
-	n, err := strconv.Atoi(args[1])
-	if err != nil {
-		return err
-	}
-	for i := range 2 * n {
-		fd, err := tcpSocket(to.Addr())
-		if err != nil {
-			return err
-		}
-		if err := unix.Connect(fd, sockaddr(to)); err != nil {
-			return err
-		}
-		if i%2 == 0 {
-			_, err = unix.Read(fd, make([]byte, 1))
-		} else {
-			err = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-		}
-		if err != nil {
-			return err
-		}
-		if err := unix.Close(fd); err != nil {
-			return err
-		}
-		time.Sleep(time.Millisecond) // until the server has closed its end
-	}
-	return nil
+	})
 }

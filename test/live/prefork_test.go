@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -156,9 +155,8 @@ var (
 	}
 )
 
-// anyOf does some of the acts and closes the connection. No read takes long.
+// anyOf does some of the acts. No read takes long.
 func anyOf(acts [][]act, fd int, random *rand.Rand) error {
-	defer unix.Close(fd)
 	err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 50_000})
 	if err != nil {
 		return err
@@ -189,6 +187,9 @@ func preforkServe(args []string) error {
 		if err := anyOf(actsOfServer, fd, random); err != nil {
 			return err
 		}
+		if err := unix.Close(fd); err != nil {
+			return err
+		}
 	}
 }
 
@@ -198,33 +199,14 @@ func preforkConnect(args []string) error {
 	if err != nil {
 		return err
 	}
-	to, err := netip.ParseAddrPort(args[1])
-	if err != nil {
-		return err
-	}
-	n, err := strconv.Atoi(args[2])
-	if err != nil {
-		return err
-	}
-	for range n {
-		fd, err := tcpSocket(to.Addr())
-		if err != nil {
-			return err
-		}
-		if err := unix.Connect(fd, sockaddr(to)); err != nil && err != unix.ECONNRESET {
-			return err
-		}
+	return eachConnection(args[1:], func(_, fd int) error {
 		local, err := localAddress(fd)
 		if err != nil {
 			return err
 		}
 		fmt.Println(local.Port())
-		if err := anyOf(actsOfClient, fd, random); err != nil {
-			return err
-		}
-		time.Sleep(time.Millisecond)
-	}
-	return nil
+		return anyOf(actsOfClient, fd, random)
+	})
 }
 
 // randomOf returns the same numbers in each run, of another sequence in each process.
