@@ -8,8 +8,8 @@ import (
 )
 
 // connections limits how many connections are open. One more takes the place of the one that has been without a request
-// for the longest time, so that whoever only keeps connections open does not keep others from the port. It is closed if
-// all have a request.
+// for the longest time, so that a client that only keeps connections open does not block the port. It is closed if all
+// have a request.
 type connections struct {
 	most int
 

@@ -76,7 +76,7 @@ func (c *client) answered() bool {
 	return err == nil && r.StatusCode == http.StatusOK
 }
 
-// Who only keeps connections open loses the oldest one to a client with a request.
+// A client that only keeps connections open loses the oldest one to a client with a request.
 func TestIdleConnectionsMakeRoom(t *testing.T) {
 	l := newLimited(t)
 	var kept [2]*client
