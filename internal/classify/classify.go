@@ -60,7 +60,8 @@ type Classifier struct {
 // New returns a classifier for the events under a header.
 func New(h events.Header) *Classifier {
 	return &Classifier{
-		header: h, ending: new(events.Ending), joins: newPending(maxJoins), fins: newPending(maxUnanswered), history: newHistory(h),
+		header: h, ending: new(events.Ending),
+		joins: newPending(maxJoins), fins: newPending(maxUnanswered), history: newHistory(h),
 		causes: interner[string, string]{}, tasks: interner[uint32, *events.Task]{},
 	}
 }
