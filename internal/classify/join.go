@@ -17,8 +17,8 @@ const (
 	joinWindow = 20 * time.Millisecond
 	// endWindow is how long a RST waits for the end of its socket.
 	endWindow = 80 * time.Millisecond
-	// recordWindow is how long a RST in reply that nothing explains waits for the record of the close that does: it is
-	// written when that close is over, and on another CPU the reply may come first.
+	// recordWindow is how long an event waits for the record of another that explains it and was written later, on
+	// another CPU: a RST in reply for the close that is over, and a close for the end of its socket.
 	recordWindow = 20 * time.Millisecond
 	// lingerSlack is how much longer than its SO_LINGER time a close may take until
 	// its task runs again.
@@ -101,7 +101,15 @@ func (c *Classifier) joinCall(ev *events.Event, emit func(*events.Ending)) *even
 	if f := (fact{Event: ev, hz: c.header.HZ}); ev.Kind == events.KindClose && f.mayContinue() {
 		return c.wait(&c.joins, ev, f.window(), emit)
 	}
+	if end == nil && closesEnded(ev) {
+		return c.wait(&c.joins, ev, recordWindow, emit)
+	}
 	return c.awaitOwner(ev, emit)
+}
+
+// closesEnded reports whether a call closes a connection that something else has ended.
+func closesEnded(ev *events.Event) bool {
+	return ev.Kind == events.KindClose && ev.Before == events.Close && ev.Remote.Port() != 0
 }
 
 // joinPeerFIN handles a FIN received.
@@ -187,12 +195,31 @@ func (c *Classifier) joinClose(ev *events.Event) *events.Event {
 func (c *Classifier) joinDone(ev *events.Event, emit func(*events.Ending)) *events.Event {
 	c.nameCaller(ev)
 	c.release(c.joins.takeReplaced(ev), emit) // a call that waits behind its own end, not behind this one
+	if c.joinLateEnd(ev, emit) {
+		return nil
+	}
 	if rst := c.joins.find(ev, events.KindReset); rst != nil {
 		c.joins.remove(rst)
 		rst.event.SockErr = ev.SockErr
 		return c.awaitOwner(&rst.event, emit)
 	}
 	return c.waitForOwner(ev, emit)
+}
+
+// joinLateEnd handles the end of a socket that is recorded after the close of it, which waits for it: the close names
+// the owner, and comes after the end. It reports whether such a close waited.
+func (c *Classifier) joinLateEnd(end *events.Event, emit func(*events.Ending)) bool {
+	closing := c.joins.find(end, events.KindClose)
+	if closing == nil || !closesEnded(&closing.event) || closing.event.MonoNS < end.MonoNS {
+		return false
+	}
+	call := closing.event
+	c.joins.remove(closing)
+	c.waitForOwner(end, emit)
+	if ev := c.joinCall(&call, emit); ev != nil {
+		c.conclude(ev, emit)
+	}
+	return true
 }
 
 // joinReply handles a RST in reply to a segment. The close of this end comes

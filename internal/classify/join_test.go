@@ -207,6 +207,26 @@ func TestResetDuringTheWaitOfAClose(t *testing.T) {
 	}
 }
 
+// The end of a socket may be recorded after the close that finds it ended: a close on another CPU names the owner, and
+// follows the end. A socket that was never connected has no end to wait for.
+func TestEndRecordedAfterClose(t *testing.T) {
+	reset := events.Event{Kind: events.KindDone, MonoNS: noteTestMS, Sock: 1, Local: here, Remote: there, Netns: 7,
+		Before: events.Established, After: events.Close, SockErr: econnreset}
+	closing := closedBy(3 * noteTestMS)
+	closing.Before, closing.After, closing.Flags, closing.SockErr = events.Close, events.Close, inTask, econnreset
+	got := endingsWith(nil, 0, closing, reset)
+	if len(got) != 2 || got[0].Path != events.RecvRST || got[0].Owner == nil || got[0].Owner.PID != closing.Task.PID ||
+		got[1].Path != "close.silent.closed.reset" || got[1].Earlier == nil || got[1].Earlier.AgoNS != 2*noteTestMS {
+		t.Errorf("got %+v", got)
+	}
+	closing.Remote = netip.AddrPort{}
+	c, shown := New(testHeader), 0
+	c.Push(&closing, func(*events.Ending) { shown++ })
+	if shown != 1 {
+		t.Errorf("%d endings of a socket that was never connected", shown)
+	}
+}
+
 // A RST in reply is explained by the end of its connection also while that end waits for its owner, in the same words
 // as afterwards, and takes nothing from it.
 func TestReplyAfterPendingEnd(t *testing.T) {
