@@ -60,7 +60,7 @@ func showsAddresses(r io.Reader) bool {
 }
 
 // symbolTable are the functions of the kernel, some 60,000: without a string each, because they are read while events
-// arrive.
+// arrive, and are kept.
 type symbolTable struct {
 	symbols []symbol // by address
 	names   []byte   // one after the other
@@ -105,6 +105,9 @@ func (s *Symbols) name(address uint64) string {
 	return string(s.table.names[at.from:at.to])
 }
 
+// padding begins the names of the padding before functions (from 6.2 on), which nothing runs: half of all symbols.
+var padding = []byte("__pfx_")
+
 // readSymbols reads the functions of /proc/kallsyms: lines of an address, a letter and a name, which the name of a
 // module may follow. It skips addresses of zero: without CAP_SYSLOG that is all of them.
 func readSymbols(r io.Reader) (t symbolTable, err error) {
@@ -120,7 +123,7 @@ func readSymbols(r io.Reader) (t symbolTable, err error) {
 		if !ok {
 			return t, fmt.Errorf("reading kernel symbols: %q is no address", number)
 		}
-		if address != 0 {
+		if address != 0 && !bytes.HasPrefix(name, padding) {
 			from := uint32(len(t.names))
 			t.names = append(t.names, name...)
 			t.symbols = append(t.symbols, symbol{address, from, uint32(len(t.names))})

@@ -10,6 +10,7 @@ import (
 func TestSymbols(t *testing.T) {
 	table, err := readSymbols(strings.NewReader(`ffffffff81000000 T _text
 ffffffff81000300 t tcp_keepalive_timer
+ffffffff810001f0 t __pfx_tcp_send_active_reset
 ffffffff81000200 T tcp_send_active_reset
 ffffffff81000250 d not_a_function
 ffffffff82000000 t veth_xmit	[veth]
@@ -18,6 +19,9 @@ short line
 `))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if len(table.symbols) != 4 {
+		t.Errorf("%d symbols are kept, want the 4 functions", len(table.symbols))
 	}
 	s := Symbols{table: table}
 	got := s.Names([]uint64{0xffffffff81000210, 0xffffffff81000300, 0xffffffff82000010, 0x10, 0, 0xffffffff81000000})
