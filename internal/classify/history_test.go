@@ -443,3 +443,35 @@ func TestPendingCloseAndNextSocket(t *testing.T) {
 		t.Errorf("%d closes, want 2: %+v", closes, endings)
 	}
 }
+
+// A connection is reset, its socket disconnected and closed. The next socket at the address is reset while that close
+// waits behind its end: none of them is of the other connection.
+func TestDisconnectedCloseAndNextSocket(t *testing.T) {
+	ms := uint64(time.Millisecond)
+	of := func(ev events.Event, at uint64, port uint16, task events.Task) events.Event {
+		ev.MonoNS, ev.Local, ev.Task = at, here, task
+		if port != 0 {
+			ev.Remote = netip.AddrPortFrom(there.Addr(), port)
+		}
+		ev.FirstSent, ev.FirstReceived = uint32(port), 2*uint32(port)
+		return ev
+	}
+	reset := events.Event{Kind: events.KindDone, Sock: 1, SockErr: econnreset, Before: events.Established,
+		After: events.Close}
+	closed := events.Event{Kind: events.KindClose, Sock: 1, Flags: inTask, Before: events.Close, After: events.Close}
+	endings, _ := conclude(of(reset, ms, 5000, events.Task{}), of(closed, 2*ms, 0, closer),
+		of(reset, 5*ms, 6000, events.Task{}), of(closed, 9*ms, 6000, victim))
+	if len(endings) != 4 {
+		t.Fatalf("%d endings: %+v", len(endings), endings)
+	}
+	for _, e := range endings {
+		task, ago := closer.Comm, "1 ms"
+		if e.Remote.Port() == 6000 {
+			task, ago = victim.Comm, "4 ms"
+		}
+		if e.Path == events.RecvRST && e.Owner.Comm != task || e.Path == events.ClosedReset && (e.Actor.Comm != task ||
+			!strings.Contains(e.Cause, " "+ago+" ago")) {
+			t.Errorf("%s of %v: %q, by %v of %v", e.Path, e.Remote, e.Cause, e.Actor, e.Owner)
+		}
+	}
+}

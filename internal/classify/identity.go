@@ -44,12 +44,15 @@ func (a identity) mayBe(b identity) bool {
 }
 
 // mayBeOneConnection reports whether two events of one end do not show two connections. tcp_disconnect clears the
-// remote port and sets other sequence numbers.
+// remote port and sets other sequence numbers, so only the later event may lack that port.
 func mayBeOneConnection(a, b *events.Event) bool {
-	if a.Remote.Port() == 0 || b.Remote.Port() == 0 {
-		return true
+	switch {
+	case a.Remote.Port() == b.Remote.Port():
+		return a.Remote.Port() == 0 || identityOf(a).mayBe(identityOf(b))
+	case a.Remote.Port() == 0:
+		return a.MonoNS >= b.MonoNS
 	}
-	return a.Remote.Port() == b.Remote.Port() && identityOf(a).mayBe(identityOf(b))
+	return b.Remote.Port() == 0 && b.MonoNS >= a.MonoNS
 }
 
 // alike reports whether two first sequence numbers may be those of one direction.
