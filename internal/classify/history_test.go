@@ -475,3 +475,20 @@ func TestDisconnectedCloseAndNextSocket(t *testing.T) {
 		}
 	}
 }
+
+// A close is pending when a descriptor of the next socket is closed: that comes before the next close, not this one.
+func TestPendingCloseAndNextShared(t *testing.T) {
+	ms := uint64(time.Millisecond)
+	pending := byStates(0, ms)
+	pending.Local, pending.Remote = here, there
+	next := byStates(0, 9*ms)
+	next.Local, next.Remote = here, netip.AddrPortFrom(there.Addr(), 5001)
+	shared := next
+	shared.Kind, shared.MonoNS, shared.Syscall, shared.References = events.KindShared, 8*ms, "close", 1
+	shared.Flags = events.TaskContext
+	endings, _ := conclude(pending, shared, next)
+	if len(endings) != 3 || endings[0].Path != events.CloseFINActive || endings[0].Earlier != nil ||
+		endings[2].Earlier == nil {
+		t.Errorf("%+v", endings)
+	}
+}

@@ -74,6 +74,7 @@ func (c *Classifier) join(ev *events.Event, emit func(*events.Ending)) *events.E
 	case events.KindPeerFIN:
 		return c.joinPeerFIN(ev, emit)
 	case events.KindShared:
+		c.release(c.joins.takeReplaced(ev), emit) // else the close of an earlier socket would forget this
 		if f := (fact{Event: ev}); f.bySyscall() == events.TriggerExecve {
 			return nil // close-on-exec leaves sockets open on purpose
 		}
