@@ -80,6 +80,7 @@ func (c *Classifier) Push(ev *events.Event, emit func(*events.Ending)) {
 	}
 	c.expire(ev.MonoNS, emit)
 	c.answer(ev)
+	c.releaseOrphan(ev, emit)
 	if ev = c.join(ev, emit); ev != nil {
 		c.conclude(ev, emit)
 	}

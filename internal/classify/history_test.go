@@ -492,3 +492,24 @@ func TestPendingCloseAndNextShared(t *testing.T) {
 		t.Errorf("%+v", endings)
 	}
 }
+
+// A RST received waits for what sent it. Meanwhile the server closes the next connection of the client from the same
+// port: the RST still comes after the close of its own.
+func TestOrphanEndsBeforeNextConnection(t *testing.T) {
+	ms := uint64(time.Millisecond)
+	of := func(ev events.Event, first uint32) events.Event {
+		ev.Sock, ev.FirstSent, ev.FirstReceived = uint64(first), first, 2*first
+		return ev
+	}
+	reset := gotRST(2 * ms)
+	reset.Local, reset.Remote, reset.Before, reset.Flags = here, there, events.FinWait1, events.Orphan
+	pending := closedBy(0) // by changes of state
+	pending.Flags |= events.ReturnUnseen
+	for name, first := range map[string]events.Event{"reported": closedBy(0), "pending": pending} {
+		endings, _ := conclude(of(first, 1000), of(reset, 1000), of(closedBy(9*ms), 500_000))
+		e := endingOf(t, endings, events.RecvRST)
+		if e.Earlier == nil || e.Owner == nil || !strings.Contains(e.Cause, ", 2 ms after "+closer.Comm) {
+			t.Errorf("%s: %q, owner %+v", name, e.Cause, e.Owner)
+		}
+	}
+}

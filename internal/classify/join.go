@@ -83,6 +83,23 @@ func (c *Classifier) join(ev *events.Event, emit func(*events.Ending)) *events.E
 	return c.joinCall(ev, emit)
 }
 
+// releaseOrphan concludes the end of an orphan that had the addresses of an event's connection before it, and first the
+// close that left it: what that connection does takes the place of that close, which explains the end.
+func (c *Classifier) releaseOrphan(ev *events.Event, emit func(*events.Ending)) {
+	c.release(c.joins.takeMatching(byEnd, ev, func(w *waiting) bool {
+		return ofOrphan(&w.event) && w.event.MonoNS < ev.MonoNS && sameEnd(&w.event, ev) &&
+			!identityOf(&w.event).mayBe(identityOf(ev))
+	}), emit)
+}
+
+// ofOrphan reports whether a pending event is the end of an orphan, or the close that left it.
+func ofOrphan(ev *events.Event) bool {
+	if ev.Kind == events.KindClose {
+		return ev.Before != events.Close
+	}
+	return endsConnection(ev.Kind) && ev.Flags.Has(events.Orphan)
+}
+
 // joinCall handles a call on a socket.
 func (c *Classifier) joinCall(ev *events.Event, emit func(*events.Ending)) *events.Event {
 	if !c.joins.empty() { // mostly it is, by fentry and kprobe

@@ -74,7 +74,7 @@ func TestNoteOfNextConnection(t *testing.T) {
 		t.Errorf("got %+v, want %q", all, want)
 	}
 
-	// A RST received waits for what sent it. Meanwhile an event of the next connection is concluded.
+	// A RST received waits for what sent it, until there is an event of the next connection.
 	done := events.Event{
 		Kind: events.KindDone, MonoNS: 251 * noteTestMS, Sock: 1, Local: here, Remote: there, Netns: 7, SockErr: econnreset,
 		Flags: events.Orphan, Before: events.FinWait2, After: events.Close, FirstSent: 1000, FirstReceived: 2000,
@@ -86,8 +86,8 @@ func TestNoteOfNextConnection(t *testing.T) {
 	if len(all) != 2 || all[0].Earlier == nil || all[1].Earlier == nil {
 		t.Fatalf("got %+v", all)
 	}
-	if next, first := all[0].Earlier.Actor.Comm, all[1].Earlier.Actor.Comm; next != "victim" || first != "nginx" {
-		t.Errorf("closed by %s and %s, want victim and nginx", next, first)
+	if first, next := all[0].Earlier.Actor.Comm, all[1].Earlier.Actor.Comm; first != "nginx" || next != "victim" {
+		t.Errorf("closed by %s and %s, want nginx and victim", first, next)
 	}
 }
 
