@@ -261,9 +261,16 @@ func (c *Classifier) joinReply(ev *events.Event, emit func(*events.Ending)) *eve
 func (c *Classifier) awaitsRecord(ev *events.Event) bool {
 	switch ev.Before {
 	case events.StateUnknown, events.Listen, events.TimeWait:
-		return !beginsConnection(&fact{Event: ev}) && c.history.earlier(ev) == nil && c.pendingEnd(ev) == nil
+	default:
+		return false
 	}
-	return false
+	if beginsConnection(&fact{Event: ev}) {
+		return false
+	}
+	if c.Notes != nil {
+		c.readNotes(ev)
+	}
+	return c.history.earlier(ev) == nil && c.pendingEnd(ev) == nil
 }
 
 // explainByPending sets what ended the connection of a RST in reply, if that end still waits for the call that names

@@ -91,6 +91,22 @@ func TestNoteOfNextConnection(t *testing.T) {
 	}
 }
 
+// A RST in reply does not wait for the record of a close that was noted: meanwhile the next connection may end.
+func TestReplyAfterNotedClose(t *testing.T) {
+	late := replyTo(3 * noteTestMS)
+	late.Sock, late.FirstSent, late.FirstReceived, late.Before = 0, 0, 0, events.TimeWait
+	next := events.Event{
+		Kind: events.KindDone, MonoNS: 5 * noteTestMS, Sock: 1, Local: here, Remote: there, Netns: 7, SockErr: econnreset,
+		Before: events.Established, After: events.Close, FirstSent: 500_000, FirstReceived: 600_000,
+	}
+	freed := events.Event{Kind: events.KindPeerFIN, MonoNS: 6 * noteTestMS, Sock: 1, Local: there, Remote: here}
+	all := endingsWith([]events.Note{noted(ordinaryClose(noteTestMS))}, 0, late, next, freed)
+	const want = "9 B arrived 2 ms after nginx[42] closed"
+	if len(all) != 3 || all[0].Cause != want {
+		t.Errorf("got %+v, want %q", all, want)
+	}
+}
+
 // What a close explains is the same whether it was reported or noted.
 func TestNotedCloseExplains(t *testing.T) {
 	done := events.Event{
