@@ -167,5 +167,6 @@ func (c *Classifier) conclude(ev *events.Event, emit func(*events.Ending)) {
 	}
 	e := c.conclusion(f, r, inferred)
 	c.history.add(f, e)
+	c.endNoted(f.Event)
 	emit(e)
 }

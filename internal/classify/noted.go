@@ -71,6 +71,14 @@ func (h *history) endSocket(n *events.Note) {
 	}
 }
 
+// endNoted ends what is remembered of the socket of an event with a close that was noted after it. The note may have
+// been read before the event, because it is not in the ring buffer.
+func (c *Classifier) endNoted(ev *events.Event) {
+	for n := range c.notes.of(ev.Local.Port(), ev.Remote.Port()) {
+		c.history.endSocket(n)
+	}
+}
+
 // current returns what is remembered of the socket of an event, unless that is about an earlier one, or may be: notes
 // were overwritten, and a socket can still be closed in an ordinary way after it.
 func (h *history) current(p *past, ev *events.Event) *past {

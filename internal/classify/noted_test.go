@@ -178,6 +178,22 @@ func TestNotedCloseEndsSocket(t *testing.T) {
 	}
 }
 
+// It does so also if its note was read for another ending, before the event that comes before it.
+func TestNoteReadBeforeEvent(t *testing.T) {
+	shared := events.Event{
+		Kind: events.KindShared, MonoNS: 5 * noteTestMS, Sock: 1, Local: here, Remote: there, Netns: 7, Task: closer,
+		Flags: events.TaskContext, Syscall: "close", References: 1, Before: events.Established, After: events.Established,
+	}
+	other := replyTo(4 * noteTestMS)
+	other.Sock, other.Local = 2, netip.AddrPortFrom(here.Addr(), 444)
+	next := ordinaryClose(90 * noteTestMS)
+	next.FirstSent, next.FirstReceived, next.Flags = 500_000, 600_000, next.Flags|events.LingerOn
+	got := endingsWith([]events.Note{noted(ordinaryClose(6 * noteTestMS))}, 0, other, shared, next)
+	if last := got[len(got)-1]; len(got) != 3 || last.Earlier != nil {
+		t.Errorf("%d endings, the last is %s, after %+v", len(got), last.Path, last.Earlier)
+	}
+}
+
 // A close that waits behind the RST that ended its socket still rests on it, although an ordinary close of the next
 // socket at its address was noted, or a RST ended that one, before the wait was over.
 func TestNextSocketWhileCloseWaits(t *testing.T) {
