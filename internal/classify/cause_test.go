@@ -1,6 +1,7 @@
 package classify
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -255,6 +256,12 @@ func TestThrownAway(t *testing.T) {
 	if e.Path != events.ClosedTimeWait || !e.IsAbnormal() ||
 		!strings.HasSuffix(e.Cause, "; 4,321 B unread were thrown away without a RST: the peer's FIN had come first") {
 		t.Errorf("%s %q", e.Path, e.Cause)
+	}
+	// connect(AF_UNSPEC) on the closed socket clears the remote address, and that the FIN was received.
+	cleared := closed
+	cleared.Remote, cleared.UnreadBytes, cleared.Flags = netip.AddrPort{}, 0, inTask
+	if e := last(t, shut, cleared); e.Path != events.ClosedTimeWait || e.Remote != there {
+		t.Errorf("cleared: %s %q of %v", e.Path, e.Cause, e.Remote)
 	}
 	const unseen = "the peer's FIN had come; what ended the connection was not seen"
 	e = last(t, closed)

@@ -111,8 +111,12 @@ func hasRefusedError(f *fact) bool { return f.hasError(econnrefused) }
 func hasTimeoutError(f *fact) bool { return f.hasError(etimedout) }
 func hasAbortError(f *fact) bool   { return f.hasError(econnaborted) }
 func receivedFIN(f *fact) bool     { return f.sent(events.PeerFIN) }
-func sentFINFirst(f *fact) bool    { return receivedFIN(f) && f.past != nil && f.past.fin }
 func sentFINSecond(f *fact) bool   { return sentFINFirst(f) && f.past.before == events.CloseWait }
+
+// sentFINFirst: tcp_disconnect on a closed socket clears the remote port, and that the FIN of the peer was received.
+func sentFINFirst(f *fact) bool {
+	return (receivedFIN(f) || f.Remote.Port() == 0) && f.past != nil && f.past.fin
+}
 
 // hasDisconnectError: tcp_disconnect sets ECONNRESET and clears the remote port, which a RST leaves.
 func hasDisconnectError(f *fact) bool { return f.hasError(econnreset) && f.Remote.Port() == 0 }
