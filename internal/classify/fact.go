@@ -40,6 +40,7 @@ const (
 const (
 	thFIN = 0x01
 	thSYN = 0x02
+	thRST = 0x04
 	thACK = 0x10
 )
 

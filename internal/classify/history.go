@@ -285,7 +285,7 @@ func (h *history) peerReset(ev *events.Event) (nearest *past) {
 		return h.peerByAddress(ev)
 	}
 	for _, key := range [...]uint32{id.sent, id.sent + 1} {
-		if p := h.resets.get(key); p != nil && beside(p.identity.sent, id.received) {
+		if p := h.resets.get(key); p != nil && beside(p.identity.sent, id.received) && mayBeReset(ev, false) {
 			nearest = p.nearer(nearest, ev)
 		}
 	}
@@ -294,11 +294,18 @@ func (h *history) peerReset(ev *events.Event) (nearest *past) {
 		answered = id.sent // a RST in reply to a SYN has no number; the SYN's stands for it
 	}
 	for _, number := range [...]uint32{answered, beforeFIN(ev, answered)} {
-		if p := h.answers.get(number); p != nil && int32(ev.SndNxt-p.segmentSeq) >= 0 {
+		if p := h.answers.get(number); p != nil && int32(ev.SndNxt-p.segmentSeq) >= 0 && mayBeReset(ev, true) {
 			nearest = p.nearer(nearest, ev)
 		}
 	}
 	return nearest
+}
+
+// mayBeReset reports whether a RST that was sent in reply, or not, may be the one that reset a socket. Both may be on
+// their way at once. A RST in reply to a segment with an ACK has none itself (tcp_v4_send_reset), any other RST has one
+// (tcp_send_active_reset). Of segments, only a SYN has no ACK.
+func mayBeReset(ev *events.Event, inReply bool) bool {
+	return ev.SegmentFlags&thRST == 0 || ev.Before == events.SynSent || inReply == (ev.SegmentFlags&thACK == 0)
 }
 
 // peerByAddress is peerReset for recordings without sequence numbers.

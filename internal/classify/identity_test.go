@@ -131,6 +131,20 @@ func TestReplyByNumber(t *testing.T) {
 	}
 }
 
+// A close and a RST in reply to data reset one socket at about the same time. Only the second has no ACK.
+func TestPeerOfTwo(t *testing.T) {
+	closed := numbered(resetWith(0))
+	reply := late(1) // of here, to data of there
+	reply.SegmentSeq, reply.SegmentAck = isnThere+51, wrapped(isnHere, 101)
+	for flags, want := range map[uint8]events.Path{thRST | thACK: last(t, closed).Path, thRST: events.ReplyNoSocket} {
+		got := numberedThere(gotRST(2))
+		got.SegmentFlags = flags
+		if e := last(t, closed, reply, got); e.Peer == nil || e.Peer.Path != want {
+			t.Errorf("flags %#x: peer %+v, want %s: %q", flags, e.Peer, want, e.Cause)
+		}
+	}
+}
+
 // What this side did with an earlier connection of the same addresses explains nothing of a later one, nor does what
 // happened in another network namespace.
 func TestEarlierIsOfTheSameConnection(t *testing.T) {

@@ -316,6 +316,9 @@ func (c *Classifier) peerByPending(f *fact) {
 
 // hasReset reports whether a RST reset the socket of an event, as peerReset finds it.
 func hasReset(rst, ev *events.Event) bool {
+	if !mayBeReset(ev, rst.Kind == events.KindReply) {
+		return false
+	}
 	if rst.Kind == events.KindReply {
 		end := receivedEnd(ev)
 		return rst.SegmentAck != 0 && (rst.SegmentAck == end || rst.SegmentAck == beforeFIN(ev, end)) &&
