@@ -476,6 +476,31 @@ func TestDisconnectedCloseAndNextSocket(t *testing.T) {
 	}
 }
 
+// While the end of a socket waits, the next one at its address is reset by MPTCP, or gets data after shutdown(2): what
+// follows is of the second end.
+func TestEndAtTheAddressOfAnother(t *testing.T) {
+	of := func(ev events.Event, at uint64, port uint16) events.Event {
+		ev.Sock, ev.MonoNS, ev.Local, ev.Remote = 1, at, here, netip.AddrPortFrom(there.Addr(), port)
+		ev.FirstSent, ev.FirstReceived = uint32(port), 2*uint32(port)
+		return ev
+	}
+	first := events.Event{Kind: events.KindDone, SockErr: econnreset, Before: events.Established, After: events.Close}
+	reset := events.Event{Kind: events.KindReset, Flags: events.SentRST | events.TaskContext | events.MPTCP,
+		Before: events.Established}
+	takenDown := events.Event{Kind: events.KindDisconnect, Flags: inTask | events.MPTCP, Before: events.Established,
+		After: events.Close}
+	if endings, _ := conclude(of(first, 1, 5000), of(reset, 2, 6000), of(takenDown, 3, 6000)); len(endings) != 2 {
+		t.Errorf("%+v", endings)
+	}
+	reply := events.Event{Kind: events.KindReply, Flags: events.SentRST, SockErr: epipe, ShutdownMask: 3,
+		SegmentFlags: thACK, SegmentBytes: 9, Before: events.FinWait2, After: events.Close}
+	closed := events.Event{Kind: events.KindClose, Task: closer, Flags: inTask, Before: events.Close, After: events.Close}
+	e := last(t, of(first, 1, 5000), of(reply, 2, 6000), of(closed, 3, 6000))
+	if e.Earlier == nil || e.Earlier.Path != events.ShutdownData {
+		t.Errorf("%s after %+v", e.Path, e.Earlier)
+	}
+}
+
 // A close is pending when a descriptor of the next socket is closed: that comes before the next close, not this one.
 func TestPendingCloseAndNextShared(t *testing.T) {
 	ms := uint64(time.Millisecond)

@@ -186,6 +186,7 @@ func (c *Classifier) joinReset(ev *events.Event, emit func(*events.Ending)) *eve
 	case ev.Listener != 0:
 		return ev
 	}
+	c.release(c.joins.takeReplaced(ev), emit)
 	// The close of this end has returned, unless it lingers, and comes before the RST.
 	c.release(c.joins.takeCloses(ev, func(w *waiting) bool {
 		f := fact{Event: &w.event, hz: c.header.HZ}
@@ -244,6 +245,7 @@ func (c *Classifier) joinLateEnd(end *events.Event, emit func(*events.Ending)) b
 // before it. If the segment ended the socket, both are one ending.
 func (c *Classifier) joinReply(ev *events.Event, emit func(*events.Ending)) *events.Event {
 	c.nameCaller(ev)
+	c.release(c.joins.takeReplaced(ev), emit)
 	c.release(c.joins.takeCloses(ev, func(*waiting) bool { return false }), emit)
 	if done := c.joins.find(ev, events.KindDone); done != nil {
 		c.joins.remove(done)
