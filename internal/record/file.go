@@ -290,5 +290,18 @@ func plain(r io.Reader) (io.Reader, error) {
 		return buffered, nil
 	}
 	// With one thread there is nothing to close but the file.
-	return zstd.NewReader(buffered, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+	d, err := zstd.NewReader(buffered, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+	return decompressor{d}, err
+}
+
+// decompressor says of what follows the compressed part of a file that it is not compressed.
+type decompressor struct{ *zstd.Decoder }
+
+// Read decompresses.
+func (d decompressor) Read(p []byte) (int, error) {
+	n, err := d.Decoder.Read(p)
+	if errors.Is(err, zstd.ErrMagicMismatch) {
+		err = errPlain
+	}
+	return n, err
 }

@@ -55,10 +55,19 @@ func sealFrame(b []byte) ([]byte, error) {
 var (
 	errCut    = errors.New("is cut off")
 	errJoined = errors.New("another recording begins here (files joined together)")
+	errPlain  = errors.New("what follows is not compressed (files joined together?)")
 )
 
 // compressedMagic begins what is compressed by Zstandard.
 var compressedMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
+
+// lineMagic begins the header of format 1. It is not longer than the head of a frame.
+var lineMagic = []byte(`{"schema`)
+
+// beginsRecording reports whether a text begins like a recording of any format.
+func beginsRecording(text []byte) bool {
+	return bytes.HasPrefix(text, magic) || bytes.HasPrefix(text, compressedMagic) || bytes.HasPrefix(text, lineMagic)
+}
 
 // frameReader reads frames.
 type frameReader struct {
@@ -81,7 +90,7 @@ func (f *frameReader) next() (frameType, []byte, error) {
 	}
 	size := binary.LittleEndian.Uint32(f.buf)
 	if size > maxFrame {
-		if bytes.Equal(f.buf, magic) || bytes.HasPrefix(f.buf, compressedMagic) {
+		if beginsRecording(f.buf) {
 			return 0, nil, fmt.Errorf("frame %d: %w", f.number, errJoined)
 		}
 		return 0, nil, fmt.Errorf("frame %d: invalid length of %d bytes", f.number, size)

@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -114,6 +115,33 @@ func TestOwnersAreBounded(t *testing.T) {
 	ev := events.Event{Kind: events.KindReset, MonoNS: 3*maxOwners + 9, Sock: 7}
 	if r.SetOwner(&ev); ev.Owner == nil || ev.Owner.PID != 1 {
 		t.Errorf("the last owner is %v", ev.Owner)
+	}
+}
+
+// Recordings of any formats that cat(1) joined are read up to the end of the first one, and named as that.
+func TestJoined(t *testing.T) {
+	names := []string{"v1.jsonl", "v1.jsonl.zst", "v2.rec", "v2.rec.zst"}
+	for _, first := range names {
+		alone, err := os.ReadFile("testdata/" + first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, _, err := readBinary(t, alone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, second := range names {
+			more, err := os.ReadFile("testdata/" + second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, _, err := readBinary(t, slices.Concat(alone, more))
+			var damage *Damage
+			if !errors.As(err, &damage) || !strings.Contains(err.Error(), "(files joined together") ||
+				!strings.HasPrefix(damage.Hint("shown"), "name the files") || len(got) != len(want) {
+				t.Errorf("%s and %s: %v after %d of %d events", first, second, err, len(got), len(want))
+			}
+		}
 	}
 }
 

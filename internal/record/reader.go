@@ -99,6 +99,9 @@ func (r *Reader) readLine(text []byte, ev *events.Event) error {
 		MonoNS uint64 `json:"mono_ns"`
 	}
 	if err := json.Unmarshal(text, &head); err != nil {
+		if r.frames == nil && beginsRecording(text) {
+			err = errJoined
+		}
 		return r.misread(text, err)
 	}
 	switch head.Kind {
@@ -155,7 +158,7 @@ func (r *Reader) end(text []byte) error {
 	text, err := r.next()
 	if err == nil {
 		err = errors.New("text after the end of the record")
-		if isHeader(text) {
+		if isHeader(text) || beginsRecording(text) {
 			err = errJoined
 		}
 		r.damage = &Damage{r.line, fmt.Errorf("line %d: %w", r.line, err)}

@@ -81,7 +81,7 @@ func (d *Damage) Unwrap() error { return d.Err }
 
 // Hint returns what to do, or what was done (in the past tense) with everything before the damage.
 func (d *Damage) Hint(done string) string {
-	if errors.Is(d, errJoined) {
+	if errors.Is(d, errJoined) || errors.Is(d, errPlain) {
 		return "name the files that were joined as separate arguments"
 	}
 	return "everything before that was " + done
