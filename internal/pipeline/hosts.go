@@ -323,23 +323,38 @@ func distinct(files []*os.File, stderr io.Writer) (kept []*os.File, err error) {
 	return kept, nil
 }
 
-// grouped returns files by their runs.
+// grouped returns files by their runs. One that ends in its header goes with the file before it, as names sort.
 func grouped(files []*os.File) (all []Files, err error) {
 	byRun := map[[3]string]int{}
+	last := 0
+	var ahead []*os.File // end in their headers, before any other
 	rewinds(files)
 	for _, file := range files {
 		in, err := record.Read(file, rawevent.Recorded)
-		if err != nil {
+		switch {
+		case record.EndsInHeader(err) && len(all) == 0:
+			ahead = append(ahead, file)
+			continue
+		case record.EndsInHeader(err):
+			all[last].Files = append(all[last].Files, file)
+			continue
+		case err != nil:
 			return nil, err
 		}
 		h := in.Header
 		run := [3]string{h.Host, h.BootID, h.Run}
 		if i, known := byRun[run]; known && h.Run != "" {
-			all[i].Files = append(all[i].Files, file)
+			all[i].Files, last = append(all[i].Files, file), i
 			continue
 		}
-		byRun[run] = len(all)
-		all = append(all, Files{[]*os.File{file}, h})
+		last, byRun[run] = len(all), len(all)
+		all = append(all, Files{append(ahead, file), h})
+		ahead = nil
+	}
+	if len(all) == 0 {
+		rewinds(files)
+		_, err := record.Read(files[0], rawevent.Recorded)
+		return nil, err
 	}
 	for i := range all {
 		if !rewinds(all[i].Files) {

@@ -112,6 +112,9 @@ func create(path string, h events.Header, seed maphash.Seed, o Options) (*File, 
 	}
 	if err != nil {
 		file.Close()
+		if o.Rotation.Active() { // it is a new file, and each start on a full disk would leave one
+			_ = os.Remove(path)
+		}
 		return nil, err
 	}
 	return f, nil

@@ -27,10 +27,10 @@ func Join(files []*os.File, newDecode NewDecode) (*Reader, error) {
 		return Read(files[0], newDecode)
 	}
 	var parts []part
-	var cut []*os.File // in their headers: closetrace was killed when it began them
+	var cut []*os.File // in their headers: closetrace was killed when it began them, or the power failed
 	for _, file := range files {
 		r, err := Read(file, newDecode)
-		if errors.As(err, new(noHeader)) {
+		if EndsInHeader(err) {
 			cut = append(cut, file)
 			continue
 		}
@@ -48,7 +48,7 @@ func Join(files []*os.File, newDecode NewDecode) (*Reader, error) {
 			return nil, err
 		}
 	}
-	if len(parts) == 0 || len(cut) > 1 {
+	if len(parts) == 0 {
 		return Read(cut[0], newDecode)
 	}
 	r, err := Read(parts[0].file, newDecode)
@@ -97,7 +97,7 @@ func (r *Reader) more() error {
 	}
 	next, err := Read(r.rest[0], r.newDecode)
 	switch {
-	case r.End != nil && !r.End.Continues && errors.As(err, new(noHeader)): // the file is not of this run
+	case r.End != nil && !r.End.Continues && EndsInHeader(err): // the file is not of this run
 		r.Name = r.rest[0].Name()
 		r.damage = &Damage{0, errors.New("it ends within its header")}
 		return r.damage
@@ -105,7 +105,7 @@ func (r *Reader) more() error {
 		r.damage = &Damage{r.line, errors.New("it ends before the next file begins")}
 		return r.damage
 	}
-	if errors.As(err, new(noHeader)) {
+	if EndsInHeader(err) {
 		r.Name, r.rest, r.End = r.rest[0].Name(), nil, nil
 		return io.EOF
 	}

@@ -70,6 +70,9 @@ type noHeader string
 
 func (n noHeader) Error() string { return string(n) }
 
+// EndsInHeader reports whether an error of [Read] is that of a file that ends before its header does.
+func EndsInHeader(err error) bool { return errors.As(err, new(noHeader)) }
+
 // Damage is the place from which a record cannot be read. Everything before it is whole.
 type Damage struct {
 	Line int

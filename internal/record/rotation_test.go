@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -376,3 +377,34 @@ func TestRotationCutAnywhere(t *testing.T) {
 		t.Errorf("a cut in the middle: %v", err)
 	}
 }
+
+// A file that takes no header, as on a full disk, is not left behind: each start of a service would leave one.
+func TestRotationLeavesNoEmptyFile(t *testing.T) {
+	full := false
+	through := func(w io.Writer) io.Writer {
+		if full {
+			return fullDisk{}
+		}
+		return w
+	}
+	dir, f := rotating(t, "a.rec", Options{Rotation: Rotation{Size: 64 << 10}, Through: through})
+	var err error
+	for n := uint64(1); err == nil && n < 1000; n++ {
+		full = n > 10
+		err = f.Write(closeAt(t, n, 1))
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("writing: %v", err)
+	}
+	if _, err := rotatingIn(filepath.Join(dir, "b.rec.zst"), f.options); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("beginning: %v", err)
+	}
+	if names := namesIn(t, dir, 0); !slices.Equal(names, []string{"a-000000.rec"}) {
+		t.Errorf("files %v", names)
+	}
+}
+
+// fullDisk takes nothing.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
