@@ -80,6 +80,10 @@ var rows = []struct {
 			`sum by (instance) (rate(closetrace_export_dropped_total{` + selected + `}[$__rate_interval]))`, "{{instance}}",
 		},
 		{
+			"Recording failed", "1: endings are traced and not recorded, until a restart.", units.Short,
+			`max by (instance) (closetrace_recording_failed{` + selected + `})`, "{{instance}}",
+		},
+		{
 			"Counted as workload other", "Above 0: more workloads than --workloads.", units.EventsPerSecond,
 			`sum by (instance) (rate(closetrace_series_overflow_total{` + selected + `}[$__rate_interval]))`, "{{instance}}",
 		},
@@ -120,11 +124,15 @@ func build() *dashboard.DashboardBuilder {
 		WithVariable(values("instance", "Host", source, `label_values(closetrace_build_info{job="closetrace"}, instance)`)).
 		WithVariable(values("workload", "Workload", source,
 			`label_values(closetrace_tcp_endings_total{`+selected+`}, workload)`))
+	legend := common.NewVizLegendOptionsBuilder().ShowLegend(true).DisplayMode(common.LegendDisplayModeList).
+		Placement(common.LegendPlacementBottom)
+	tooltip := common.NewVizTooltipOptionsBuilder().Mode(common.TooltipDisplayModeMulti).
+		Sort(common.SortOrderDescending)
 	for _, row := range rows {
 		board.WithRow(dashboard.NewRowBuilder(row.title))
 		for _, p := range row.panels {
 			board.WithPanel(timeseries.NewPanelBuilder().Title(p.title).Description(p.about).Unit(p.unit).Min(0).
-				Datasource(source).Height(8).Span(12).
+				Datasource(source).Height(8).Span(12).Legend(legend).Tooltip(tooltip).
 				WithTarget(prometheus.NewDataqueryBuilder().Expr(p.expr).LegendFormat(p.legend).Range().Exemplar(true)))
 		}
 	}

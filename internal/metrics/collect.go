@@ -63,7 +63,7 @@ var (
 	suppressedDesc = describe("closetrace_replies_suppressed_total",
 		"RST replies that the rate limit of the kernel side left out.")
 	droppedDesc = describe("closetrace_export_dropped_total",
-		"Abnormal endings that could not be exported.")
+		"Endings that could not be exported: abnormal ones, and ordinary ones of --otlp-sample.")
 	recordingDesc = describe("closetrace_recording_failed",
 		"1 if the recording failed and ended, while tracing goes on. There is none without a recording.")
 	unexplainedDesc = describe("closetrace_audit_unexplained",

@@ -95,7 +95,7 @@ closetrace_audit_unexplained{counter="TcpOutRsts"} 6
 # HELP closetrace_build_info The version of closetrace, and the mode by which it is attached; always 1.
 # TYPE closetrace_build_info gauge
 closetrace_build_info{attach="fentry",version="v1.2.3"} 1
-# HELP closetrace_export_dropped_total Abnormal endings that could not be exported.
+# HELP closetrace_export_dropped_total Endings that could not be exported: abnormal ones, and ordinary ones of --otlp-sample.
 # TYPE closetrace_export_dropped_total counter
 closetrace_export_dropped_total 4
 # HELP closetrace_probes_missed_total Runs of programs that the kernel skipped.

@@ -1,11 +1,13 @@
 package fleet
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -181,7 +183,9 @@ func (f *fleet) dashboard(t *testing.T) {
 	if err := json.Unmarshal(text, &board); err != nil {
 		t.Fatal(err)
 	}
-	quiet := []string{"Time that SO_LINGER blocked close(2), 99 %", "Kernel counters not explained by endings"}
+	quiet := []string{
+		"Time that SO_LINGER blocked close(2), 99 %", "Kernel counters not explained by endings", "Recording failed",
+	}
 	n := 0
 	for _, p := range board.Panels {
 		for _, target := range p.Targets {
@@ -200,6 +204,30 @@ func (f *fleet) dashboard(t *testing.T) {
 	}
 	if n < 10 {
 		t.Errorf("%d expressions", n)
+	}
+}
+
+// The dashboard has each metric of the documents, and its panels show which line is what.
+func TestDashboardIsComplete(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/grafana/closetrace.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documents, err := os.ReadFile("../../docs/serve.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	metrics := regexp.MustCompile("(?m)^\\| `(closetrace_\\w+)`").FindAllSubmatch(documents, -1)
+	for _, m := range metrics {
+		if !bytes.Contains(text, m[1]) {
+			t.Errorf("no panel has %s", m[1])
+		}
+	}
+	if len(metrics) < 10 {
+		t.Errorf("docs/serve.md has %d metrics", len(metrics))
+	}
+	if bytes.Contains(text, []byte(`"showLegend": false`)) {
+		t.Error("a panel has no legend")
 	}
 }
 
