@@ -49,7 +49,9 @@ func TestChinese(t *testing.T) {
 			"本端已关闭；9 B 未发送，0 B 未被确认；对端接收窗口已关闭，内核正在发送零窗口探测",
 		"closed on this side, the peer has not closed; the kernel removes it in 1m0s": "" +
 			"本端已关闭，对端尚未关闭；内核将在 1m0s 之后移除它",
-		"audit skipped: what no sentence says": "对账跳过：what no sentence says",
+		"audit skipped: what no sentence says":                 "对账跳过：what no sentence says",
+		"audit skipped: the recording goes on in another file": "对账跳过：录制在另一个文件中继续",
+		"audit skipped: the recording began in another file":   "对账跳过：录制从另一个文件开始",
 		"a[1], 10.0.0.1:80: all data read; CLOSE_WAIT → LAST_ACK.": "" +
 			"a[1]，10.0.0.1:80：数据已全部读完；CLOSE_WAIT → LAST_ACK。",
 		"a[1], [2001:db8::1]:80: recv(2): EOF, then send(2): EPIPE.": "" +
