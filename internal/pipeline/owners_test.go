@@ -71,7 +71,7 @@ func TestOwnersAreRecordedWhenTheyAreFound(t *testing.T) {
 				t.Errorf("printed\n%s\nreplayed\n%s", live.String(), again)
 			}
 			var converted bytes.Buffer
-			if err := record.Convert(openRecorded(t, path), &converted); err != nil {
+			if err := record.Convert(t.Context(), openRecorded(t, path), &converted); err != nil {
 				t.Fatal(err)
 			}
 			in, err := record.NewReader(&converted)

@@ -56,6 +56,17 @@ func Replay(ctx context.Context, in *record.Reader, out Sink, o ReplayOptions) e
 	return src.outcome(ctx, err)
 }
 
+// Convert prints a recording itself, as format 1.
+func Convert(ctx context.Context, in *record.Reader, to io.Writer, o Options) error {
+	out := &CheckedWriter{Writer: NewDeadlineWriter(to, o.Interrupted)}
+	err := out.Outcome(record.Convert(ctx, in, out))
+	if ctx.Err() != nil {
+		fmt.Fprintln(o.Stderr, "closetrace: interrupted; the rest is not converted")
+		return nil
+	}
+	return err
+}
+
 // LimitReached is why there may be nothing to compare in an audit.
 const LimitReached = "--count stopped the run before all events were read"
 

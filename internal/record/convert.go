@@ -3,6 +3,7 @@ package record
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"errors"
 	"io"
 
@@ -11,21 +12,21 @@ import (
 )
 
 // Convert writes a recording as format 1: a line of JSON per event. Events that cannot be decoded are left out; the
-// first of their errors is returned once everything else is written.
-func Convert(in *Reader, out io.Writer) error {
+// first of their errors is returned once everything else is written. If ctx ends, Convert returns its error.
+func Convert(ctx context.Context, in *Reader, out io.Writer) error {
 	buffered := bufio.NewWriter(out)
-	err := convert(in, buffered)
+	err := convert(ctx, in, buffered)
 	return cmp.Or(buffered.Flush(), err)
 }
 
-func convert(in *Reader, out io.Writer) error {
+func convert(ctx context.Context, in *Reader, out io.Writer) error {
 	w, err := NewWriter(out, in.Header)
 	if err != nil {
 		return err
 	}
 	var left error
 	in.onOwner = func(ev *events.Event) { left = cmp.Or(left, w.Owner(ev)) }
-	for {
+	for ctx.Err() == nil {
 		var ev events.Event
 		var damage *Damage
 		err := in.Read(&ev)
@@ -51,4 +52,5 @@ func convert(in *Reader, out io.Writer) error {
 			return err
 		}
 	}
+	return ctx.Err()
 }

@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -347,3 +348,24 @@ func checkVersion(t *testing.T, r *Reader, got []string) {
 		t.Errorf("end %+v", e)
 	}
 }
+
+// An interrupted conversion of a recording that does not end stops.
+func TestConvertStops(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	begin := strings.NewReader(`{"schema_version":1,"attach":"fentry"}` + "\n")
+	in, err := NewReader(io.MultiReader(begin, &endless{text: []byte(`{"kind":"idle","mono_ns":1}` + "\n"), left: 1 << 40}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := writerFunc(func(p []byte) (int, error) {
+		cancel()
+		return len(p), nil
+	})
+	if err := Convert(ctx, in, out); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (w writerFunc) Write(p []byte) (int, error) { return w(p) }
