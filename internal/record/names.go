@@ -1,6 +1,7 @@
 package record
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/closetrace/closetrace/internal/hint"
 )
@@ -95,7 +98,12 @@ func (n *fileNames) existing() (all []keptFile, next int, err error) {
 	}
 	dir, prefix := filepath.Split(n.before)
 	entries, err := os.ReadDir(filepath.Clean(dir + "."))
-	if err != nil {
+	var failed *fs.PathError
+	switch {
+	case errors.As(err, &failed) && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)):
+		failed.Path = n.before + n.after // the file, as without rotation
+		return nil, 0, hint.Creating(failed)
+	case err != nil:
 		return nil, 0, err
 	}
 	for _, e := range entries {

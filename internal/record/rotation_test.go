@@ -240,8 +240,8 @@ func TestRotationOverExisting(t *testing.T) {
 		t.Errorf("files %v, want %v", names, want)
 	}
 	_, err := rotatingIn(filepath.Join(dir, "none", "a.rec"), Options{Rotation: rotation})
-	if !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("without a directory: %v", err)
+	if !errors.Is(err, os.ErrNotExist) || hint.Of(err) != "create the directory: mkdir -p "+filepath.Join(dir, "none") {
+		t.Errorf("without a directory: %v (%s)", err, hint.Of(err))
 	}
 	for _, name := range []string{"%Q.rec", "a%"} {
 		_, err := rotatingIn(filepath.Join(dir, name), Options{Rotation: Rotation{Every: time.Second}})
