@@ -45,11 +45,11 @@ build: ## build ./closetrace (needs only Go: the BPF objects are committed)
 install: build ## install to PREFIX (/usr/local): command, manual, completions, systemd unit, configuration
 	install -d $(INSTALL_DIRS)
 	install -m 755 closetrace $(INSTALL)/bin/closetrace
-	./closetrace man $(INSTALL)/share/man/man8
-	./closetrace completion bash >$(INSTALL)/share/bash-completion/completions/closetrace
-	./closetrace completion fish >$(INSTALL)/share/fish/vendor_completions.d/closetrace.fish
-	./closetrace completion zsh >$(DESTDIR)$(ZSHDIR)/_closetrace
-	sed 's|/usr/bin/closetrace|$(PREFIX)/bin/closetrace|; s|/etc/closetrace|$(SYSCONFDIR)/closetrace|' \
+	umask 022; ./closetrace man $(INSTALL)/share/man/man8
+	umask 022; ./closetrace completion bash >$(INSTALL)/share/bash-completion/completions/closetrace
+	umask 022; ./closetrace completion fish >$(INSTALL)/share/fish/vendor_completions.d/closetrace.fish
+	umask 022; ./closetrace completion zsh >$(DESTDIR)$(ZSHDIR)/_closetrace
+	umask 022; sed 's|/usr/bin/closetrace|$(PREFIX)/bin/closetrace|; s|/etc/closetrace|$(SYSCONFDIR)/closetrace|' \
 		deploy/systemd/closetrace.service >$(INSTALL)/lib/systemd/system/closetrace.service
 	test -e $(DESTDIR)$(SYSCONFDIR)/closetrace/serve.yaml || \
 		install -m 644 deploy/systemd/serve.yaml $(DESTDIR)$(SYSCONFDIR)/closetrace/serve.yaml

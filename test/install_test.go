@@ -19,13 +19,14 @@ import (
 const unitFile = "../deploy/systemd/closetrace.service"
 
 // make install puts everything below DESTDIR, with PREFIX in the unit; it leaves a configuration alone, and make
-// uninstall removes the rest. What it installs works: the example configuration is valid, also with what is commented
-// out, and each page of the manual has a text.
+// uninstall removes the rest. All users may read it, whatever the umask of root. What it installs works: the example
+// configuration is valid, also with what is commented out, and each page of the manual has a text.
 func TestInstall(t *testing.T) {
 	dest := t.TempDir()
 	install := func(target string) {
 		t.Helper()
-		cmd := exec.Command("make", "-C", "..", target, "DESTDIR="+dest, "PREFIX=/opt/closetrace", "SYSCONFDIR=/opt/etc")
+		cmd := exec.Command("sh", "-c", `umask 077; exec make "$@"`, "sh",
+			"-C", "..", target, "DESTDIR="+dest, "PREFIX=/opt/closetrace", "SYSCONFDIR=/opt/etc")
 		cmd.Env = append(os.Environ(), "MAKEFLAGS=")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("make %s: %v\n%s", target, err, out)
@@ -47,6 +48,8 @@ func TestInstall(t *testing.T) {
 	for _, file := range installed {
 		if info, err := os.Stat(filepath.Join(dest, file)); err != nil || info.Size() == 0 {
 			t.Errorf("%s: %v, empty", file, err)
+		} else if info.Mode().Perm()&0o044 != 0o044 {
+			t.Errorf("%s is not for all users, with umask 077: %s", file, info.Mode())
 		}
 	}
 	unit := readFile(t, filepath.Join(dest, "opt/closetrace/lib/systemd/system/closetrace.service"))
