@@ -146,7 +146,7 @@ func (h *history) add(f *fact, e *events.Ending) {
 		h.addSocket(f, e)
 	default:
 		isNoop := isWithoutEffect(e.Path)
-		if !isNoop || h.earlier(f.Event) == nil {
+		if !followsEnd(f) && (!isNoop || h.earlier(f.Event) == nil) {
 			h.addConnection(f, e)
 		}
 		h.addReset(f, e)
@@ -154,6 +154,11 @@ func (h *history) add(f *fact, e *events.Ending) {
 			h.addSocket(f, e)
 		}
 	}
+}
+
+// followsEnd reports whether an event closes a socket whose end is known: that stays, to explain what still arrives.
+func followsEnd(f *fact) bool {
+	return f.Kind == events.KindClose && f.Before == events.Close && f.past != nil
 }
 
 // isWithoutEffect reports whether a path is that of a shutdown(2) that ends nothing. What did before stays, to explain

@@ -261,3 +261,30 @@ func TestReplyAfterPendingEnd(t *testing.T) {
 		}
 	}
 }
+
+// A reply that waits for records is explained by what ended the connection, not by the close of its socket, which came
+// later.
+func TestReplyBeforeCloseOfEnded(t *testing.T) {
+	disconnect := events.Event{Kind: events.KindDisconnect, MonoNS: noteTestMS, Sock: 1, Local: here, Remote: there,
+		Netns: 7, Task: closer, Flags: inTask | events.SentRST | events.Disconnected, Before: events.Established,
+		After: events.Close, FirstSent: 100, FirstReceived: 200, SndNxt: 110}
+	closing := closedBy(16 * noteTestMS)
+	closing.Remote = netip.AddrPortFrom(there.Addr(), 0)
+	closing.Before, closing.After, closing.Flags, closing.SockErr = events.Close, events.Close, inTask, econnreset
+	reply := late(2 * noteTestMS)
+	reply.SegmentAck = 110
+	for _, attach := range []string{"fentry", "tracepoint"} {
+		h := testHeader
+		h.Attach = attach
+		var got []events.Ending
+		c := New(h)
+		for _, ev := range []events.Event{disconnect, closing, reply} { // the reply's record comes last
+			c.Push(&ev, func(e *events.Ending) { got = append(got, *e) })
+		}
+		c.Flush(func(e *events.Ending) { got = append(got, *e) })
+		e := endingOf(t, got, events.ReplyNoSocket)
+		if e.Earlier == nil || e.Earlier.Path != events.DisconnectRST || e.Earlier.AgoNS != noteTestMS {
+			t.Errorf("%s: %s, %+v", attach, e.Cause, e.Earlier)
+		}
+	}
+}
