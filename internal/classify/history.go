@@ -183,12 +183,21 @@ func (h *history) addReset(f *fact, e *events.Ending) {
 	switch {
 	case !e.RST:
 	case f.SegmentSeq != 0 || f.SegmentAck != 0:
-		setPast(h.answers.put(cmp.Or(f.SegmentAck, f.SegmentSeq)), f, e)
+		h.addAnswer(cmp.Or(f.SegmentAck, f.SegmentSeq), f, e)
 	case f.FirstReceived != 0:
 		setPast(h.resets.put(f.FirstReceived), f, e)
 	default:
 		setPast(h.byAddress.put(anywhere(e.Local, e.Remote, e.Netns)), f, e)
 	}
+}
+
+// addAnswer remembers a RST in reply by its sequence number. Of two with one number the first resets the other end.
+func (h *history) addAnswer(number uint32, f *fact, e *events.Ending) {
+	if first := h.answers.get(number); first != nil && first.local == e.Local && first.remote == e.Remote &&
+		first.netns == f.Netns && f.MonoNS-first.monoNS < uint64(peerWindow) {
+		return
+	}
+	setPast(h.answers.put(number), f, e)
 }
 
 // addSocket remembers how a socket ended until its last descriptor is closed.

@@ -129,6 +129,11 @@ func TestReplyByNumber(t *testing.T) {
 			t.Errorf("%s: %s, peer %+v", name, e.Path, e.Peer)
 		}
 	}
+	second := reply // the first has reset the socket before this one arrives
+	second.MonoNS, second.Before = 1, events.TimeWait
+	if e := last(t, reply, second, numberedThere(gotRST(2))); e.Peer == nil || e.Peer.Path != events.ReplyNoSocket {
+		t.Errorf("two with one number: %s, peer %+v", e.Path, e.Peer)
+	}
 }
 
 // A close and a RST in reply to data reset one socket at about the same time. Only the second has no ACK.
