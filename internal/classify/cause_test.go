@@ -177,7 +177,7 @@ func TestICMPInWords(t *testing.T) {
 		"ICMP type 3, code 99: EHOSTUNREACH":             {Errno: 113, Origin: 2, Type: 3, Code: 99},
 		"ICMPv6 port unreachable: ECONNREFUSED":          {Errno: 111, Origin: 3, Type: 1, Code: 4},
 		"ICMPv6 no route to host: ENETUNREACH":           {Errno: 101, Origin: 3, Type: 1},
-		"ICMPv6 administratively prohibited: errno 13":   {Errno: 13, Origin: 3, Type: 1, Code: 1},
+		"ICMPv6 administratively prohibited: EACCES":     {Errno: 13, Origin: 3, Type: 1, Code: 1},
 		"ICMPv6 time exceeded: EHOSTUNREACH":             {Errno: 113, Origin: 3, Type: 3},
 	} {
 		done := events.Event{Kind: events.KindDone, Before: events.SynSent, SockErr: int32(e.Errno), ICMP: &e,

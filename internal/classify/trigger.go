@@ -94,6 +94,8 @@ func (f *fact) bySyscall() events.Trigger {
 // errno returns the name of an error of a TCP socket.
 func errno(n int32) string {
 	switch n {
+	case eacces:
+		return "EACCES"
 	case epipe:
 		return "EPIPE"
 	case enetunreach:

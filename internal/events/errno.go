@@ -61,6 +61,7 @@ var signalNames = strings.Fields(`
 
 // errnoTexts are the texts of the errors that sockets return.
 var errnoTexts = map[string]string{
+	"EACCES":        "permission denied",
 	"EINTR":         "interrupted system call",
 	"EBUSY":         "device or resource busy",
 	"EINVAL":        "invalid argument",
