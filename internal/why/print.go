@@ -267,6 +267,10 @@ func (a *answer) missing(n *connection) {
 		a.line(indent, "The end "+other.name()+": it is on another host, outside of the trace, or had ended before. "+
 			"If it is on another host, record there (closetrace -w FILE), and run closetrace why --from FILE.")
 	}
+	if root.Path == events.CloseRSTLinger0 && root.Evidence.BytesSent|root.Evidence.BytesReceived == 0 {
+		a.line(indent, "No byte was exchanged: the handshake may have been in progress at that end, and then its "+
+			"application never had the connection.")
+	}
 	if text := a.library.Peer(string(root.Path), a.explain()); text != "" && root.Path.Family() != "recv" {
 		a.WriteString("\n" + a.plain.Plain(text))
 	}

@@ -94,6 +94,20 @@ func TestBestMatch(t *testing.T) {
 	}
 }
 
+// A health check may abort the connection before its handshake is complete at the other end, which then has no ending.
+func TestProbeOfHandshake(t *testing.T) {
+	const want = "No byte was exchanged: the handshake may have been in progress"
+	probe := reset(0, 33042, 443)[:1]
+	probe[0].Path = events.CloseRSTLinger0
+	if got := answerOf(t, collect(t, line(":443"), probe)); !strings.Contains(got, want) {
+		t.Errorf("%q is missing:\n%s", want, got)
+	}
+	probe[0].Evidence.BytesSent = 1
+	if got := answerOf(t, collect(t, line(":443"), probe)); strings.Contains(got, want) {
+		t.Errorf("a byte was sent:\n%s", got)
+	}
+}
+
 // A process has its connections with both ends, also where its own ending came last.
 func TestProcess(t *testing.T) {
 	all := reset(0, 33042, 443)
