@@ -101,12 +101,9 @@ func (f *Finding) why(s *sockets.Socket) string {
 	case NeverAccepted:
 		return f.whyNeverAccepted()
 	case Leaked:
-		if len(f.Holders) == 0 {
-			return "everything was read, including the EOF, but the socket is still open; its holder is not visible"
-		}
-		return "everything was read, including the EOF, but the socket is still open"
+		return "everything was read, including the EOF, but the socket is still open" + f.unheld()
 	case NotReading:
-		return f.whyNotReading()
+		return f.whyNotReading() + f.unheld()
 	case BusySending:
 		return f.whySending(s)
 	case ForkedChild:
@@ -153,6 +150,14 @@ func (f *Finding) addConditions() {
 	if words := conditions(holders); words != "" {
 		f.Why += "; " + words
 	}
+}
+
+// unheld says that no descriptor of the socket was found, as of one in an io_uring or in a message.
+func (f *Finding) unheld() string {
+	if len(f.Holders) > 0 {
+		return ""
+	}
+	return "; its holder is not visible"
 }
 
 func (f *Finding) whyNotReading() string {

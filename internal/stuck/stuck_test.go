@@ -45,6 +45,8 @@ func TestDiagnosis(t *testing.T) {
 			Leaked, "everything was read, including the EOF, but the socket is still open; its holder is not visible"},
 		{"EOF unread", sockets.Socket{State: events.CloseWait, Inode: 1, ReceiveQueue: 1}, []sockets.Holder{parent},
 			NotReading, "only the EOF is unread"},
+		{"EOF unread, without a holder", sockets.Socket{State: events.CloseWait, Inode: 1, ReceiveQueue: 1}, nil,
+			NotReading, "only the EOF is unread; its holder is not visible"},
 		{"unread", sockets.Socket{State: events.CloseWait, Inode: 1, ReceiveQueue: 1501}, []sockets.Holder{parent},
 			NotReading, "1,500 B and the EOF are unread"},
 		{
