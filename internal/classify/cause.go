@@ -56,6 +56,11 @@ func (p phrase) processEnd(f *fact) phrase {
 			return p.text("another program (close-on-exec); ")
 		}
 		return p.text(f.Task.Comm).text(" (close-on-exec); ")
+	case events.TriggerKernel:
+		if f.sent(events.FileClosing) { // not a socket of the kernel's own
+			p = p.text("a kernel thread dropped the last reference")
+			return p.text(", for example that of an io_uring whose process has ended; ")
+		}
 	}
 	return p
 }

@@ -51,6 +51,9 @@ func TestProcessEnd(t *testing.T) {
 		"java[42] started nginx (close-on-exec); ": server(func(ev *events.Event) {
 			ev.Syscall, ev.Task.Process = "execve", "java"
 		}),
+		"a kernel thread dropped the last reference, for example that of an io_uring whose process has ended; 18 B": server(
+			func(ev *events.Event) { ev.TaskFlags, ev.Flags = pfKthread, ev.Flags|events.FileClosing }),
+		"18 B had come and nothing":                                        server(func(ev *events.Event) { ev.TaskFlags = pfKthread }),
 		"java[42] was killed by SIGTERM; ":                                 server(exits(15), func(ev *events.Event) { ev.Task.Process = "java" }),
 		"18 B had come and nothing was sent; ESTABLISHED → FIN_WAIT1":      server(),
 		"nginx[42] was killed by SIGKILL; peer closed first":               server(exits(9), func(ev *events.Event) { ev.Before = events.CloseWait }),
