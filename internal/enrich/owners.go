@@ -6,6 +6,7 @@
 package enrich
 
 import (
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,9 +18,11 @@ import (
 const (
 	// scanEvery is the least time between two scans.
 	scanEvery = 100 * time.Millisecond
-	// scanShare bounds the time spent on scans: a scan of 1 ms is followed by at least 50 ms without one, 2 % of the
-	// time. On a machine with very many descriptors scans are rarer.
+	// scanShare bounds the processor time spent on scans: a scan of 1 ms is followed by at least 50 ms without one, 2 %
+	// of the time. On a machine with very many descriptors scans are rarer.
 	scanShare = 50
+	// waitShare bounds how long events wait for scans on a busy machine, where they take longer: a fifth of the time.
+	waitShare = 4
 	// scanTimeout is how long an event waits for a scan. A longer scan continues in the background, for later events.
 	scanTimeout = 50 * time.Millisecond
 	// validity is how long the result of a scan is used.
@@ -47,6 +50,7 @@ type scan struct {
 	holders holders
 	begun   time.Duration // since boot
 	took    time.Duration
+	cpu     time.Duration // processor time
 }
 
 // NewOwners returns an Owners that reads the /proc mounted at root.
@@ -140,9 +144,11 @@ func (o *Owners) known(inode uint64, now time.Time) (holder, bool) {
 func (o *Owners) scan(inode uint64) {
 	done := make(chan scan, 1)
 	go func() {
-		begin, begun := time.Now(), o.sinceUp()
+		runtime.LockOSThread() // whose processor time is read
+		defer runtime.UnlockOSThread()
+		begin, begun, used := time.Now(), o.sinceUp(), clock(unix.CLOCK_THREAD_CPUTIME_ID)
 		found := holdersIn(o.root, inode)
-		done <- scan{found, begun, time.Since(begin)}
+		done <- scan{found, begun, time.Since(begin), clock(unix.CLOCK_THREAD_CPUTIME_ID) - used}
 	}()
 	o.scanning = done
 }
@@ -168,9 +174,11 @@ func (o *Owners) collect(wait time.Duration) {
 	}
 }
 
-func sinceUp() time.Duration {
+func sinceUp() time.Duration { return clock(unix.CLOCK_BOOTTIME) }
+
+func clock(id int32) time.Duration {
 	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+	if err := unix.ClockGettime(id, &now); err != nil {
 		return 0 // only a bad clock id or pointer fails
 	}
 	return time.Duration(now.Nano())
@@ -180,5 +188,5 @@ func (o *Owners) keep(s scan) {
 	o.scanning = nil
 	o.holders, o.tasks = s.holders, map[uint32]*events.Task{}
 	o.begun, o.scanned = s.begun, o.now()
-	o.notUntil = o.scanned.Add(max(scanEvery, scanShare*s.took))
+	o.notUntil = o.scanned.Add(max(scanEvery, scanShare*s.cpu, waitShare*s.took))
 }
