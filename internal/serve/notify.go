@@ -37,17 +37,18 @@ func (n notifier) send(state string) {
 	}
 }
 
-// pulse is the time of the last sign that events are read and passed on.
-type pulse struct{ last atomic.Int64 }
+// pulse is the time of the last sign that events are read and passed on, by CLOCK_MONOTONIC: the clock may be set.
+type pulse struct{ last atomic.Uint64 }
 
 // Observe is a sign.
 func (p *pulse) Observe(*events.Ending, bool) { p.beat() }
 
-func (p *pulse) beat() { p.last.Store(time.Now().UnixNano()) }
+func (p *pulse) beat() { p.last.Store(kernel.MonoNow()) }
 
 // beats reports whether there was a sign within a time. Without events there is one several times per second.
 func (p *pulse) beats(within time.Duration) bool {
-	return time.Since(time.Unix(0, p.last.Load())) < within
+	last := p.last.Load()
+	return last != 0 && kernel.MonoNow()-last < uint64(within)
 }
 
 // maxSilence is the time without a sign after which the trace counts as stuck.
