@@ -74,9 +74,12 @@ func (c *Classifier) Reuse(e *events.Ending) { c.ending = e }
 // valid during emit only, unless [Classifier.Reuse] is called meanwhile; what it
 // points to stays valid.
 func (c *Classifier) Push(ev *events.Event, emit func(*events.Ending)) {
-	if ev.Kind == events.KindLoss {
+	switch {
+	case ev.Kind == events.KindLoss:
 		c.lose(ev)
 		return
+	case ev.Kind == events.KindAbort && ev.Result == -enoent:
+		return // it waited for the lock of a socket that something else ended meanwhile (tcp_abort, from 6.11 on)
 	}
 	c.expire(ev.MonoNS, emit)
 	c.answer(ev)

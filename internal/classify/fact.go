@@ -27,6 +27,7 @@ type fact struct {
 
 // Errors of a socket: include/uapi/asm-generic/errno.h.
 const (
+	enoent       = 2
 	eacces       = 13 // ICMPv6: administratively prohibited
 	epipe        = 32
 	enetunreach  = 101

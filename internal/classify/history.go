@@ -207,7 +207,12 @@ func (h *history) addSocket(f *fact, e *events.Ending) {
 		h.sockets.forget(socketOf(f.Event))
 		h.shared.forget(socketOf(f.Event))
 	case !f.sent(events.Orphan) && f.Sock != 0:
-		setPast(h.sockets.put(socketOf(f.Event)), f, e)
+		p, old := h.sockets.renew(socketOf(f.Event))
+		if old != nil && old.monoNS > f.MonoNS { // a call that began before that end, and returned after it
+			*p = *old
+			return
+		}
+		setPast(p, f, e)
 	}
 }
 

@@ -538,3 +538,34 @@ func TestOrphanEndsBeforeNextConnection(t *testing.T) {
 		}
 	}
 }
+
+// A call that began before its socket ended, and returned after it, does not hide that end from the close.
+func TestEndDuringShutdown(t *testing.T) {
+	socket := events.Event{Sock: 1, Local: here, Remote: there, Netns: 7, FirstSent: 100, FirstReceived: 200}
+	shutdown, data, closing := socket, socket, socket
+	shutdown.Kind, shutdown.MonoNS, shutdown.Task, shutdown.How = events.KindShutdown, 1, closer, 3
+	shutdown.Flags, shutdown.Before, shutdown.After = inTask|events.ReachedTCP|events.SentFIN, events.Established,
+		events.FinWait1
+	data.Kind, data.MonoNS, data.Before, data.After = events.KindReply, 9, events.FinWait2, events.Close
+	data.Flags, data.SegmentBytes, data.SegmentFlags, data.SockErr = events.SentRST, 5, thACK, epipe
+	closing.Kind, closing.MonoNS, closing.Task, closing.Flags = events.KindClose, 99, closer, inTask
+	closing.Before, closing.After = events.Close, events.Close
+	e := last(t, data, shutdown, closing)
+	if e.Path != events.ClosedReset || e.Earlier == nil || e.Earlier.AgoNS != 90 {
+		t.Errorf("%s: %s, %+v", e.Path, e.Cause, e.Earlier)
+	}
+}
+
+// SOCK_DESTROY that waited for a socket which another one ended has done nothing.
+func TestSecondAbort(t *testing.T) {
+	first := events.Event{Kind: events.KindAbort, MonoNS: 1, Sock: 1, Local: here, Remote: there, Netns: 7, Task: closer,
+		Flags: inTask | events.SentRST, Before: events.CloseWait, After: events.Close, SockErr: econnaborted}
+	second := first
+	second.MonoNS, second.Flags, second.Result = 2, inTask, -enoent
+	for _, order := range [][]events.Event{{first, second}, {second, first}} {
+		endings, _ := conclude(order...)
+		if len(endings) != 1 || endings[0].Path != events.AbortDiag || !endings[0].RST {
+			t.Errorf("%+v", endings)
+		}
+	}
+}

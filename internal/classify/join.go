@@ -18,8 +18,9 @@ const (
 	// endWindow is how long a RST waits for the end of its socket.
 	endWindow = 80 * time.Millisecond
 	// recordWindow is how long an event waits for the record of another that explains it and was written later, on
-	// another CPU: a RST in reply for the close that is over, and a close for the end of its socket.
-	recordWindow = 20 * time.Millisecond
+	// another CPU: a RST in reply for the close that is over, and a close for the end of its socket. What writes it may
+	// be preempted meanwhile: on a busy CPU for more than 20 ms.
+	recordWindow = 100 * time.Millisecond
 	// lingerSlack is how much longer than its SO_LINGER time a close may take until
 	// its task runs again.
 	lingerSlack = 250 * time.Millisecond
