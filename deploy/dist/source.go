@@ -124,7 +124,7 @@ func (s source) make(arch, target string, variables ...string) error {
 		}
 	}
 	cmd.Env = append(cmd.Env, "GOOS=linux", "GOARCH="+arch, "GOAMD64=v1", "GOARM64=v8.0", "GOFLAGS=-buildvcs=true",
-		"GOEXPERIMENT=", "GOWORK=off", "LC_ALL=C", "SOURCE_DATE_EPOCH="+fmt.Sprint(s.time.Unix()))
+		"GOEXPERIMENT=", "GOWORK=off", "LC_ALL=C", "TZ=UTC", "SOURCE_DATE_EPOCH="+fmt.Sprint(s.time.Unix()))
 	cmd.Stdout, cmd.Stderr = s.stderr, s.stderr
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("make %s for %s: %w", target, arch, err)
