@@ -171,6 +171,11 @@ func isWithoutEffect(p events.Path) bool {
 // was pending may be concluded after a later connection of the same addresses.
 func (h *history) addConnection(f *fact, e *events.Ending) {
 	p, old := h.connections.renew(connectionOf(e.Local, e.Remote, e.Netns))
+	setLater(p, old, f, e)
+}
+
+// setLater sets p to an ending, or to what was remembered before, if that happened later.
+func setLater(p, old *past, f *fact, e *events.Ending) {
 	if old != nil && old.monoNS > f.MonoNS {
 		*p = *old
 		return
@@ -208,11 +213,7 @@ func (h *history) addSocket(f *fact, e *events.Ending) {
 		h.shared.forget(socketOf(f.Event))
 	case !f.sent(events.Orphan) && f.Sock != 0:
 		p, old := h.sockets.renew(socketOf(f.Event))
-		if old != nil && old.monoNS > f.MonoNS { // a call that began before that end, and returned after it
-			*p = *old
-			return
-		}
-		setPast(p, f, e)
+		setLater(p, old, f, e) // a call may begin before its socket ends, and return after it
 	}
 }
 
