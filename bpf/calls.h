@@ -30,13 +30,33 @@ static __always_inline bool call_is_of(const struct call *call, const struct soc
 }
 
 /*
+ * noted_close returns the noted close that the current task is in on sk, or NULL. It is not another
+ * socket at the same address if the first sequence number is the same.
+ */
+static __always_inline struct noted *noted_close(const struct sock *sk)
+{
+	struct noted *noted;
+	u32 tid;
+
+	if (!counts_closes())
+		return NULL;
+	tid = current_tid();
+	noted = noted_of(tid);
+	if (noted->sk != (u64)sk || noted->tid != tid || !held_by_task(sk) ||
+	    noted->first_sent != first_sent_of(sk))
+		return NULL;
+	return noted;
+}
+
+/*
  * child_of reports whether sk is in the accept queue of the listener that the open call
- * closes: inet_csk_listen_stop disconnects it without calling tcp_close.
+ * closes: inet_csk_listen_stop disconnects it without calling tcp_close, while the task holds
+ * the lock of the listener.
  */
 static __always_inline bool child_of(const struct call *call, const struct sock *sk)
 {
 	return call && call->event.progress.before == TCP_LISTEN && call->sk != (u64)sk &&
-	       !READ(sk, sk_socket) &&
+	       !READ(sk, sk_socket) && held_by_task(sock_at(call->sk)) &&
 	       call->event.progress.local_port ==
 		       bpf_ntohs(READ((const struct inet_sock *)sk, inet_sport));
 }
@@ -76,14 +96,11 @@ static __always_inline int enter_close(void *ctx, const struct sock *sk, u64 tim
 	return 0;
 }
 
-/* enter_locked_close handles the entry of __tcp_close, under the lock, where the kernel decides.
- * MPTCP subflows arrive here without tcp_close. */
-static __always_inline int enter_locked_close(void *ctx, const struct sock *sk, u64 timeout)
+/* report_locked_close begins the call of a close that is reported. */
+static __noinline int report_locked_close(void *ctx, const struct sock *sk, u64 timeout)
 {
 	struct call *call;
 
-	if ((count_active || count_passive) && !timeout && note_close(sk))
-		return 0;
 	if (is_mptcp_subflow(sk) && has_sent_fin(state_of(sk)))
 		return 0; /* removed after its end: not the application's close */
 	call = begin_captured(ctx, sk, EVENT_CLOSE);
@@ -94,6 +111,15 @@ static __always_inline int enter_locked_close(void *ctx, const struct sock *sk, 
 	if (!has_disconnect)
 		capture_endpoints(call, sk);
 	return 0;
+}
+
+/* enter_locked_close handles the entry of __tcp_close, under the lock, where the kernel decides.
+ * MPTCP subflows arrive here without tcp_close. */
+static __always_inline int enter_locked_close(void *ctx, const struct sock *sk, u64 timeout)
+{
+	if (counts_closes() && !timeout && note_close(sk))
+		return 0;
+	return report_locked_close(ctx, sk, timeout);
 }
 
 /*
@@ -113,21 +139,23 @@ static __always_inline void infer_fin(struct call *call)
 	p->after = fin_state(p->before);
 }
 
-/* leave_locked_close handles the return of __tcp_close: sk is still locked and referenced. */
-static __always_inline int leave_locked_close(void)
+/* end_locked_close reports it. */
+static __noinline int end_locked_close(void)
 {
 	struct call *call = open_call();
 
 	if (!call || call->event.progress.kind != EVENT_CLOSE)
 		return 0;
-	if (call->noted) {
-		close_call(call);
-		return 0;
-	}
 	infer_fin(call);
 	capture_after(&call->event, sock_at(call->sk));
 	end_call(call, bpf_ktime_get_ns());
 	return 0;
+}
+
+/* leave_locked_close handles the return of __tcp_close: sk is still locked and referenced. */
+static __always_inline int leave_locked_close(void)
+{
+	return leave_noted() ? 0 : end_locked_close();
 }
 
 /* leave_close handles the return of tcp_close on kernels without __tcp_close: sk may already be
@@ -211,8 +239,11 @@ static __always_inline int enter_tcp_shutdown(void *ctx, const struct sock *sk, 
 
 static __always_inline int on_fin(void *ctx, const struct sock *sk)
 {
-	struct call *call = open_call();
+	struct call *call;
 
+	if (noted_close(sk))
+		return 0;
+	call = open_call();
 	if (!call_is_on(call, sk))
 		return report_standalone_fin(ctx, sk);
 	call->event.progress.flags |= SENT_FIN;
@@ -227,7 +258,8 @@ static __always_inline int on_fin(void *ctx, const struct sock *sk)
  */
 static __always_inline int enter_disconnect(void *ctx, const struct sock *sk)
 {
-	struct call *call = open_call();
+	struct noted *noted = noted_close(sk);
+	struct call *call = noted ? unnote_disconnect(sk, noted) : open_call();
 
 	if (call_is_on(call, sk)) {
 		if (!call->has_endpoints)
@@ -302,7 +334,7 @@ static __always_inline int leave_abort(s32 result)
 }
 
 /* ended_in_error reports whether the connection ended without the orderly exchange of FINs. */
-static __always_inline bool ended_in_error(u8 before, s32 error)
+static __always_inline bool ended_in_error(u32 before, s32 error)
 {
 	return error || before == TCP_ESTABLISHED || before == TCP_SYN_SENT ||
 	       before == TCP_SYN_RECV || before == TCP_CLOSE_WAIT || before == TCP_FIN_WAIT1;
@@ -314,14 +346,15 @@ static __always_inline bool ended_in_error(u8 before, s32 error)
  * the error: then only the stack distinguishes them. ctx is the program's, caller is the frame
  * that a stack taken there lacks.
  */
-static __always_inline int report_done(void *ctx, u64 caller, const struct sock *sk, u8 before,
+static __always_inline int report_done(void *ctx, u64 caller, const struct sock *sk, u32 before,
 				       u32 flags)
 {
-	struct fact fact = { .kind = EVENT_DONE, .caller = caller, .flags = flags };
+	struct fact fact;
 	s32 error = READ(sk, sk_err);
 
 	if (!ended_in_error(before, error))
 		return 0;
+	fact = (struct fact){ .kind = EVENT_DONE, .caller = caller, .flags = flags };
 	if (!error || before == TCP_SYN_SENT || before == TCP_SYN_RECV)
 		fact.with_stack = 1;
 	return report_standalone(ctx, sk, &fact);
@@ -340,14 +373,14 @@ static __always_inline bool ended_in_call(const struct call *call, s32 error)
 	       error != call->event.progress.sk_err;
 }
 
-/* on_done handles tcp_done. What a call does itself is in its own record. */
-static __always_inline int on_done(void *ctx, u64 caller, const struct sock *sk)
+/* done_in_error handles a tcp_done of a connection that ended in error. What a call does itself is in
+ * its own record. */
+static __noinline int done_in_error(void *ctx, u64 caller, const struct sock *sk, u32 state)
 {
-	u8 state = state_of(sk);
 	struct call *call;
 
-	if (state == TCP_CLOSE || !ended_in_error(state, READ(sk, sk_err)))
-		return 0; /* the common case, before any look-up */
+	if (noted_close(sk))
+		return READ(sk, sk_err) ? report_done(ctx, caller, sk, state, ENDED_IN_CALL) : 0;
 	call = open_call();
 	if (child_of(call, sk))
 		return 0;
@@ -358,15 +391,23 @@ static __always_inline int on_done(void *ctx, u64 caller, const struct sock *sk)
 	return report_done(ctx, caller, sk, state, 0);
 }
 
+/* on_done handles tcp_done. Most connections that it ends did not end in error. */
+static __always_inline int on_done(void *ctx, u64 caller, const struct sock *sk)
+{
+	u32 state = state_of(sk);
+
+	if (state == TCP_CLOSE || !ended_in_error(state, READ(sk, sk_err)))
+		return 0;
+	return done_in_error(ctx, caller, sk, state);
+}
+
 /*
  * on_peer_fin handles tcp_fin: the FIN of the peer was received in order. The state has not
  * changed yet. A FIN that ends the connection after this side's FIN needs no action, so it is
  * reported only with --close-wait 0s.
  */
-static __always_inline int on_peer_fin(void *ctx, const struct sock *sk)
+static __always_inline int on_peer_fin(void *ctx, const struct sock *sk, u32 state)
 {
-	u8 state = state_of(sk);
-
 	if (!want_peer_fins && state == TCP_FIN_WAIT2)
 		return 0;
 	return note_fin(sk, state) ? 0 : report_peer_fin(ctx, sk);
@@ -410,11 +451,10 @@ static __always_inline int on_active_reset(void *ctx, u64 caller, const struct s
 	struct fact fact = {
 		.kind = EVENT_RESET, .flags = SENT_RST, .reason = reason, .caller = caller
 	};
-	struct call *call = open_call();
+	struct noted *noted = noted_close(sk);
+	struct call *call = noted ? unnote_close(sk, noted) : open_call();
 	bool in_call = call_is_of(call, sk);
 
-	if (in_call && call->noted)
-		unnote_close(call);
 	if (in_call && !call->reported) {
 		reset_in_call(call, sk, reason);
 		if (by_tracepoints && call->event.progress.kind == EVENT_DISCONNECT)

@@ -82,14 +82,14 @@ static __always_inline void capture_addresses(struct event *e, const struct sock
 
 /* is_accepted reports whether a listener made this socket: the kernel then keeps the interface that the SYN arrived on
  * where multicast has its own, which nobody sets for TCP (tcp_v4_syn_recv_sock, tcp_v6_syn_recv_sock). */
-static __always_inline bool is_accepted(const struct sock *sk)
+static __always_inline bool is_accepted(const struct sock *sk, u16 family)
 {
 	const struct inet_sock *inet = (const void *)sk;
 	const struct ipv6_pinfo *v6;
 
 	if (READ(inet, mc_index))
 		return true;
-	if (READ(sk, __sk_common.skc_family) != AF_INET6)
+	if (family != AF_INET6)
 		return false;
 	v6 = READ(inet, pinet6);
 	return v6 && READ(v6, mcast_oif);
@@ -125,7 +125,8 @@ static __always_inline void capture_traffic(struct event *e, const struct sock *
 	e->progress.bytes_received = received;
 	e->progress.first_received = rcv_nxt - (u32)received;
 	e->progress.first_sent = snd_una - (u32)READ(tp, bytes_acked);
-	e->progress.flags |= is_accepted(sk) ? ACCEPTED : CONNECTED;
+	e->progress.flags |=
+		is_accepted(sk, READ(sk, __sk_common.skc_family)) ? ACCEPTED : CONNECTED;
 	e->progress.srtt_us = READ(tp, srtt_us) >> 3; /* the kernel keeps eighths */
 	e->progress.retransmitted = READ(tp, total_retrans);
 }
@@ -274,23 +275,13 @@ static __always_inline void capture_after(struct event *e, const struct sock *sk
 	e->progress.unsent_left = write_seq - READ(tp, snd_nxt);
 }
 
-/* current_task returns the current task, as a trusted pointer if plain loads can use it. */
-static __always_inline const struct task_struct *current_task(void)
-{
-#ifdef PLAIN_LOADS
-	return (const void *)bpf_get_current_task_btf();
-#else
-	return (const void *)bpf_get_current_task();
-#endif
-}
-
 static __always_inline void copy_comm(u8 *comm, const struct task_struct *task)
 {
 #ifdef PLAIN_LOADS
 	/* Cheaper than a helper that searches for the end. */
 	_Static_assert(COMM_LEN == 2 * sizeof(u64), "TASK_COMM_LEN");
-	((u64 *)comm)[0] = ((const u64 *)task->comm)[0];
-	((u64 *)comm)[1] = ((const u64 *)task->comm)[1];
+	((u64 *)comm)[0] = *(const u64 *)&task->comm[0];
+	((u64 *)comm)[1] = *(const u64 *)&task->comm[sizeof(u64)];
 #else
 	bpf_probe_read_kernel(comm, COMM_LEN, task->comm);
 #endif

@@ -219,13 +219,17 @@ int kprobe_tcp_reset(struct pt_regs *ctx)
 SEC("fentry/tcp_fin")
 int fentry_tcp_fin(u64 *ctx)
 {
-	return on_peer_fin(ctx, sock_at(ctx[0]));
+	const struct sock *sk = sock_at(ctx[0]);
+
+	return on_peer_fin(ctx, sk, state_of(sk));
 }
 
 SEC("kprobe/tcp_fin")
 int kprobe_tcp_fin(struct pt_regs *ctx)
 {
-	return on_peer_fin(ctx, sock_at(ARG1(ctx)));
+	const struct sock *sk = sock_at(ARG1(ctx));
+
+	return on_peer_fin(ctx, sk, state_of(sk));
 }
 
 /* Writes that fail. */

@@ -197,8 +197,7 @@ struct note {
 	u32 first_received; /* progress */
 	u32 snd_nxt;	    /* progress */
 	u32 unsent;	    /* progress */
-	u16 local_port;	    /* progress */
-	u16 remote_port;
+	u32 ports;	    /* skc_portpair: remote port in network order, local one */
 	u8 family;
 	u8 before;   /* progress */
 	u8 accepted; /* progress: ACCEPTED, otherwise CONNECTED */

@@ -16,8 +16,7 @@ const volatile u8 has_task_storage = 0;	  /* map `calls` is task storage */
 const volatile u8 by_tracepoints = 0;	  /* tracepoint mode: none of these programs */
 const volatile u8 want_stacks = 0;	  /* send struct call_stack */
 const volatile u8 want_peer_fins = 0;	  /* send all FINs received */
-const volatile u8 count_active = 0;	  /* count and note ordinary active closes */
-const volatile u8 count_passive = 0;	  /* the same for passive ones */
+const volatile u32 noted_states = 0;	  /* bit n: count and note ordinary closes in state n */
 const volatile u32 notes_per_cpu = 1;	  /* a power of two */
 const volatile u64 close_wait_ns = 0;	  /* when a FIN counts as not answered */
 const volatile u32 wakeup_bytes = 0;	  /* wake the reader if the ring has this much data */
@@ -72,6 +71,18 @@ const struct call_stack *call_stack_type __attribute__((unused));
 /* The reader waits to be woken. internal/probe sets it, the next record clears it. */
 u32 reader_sleeps = 0;
 
+/* counts_closes reports whether ordinary closes are counted and noted. */
+static __always_inline bool counts_closes(void)
+{
+	return noted_states;
+}
+
+/* counts_answers reports whether those that answer a FIN are. */
+static __always_inline bool counts_answers(void)
+{
+	return noted_states >> TCP_CLOSE_WAIT & 1;
+}
+
 enum counter {
 	COUNT_LOST,	  /* records that found the ring buffer full */
 	COUNT_SUPPRESSED, /* RST replies over REPLIES_A_TICK */
@@ -97,7 +108,7 @@ struct {
 	__type(value, struct note);
 } notes SEC(".maps");
 
-/* When the FIN of the peer was received, until this side closes or shuts down; with count_passive.
+/* When the FIN of the peer was received, until this side closes or shuts down; if counts_answers().
  * internal/probe removes those that a reported event answers. The place follows from the ports. */
 #define FIN_BITS 14
 #define FIN_HASH 2654435761u
@@ -159,15 +170,13 @@ struct call {
 	u64 entered_sk; /* socket whose tcp_close was entered, and when */
 	u64 entered_ns;
 	u64 began_jiffies; /* of a close that may wait; else 0 */
-	u64 note;	   /* with noted: the place of the note */
-	u8 reported;	   /* the event was already sent, or noted (tracepoint mode) */
+	u8 reported;	   /* the event was already sent (tracepoint mode) */
 	u8 last_state;	   /* newest state seen (tracepoint mode) */
 	u8 child_before;   /* state of the child that is being closed */
 	u8 waiting;	   /* may be blocked by SO_LINGER (tracepoint mode) */
 	u8 disconnects;	   /* tcp_disconnect calls that have not returned */
 	u8 has_endpoints;  /* event.endpoints is filled */
-	u8 noted;	   /* the event was counted and noted (tracepoint mode) */
-	u8 pad[1];
+	u8 pad[2];
 };
 
 /* One per task, created at its first close and freed by the kernel when the task ends. Before
@@ -179,6 +188,28 @@ struct {
 	__type(key, u32);
 	__type(value, struct call);
 } calls SEC(".maps");
+
+/*
+ * The close that a task is in, if it was counted and noted, for what may still happen in it: until
+ * its return, or in tracepoint mode until the next one. By thread id; in tracepoint mode another
+ * task may take the place.
+ */
+#define NOTED_PLACES 4096
+
+struct noted {
+	u64 sk;	      /* 0: none */
+	u64 received; /* when the FIN that it answers was received; 0: none */
+	u32 tid;
+	u32 place;	/* of the note */
+	u32 first_sent; /* as in struct note */
+	u32 snd_una;
+	u8 before; /* as in struct progress */
+	u8 shutdown_mask;
+	u8 last_state; /* newest state seen after that of the FIN, or 0 (tracepoint mode) */
+	u8 pad[5];
+};
+
+struct noted noted_closes[NOTED_PLACES] = {};
 
 /* Sockets whose last descriptor was in a dropped message, until their tcp_close. scm_drops is
  * their number, so that other closes need no look-up. */
@@ -280,6 +311,59 @@ static __always_inline void uncount(enum counter counter)
 		__sync_fetch_and_add(&here->of[counter], -1);
 }
 
+/* current_task returns the current task, as a trusted pointer if plain loads can use it. */
+static __always_inline const struct task_struct *current_task(void)
+{
+#ifdef PLAIN_LOADS
+	return (const void *)bpf_get_current_task_btf();
+#else
+	return (const void *)bpf_get_current_task();
+#endif
+}
+
+/* tid_of returns the thread id of the current task. The helper takes five times the instructions. */
+static __always_inline u32 tid_of(const struct task_struct *current)
+{
+#ifdef PLAIN_LOADS
+	return current->pid;
+#else
+	return (u32)bpf_get_current_pid_tgid();
+#endif
+}
+
+static __always_inline u32 current_tid(void)
+{
+	return tid_of(current_task());
+}
+
+/* noted_of returns the place of a task in `noted_closes`. */
+static __always_inline struct noted *noted_of(u32 tid)
+{
+	return &noted_closes[tid % NOTED_PLACES];
+}
+
+/* is_taken reports whether another task is in a noted close that has this place. */
+static __always_inline bool is_taken(const struct noted *noted, u32 tid)
+{
+	return noted->sk && noted->tid != tid && !by_tracepoints;
+}
+
+/* leave_noted ends the noted close that the current task is in, and reports whether it is in one. */
+static __always_inline bool leave_noted(void)
+{
+	struct noted *noted;
+	u32 tid;
+
+	if (!counts_closes())
+		return false;
+	tid = current_tid();
+	noted = noted_of(tid);
+	if (noted->tid != tid || !noted->sk)
+		return false;
+	noted->sk = 0;
+	return true;
+}
+
 const struct call no_call = {};
 
 /* stored_call returns the entry of the current task in `calls`, or NULL. With make, it creates
@@ -291,7 +375,7 @@ static __always_inline struct call *stored_call(bool make)
 	if (has_task_storage)
 		return bpf_task_storage_get(&calls, bpf_get_current_task_btf(), NULL,
 					    make ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
-	tid = (u32)bpf_get_current_pid_tgid();
+	tid = current_tid();
 	if (make)
 		bpf_map_update_elem(&calls, &tid, &no_call, BPF_NOEXIST);
 	return bpf_map_lookup_elem(&calls, &tid);
@@ -320,7 +404,7 @@ u32 slots_found_taken = 0;
  * with plain loads also has cmpxchg (5.12). */
 static __always_inline struct call *call_of_task(bool make)
 {
-	u64 tid = (u32)bpf_get_current_pid_tgid();
+	u64 tid = current_tid();
 	u32 slot = tid % CALL_SLOTS;
 	struct call *call = by_tracepoints ? NULL : bpf_map_lookup_elem(&call_slots, &slot);
 
@@ -395,6 +479,7 @@ static __always_inline struct call *begin_call(const struct sock *sk, u8 kind)
 	}
 	if (!by_tracepoints)
 		count(COUNT_BEGUN);
+	leave_noted(); /* whose return was missed */
 	now = kind == EVENT_CLOSE && call->entered_sk == (u64)sk ? call->entered_ns
 								 : bpf_ktime_get_ns();
 	__builtin_memset(&call->event.progress, 0, sizeof(call->event.progress));

@@ -15,13 +15,18 @@ static __always_inline bool was_killed(const struct task_struct *task)
 	return READ(task, flags) & PF_EXITING && READ(task, exit_code) & SIGNAL_MASK;
 }
 
-/* next_note returns the place of the next note of this CPU, and its number. A task that interrupts
+/* next_note returns the next note of this CPU, its number and its place. A task that interrupts
  * another one here may take the same place; then the note has two different stamps. */
-static __always_inline struct note *next_note(struct cpu_counts *here, u32 *number, u32 *place)
+static __always_inline struct note *next_note(struct cpu_counts *here, u32 cpu, u32 *number,
+					      u32 *place)
 {
+#ifdef PLAIN_LOADS
+	*number = __sync_fetch_and_add(&here->notes, 1) + 1; /* its result needs 5.12 */
+#else
 	__sync_fetch_and_add(&here->notes, 1);
 	*number = *(volatile u64 *)&here->notes;
-	*place = bpf_get_smp_processor_id() * notes_per_cpu + (*number & (notes_per_cpu - 1));
+#endif
+	*place = cpu * notes_per_cpu + (*number & (notes_per_cpu - 1));
 	return bpf_map_lookup_elem(&notes, place);
 }
 
@@ -38,71 +43,67 @@ static __always_inline void set_stamp(u64 *stamp, u64 value)
 #endif
 }
 
-/* What a close is recognized by, as in struct progress. */
+/* What is read of a socket to decide whether its close is ordinary, and is noted. */
 struct closing {
-	u64 bytes_sent;
 	u64 bytes_received;
-	u32 ports; /* skc_portpair */
-	u32 write_seq;
-	u32 snd_una;
-	u32 snd_nxt;
 	u32 rcv_nxt;
-	u32 copied_seq;
-	u32 bytes_acked;
-	u8 before;
-	u8 shutdown_mask;
-	u8 pad[2];
+	u32 before;
 };
 
-static __always_inline u32 first_sent(const struct closing *c)
+/* write_addresses writes the addresses and ports of a note. */
+static __always_inline void write_addresses(struct note *n, const struct sock *sk, u32 ports)
 {
-	return c->snd_una - c->bytes_acked;
-}
+	u16 family = READ(sk, __sk_common.skc_family);
+	u64 pair;
 
-/* write_note keeps what later endings of the connection, and of other ones, need of a close. */
-static __always_inline void write_note(struct cpu_counts *here, struct call *call,
-				       const struct closing *c, u64 now, const struct sock *sk,
-				       const struct task_struct *task)
-{
-	u32 number, place, tid = READ(task, pid);
-	struct note *n = next_note(here, &number, &place);
-	u64 stamp;
-
-	call->note = place;
-	if (!n)
-		return;
-	stamp = (u64)tid << 32 | number;
-	set_stamp(&n->begun, stamp);
-	n->time_ns = now;
-	n->sock = (u64)sk;
-	n->netns = READ(sk, __sk_common.skc_net.net, ns.inum);
-	n->pid = READ(task, tgid);
-	n->tid = tid;
-	n->uid = READ(task, cred, uid.val);
-	n->first_sent = first_sent(c);
-	n->first_received = c->rcv_nxt - (u32)c->bytes_received;
-	n->snd_nxt = c->snd_nxt;
-	n->unsent = c->write_seq - c->snd_nxt;
-	n->family = READ(sk, __sk_common.skc_family);
-	n->local_port = c->ports >> 16;
-	n->remote_port = bpf_ntohs((u16)c->ports);
-	n->before = c->before;
-	n->accepted = is_accepted(sk);
-	if (n->family == AF_INET6) {
+	n->ports = ports;
+	n->family = family;
+	n->accepted = is_accepted(sk, family);
+	if (family == AF_INET6) {
 		BPF_CORE_READ_INTO(&n->local, sk, __sk_common.skc_v6_rcv_saddr);
 		BPF_CORE_READ_INTO(&n->remote, sk, __sk_common.skc_v6_daddr);
-	} else {
-		u64 pair = READ(sk, __sk_common.skc_addrpair);
-
-		*(u32 *)n->remote = (u32)pair;
-		*(u32 *)n->local = pair >> 32;
+		return;
 	}
+	pair = READ(sk, __sk_common.skc_addrpair);
+	*(u32 *)n->remote = (u32)pair;
+	*(u32 *)n->local = pair >> 32;
+}
+
+/* write_task writes the actor of a note. */
+static __always_inline void write_task(struct note *n, const struct task_struct *task, u32 tid)
+{
+	u32 pid = READ(task, tgid);
+
+	n->pid = pid;
+	n->tid = tid;
+	n->uid = READ(task, cred, uid.val);
 	copy_comm(n->comm, task);
-	if (n->pid != tid)
+	if (pid != tid)
 		copy_comm(n->process, READ(task, group_leader));
 	else
 		n->process[0] = 0;
-	set_stamp(&n->ended, stamp);
+}
+
+/* write_note keeps what later endings of the connection, and of other ones, need of a close; and
+ * in `noted` what may still happen in it needs. */
+static __always_inline void write_note(struct note *n, struct noted *noted, u32 ports,
+				       const struct closing *c, const struct sock *sk)
+{
+	const struct tcp_sock *tp = (const void *)sk;
+	u32 snd_nxt = READ(tp, snd_nxt);
+	u32 snd_una = READ(tp, snd_una);
+	u32 first_sent = snd_una - (u32)READ(tp, bytes_acked);
+
+	noted->first_sent = first_sent;
+	noted->snd_una = snd_una;
+	n->sock = (u64)sk;
+	n->netns = READ(sk, __sk_common.skc_net.net, ns.inum);
+	n->first_sent = first_sent;
+	n->first_received = c->rcv_nxt - (u32)c->bytes_received;
+	n->snd_nxt = snd_nxt;
+	n->unsent = READ(tp, write_seq) - snd_nxt;
+	n->before = c->before;
+	write_addresses(n, sk, ports);
 }
 
 /* fin_place returns the place of a connection in open_fins. The verifier allows no arithmetic on the
@@ -111,7 +112,7 @@ static __always_inline struct open_fin *fin_place(u32 ports)
 {
 	u32 place = ports * FIN_HASH >> (32 - FIN_BITS);
 
-	return count_passive ? bpf_map_lookup_elem(&open_fins, &place) : NULL;
+	return counts_answers() ? bpf_map_lookup_elem(&open_fins, &place) : NULL;
 }
 
 /* keep_fin keeps when the FIN of the peer was received. */
@@ -134,28 +135,38 @@ static __always_inline void keep_fin(const struct sock *sk, u64 now)
 	bpf_map_update_elem(&more_fins, &key, &now, BPF_ANY);
 }
 
-/* answer_fin forgets the FIN that a close answers, and counts it if the answer came late. */
-static __always_inline void answer_fin(const struct sock *sk, u32 ports, u64 now)
+/* is_late reports whether a FIN was answered later than it should be. */
+static __always_inline bool is_late(u64 received, u64 answered)
 {
-	u64 key = (u64)sk, *received;
+	return answered > received && answered - received > close_wait_ns;
+}
+
+/* answer_fin forgets the FIN that a close answers, and counts it if the answer came late. It returns
+ * when the FIN was received, 0 if that is not known. */
+static __always_inline u64 answer_fin(const struct sock *sk, u32 ports, u64 now)
+{
+	u64 key = (u64)sk, *place, received;
 #ifdef PLAIN_LOADS
 	struct open_fin *fin = fin_place(ports);
 
 	if (fin && fin->sock == key) {
-		if (now - fin->received > close_wait_ns)
-			count(COUNT_PEER_FIN);
+		received = fin->received;
 		fin->sock = 0;
-		return;
+		if (is_late(received, now))
+			count(COUNT_PEER_FIN);
+		return received;
 	}
 	if (!fins_elsewhere)
-		return;
+		return 0;
 #endif
-	received = bpf_map_lookup_elem(&more_fins, &key);
-	if (!received)
-		return;
-	if (now > *received && now - *received > close_wait_ns)
-		count(COUNT_PEER_FIN);
+	place = bpf_map_lookup_elem(&more_fins, &key);
+	if (!place)
+		return 0;
+	received = *place;
 	bpf_map_delete_elem(&more_fins, &key);
+	if (is_late(received, now))
+		count(COUNT_PEER_FIN);
+	return received;
 }
 
 /* fin_state returns the state that a FIN sent in this state leads to (tcp_close_state). */
@@ -164,146 +175,185 @@ static __always_inline u8 fin_state(u8 before)
 	return before == TCP_CLOSE_WAIT ? TCP_LAST_ACK : TCP_FIN_WAIT1;
 }
 
+/* sent_none reports whether this side accepted the connection and sent no data. It connected if its
+ * sequence numbers do not begin with a SYN. */
+static __always_inline bool sent_none(const struct sock *sk)
+{
+	const struct tcp_sock *tp = (const void *)sk;
+
+	return !READ(tp, bytes_sent) && READ(tp, snd_nxt) == first_sent_of(sk);
+}
+
 /*
  * ordinary reports whether the close of sk is certain to send a FIN and nothing else, and is not
  * abnormal. It fills c. The socket lock is held, so what it reads is what the kernel decides on.
+ * TCP_REPAIR disconnects instead: then unnote_disconnect follows.
  */
 static __always_inline bool ordinary(struct closing *c, const struct sock *sk)
 {
 	const struct tcp_sock *tp = (const void *)sk;
 	unsigned long bits = READ(sk, __sk_common.skc_flags);
+	u32 unread;
 
-	if (sock_flag(bits, SOCK_LINGER) || sock_flag(bits, SOCK_DEAD) || READ(sk, sk_err) ||
-	    READ_BIT(sk, sk_kern_sock) || READ_BIT(tp, repair) || (s32)READ(tp, linger2) < 0 ||
-	    is_mptcp_subflow(sk))
+	if (sock_flag(bits, SOCK_LINGER) | sock_flag(bits, SOCK_DEAD) || READ(sk, sk_err) ||
+	    READ_BIT(sk, sk_kern_sock) || (s32)READ(tp, linger2) < 0 || is_mptcp_subflow(sk))
 		return false;
 	c->rcv_nxt = READ(tp, rcv_nxt);
-	c->copied_seq = READ(tp, copied_seq);
 	c->bytes_received = READ(tp, bytes_received);
-	c->bytes_sent = READ(tp, bytes_sent);
-	c->bytes_acked = (u32)READ(tp, bytes_acked);
-	c->write_seq = READ(tp, write_seq);
-	c->snd_una = READ(tp, snd_una);
-	c->snd_nxt = READ(tp, snd_nxt);
-	c->ports = READ(sk, __sk_common.skc_portpair);
-	c->shutdown_mask = READ(sk, sk_shutdown);
+	unread = c->rcv_nxt - READ(tp, copied_seq);
 	/* The FIN of the peer counts as a byte until it is read. */
 	if (c->before == TCP_CLOSE_WAIT)
-		return sock_flag(bits, SOCK_DONE) && c->rcv_nxt - c->copied_seq <= 1;
-	/* Abnormal: the peer connected, sent data and got none. It connected if the sequence
-	 * numbers of this side do not begin with a SYN. */
-	return c->rcv_nxt == c->copied_seq &&
-	       (c->bytes_sent || !c->bytes_received || c->snd_nxt != first_sent(c));
-}
-
-/* keep_call opens a call for what may still happen in a close that was noted. Its event has what
- * unnote_close cannot read any more. */
-static __always_inline void keep_call(struct call *call, const struct closing *c, u64 now,
-				      const struct sock *sk)
-{
-	struct progress *p = &call->event.progress;
-
-	p->time_ns = now;
-	p->bytes_sent = c->bytes_sent;
-	p->bytes_received = c->bytes_received;
-	p->flags = SENT_FIN | TASK_CONTEXT | UNDER_LOCK;
-	p->receive_queue = c->rcv_nxt - c->copied_seq;
-	p->unsent = c->write_seq - c->snd_nxt;
-	p->unacked = c->snd_nxt - c->snd_una;
-	p->snd_nxt = c->snd_nxt;
-	p->first_sent = first_sent(c);
-	p->sk_err = 0;
-	p->local_port = c->ports >> 16;
-	p->kind = EVENT_CLOSE;
-	p->before = c->before;
-	p->shutdown_mask = c->shutdown_mask;
-	call->sk = (u64)sk;
-	__builtin_memset(&call->reported, 0,
-			 sizeof(*call) - __builtin_offsetof(struct call, reported));
-	call->noted = 1;
-	if (by_tracepoints) {
-		call->reported = 1;
-		call->last_state = fin_state(c->before);
-	}
+		return sock_flag(bits, SOCK_DONE) && unread <= 1;
+	/* Abnormal: the peer connected, sent data and got none. */
+	return !unread && (!c->bytes_received || !sent_none(sk));
 }
 
 /* note_close counts and notes the close that begins, if it is certain to be an ordinary one, and
  * reports whether it did. */
-static __noinline int note_close(const struct sock *sk)
+static __always_inline bool note_close(const struct sock *sk)
 {
-	const struct task_struct *task = current_task();
 	struct closing c = { .before = state_of(sk) };
-	struct cpu_counts *here = counts_here();
-	struct call *call;
-	u64 now;
+	u32 cpu = bpf_get_smp_processor_id();
+	const struct task_struct *task = current_task();
+	u32 tid = tid_of(task), number, place, ports;
+	struct cpu_counts *here;
+	struct noted *noted;
+	struct note *n;
+	u64 now, stamp;
 
-	if (c.before == TCP_ESTABLISHED ? !count_active
-					: c.before != TCP_CLOSE_WAIT || !count_passive)
-		return 0;
-	if (!here || scm_drops || !ordinary(&c, sk) || was_killed(task) || !wanted(sk, true))
-		return 0;
-	call = call_of_task(true);
-	if (!call)
-		return 0;
+	if (!(noted_states >> c.before & 1) || scm_drops || !ordinary(&c, sk) || was_killed(task) ||
+	    !wanted(sk, true))
+		return false;
+	noted = noted_of(tid);
+	barrier_var(noted); /* otherwise computed again for some stores */
+	here = bpf_map_lookup_elem(&counts, &cpu);
+	if (!here || is_taken(noted, tid))
+		return false;
+	n = next_note(here, cpu, &number, &place);
+	if (!n)
+		return false;
 	now = bpf_ktime_get_ns();
-	keep_call(call, &c, now, sk);
-	write_note(here, call, &c, now, sk, task);
+	stamp = (u64)tid << 32 | number;
+	set_stamp(&n->begun, stamp);
+	n->time_ns = now;
+	noted->sk = (u64)sk;
+	noted->tid = tid;
+	noted->place = place;
+	noted->before = c.before;
+	noted->last_state = 0;
+	noted->shutdown_mask = READ(sk, sk_shutdown);
+	ports = READ(sk, __sk_common.skc_portpair);
+	write_note(n, noted, ports, &c, sk);
+	write_task(n, task, tid);
+	set_stamp(&n->ended, stamp);
 	if (c.before == TCP_ESTABLISHED) {
 		__sync_fetch_and_add(&here->of[COUNT_ACTIVE], 1);
+		noted->received = 0;
 	} else {
 		__sync_fetch_and_add(&here->of[COUNT_PASSIVE], 1);
-		answer_fin(sk, c.ports, now);
+		noted->received = answer_fin(sk, ports, now);
 	}
-	return 1;
+	return true;
+}
+
+/* last_state_of returns the newest state of a socket that was seen in its noted close. */
+static __always_inline u32 last_state_of(const struct noted *noted)
+{
+	return noted->last_state ? noted->last_state : fin_state(noted->before);
+}
+
+/* restore_decision sets what a noted close was decided on, from its note and from what the socket
+ * has now: after the FIN it only received, and sent what was unsent and the FIN. */
+static __always_inline void restore_decision(struct progress *p, const struct noted *was,
+					     const struct note *n)
+{
+	u32 fin = !p->unsent;
+
+	p->flags = (p->flags & ~ORPHAN) | FILE_CLOSING | SENT_FIN;
+	p->before = was->before;
+	p->after = fin_state(was->before);
+	if (was->before == TCP_ESTABLISHED) { /* nothing was unread */
+		p->bytes_received -= p->receive_queue;
+		p->receive_queue = 0;
+	}
+	if (!n)
+		return;
+	p->bytes_sent -= p->snd_nxt - fin - n->snd_nxt;
+	p->snd_nxt = n->snd_nxt;
+	p->unsent = n->unsent;
+	p->unacked = n->snd_nxt - was->snd_una;
+}
+
+/* unanswer keeps the FIN again that a noted close answered. */
+static __always_inline void unanswer(const struct sock *sk, u64 received, u64 answered)
+{
+	if (is_late(received, answered))
+		uncount(COUNT_PEER_FIN);
+	keep_fin(sk, received);
 }
 
 /*
- * unnote_close turns a close that was noted into one that is reported, because more has happened
- * in it, and reads what its event lacks. The socket is an orphan by now. The note becomes
- * incomplete, so that it explains nothing. A FIN that the close answered is forgotten.
+ * unnote makes the call of a close that was noted and is to be reported, and returns it: NULL
+ * without memory. The note becomes incomplete, so that it explains nothing.
  */
-static __noinline int unnote_close(struct call *call)
+static __noinline struct call *unnote(const struct sock *sk, const struct noted *noted,
+				      bool sent_fin)
 {
-	struct progress *p = &call->event.progress;
-	const struct sock *sk = sock_at(call->sk);
-	struct progress was = *p;
-	u32 place = call->note;
-	struct note *n = bpf_map_lookup_elem(&notes, &place);
+	struct noted was = *noted;
+	struct note *n = bpf_map_lookup_elem(&notes, &was.place);
+	struct call *call = begin_call(sk, EVENT_CLOSE);
+	struct progress *p;
 
-	if (n && n->sock == call->sk && n->time_ns == p->time_ns)
+	if (n && (n->sock != was.sk || n->first_sent != was.first_sent))
+		n = NULL; /* overwritten by later ones */
+	if (n)
 		set_stamp(&n->begun, 0);
 	uncount(was.before == TCP_ESTABLISHED ? COUNT_ACTIVE : COUNT_PASSIVE);
-	call->noted = 0;
-	call->began_jiffies = 0;
-	__builtin_memset(p, 0, sizeof(*p));
+	if (!call)
+		return NULL;
+	p = &call->event.progress;
 	capture_decision(&call->event, sk);
-	p->time_ns = was.time_ns;
-	p->kind = was.kind;
-	p->flags = (p->flags & ~ORPHAN) | FILE_CLOSING | was.flags;
-	p->bytes_sent = was.bytes_sent;
-	p->bytes_received = was.bytes_received;
-	p->receive_queue = was.receive_queue;
-	p->unsent = was.unsent;
-	p->unacked = was.unacked;
-	p->snd_nxt = was.snd_nxt;
-	p->before = was.before;
-	p->after = fin_state(was.before);
+	p->flags |= UNDER_LOCK;
 	p->shutdown_mask = was.shutdown_mask;
-	if (!by_tracepoints) {
-		count(COUNT_BEGUN);
-		return 0;
-	}
+	if (n)
+		p->time_ns = n->time_ns;
+	if (was.received)
+		unanswer(sk, was.received, p->time_ns);
+	if (sent_fin)
+		restore_decision(p, &was, n);
+	call->last_state = last_state_of(&was);
+	return call;
+}
+
+/* unnote_disconnect unnotes a close that disconnects its socket. */
+static __always_inline struct call *unnote_disconnect(const struct sock *sk,
+						      const struct noted *noted)
+{
+	return unnote(sk, noted, false);
+}
+
+/* unnote_close unnotes a close in which more follows on its FIN. The socket is an orphan by now. */
+static __always_inline struct call *unnote_close(const struct sock *sk, const struct noted *noted)
+{
+	const struct tcp_sock *tp = (const void *)sk;
+	struct call *call = unnote(sk, noted, true);
+	struct progress *p;
+
+	if (!call || !by_tracepoints)
+		return call;
+	p = &call->event.progress;
 	p->flags |= RETURN_UNSEEN;
-	p->unsent_left = READ((const struct tcp_sock *)sk, write_seq) -
-			 READ((const struct tcp_sock *)sk, snd_nxt);
-	return submit(call);
+	p->unsent_left = READ(tp, write_seq) - READ(tp, snd_nxt);
+	submit(call);
+	call->reported = 1;
+	return call;
 }
 
 /* note_fin keeps when a FIN was received, and reports whether it did. Only the close that answers
  * it, or an event that is reported, needs the time. */
-static __always_inline bool note_fin(const struct sock *sk, u8 state)
+static __always_inline bool note_fin(const struct sock *sk, u32 state)
 {
-	if (!count_passive || (state != TCP_ESTABLISHED && state != TCP_SYN_RECV) ||
+	if (!counts_answers() || (state != TCP_ESTABLISHED && state != TCP_SYN_RECV) ||
 	    is_mptcp_subflow(sk))
 		return false;
 	if (!has_filter || wanted(sk, held_by_task(sk)))

@@ -6,13 +6,13 @@
 #ifndef STATES_H
 #define STATES_H
 
-static __always_inline bool awaits_fin_ack(u8 state)
+static __always_inline bool awaits_fin_ack(u32 state)
 {
 	return state == TCP_FIN_WAIT1 || state == TCP_CLOSING || state == TCP_LAST_ACK;
 }
 
 /* moves_to_fin reports whether tcp_send_fin follows this change of state (tcp_close_state). */
-static __always_inline bool moves_to_fin(u8 before, u8 after)
+static __always_inline bool moves_to_fin(u32 before, u32 after)
 {
 	return before != after && (after == TCP_FIN_WAIT1 || after == TCP_LAST_ACK);
 }
@@ -40,12 +40,15 @@ static __always_inline u32 unsent_after_fin(const struct sock *sk)
 }
 
 /* linger_wait_over reports whether a close that sleeps on sk under SO_LINGER will wake up. */
-static __always_inline bool linger_wait_over(const struct sock *sk, u8 before, u8 after)
+static __always_inline bool linger_wait_over(const struct sock *sk, u32 before, u32 after)
 {
-	unsigned long bits = READ(sk, __sk_common.skc_flags);
+	unsigned long bits;
 
-	return awaits_fin_ack(before) && !awaits_fin_ack(after) && sock_flag(bits, SOCK_LINGER) &&
-	       !sock_flag(bits, SOCK_DEAD) && file_is_closing(sk) && READ(sk, sk_lingertime);
+	if (!awaits_fin_ack(before) || awaits_fin_ack(after))
+		return false;
+	bits = READ(sk, __sk_common.skc_flags);
+	return sock_flag(bits, SOCK_LINGER) && !sock_flag(bits, SOCK_DEAD) && file_is_closing(sk) &&
+	       READ(sk, sk_lingertime);
 }
 
 /* report_wait_over reports that a change of state or a signal (after: 0) ended the wait. */
@@ -71,13 +74,19 @@ static __always_inline void report_open(struct call *call)
 	call->reported = 1;
 }
 
+/* note_fin_close is note_close, out of line: two handlers share the registers of a program here. */
+static __noinline int note_fin_close(const struct sock *sk)
+{
+	return note_close(sk);
+}
+
 /* state_in_close handles the first change of state inside a close. */
-static __always_inline int state_in_close(void *ctx, const struct sock *sk, u8 before, u8 after)
+static __always_inline int state_in_close(void *ctx, const struct sock *sk, u32 before, u32 after)
 {
 	struct call *call;
 	struct event *e;
 
-	if ((count_active || count_passive) && moves_to_fin(before, after) && note_close(sk))
+	if (counts_closes() && moves_to_fin(before, after) && note_fin_close(sk))
 		return 0;
 	call = begin_captured(ctx, sk, EVENT_CLOSE);
 	if (!call)
@@ -90,6 +99,7 @@ static __always_inline int state_in_close(void *ctx, const struct sock *sk, u8 b
 		e->progress.flags |= SENT_FIN;
 		e->progress.unsent_left = unsent_after_fin(sk);
 	}
+	call->began_jiffies = bpf_jiffies64();
 	call->waiting = awaits_fin_ack(after) && (e->progress.flags & LINGER_ON) &&
 			e->progress.linger_jiffies;
 	/* After CLOSE tcp_destroy_sock follows, and maybe a RST before it; after FIN_WAIT2 with a
@@ -146,7 +156,7 @@ static __always_inline int shutdown_by_task(void *ctx, const struct sock *sk, u8
 }
 
 /* state_by_task handles a change in a task that holds the lock and is not closing. */
-static __always_inline int state_by_task(void *ctx, const struct sock *sk, u8 before, u8 after)
+static __always_inline int state_by_task(void *ctx, const struct sock *sk, u32 before, u32 after)
 {
 	if (moves_to_fin(before, after))
 		return shutdown_by_task(ctx, sk, after, SENT_FIN);
@@ -167,7 +177,7 @@ static __always_inline int state_by_task(void *ctx, const struct sock *sk, u8 be
 }
 
 /* took_peer_fin reports whether tcp_fin causes the change: it sets SOCK_DONE before. */
-static __always_inline bool took_peer_fin(const struct sock *sk, u8 before, u8 after)
+static __always_inline bool took_peer_fin(const struct sock *sk, u32 before, u32 after)
 {
 	if (before == after)
 		return false;
@@ -180,8 +190,8 @@ static __always_inline bool took_peer_fin(const struct sock *sk, u8 before, u8 a
 /* continues reports whether a change belongs to the close that is open on sk. After the close made
  * sk an orphan, there is no other call on it. Before, softirq may have changed the state only if
  * the close waits under SO_LINGER. */
-static __always_inline bool continues(const struct call *call, const struct sock *sk, u8 before,
-				      u8 after)
+static __always_inline bool continues(const struct call *call, const struct sock *sk, u32 before,
+				      u32 after)
 {
 	if (!call_is_of(call, sk) || call->event.progress.kind != EVENT_CLOSE)
 		return false;
@@ -192,7 +202,7 @@ static __always_inline bool continues(const struct call *call, const struct sock
 
 /* state_in_call handles a later change inside a close. */
 static __always_inline void state_in_call(void *ctx, struct call *call, const struct sock *sk,
-					  u8 before, u8 after)
+					  u32 before, u32 after)
 {
 	if (after == TCP_CLOSE && ended_in_call(call, READ(sk, sk_err)))
 		report_done(ctx, 0, sk, before, ENDED_IN_CALL);
@@ -206,9 +216,26 @@ static __always_inline void state_in_call(void *ctx, struct call *call, const st
 	call->last_state = after == TCP_CLOSE ? before : after;
 }
 
+/* state_in_noted handles a later change inside a close that was noted, and reports whether it is one. See
+ * continues. */
+static __always_inline bool state_in_noted(void *ctx, const struct sock *sk, u32 before, u32 after)
+{
+	struct noted *noted = noted_close(sk);
+
+	if (!noted)
+		return false;
+	if (!sock_flag(READ(sk, __sk_common.skc_flags), SOCK_DEAD) &&
+	    (before != last_state_of(noted) || before == after))
+		return false;
+	if (after == TCP_CLOSE && READ(sk, sk_err))
+		report_done(ctx, 0, sk, before, ENDED_IN_CALL);
+	noted->last_state = after == TCP_CLOSE ? before : after;
+	return true;
+}
+
 /* dropped_child reports whether the close of a listener disconnects sk. It makes sk an orphan
  * only after that, so an orphan needs no look-up, and most sockets are orphans here. */
-static __always_inline bool dropped_child(const struct sock *sk, u8 before, u8 after)
+static __always_inline bool dropped_child(const struct sock *sk, u32 before, u32 after)
 {
 	struct call *call;
 
@@ -223,7 +250,7 @@ static __always_inline bool dropped_child(const struct sock *sk, u8 before, u8 a
 }
 
 /* state_by_softirq handles a change that a segment or a timer caused. */
-static __always_inline int state_by_softirq(void *ctx, const struct sock *sk, u8 before, u8 after)
+static __always_inline int state_by_softirq(void *ctx, const struct sock *sk, u32 before, u32 after)
 {
 	if (dropped_child(sk, before, after))
 		return 0;
@@ -235,31 +262,42 @@ static __always_inline int state_by_softirq(void *ctx, const struct sock *sk, u8
 }
 
 /* begins reports whether a connection or a listener begins: not an ending. */
-static __always_inline bool begins(u8 after)
+static __always_inline bool begins(u32 after)
 {
-	return after == TCP_SYN_SENT || after == TCP_SYN_RECV || after == TCP_ESTABLISHED ||
-	       after == TCP_LISTEN;
+	return after <= TCP_SYN_RECV ||
+	       after == TCP_LISTEN; /* the first are ESTABLISHED, SYN_SENT */
 }
 
-static __always_inline int on_softirq_state(void *ctx, const struct sock *sk, u8 before, u8 after)
+/* Two functions each, so that most runs do not save registers for the rest. */
+
+static __noinline int softirq_state(void *ctx, const struct sock *sk, u32 before, u32 after)
 {
-	if (begins(after) || held_by_task(sk) || !is_tcp(sk))
+	if (!is_tcp(sk))
 		return 0;
 	if (took_peer_fin(sk, before, after))
-		on_peer_fin(ctx, sk);
+		on_peer_fin(ctx, sk, before);
 	return state_by_softirq(ctx, sk, before, after);
 }
 
-static __always_inline int on_task_state(void *ctx, const struct sock *sk, u8 before, u8 after)
+static __always_inline int on_softirq_state(void *ctx, const struct sock *sk, u32 before, u32 after)
 {
-	struct call *call;
+	return begins(after) || held_by_task(sk) ? 0 : softirq_state(ctx, sk, before, after);
+}
 
-	if (begins(after) || !held_by_task(sk) || !is_tcp(sk))
+static __noinline int task_state(void *ctx, const struct sock *sk, u32 before, u32 after)
+{
+	struct call *call = NULL;
+
+	if (!is_tcp(sk))
 		return 0;
-	/* A call begins with its FIN: an earlier one does not continue. */
-	call = moves_to_fin(before, after) ? NULL : open_call();
 	if (took_peer_fin(sk, before, after))
-		on_peer_fin(ctx, sk); /* from the backlog */
+		on_peer_fin(ctx, sk, before); /* from the backlog */
+	/* A call begins with its FIN: an earlier one does not continue. */
+	if (!moves_to_fin(before, after)) {
+		if (state_in_noted(ctx, sk, before, after))
+			return 0;
+		call = open_call();
+	}
 	if (continues(call, sk, before, after)) {
 		state_in_call(ctx, call, sk, before, after);
 		return 0;
@@ -286,13 +324,23 @@ static __always_inline int on_task_state(void *ctx, const struct sock *sk, u8 be
 	return state_by_task(ctx, sk, before, after);
 }
 
-/* on_destroy handles the end of every close that leaves the socket in CLOSE. */
-static __always_inline int on_destroy(void *ctx, const struct sock *sk)
+static __always_inline int on_task_state(void *ctx, const struct sock *sk, u32 before, u32 after)
 {
+	return begins(after) || !held_by_task(sk) ? 0 : task_state(ctx, sk, before, after);
+}
+
+static __noinline int destroyed_by_task(void *ctx, const struct sock *sk)
+{
+	struct noted *noted;
 	struct call *call;
 
-	if (!is_tcp(sk) || !held_by_task(sk))
+	if (!is_tcp(sk))
 		return 0;
+	noted = noted_close(sk);
+	if (noted) {
+		noted->sk = 0;
+		return 0;
+	}
 	call = open_call();
 	if (call_is_of(call, sk) && call->reported &&
 	    (!call->event.progress.kind || call->event.progress.kind == EVENT_CLOSE)) {
@@ -312,12 +360,25 @@ static __always_inline int on_destroy(void *ctx, const struct sock *sk)
 	return 0;
 }
 
+/* on_destroy handles the end of every close that leaves the socket in CLOSE. */
+static __always_inline int on_destroy(void *ctx, const struct sock *sk)
+{
+	return held_by_task(sk) ? destroyed_by_task(ctx, sk) : 0;
+}
+
+/* may_wait reports whether the time of SO_LINGER of a close is not over yet. */
+static __always_inline bool may_wait(const struct call *call)
+{
+	return call->waiting &&
+	       bpf_jiffies64() - call->began_jiffies <= call->event.progress.linger_jiffies;
+}
+
 /* on_signal handles a signal that the task receives before it leaves a system call. */
 static __always_inline int on_signal(s32 signal)
 {
 	struct call *call = open_call();
 
-	if (!call || !call->waiting)
+	if (!call || !may_wait(call))
 		return 0;
 	call->waiting = 0;
 	report_wait_over(sock_at(call->sk), 0, signal);

@@ -95,8 +95,6 @@ const (
 	bpfPlainVarByTracepoints             = "by_tracepoints"
 	bpfPlainVarCallStackType             = "call_stack_type"
 	bpfPlainVarCloseWaitNs               = "close_wait_ns"
-	bpfPlainVarCountActive               = "count_active"
-	bpfPlainVarCountPassive              = "count_passive"
 	bpfPlainVarCounterType               = "counter_type"
 	bpfPlainVarCpuCountsType             = "cpu_counts_type"
 	bpfPlainVarFilterCgroup              = "filter_cgroup"
@@ -114,6 +112,8 @@ const (
 	bpfPlainVarInferFins                 = "infer_fins"
 	bpfPlainVarNoCall                    = "no_call"
 	bpfPlainVarNoteType                  = "note_type"
+	bpfPlainVarNotedCloses               = "noted_closes"
+	bpfPlainVarNotedStates               = "noted_states"
 	bpfPlainVarNotesPerCpu               = "notes_per_cpu"
 	bpfPlainVarOpenFinType               = "open_fin_type"
 	bpfPlainVarReaderSleeps              = "reader_sleeps"
@@ -262,8 +262,6 @@ type bpfPlainVariableSpecs struct {
 	ByTracepoints    *ebpf.VariableSpec `ebpf:"by_tracepoints"`
 	CallStackType    *ebpf.VariableSpec `ebpf:"call_stack_type"`
 	CloseWaitNs      *ebpf.VariableSpec `ebpf:"close_wait_ns"`
-	CountActive      *ebpf.VariableSpec `ebpf:"count_active"`
-	CountPassive     *ebpf.VariableSpec `ebpf:"count_passive"`
 	CounterType      *ebpf.VariableSpec `ebpf:"counter_type"`
 	CpuCountsType    *ebpf.VariableSpec `ebpf:"cpu_counts_type"`
 	FilterCgroup     *ebpf.VariableSpec `ebpf:"filter_cgroup"`
@@ -281,6 +279,8 @@ type bpfPlainVariableSpecs struct {
 	InferFins        *ebpf.VariableSpec `ebpf:"infer_fins"`
 	NoCall           *ebpf.VariableSpec `ebpf:"no_call"`
 	NoteType         *ebpf.VariableSpec `ebpf:"note_type"`
+	NotedCloses      *ebpf.VariableSpec `ebpf:"noted_closes"`
+	NotedStates      *ebpf.VariableSpec `ebpf:"noted_states"`
 	NotesPerCpu      *ebpf.VariableSpec `ebpf:"notes_per_cpu"`
 	OpenFinType      *ebpf.VariableSpec `ebpf:"open_fin_type"`
 	ReaderSleeps     *ebpf.VariableSpec `ebpf:"reader_sleeps"`
@@ -362,8 +362,6 @@ type bpfPlainVariables struct {
 	ByTracepoints    *ebpf.Variable `ebpf:"by_tracepoints"`
 	CallStackType    *ebpf.Variable `ebpf:"call_stack_type"`
 	CloseWaitNs      *ebpf.Variable `ebpf:"close_wait_ns"`
-	CountActive      *ebpf.Variable `ebpf:"count_active"`
-	CountPassive     *ebpf.Variable `ebpf:"count_passive"`
 	CounterType      *ebpf.Variable `ebpf:"counter_type"`
 	CpuCountsType    *ebpf.Variable `ebpf:"cpu_counts_type"`
 	FilterCgroup     *ebpf.Variable `ebpf:"filter_cgroup"`
@@ -381,6 +379,8 @@ type bpfPlainVariables struct {
 	InferFins        *ebpf.Variable `ebpf:"infer_fins"`
 	NoCall           *ebpf.Variable `ebpf:"no_call"`
 	NoteType         *ebpf.Variable `ebpf:"note_type"`
+	NotedCloses      *ebpf.Variable `ebpf:"noted_closes"`
+	NotedStates      *ebpf.Variable `ebpf:"noted_states"`
 	NotesPerCpu      *ebpf.Variable `ebpf:"notes_per_cpu"`
 	OpenFinType      *ebpf.Variable `ebpf:"open_fin_type"`
 	ReaderSleeps     *ebpf.Variable `ebpf:"reader_sleeps"`

@@ -21,15 +21,13 @@ type bpfCall struct {
 	EnteredSk    uint64
 	EnteredNs    uint64
 	BeganJiffies uint64
-	Note         uint64
 	Reported     uint8
 	LastState    uint8
 	ChildBefore  uint8
 	Waiting      uint8
 	Disconnects  uint8
 	HasEndpoints uint8
-	Noted        uint8
-	Pad          [1]uint8
+	Pad          [2]uint8
 }
 
 type bpfCallStack struct {
@@ -128,8 +126,7 @@ type bpfNote struct {
 	FirstReceived uint32
 	SndNxt        uint32
 	Unsent        uint32
-	LocalPort     uint16
-	RemotePort    uint16
+	Ports         uint32
 	Family        uint8
 	Before        uint8
 	Accepted      uint8
@@ -139,6 +136,20 @@ type bpfNote struct {
 	Comm          [16]uint8
 	Process       [16]uint8
 	Ended         uint64
+}
+
+type bpfNoted struct {
+	_            structs.HostLayout
+	Sk           uint64
+	Received     uint64
+	Tid          uint32
+	Place        uint32
+	FirstSent    uint32
+	SndUna       uint32
+	Before       uint8
+	ShutdownMask uint8
+	LastState    uint8
+	Pad          [5]uint8
 }
 
 type bpfOldName struct {
@@ -352,8 +363,6 @@ const (
 	bpfVarByTracepoints             = "by_tracepoints"
 	bpfVarCallStackType             = "call_stack_type"
 	bpfVarCloseWaitNs               = "close_wait_ns"
-	bpfVarCountActive               = "count_active"
-	bpfVarCountPassive              = "count_passive"
 	bpfVarCounterType               = "counter_type"
 	bpfVarCpuCountsType             = "cpu_counts_type"
 	bpfVarFilterCgroup              = "filter_cgroup"
@@ -371,6 +380,8 @@ const (
 	bpfVarInferFins                 = "infer_fins"
 	bpfVarNoCall                    = "no_call"
 	bpfVarNoteType                  = "note_type"
+	bpfVarNotedCloses               = "noted_closes"
+	bpfVarNotedStates               = "noted_states"
 	bpfVarNotesPerCpu               = "notes_per_cpu"
 	bpfVarOpenFinType               = "open_fin_type"
 	bpfVarReaderSleeps              = "reader_sleeps"
@@ -517,8 +528,6 @@ type bpfVariableSpecs struct {
 	ByTracepoints    *ebpf.VariableSpec `ebpf:"by_tracepoints"`
 	CallStackType    *ebpf.VariableSpec `ebpf:"call_stack_type"`
 	CloseWaitNs      *ebpf.VariableSpec `ebpf:"close_wait_ns"`
-	CountActive      *ebpf.VariableSpec `ebpf:"count_active"`
-	CountPassive     *ebpf.VariableSpec `ebpf:"count_passive"`
 	CounterType      *ebpf.VariableSpec `ebpf:"counter_type"`
 	CpuCountsType    *ebpf.VariableSpec `ebpf:"cpu_counts_type"`
 	FilterCgroup     *ebpf.VariableSpec `ebpf:"filter_cgroup"`
@@ -536,6 +545,8 @@ type bpfVariableSpecs struct {
 	InferFins        *ebpf.VariableSpec `ebpf:"infer_fins"`
 	NoCall           *ebpf.VariableSpec `ebpf:"no_call"`
 	NoteType         *ebpf.VariableSpec `ebpf:"note_type"`
+	NotedCloses      *ebpf.VariableSpec `ebpf:"noted_closes"`
+	NotedStates      *ebpf.VariableSpec `ebpf:"noted_states"`
 	NotesPerCpu      *ebpf.VariableSpec `ebpf:"notes_per_cpu"`
 	OpenFinType      *ebpf.VariableSpec `ebpf:"open_fin_type"`
 	ReaderSleeps     *ebpf.VariableSpec `ebpf:"reader_sleeps"`
@@ -614,8 +625,6 @@ type bpfVariables struct {
 	ByTracepoints    *ebpf.Variable `ebpf:"by_tracepoints"`
 	CallStackType    *ebpf.Variable `ebpf:"call_stack_type"`
 	CloseWaitNs      *ebpf.Variable `ebpf:"close_wait_ns"`
-	CountActive      *ebpf.Variable `ebpf:"count_active"`
-	CountPassive     *ebpf.Variable `ebpf:"count_passive"`
 	CounterType      *ebpf.Variable `ebpf:"counter_type"`
 	CpuCountsType    *ebpf.Variable `ebpf:"cpu_counts_type"`
 	FilterCgroup     *ebpf.Variable `ebpf:"filter_cgroup"`
@@ -633,6 +642,8 @@ type bpfVariables struct {
 	InferFins        *ebpf.Variable `ebpf:"infer_fins"`
 	NoCall           *ebpf.Variable `ebpf:"no_call"`
 	NoteType         *ebpf.Variable `ebpf:"note_type"`
+	NotedCloses      *ebpf.Variable `ebpf:"noted_closes"`
+	NotedStates      *ebpf.Variable `ebpf:"noted_states"`
 	NotesPerCpu      *ebpf.Variable `ebpf:"notes_per_cpu"`
 	OpenFinType      *ebpf.Variable `ebpf:"open_fin_type"`
 	ReaderSleeps     *ebpf.Variable `ebpf:"reader_sleeps"`

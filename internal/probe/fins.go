@@ -3,6 +3,8 @@
 package probe
 
 import (
+	"math/bits"
+
 	"github.com/cilium/ebpf"
 
 	"github.com/closetrace/closetrace/internal/events"
@@ -19,11 +21,20 @@ const (
 	finHash   = 2654435761
 )
 
-// finPlace returns the place of a connection. The kernel has the remote port in network order in the first half of a
-// word, and the local port in host order in the second.
+// finPlace returns the place of a connection.
 func finPlace(local, remote uint16) uint32 {
-	ports := uint32(remote>>8|remote<<8) | uint32(local)<<16
-	return ports * finHash >> (32 - finBits)
+	return portPair(local, remote) * finHash >> (32 - finBits)
+}
+
+// portPair returns ports as the kernel has them (skc_portpair): the remote one in network order in the first half of a
+// word, the local one in host order in the second.
+func portPair(local, remote uint16) uint32 {
+	return uint32(bits.ReverseBytes16(remote)) | uint32(local)<<16
+}
+
+// portsOf is the inverse.
+func portsOf(pair uint32) (local, remote uint16) {
+	return uint16(pair >> 16), bits.ReverseBytes16(uint16(pair))
 }
 
 // take returns when the FIN was received that an event answers, and forgets it. It is false if none is kept, or one of

@@ -16,6 +16,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
+	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/kernel"
 )
 
@@ -224,10 +225,9 @@ func configure(spec *ebpf.CollectionSpec, k *kernel.Kernel, pl plan, o Options, 
 // configureQuiet sets the variables of the quiet tier. notes is the number of notes of a CPU.
 func configureQuiet(spec *ebpf.CollectionSpec, q Quiet, notes int, closeWait time.Duration) error {
 	return set(spec, map[string]any{
-		bpfVarCountActive:  flag(q.Active),
-		bpfVarCountPassive: flag(q.Passive),
-		bpfVarNotesPerCpu:  uint32(notes),
-		bpfVarCloseWaitNs:  uint64(closeWait),
+		bpfVarNotedStates: uint32(flag(q.Active))<<events.Established | uint32(flag(q.Passive))<<events.CloseWait,
+		bpfVarNotesPerCpu: uint32(notes),
+		bpfVarCloseWaitNs: uint64(closeWait),
 	})
 }
 

@@ -136,10 +136,11 @@ func bytesOf(word *uint64) []byte {
 
 // noteOf sets a note to what the kernel side wrote.
 func noteOf(from *bpfNote, to *events.Note) {
+	local, remote := portsOf(from.Ports)
 	*to = events.Note{
 		MonoNS: from.TimeNs, Sock: from.Sock, Netns: from.Netns, PID: from.Pid, TID: from.Tid, UID: from.Uid,
 		FirstSent: from.FirstSent, FirstReceived: from.FirstReceived, SndNxt: from.SndNxt, Unsent: from.Unsent,
-		LocalPort: from.LocalPort, RemotePort: from.RemotePort, IPv6: from.Family == unix.AF_INET6,
+		LocalPort: local, RemotePort: remote, IPv6: from.Family == unix.AF_INET6,
 		Accepted: from.Accepted != 0, Before: events.State(from.Before),
 		Local: from.Local, Remote: from.Remote, Comm: from.Comm, Process: from.Process,
 	}

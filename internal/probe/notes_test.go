@@ -148,7 +148,7 @@ func TestNotesBeingWritten(t *testing.T) {
 func TestCloseOfNote(t *testing.T) {
 	note := bpfNote{
 		TimeNs: 5, Sock: 6, Netns: 7, Pid: 8, Tid: 9, Uid: 10, FirstSent: 11, FirstReceived: 12, SndNxt: 13, Unsent: 14,
-		Family: unix.AF_INET, LocalPort: 443, RemotePort: 51234, Before: uint8(events.CloseWait),
+		Family: unix.AF_INET, Ports: portPair(443, 51234), Before: uint8(events.CloseWait),
 		Local: [16]uint8{10, 0, 0, 5}, Remote: [16]uint8{10, 0, 0, 9},
 	}
 	copy(note.Comm[:], "worker")
