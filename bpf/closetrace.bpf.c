@@ -397,13 +397,13 @@ int tracepoint_tcp_send_reset(u64 *ctx)
 SEC("raw_tp/inet_sock_set_state")
 int tracepoint_task_state(u64 *ctx)
 {
-	return on_task_state(ctx, sock_at(ctx[0]), ctx[1], ctx[2]);
+	return on_task_state(ctx);
 }
 
 SEC("raw_tp/inet_sock_set_state")
 int tracepoint_softirq_state(u64 *ctx)
 {
-	return on_softirq_state(ctx, sock_at(ctx[0]), ctx[1], ctx[2]);
+	return on_softirq_state(ctx);
 }
 
 SEC("raw_tp/tcp_destroy_sock")

@@ -6,13 +6,13 @@
 #ifndef STATES_H
 #define STATES_H
 
-static __always_inline bool awaits_fin_ack(u32 state)
+static __always_inline bool awaits_fin_ack(u8 state)
 {
 	return state == TCP_FIN_WAIT1 || state == TCP_CLOSING || state == TCP_LAST_ACK;
 }
 
 /* moves_to_fin reports whether tcp_send_fin follows this change of state (tcp_close_state). */
-static __always_inline bool moves_to_fin(u32 before, u32 after)
+static __always_inline bool moves_to_fin(u8 before, u8 after)
 {
 	return before != after && (after == TCP_FIN_WAIT1 || after == TCP_LAST_ACK);
 }
@@ -40,7 +40,7 @@ static __always_inline u32 unsent_after_fin(const struct sock *sk)
 }
 
 /* linger_wait_over reports whether a close that sleeps on sk under SO_LINGER will wake up. */
-static __always_inline bool linger_wait_over(const struct sock *sk, u32 before, u32 after)
+static __always_inline bool linger_wait_over(const struct sock *sk, u8 before, u8 after)
 {
 	unsigned long bits;
 
@@ -81,7 +81,7 @@ static __noinline int note_fin_close(const struct sock *sk)
 }
 
 /* state_in_close handles the first change of state inside a close. */
-static __always_inline int state_in_close(void *ctx, const struct sock *sk, u32 before, u32 after)
+static __always_inline int state_in_close(void *ctx, const struct sock *sk, u8 before, u8 after)
 {
 	struct call *call;
 	struct event *e;
@@ -156,7 +156,7 @@ static __always_inline int shutdown_by_task(void *ctx, const struct sock *sk, u8
 }
 
 /* state_by_task handles a change in a task that holds the lock and is not closing. */
-static __always_inline int state_by_task(void *ctx, const struct sock *sk, u32 before, u32 after)
+static __always_inline int state_by_task(void *ctx, const struct sock *sk, u8 before, u8 after)
 {
 	if (moves_to_fin(before, after))
 		return shutdown_by_task(ctx, sk, after, SENT_FIN);
@@ -177,7 +177,7 @@ static __always_inline int state_by_task(void *ctx, const struct sock *sk, u32 b
 }
 
 /* took_peer_fin reports whether tcp_fin causes the change: it sets SOCK_DONE before. */
-static __always_inline bool took_peer_fin(const struct sock *sk, u32 before, u32 after)
+static __always_inline bool took_peer_fin(const struct sock *sk, u8 before, u8 after)
 {
 	if (before == after)
 		return false;
@@ -190,8 +190,8 @@ static __always_inline bool took_peer_fin(const struct sock *sk, u32 before, u32
 /* continues reports whether a change belongs to the close that is open on sk. After the close made
  * sk an orphan, there is no other call on it. Before, softirq may have changed the state only if
  * the close waits under SO_LINGER. */
-static __always_inline bool continues(const struct call *call, const struct sock *sk, u32 before,
-				      u32 after)
+static __always_inline bool continues(const struct call *call, const struct sock *sk, u8 before,
+				      u8 after)
 {
 	if (!call_is_of(call, sk) || call->event.progress.kind != EVENT_CLOSE)
 		return false;
@@ -200,12 +200,31 @@ static __always_inline bool continues(const struct call *call, const struct sock
 	return before == call->last_state && before != after;
 }
 
-/* state_in_call handles a later change inside a close. */
-static __always_inline void state_in_call(void *ctx, struct call *call, const struct sock *sk,
-					  u32 before, u32 after)
+/* continues_noted reports the same of a close that was noted, and keeps the state. */
+static __always_inline bool continues_noted(const struct sock *sk, u8 before, u8 after)
 {
-	if (after == TCP_CLOSE && ended_in_call(call, READ(sk, sk_err)))
+	struct noted *noted = noted_close(sk);
+
+	if (!noted)
+		return false;
+	if (!sock_flag(READ(sk, __sk_common.skc_flags), SOCK_DEAD) &&
+	    (before != last_state_of(noted) || before == after))
+		return false;
+	noted->last_state = after == TCP_CLOSE ? before : after;
+	return true;
+}
+
+/* state_in_call handles a later change inside a close. call is NULL if the close was noted: then the
+ * socket had no error. */
+static __always_inline void state_in_call(void *ctx, struct call *call, const struct sock *sk,
+					  u8 before, u8 after)
+{
+	s32 error = READ(sk, sk_err);
+
+	if (after == TCP_CLOSE && (call ? ended_in_call(call, error) : error != 0))
 		report_done(ctx, 0, sk, before, ENDED_IN_CALL);
+	if (!call)
+		return;
 	if (call->waiting && !awaits_fin_ack(after)) {
 		call->waiting = 0;
 		report_wait_over(sk, after, 0);
@@ -216,26 +235,9 @@ static __always_inline void state_in_call(void *ctx, struct call *call, const st
 	call->last_state = after == TCP_CLOSE ? before : after;
 }
 
-/* state_in_noted handles a later change inside a close that was noted, and reports whether it is one. See
- * continues. */
-static __always_inline bool state_in_noted(void *ctx, const struct sock *sk, u32 before, u32 after)
-{
-	struct noted *noted = noted_close(sk);
-
-	if (!noted)
-		return false;
-	if (!sock_flag(READ(sk, __sk_common.skc_flags), SOCK_DEAD) &&
-	    (before != last_state_of(noted) || before == after))
-		return false;
-	if (after == TCP_CLOSE && READ(sk, sk_err))
-		report_done(ctx, 0, sk, before, ENDED_IN_CALL);
-	noted->last_state = after == TCP_CLOSE ? before : after;
-	return true;
-}
-
 /* dropped_child reports whether the close of a listener disconnects sk. It makes sk an orphan
  * only after that, so an orphan needs no look-up, and most sockets are orphans here. */
-static __always_inline bool dropped_child(const struct sock *sk, u32 before, u32 after)
+static __always_inline bool dropped_child(const struct sock *sk, u8 before, u8 after)
 {
 	struct call *call;
 
@@ -250,7 +252,7 @@ static __always_inline bool dropped_child(const struct sock *sk, u32 before, u32
 }
 
 /* state_by_softirq handles a change that a segment or a timer caused. */
-static __always_inline int state_by_softirq(void *ctx, const struct sock *sk, u32 before, u32 after)
+static __always_inline int state_by_softirq(void *ctx, const struct sock *sk, u8 before, u8 after)
 {
 	if (dropped_child(sk, before, after))
 		return 0;
@@ -268,37 +270,37 @@ static __always_inline bool begins(u32 after)
 	       after == TCP_LISTEN; /* the first are ESTABLISHED, SYN_SENT */
 }
 
-/* Two functions each, so that most runs do not save registers for the rest. */
-
-static __noinline int softirq_state(void *ctx, const struct sock *sk, u32 before, u32 after)
+static __noinline int softirq_state(u64 *ctx)
 {
+	const struct sock *sk = sock_at(ctx[0]);
+	u8 before = ctx[1], after = ctx[2];
+
 	if (!is_tcp(sk))
 		return 0;
 	if (took_peer_fin(sk, before, after))
-		on_peer_fin(ctx, sk, before);
+		on_peer_fin(ctx, sk, state_of(sk));
 	return state_by_softirq(ctx, sk, before, after);
 }
 
-static __always_inline int on_softirq_state(void *ctx, const struct sock *sk, u32 before, u32 after)
+static __always_inline int on_softirq_state(u64 *ctx)
 {
-	return begins(after) || held_by_task(sk) ? 0 : softirq_state(ctx, sk, before, after);
+	return begins(ctx[2]) || held_by_task(sock_at(ctx[0])) ? 0 : softirq_state(ctx);
 }
 
-static __noinline int task_state(void *ctx, const struct sock *sk, u32 before, u32 after)
+static __noinline int task_state(u64 *ctx)
 {
-	struct call *call = NULL;
+	const struct sock *sk = sock_at(ctx[0]);
+	u8 before = ctx[1], after = ctx[2];
+	struct call *call;
 
 	if (!is_tcp(sk))
 		return 0;
-	if (took_peer_fin(sk, before, after))
-		on_peer_fin(ctx, sk, before); /* from the backlog */
 	/* A call begins with its FIN: an earlier one does not continue. */
-	if (!moves_to_fin(before, after)) {
-		if (state_in_noted(ctx, sk, before, after))
-			return 0;
-		call = open_call();
-	}
-	if (continues(call, sk, before, after)) {
+	bool noted = !moves_to_fin(before, after) && continues_noted(sk, before, after);
+	call = noted || moves_to_fin(before, after) ? NULL : open_call();
+	if (took_peer_fin(sk, before, after))
+		on_peer_fin(ctx, sk, state_of(sk)); /* from the backlog */
+	if (noted || continues(call, sk, before, after)) {
 		state_in_call(ctx, call, sk, before, after);
 		return 0;
 	}
@@ -324,9 +326,9 @@ static __noinline int task_state(void *ctx, const struct sock *sk, u32 before, u
 	return state_by_task(ctx, sk, before, after);
 }
 
-static __always_inline int on_task_state(void *ctx, const struct sock *sk, u32 before, u32 after)
+static __always_inline int on_task_state(u64 *ctx)
 {
-	return begins(after) || !held_by_task(sk) ? 0 : task_state(ctx, sk, before, after);
+	return begins(ctx[2]) || !held_by_task(sock_at(ctx[0])) ? 0 : task_state(ctx);
 }
 
 static __noinline int destroyed_by_task(void *ctx, const struct sock *sk)
