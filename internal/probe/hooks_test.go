@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 )
@@ -125,6 +126,25 @@ func TestQuietPlanLeavesOut(t *testing.T) {
 		if p.infersFINs() != tt.infers || slices.Contains(symbols(p.missing), "tcp_send_fin") {
 			t.Errorf("%s: infers FINs %v, missing %v", name, p.infersFINs(), symbols(p.missing))
 		}
+	}
+}
+
+// Without these functions, the kernel side cannot tell an ordinary close when it begins.
+func TestQuietNeedsHooks(t *testing.T) {
+	o := Options{Quiet: Quiet{Active: true, Passive: true}, CloseWait: time.Second}
+	for _, mode := range []Mode{Fentry, Kprobe} {
+		for absent, want := range map[string]Quiet{
+			"__tcp_close": {}, "tcp_disconnect": {}, "tcp_fin": o.Quiet,
+		} {
+			p := newPlan(nil, mode, o, []string{absent})
+			if got := o.quiet(&p); got != want {
+				t.Errorf("%v without %s: counts %+v, not %+v", mode, absent, got, want)
+			}
+		}
+	}
+	p := newPlan(nil, Tracepoint, o, nil)
+	if got := o.quiet(&p); got != o.Quiet {
+		t.Errorf("tracepoint: counts %+v, not %+v", got, o.Quiet)
 	}
 }
 

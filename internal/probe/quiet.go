@@ -4,6 +4,7 @@ package probe
 
 import (
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -29,9 +30,11 @@ var countedPaths = map[bpfCounter]events.Path{
 	bpfCounterCOUNT_PEER_FIN: events.RecvFIN,
 }
 
-// quiet returns what this plan can count. The evidence of a close must be read under the socket lock.
+// quiet returns what this plan can count. The evidence of a close must be read under the socket lock, and that a close
+// under TCP_REPAIR sends no FIN shows in tcp_disconnect.
 func (o *Options) quiet(pl *plan) Quiet {
-	if pl.mode != Tracepoint && !pl.has("fentry_tcp_close_locked") && !pl.has("kprobe_tcp_close_locked") {
+	missing := symbols(pl.missing)
+	if slices.Contains(missing, "__tcp_close") || slices.Contains(missing, "tcp_disconnect") {
 		return Quiet{}
 	}
 	return Quiet{Active: o.Quiet.Active, Passive: o.Quiet.Passive && o.CloseWait > 0}
