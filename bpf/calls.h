@@ -35,14 +35,9 @@ static __always_inline bool call_is_of(const struct call *call, const struct soc
  */
 static __always_inline struct noted *noted_close(const struct sock *sk)
 {
-	struct noted *noted;
-	u32 tid;
+	struct noted *noted = current_noted();
 
-	if (!counts_closes())
-		return NULL;
-	tid = current_tid();
-	noted = noted_of(tid);
-	if (noted->sk != (u64)sk || noted->tid != tid || !held_by_task(sk) ||
+	if (!noted || noted->sk != (u64)sk || !held_by_task(sk) ||
 	    noted->first_sent != first_sent_of(sk))
 		return NULL;
 	return noted;
@@ -139,7 +134,7 @@ static __always_inline void infer_fin(struct call *call)
 	p->after = fin_state(p->before);
 }
 
-/* end_locked_close reports it. */
+/* end_locked_close reports a close that returns. */
 static __noinline int end_locked_close(void)
 {
 	struct call *call = open_call();

@@ -348,17 +348,25 @@ static __always_inline bool is_taken(const struct noted *noted, u32 tid)
 	return noted->sk && noted->tid != tid && !by_tracepoints;
 }
 
-/* leave_noted ends the noted close that the current task is in, and reports whether it is in one. */
-static __always_inline bool leave_noted(void)
+/* current_noted returns the noted close that the current task is in, on any socket, or NULL. */
+static __always_inline struct noted *current_noted(void)
 {
 	struct noted *noted;
 	u32 tid;
 
 	if (!counts_closes())
-		return false;
+		return NULL;
 	tid = current_tid();
 	noted = noted_of(tid);
-	if (noted->tid != tid || !noted->sk)
+	return noted->tid == tid && noted->sk ? noted : NULL;
+}
+
+/* leave_noted ends the noted close that the current task is in, and reports whether it is in one. */
+static __always_inline bool leave_noted(void)
+{
+	struct noted *noted = current_noted();
+
+	if (!noted)
 		return false;
 	noted->sk = 0;
 	return true;
