@@ -69,7 +69,7 @@ func (f *exportFlags) validate(s *config.Settings) []error {
 		return []error{s.At(err, "otlp-sample", "anonymize", "anonymize-file", "otlp")}
 	}
 	var headers, resource error
-	f.Headers, headers = otlp.ParseList(otlp.HeadersVariable, os.Getenv(otlp.HeadersVariable))
+	f.Headers, headers = otlp.ParseHeaders(os.Getenv(otlp.HeadersVariable))
 	f.Resource, resource = otlp.ParseList(otlp.ResourceVariable, os.Getenv(otlp.ResourceVariable))
 	return []error{s.At(f.readKey(), "anonymize-file", "anonymize"), headers, resource}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	resource "go.opentelemetry.io/proto/slim/otlp/resource/v1"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/hint"
@@ -38,6 +39,22 @@ func ParseList(variable, text string) (map[string]string, error) {
 		list[key] = value
 	}
 	return list, nil
+}
+
+// ParseHeaders parses the headers of requests, as [ParseList] does. Those that HTTP does not allow are an error. It does
+// not show their values, which may be secret.
+func ParseHeaders(text string) (map[string]string, error) {
+	headers, err := ParseList(HeadersVariable, text)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(headers[name]) {
+			return nil, hint.New(hint.Usage, fmt.Sprintf("%s: HTTP does not allow the header %q", HeadersVariable, name),
+				"a name has letters, digits and -, and a value has no line breaks")
+		}
+	}
+	return headers, nil
 }
 
 // resourceOf returns what all records of a host have in common.

@@ -36,6 +36,18 @@ func TestParseList(t *testing.T) {
 	}
 }
 
+func TestParseHeaders(t *testing.T) {
+	got, err := ParseHeaders("authorization=Bearer%20s3cret")
+	if want := "map[authorization:Bearer s3cret]"; err != nil || fmt.Sprint(got) != want {
+		t.Errorf("%v, %v, want %s", got, err, want)
+	}
+	for _, bad := range []string{"x", "x=s3cret%0d%0ay: z", "x=s3cret%00", "x y=s3cret"} {
+		if _, err := ParseHeaders(bad); err == nil || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
 func TestRetryAfter(t *testing.T) {
 	now := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
 	for header, want := range map[string]time.Duration{
