@@ -54,7 +54,8 @@ func (f *Finder) Find(text string) (inode uint32, path string, err error) {
 		return inode, path, nil
 	case errors.Is(err, fs.ErrPermission):
 		return 0, "", hint.New(hint.Privilege,
-			fmt.Sprintf("cannot open network namespace %q: %v", text, err), "run as root: sudo closetrace")
+			fmt.Sprintf("cannot open network namespace %q: %v", text, err),
+			"run as root, outside of containers and security profiles: sudo closetrace")
 	case errors.Is(err, fs.ErrNotExist):
 		return 0, "", hint.New(hint.Usage, fmt.Sprintf("no network namespace %q", text), next)
 	}

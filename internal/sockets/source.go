@@ -105,7 +105,8 @@ func explain(inode uint32, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return hint.New(hint.Privilege,
-			fmt.Sprintf("cannot enter network namespace %d: %v", inode, err), "run as root: sudo closetrace stuck")
+			fmt.Sprintf("cannot enter network namespace %d: %v", inode, err),
+			"run as root, outside of containers and security profiles: sudo closetrace stuck")
 	case errors.Is(err, ErrUnsupported):
 		return hint.New(hint.Unsupported,
 			fmt.Sprintf("kernel %s does not list TCP sockets: %v", kernel.Release(), err),
