@@ -67,7 +67,8 @@ func TestLabQuiet(t *testing.T) {
 			t.Error("nothing was seen on the wire")
 		}
 		counted := tr.probe.Counted()
-		if counted[events.CloseFINActive] == 0 || counted[events.CloseFINPassive] == 0 {
+		whole := passed+failed > len(scenarios)/2 // not some of them by -run
+		if whole && (counted[events.CloseFINActive] == 0 || counted[events.CloseFINPassive] == 0) {
 			t.Errorf("counted %v", counted)
 		}
 	})
