@@ -41,8 +41,8 @@ func ParseList(variable, text string) (map[string]string, error) {
 	return list, nil
 }
 
-// ParseHeaders parses the headers of requests, as [ParseList] does. Those that HTTP does not allow are an error. It does
-// not show their values, which may be secret.
+// ParseHeaders parses the headers of requests, as [ParseList] does. A header that HTTP does not allow is an error, which
+// does not show its value: that may be secret.
 func ParseHeaders(text string) (map[string]string, error) {
 	headers, err := ParseList(HeadersVariable, text)
 	if err != nil {
@@ -50,7 +50,8 @@ func ParseHeaders(text string) (map[string]string, error) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(headers[name]) {
-			return nil, hint.New(hint.Usage, fmt.Sprintf("%s: HTTP does not allow the header %q", HeadersVariable, name),
+			return nil, hint.New(hint.Usage,
+				fmt.Sprintf("%s: HTTP does not allow the header %q", HeadersVariable, name),
 				"a name has letters, digits and -, and a value has no line breaks")
 		}
 	}
