@@ -95,6 +95,7 @@ var onlyIn = map[string][]string{
 	"github.com/prometheus":             {"internal/metrics"},
 	"github.com/coreos/go-systemd/v22":  {"internal/serve"},
 	"go.opentelemetry.io":               {"internal/otlp"},
+	"github.com/go-json-experiment":     {"internal/otlp"},
 	"go.yaml.in/yaml/v4":                {"internal/config"},
 	"google.golang.org/protobuf":        {"internal/metrics", "internal/otlp", "internal/runtimes"},
 	"github.com/spf13/cobra":            {"cmd/closetrace"},

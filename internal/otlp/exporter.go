@@ -91,6 +91,7 @@ type queued struct {
 type Exporter struct {
 	options Options
 	encoder *events.Encoder
+	mapping *mapping
 	sender  *sender
 
 	mu      sync.Mutex // of limiter
@@ -121,7 +122,7 @@ func New(o Options) (*Exporter, error) {
 		o.Workload = func(*events.Ending) string { return "" }
 	}
 	return &Exporter{
-		options: o, encoder: events.NewEncoder(), sender: to, limiter: newLimiter(o.Rate),
+		options: o, encoder: events.NewEncoder(), mapping: newMapping(o.Key), sender: to, limiter: newLimiter(o.Rate),
 		queue: make(chan *queued, maxQueue), stopping: make(chan struct{}), done: make(chan struct{}),
 	}, nil
 }

@@ -61,7 +61,7 @@ func TestDamagedEnding(t *testing.T) {
 	for end := range whole.ending {
 		q := *whole
 		q.ending = q.ending[:end]
-		if r, err := (mapping{}).record(&q); err == nil {
+		if r, err := newMapping(nil).record(&q); err == nil {
 			t.Fatalf("%s has the record %v", q.ending, r)
 		}
 	}

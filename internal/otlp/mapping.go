@@ -1,20 +1,21 @@
 package otlp
 
 import (
-	"bytes"
-	"encoding/json"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	common "go.opentelemetry.io/proto/slim/otlp/common/v1"
 	logs "go.opentelemetry.io/proto/slim/otlp/logs/v1"
 
 	"github.com/closetrace/closetrace/internal/anonymize"
 	"github.com/closetrace/closetrace/internal/events"
 )
+
+// added is how many attributes a record has at most that are no fields.
+const added = 4
 
 // eventName is the name of each record.
 const eventName = "closetrace.tcp.ending"
@@ -54,92 +55,84 @@ var words = []string{
 	"before", "after", "tcp_options", "netfilter_hook",
 }
 
-// mapping turns endings into log records.
-type mapping struct{ key *anonymize.Key }
+// mapping turns endings into log records. Not for concurrent use.
+type mapping struct {
+	key     *anonymize.Key
+	decoder jsontext.Decoder
+	names   map[string]*fieldName // by path
+	path    []byte                // of the last field
+	fields  []field               // of the last ending
+}
+
+func newMapping(key *anonymize.Key) *mapping {
+	return &mapping{key: key, names: map[string]*fieldName{}}
+}
 
 // record returns the record of a queued ending.
-func (m mapping) record(q *queued) (*logs.LogRecord, error) {
-	decoder := json.NewDecoder(bytes.NewReader(q.ending))
-	decoder.UseNumber()
-	var fields map[string]any
-	if err := decoder.Decode(&fields); err != nil {
+func (m *mapping) record(q *queued) (*logs.LogRecord, error) {
+	if err := m.read(q.ending); err != nil {
 		return nil, err
 	}
-	text := func(key string) string { s, _ := fields[key].(string); return s }
-	at, err := time.Parse(time.RFC3339Nano, text("time"))
+	at, err := time.Parse(time.RFC3339Nano, m.textOf("time"))
 	if err != nil {
 		return nil, err
 	}
+	severity, path := m.textOf("severity"), m.textOf("path")
 	r := &logs.LogRecord{
 		TimeUnixNano: uint64(at.UnixNano()), ObservedTimeUnixNano: uint64(q.observed.UnixNano()),
-		SeverityNumber: severities[text("severity")], SeverityText: text("severity"),
-		Body: textValue(text("cause")), EventName: eventName,
+		SeverityNumber: severities[severity], SeverityText: severity,
+		Body: textValue(m.textOf("cause")), EventName: eventName,
+		Attributes: make([]*common.KeyValue, 0, len(m.fields)+added),
 	}
 	if m.key != nil {
-		r.Body = textValue(events.Path(text("path")).Info().Title) // the cause may have names in it
-		delete(fields, "doubt")
+		r.Body = textValue(events.Path(path).Info().Title) // the cause may have names in it
 	}
-	if text("severity") == "error" {
-		r.Attributes = append(r.Attributes, attribute("error.type", textValue(text("path"))))
+	add := func(name string, value *common.AnyValue) { r.Attributes = append(r.Attributes, attribute(name, value)) }
+	if severity == "error" {
+		add("error.type", textValue(path))
 	}
-	for _, key := range elsewhere {
-		delete(fields, key)
+	add("network.transport", textValue("tcp"))
+	for _, f := range m.fields {
+		if f.attribute != "" {
+			add(f.attribute, f.value)
+		}
 	}
-	r.Attributes = m.object(append(r.Attributes, attribute("network.transport", textValue("tcp"))), "", fields)
 	if q.workload != "" {
-		r.Attributes = append(r.Attributes, attribute(prefix+"workload", textValue(m.key.Name(q.workload))))
+		add(prefix+"workload", textValue(m.key.Name(q.workload)))
 	}
 	if q.more > 0 {
-		r.Attributes = append(r.Attributes, attribute(prefix+"collapsed", intValue(int64(q.more))))
+		add(prefix+"collapsed", intValue(int64(q.more)))
 	}
 	return r, nil
 }
 
-// object appends the attributes of a JSON object whose fields begin with within, sorted.
-func (m mapping) object(to []*common.KeyValue, within string, fields map[string]any) []*common.KeyValue {
-	for _, key := range slices.Sorted(maps.Keys(fields)) {
-		if inner, ok := fields[key].(map[string]any); ok {
-			to = m.object(to, within+key+".", inner)
-			continue
-		}
-		name, ok := attributes[within+key]
-		if !ok {
-			name = prefix + within + key
-		}
-		if value := m.value(key, fields[key]); value != nil {
-			to = append(to, attribute(name, value))
+// textOf returns the text of a field of the ending, "" if it has none.
+func (m *mapping) textOf(path string) string {
+	for _, f := range m.fields {
+		if f.path == path {
+			return f.value.GetStringValue()
 		}
 	}
-	return to
+	return ""
 }
 
-// value returns the value of a field that is no object, or nil if it has none.
-func (m mapping) value(key string, value any) *common.AnyValue {
-	switch v := value.(type) {
-	case string:
-		return textValue(m.text(key, v))
-	case bool:
-		return &common.AnyValue{Value: &common.AnyValue_BoolValue{BoolValue: v}}
-	case json.Number:
-		n, err := v.Int64()
-		if err != nil {
-			return textValue(v.String()) // beyond 2⁶³
-		}
-		return intValue(n)
-	case []any:
-		array := &common.ArrayValue{}
-		for _, element := range v {
-			array.Values = append(array.Values, m.value(key, element))
-		}
-		return &common.AnyValue{Value: &common.AnyValue_ArrayValue{ArrayValue: array}}
+// attributeOf returns the name of the attribute of a field, "" if it is none.
+func (m *mapping) attributeOf(path string) string {
+	if slices.Contains(elsewhere, path) || m.key != nil && path == "doubt" {
+		return ""
 	}
-	return nil
+	if name, ok := attributes[path]; ok {
+		return name
+	}
+	return prefix + path
 }
 
 // text returns the text of a field, or what stands for it. Of an IPv4 address in an IPv6 socket that is the one on the
 // wire, as the other end may have it.
-func (m mapping) text(key, text string) string {
-	switch {
+func (m *mapping) text(name *fieldName, text string) string {
+	switch key := name.key; {
+	case name.attribute == "": // record decides what of it is sent
+		return text
 	case strings.HasSuffix(key, "_ip"):
 		if a, err := netip.ParseAddr(text); err == nil {
 			return m.key.Address(a.Unmap())

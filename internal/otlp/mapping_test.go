@@ -179,7 +179,7 @@ func TestHostileText(t *testing.T) {
 	e.Cgroup = "/" + strings.Repeat("0f", 32)
 	q := queuedOf(e)
 	q.workload = "\xff" + strings.Repeat("x", 2*maxText)
-	r, err := mapping{}.record(q)
+	r, err := newMapping(nil).record(q)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +203,7 @@ func queuedOf(e *events.Ending) *queued {
 
 func recordOf(t *testing.T, key *anonymize.Key, e *events.Ending) *logs.LogRecord {
 	t.Helper()
-	r, err := mapping{key}.record(queuedOf(e))
+	r, err := newMapping(key).record(queuedOf(e))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,8 +231,9 @@ func BenchmarkRecord(b *testing.B) {
 	q := queuedOf(inPod())
 	b.SetBytes(int64(len(q.ending)))
 	b.ReportAllocs()
+	m := newMapping(nil)
 	for b.Loop() {
-		if _, err := (mapping{}).record(q); err != nil {
+		if _, err := m.record(q); err != nil {
 			b.Fatal(err)
 		}
 	}

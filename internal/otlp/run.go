@@ -133,10 +133,9 @@ func (x *Exporter) pause(ctx context.Context, wait time.Duration, asked bool) {
 
 // encode returns the request for a batch, and the batch without what has no record.
 func (x *Exporter) encode(batch []*queued) ([]byte, []*queued, error) {
-	m := mapping{x.options.Key}
 	records, encoded := make([]*logs.LogRecord, 0, len(batch)), batch[:0]
 	for _, q := range batch {
-		record, err := m.record(q)
+		record, err := x.mapping.record(q)
 		if err != nil {
 			x.sender.report("mapping", err)
 			x.drop(DropRejected, 1+q.more)
