@@ -118,7 +118,7 @@ static __always_inline int on_scm_destroy(const struct scm_cookie *scm)
 		if (!file || file_references(file) != 1)
 			continue;
 		sk = (u64)tcp_socket_of(file);
-		if (sk && !bpf_map_update_elem(&scm_dropped, &sk, &yes, BPF_ANY))
+		if (sk && !bpf_map_update_elem(&scm_dropped, &sk, &yes, BPF_NOEXIST))
 			__sync_fetch_and_add(&scm_drops, 1);
 	}
 	return 0;

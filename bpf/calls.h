@@ -80,7 +80,7 @@ static __always_inline int enter_close(void *ctx, const struct sock *sk, u64 tim
 
 	if (has_locked_close) {
 		/* Without this check, a note that no close uses would remain for the
-		 * next close of this task. */
+		 * next close of this task. In the quiet tier no program sits here. */
 		if (held_by_task(sk) && wanted(sk, true))
 			enter_call(sk);
 		return 0;

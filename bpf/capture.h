@@ -305,6 +305,7 @@ static __always_inline int on_rename(const struct task_struct *task)
 
 	bpf_probe_read_kernel(old.comm, COMM_LEN, task->comm);
 	bpf_map_update_elem(&old_names, &tid, &old, BPF_ANY);
+	noted_of(tid)->renamed = tid;
 	return 0;
 }
 
@@ -465,6 +466,8 @@ static __always_inline u32 take_scm_drop(u64 sk)
  * programs share it. */
 static __noinline struct call *begin_captured(void *ctx, const struct sock *sk, u8 kind)
 {
+	/* Also of a socket that is not wanted: the next one at its address was not dropped. */
+	u32 dropped = kind == EVENT_CLOSE && scm_drops ? take_scm_drop((u64)sk) : 0;
 	struct call *call;
 
 	if (!wanted(sk, true))
@@ -475,8 +478,7 @@ static __noinline struct call *begin_captured(void *ctx, const struct sock *sk, 
 	if (want_stacks)
 		send_stack(ctx, sk, call->event.progress.time_ns);
 	capture_decision(&call->event, sk);
-	if (kind == EVENT_CLOSE && scm_drops)
-		call->event.progress.flags |= take_scm_drop((u64)sk);
+	call->event.progress.flags |= dropped;
 	return call;
 }
 

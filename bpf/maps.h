@@ -86,7 +86,7 @@ static __always_inline bool counts_answers(void)
 enum counter {
 	COUNT_LOST,	  /* records that found the ring buffer full */
 	COUNT_SUPPRESSED, /* RST replies over REPLIES_A_TICK */
-	COUNT_NO_MEMORY,  /* calls that could not be followed: no memory */
+	COUNT_NO_MEMORY,  /* calls and FINs that could not be kept: no memory */
 	COUNT_BEGUN,	  /* calls followed; not in tracepoint mode */
 	COUNT_ENDED,	  /* those of COUNT_BEGUN whose return was seen */
 	COUNT_ACTIVE,	  /* closes that were counted and not reported: close.fin.active */
@@ -191,8 +191,9 @@ struct {
 
 /*
  * The close that a task is in, if it was counted and noted, for what may still happen in it: until
- * its return, or in tracepoint mode until the next one. By thread id; in tracepoint mode another
- * task may take the place.
+ * its return, or in tracepoint mode until the next one. By thread id. A close that finds another
+ * task's in its place is not noted, as long as that task holds the lock of its socket: without the
+ * lock, the close is over.
  */
 #define NOTED_PLACES 4096
 
@@ -206,7 +207,8 @@ struct noted {
 	u8 before; /* as in struct progress */
 	u8 shutdown_mask;
 	u8 last_state; /* newest state seen after that of the FIN, or 0 (tracepoint mode) */
-	u8 pad[5];
+	u8 pad;
+	u32 renamed; /* thread that got a new name, maybe by execve(2); 0: none */
 };
 
 struct noted noted_closes[NOTED_PLACES] = {};
@@ -214,7 +216,7 @@ struct noted noted_closes[NOTED_PLACES] = {};
 /* Sockets whose last descriptor was in a dropped message, until their tcp_close. scm_drops is
  * their number, so that other closes need no look-up. */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024);
 	__type(key, u64);
 	__type(value, u8);
@@ -342,12 +344,6 @@ static __always_inline struct noted *noted_of(u32 tid)
 	return &noted_closes[tid % NOTED_PLACES];
 }
 
-/* is_taken reports whether another task is in a noted close that has this place. */
-static __always_inline bool is_taken(const struct noted *noted, u32 tid)
-{
-	return noted->sk && noted->tid != tid && !by_tracepoints;
-}
-
 /* current_noted returns the noted close that the current task is in, on any socket, or NULL. */
 static __always_inline struct noted *current_noted(void)
 {
@@ -361,6 +357,15 @@ static __always_inline struct noted *current_noted(void)
 	return noted->tid == tid && noted->sk ? noted : NULL;
 }
 
+/* end_noted frees the place of a noted close. The task that takes it next writes its id last: until
+ * then the place must not have that of the task before. */
+static __always_inline void end_noted(struct noted *noted)
+{
+	noted->tid = 0;
+	barrier();
+	noted->sk = 0;
+}
+
 /* leave_noted ends the noted close that the current task is in, and reports whether it is in one. */
 static __always_inline bool leave_noted(void)
 {
@@ -368,7 +373,7 @@ static __always_inline bool leave_noted(void)
 
 	if (!noted)
 		return false;
-	noted->sk = 0;
+	end_noted(noted);
 	return true;
 }
 

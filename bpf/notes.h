@@ -132,7 +132,8 @@ static __always_inline void keep_fin(const struct sock *sk, u64 now)
 	}
 	fins_elsewhere = 1;
 #endif
-	bpf_map_update_elem(&more_fins, &key, &now, BPF_ANY);
+	if (bpf_map_update_elem(&more_fins, &key, &now, BPF_ANY))
+		count(COUNT_NO_MEMORY);
 }
 
 /* is_late reports whether a FIN was answered later than it should be. */
@@ -208,6 +209,32 @@ static __always_inline bool ordinary(struct closing *c, const struct sock *sk)
 	return !unread && (!c->bytes_received || !sent_none(sk));
 }
 
+/* take_place takes the place of the current task for the close of sk. It fails if another task is in a
+ * close there. */
+static __always_inline bool take_place(struct noted *noted, u32 tid, u64 sk)
+{
+	u64 before = noted->sk;
+
+	if (before && noted->tid != tid && held_by_task(sock_at(before)))
+		return false;
+#ifdef PLAIN_LOADS
+	return __sync_val_compare_and_swap(&noted->sk, before, sk) == before;
+#else
+	noted->sk = sk; /* cmpxchg needs 5.12 */
+	return true;
+#endif
+}
+
+/* closes_on_exec reports whether a task with a new name is in execve(2), which closes descriptors
+ * after it has changed the name. What is reported then has the one before. */
+static __noinline bool closes_on_exec(struct noted *noted)
+{
+	if (!(READ(current_task(), flags) & PF_KTHREAD) && is_execve(current_user_call()))
+		return true;
+	noted->renamed = 0;
+	return false;
+}
+
 /* note_close counts and notes the close that begins, if it is certain to be an ordinary one, and
  * reports whether it did. */
 static __always_inline bool note_close(const struct sock *sk)
@@ -227,16 +254,16 @@ static __always_inline bool note_close(const struct sock *sk)
 	noted = noted_of(tid);
 	barrier_var(noted); /* otherwise computed again for some stores */
 	here = bpf_map_lookup_elem(&counts, &cpu);
-	if (!here || is_taken(noted, tid))
+	if (!here || (noted->renamed == tid && closes_on_exec(noted)) ||
+	    !take_place(noted, tid, (u64)sk))
 		return false;
 	n = next_note(here, cpu, &number, &place);
 	if (!n)
-		return false;
+		return false; /* never: place is one of the ring */
 	now = bpf_ktime_get_ns();
 	stamp = (u64)tid << 32 | number;
 	set_stamp(&n->begun, stamp);
 	n->time_ns = now;
-	noted->sk = (u64)sk;
 	noted->tid = tid;
 	noted->place = place;
 	noted->before = c.before;
@@ -267,18 +294,19 @@ static __always_inline u32 last_state_of(const struct noted *noted)
 static __always_inline void restore_decision(struct progress *p, const struct noted *was,
 					     const struct note *n)
 {
-	u32 fin = !p->unsent;
+	u32 sent;
 
 	p->flags = (p->flags & ~ORPHAN) | FILE_CLOSING | SENT_FIN;
-	p->before = was->before;
 	p->after = fin_state(was->before);
-	if (was->before == TCP_ESTABLISHED) { /* nothing was unread */
+	if (was->before == TCP_ESTABLISHED) { /* nothing was unread, and no FIN received */
+		p->flags &= ~PEER_FIN;
 		p->bytes_received -= p->receive_queue;
 		p->receive_queue = 0;
 	}
 	if (!n)
 		return;
-	p->bytes_sent -= p->snd_nxt - fin - n->snd_nxt;
+	sent = p->snd_nxt - n->snd_nxt;
+	p->bytes_sent -= sent - (sent > n->unsent); /* the FIN is no byte */
 	p->snd_nxt = n->snd_nxt;
 	p->unsent = n->unsent;
 	p->unacked = n->snd_nxt - was->snd_una;
@@ -294,7 +322,7 @@ static __always_inline void unanswer(const struct sock *sk, u64 received, u64 an
 
 /*
  * unnote makes the call of a close that was noted and is to be reported, and returns it: NULL
- * without memory. The note becomes incomplete, so that it explains nothing.
+ * without memory. The note becomes one of no thread, so that it explains nothing.
  */
 static __noinline struct call *unnote(const struct sock *sk, const struct noted *noted,
 				      bool sent_fin)
@@ -307,13 +335,14 @@ static __noinline struct call *unnote(const struct sock *sk, const struct noted 
 	if (n && (n->sock != was.sk || n->first_sent != was.first_sent))
 		n = NULL; /* overwritten by later ones */
 	if (n)
-		set_stamp(&n->begun, 0);
+		set_stamp(&n->begun, (u32)n->begun);
 	uncount(was.before == TCP_ESTABLISHED ? COUNT_ACTIVE : COUNT_PASSIVE);
 	if (!call)
 		return NULL;
 	p = &call->event.progress;
 	capture_decision(&call->event, sk);
 	p->flags |= UNDER_LOCK;
+	p->before = was.before;
 	p->shutdown_mask = was.shutdown_mask;
 	if (n)
 		p->time_ns = n->time_ns;
@@ -332,11 +361,14 @@ static __always_inline struct call *unnote_disconnect(const struct sock *sk,
 	return unnote(sk, noted, false);
 }
 
-/* unnote_close unnotes a close in which more follows on its FIN. The socket is an orphan by now. */
+/* unnote_close unnotes a close that sends a RST, or ends in an error. A FIN was sent before if the
+ * socket is an orphan by now, or if the FIN is what was noted. Otherwise the kernel found unread bytes
+ * where the sequence numbers have none, and resets. */
 static __always_inline struct call *unnote_close(const struct sock *sk, const struct noted *noted)
 {
 	const struct tcp_sock *tp = (const void *)sk;
-	struct call *call = unnote(sk, noted, true);
+	bool orphan = sock_flag(READ(sk, __sk_common.skc_flags), SOCK_DEAD);
+	struct call *call = unnote(sk, noted, by_tracepoints || orphan);
 	struct progress *p;
 
 	if (!call || !by_tracepoints)

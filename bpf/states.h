@@ -346,7 +346,7 @@ static __noinline int destroyed_by_task(void *ctx, const struct sock *sk)
 		return 0;
 	noted = noted_close(sk);
 	if (noted) {
-		noted->sk = 0;
+		end_noted(noted);
 		return 0;
 	}
 	call = open_call();

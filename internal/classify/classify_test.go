@@ -341,6 +341,14 @@ func TestPendingClose(t *testing.T) {
 		t.Errorf("kernel's reason %q", endings[0].KernelReason)
 	}
 
+	// Another ending of that socket, which waits in the same way, sent no FIN.
+	end := events.Event{Kind: events.KindDone, Sock: 1, Task: events.Task{PID: 5, TID: 6}, Flags: events.TaskContext,
+		Before: events.FinWait1, After: events.Close, SockErr: 110}
+	endings, unexplained = conclude(end, second)
+	if len(endings) != 2 || endings[0].RST == endings[1].RST || unexplained != 0 {
+		t.Errorf("a RST behind another ending: %d endings, %d unexplained", len(endings), unexplained)
+	}
+
 	c, n := New(testHeader), 0
 	ev := byStates(0, 0)
 	c.Push(&ev, func(*events.Ending) { n++ })

@@ -200,7 +200,7 @@ func (c *Classifier) joinReset(ev *events.Event, emit func(*events.Ending)) *eve
 // was reported already, the RST is an ending by itself.
 func (c *Classifier) joinClose(ev *events.Event) *events.Event {
 	for w := c.joins.first(byAddress, ev); w != nil; w = w.next[byAddress] {
-		if w.event.Sock == ev.Sock && w.event.Task.TID == ev.Task.TID {
+		if w.event.Kind == events.KindClose && w.event.Sock == ev.Sock && w.event.Task.TID == ev.Task.TID {
 			c.joins.remove(w)
 			w.event.Flags |= events.SentRST
 			w.event.KernelReason, w.event.AtRST, w.event.After = ev.KernelReason, ev.AtRST, events.Close

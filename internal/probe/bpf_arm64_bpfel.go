@@ -149,7 +149,8 @@ type bpfNoted struct {
 	Before       uint8
 	ShutdownMask uint8
 	LastState    uint8
-	Pad          [5]uint8
+	Pad          uint8
+	Renamed      uint32
 }
 
 type bpfOldName struct {

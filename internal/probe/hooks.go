@@ -289,15 +289,17 @@ type plan struct {
 }
 
 // leaveOut leaves out the functions that fire for every ordinary close and say nothing about other endings that the
-// rest does not: that a close waited for the socket lock, and a FIN that the state of its socket implies. The rest must
-// be there.
+// rest does not: that a close waited for the socket lock, and, if all ordinary closes are noted, a FIN that the state of
+// its socket implies. The rest must be there.
 func (p *plan) leaveOut(q Quiet, absent []string) {
-	rest := []string{"__tcp_close", "inet_shutdown", "tcp_disconnect"}
-	if p.mode == Tracepoint || !q.Active || !q.Passive ||
-		slices.ContainsFunc(rest, func(s string) bool { return slices.Contains(absent, s) }) {
+	has := func(symbol string) bool { return !slices.Contains(absent, symbol) }
+	if p.mode == Tracepoint || !q.Any() || !has("__tcp_close") || !has("tcp_disconnect") {
 		return
 	}
-	p.needless = []string{"tcp_close", "tcp_send_fin"}
+	p.needless = []string{"tcp_close"}
+	if q.Active && q.Passive && has("inet_shutdown") {
+		p.needless = append(p.needless, "tcp_send_fin")
+	}
 }
 
 // infersFINs reports whether the kernel side infers the FINs sent.

@@ -101,29 +101,31 @@ func TestPlanWithoutOptionalHooks(t *testing.T) {
 
 // The quiet tier leaves out what fires for every ordinary close, if what it infers that from is there.
 func TestQuietPlanLeavesOut(t *testing.T) {
-	both := Options{Quiet: Quiet{Active: true, Passive: true}}
+	both, all := Options{Quiet: Quiet{Active: true, Passive: true}}, []string{"tcp_close", "tcp_send_fin"}
 	for name, tt := range map[string]struct {
 		mode   Mode
 		o      Options
 		absent []string
-		infers bool
+		want   []string // are attached, of tcp_close and tcp_send_fin
 	}{
-		"fentry":                   {Fentry, both, nil, true},
-		"kprobe":                   {Kprobe, both, []string{"tcp_fin"}, true},
-		"one kind":                 {Fentry, Options{Quiet: Quiet{Active: true}}, nil, false},
-		"full":                     {Fentry, Options{}, nil, false},
-		"without the locked close": {Fentry, both, []string{"__tcp_close"}, false},
-		"without disconnects":      {Kprobe, both, []string{"tcp_disconnect"}, false},
-		"tracepoint":               {Tracepoint, both, nil, false},
+		"fentry":                   {Fentry, both, nil, nil},
+		"kprobe":                   {Kprobe, both, []string{"tcp_fin"}, nil},
+		"one kind":                 {Fentry, Options{Quiet: Quiet{Active: true}}, nil, []string{"tcp_send_fin"}},
+		"full":                     {Fentry, Options{}, nil, all},
+		"without the locked close": {Fentry, both, []string{"__tcp_close"}, all},
+		"without shutdowns":        {Fentry, both, []string{"inet_shutdown"}, []string{"tcp_send_fin"}},
+		"without disconnects":      {Kprobe, both, []string{"tcp_disconnect"}, all},
+		"tracepoint":               {Tracepoint, both, nil, nil},
 	} {
 		p := newPlan(nil, tt.mode, tt.o, tt.absent)
 		attached := symbols(p.hooks)
-		for _, fn := range []string{"tcp_close", "tcp_send_fin"} {
-			if want := !tt.infers && tt.mode != Tracepoint; slices.Contains(attached, fn) != want {
+		for _, fn := range all {
+			if want := slices.Contains(tt.want, fn); slices.Contains(attached, fn) != want {
 				t.Errorf("%s: %s attached %v", name, fn, !want)
 			}
 		}
-		if p.infersFINs() != tt.infers || slices.Contains(symbols(p.missing), "tcp_send_fin") {
+		infers := tt.mode != Tracepoint && !slices.Contains(tt.want, "tcp_send_fin")
+		if p.infersFINs() != infers || slices.Contains(symbols(p.missing), "tcp_send_fin") {
 			t.Errorf("%s: infers FINs %v, missing %v", name, p.infersFINs(), symbols(p.missing))
 		}
 	}

@@ -71,14 +71,16 @@ func (r *noteRings) readCPU(cpu int, yield func(*bpfNote)) {
 		if int32(made-want) < 0 {
 			return
 		}
-		number, complete := r.load(cpu, want)
-		switch later := int32(number - want); {
-		case later > 0:
+		stamp, complete := r.load(cpu, want)
+		switch later := int32(uint32(stamp) - want); {
+		case stamp != 0 && later > 0:
 			if !r.skip(cpu) {
 				return
 			}
 			ahead = 1
-		case later < 0 || !complete:
+		case later == 0 && stamp>>32 == 0:
+			r.newest[cpu], ahead = want, 1 // taken back: its close was reported
+		case stamp == 0 || later < 0 || !complete:
 			ahead++
 		default:
 			yield(&r.note)
@@ -91,13 +93,13 @@ func (r *noteRings) readCPU(cpu int, yield func(*bpfNote)) {
 func (r *noteRings) skip(cpu int) bool {
 	var newest uint32
 	for i := range r.perCPU {
-		if number, complete := r.load(cpu, i); complete && (newest == 0 || int32(number-newest) > 0) {
-			newest = number
+		if stamp, complete := r.load(cpu, i); complete && (newest == 0 || int32(uint32(stamp)-newest) > 0) {
+			newest = uint32(stamp)
 		}
 	}
 	oldest := newest - r.perCPU + r.perCPU/8
 	for number := oldest; int32(number-newest) <= 0; number++ {
-		if got, complete := r.load(cpu, number); complete && got == number {
+		if stamp, complete := r.load(cpu, number); complete && uint32(stamp) == number {
 			r.newest[cpu], r.since = number-1, max(r.since, r.note.TimeNs)
 			return true
 		}
@@ -105,9 +107,10 @@ func (r *noteRings) skip(cpu int) bool {
 	return false
 }
 
-// load copies the note at the place of a number. It returns the number that it has, 0 if there is none, and whether
-// the copy is complete: its last stamp was read before the copy, and its first one after it.
-func (r *noteRings) load(cpu int, number uint32) (uint32, bool) {
+// load copies the note at the place of a number. It returns its stamp and whether the copy is complete: its last stamp
+// was read before the copy, and its first one after it. The low half of a stamp is a number, the high half the thread:
+// 0 if the note was taken back. 0 as a whole: there is no note.
+func (r *noteRings) load(cpu int, number uint32) (stamp uint64, complete bool) {
 	const begun, ended = int64(unsafe.Offsetof(r.note.Begun)), int64(unsafe.Offsetof(r.note.Ended))
 	at := (int64(cpu)*int64(r.perCPU) + int64(number%r.perCPU)) * int64(noteSize)
 	last := r.wordAt(at + ended)
@@ -117,7 +120,7 @@ func (r *noteRings) load(cpu int, number uint32) (uint32, bool) {
 	}
 	r.fence.Add(1)
 	first := r.wordAt(at + begun)
-	return uint32(first), first != 0 && first == last && r.note.Begun == first
+	return first, first != 0 && first == last && r.note.Begun == first
 }
 
 // wordAt returns a word of the rings, and 0 outside of them. It is read into the struct, because a variable would be

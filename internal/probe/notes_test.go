@@ -145,6 +145,38 @@ func TestNotesBeingWritten(t *testing.T) {
 	}
 }
 
+// Notes that were taken back have no close, however many there are in a row. After 2³¹ notes of a CPU, a place that has
+// none is not one of a later number.
+func TestNotesTakenBack(t *testing.T) {
+	const perCPU = 64
+	for _, first := range []uint32{0, 1 << 31, 1<<32 - 40} {
+		r := newRings(1, perCPU)
+		reader := newNoteRings(r, r.last, 1, perCPU)
+		r.made[0], reader.newest[0] = first, first
+		for range perCPU / 2 {
+			r.write(0, true)
+			r.notes[r.made[0]%perCPU].Begun &= 1<<32 - 1 // as unnote does
+		}
+		r.write(0, true)
+		read := 0
+		yield := func(n *bpfNote) {
+			if read++; n.Begun != n.Ended || read > perCPU {
+				t.Fatalf("after %d: read %+v, the %d.", first, n, read)
+			}
+		}
+		reader.read(yield)
+		if read != 1 || reader.since != 0 || reader.newest[0] != r.made[0] {
+			t.Errorf("after %d: read %d, all since %d", first, read, reader.since)
+		}
+		r.notes[(r.made[0]+1)%perCPU] = bpfNote{}
+		r.made[0]++
+		reader.read(yield)
+		if read != 1 || reader.since != 0 {
+			t.Errorf("after %d: read %d, all since %d, of a place without a note", first, read, reader.since)
+		}
+	}
+}
+
 func TestCloseOfNote(t *testing.T) {
 	note := bpfNote{
 		TimeNs: 5, Sock: 6, Netns: 7, Pid: 8, Tid: 9, Uid: 10, FirstSent: 11, FirstReceived: 12, SndNxt: 13, Unsent: 14,
