@@ -41,8 +41,8 @@ func ParseList(variable, text string) (map[string]string, error) {
 	return list, nil
 }
 
-// ParseHeaders parses the headers of requests, as [ParseList] does. A header that HTTP does not allow is an error, which
-// does not show its value: that may be secret.
+// ParseHeaders parses the headers of requests, as [ParseList] does. One that HTTP does not allow is an error. It
+// does not show the value, which may be secret.
 func ParseHeaders(text string) (map[string]string, error) {
 	headers, err := ParseList(HeadersVariable, text)
 	if err != nil {

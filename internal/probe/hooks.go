@@ -289,8 +289,8 @@ type plan struct {
 }
 
 // leaveOut leaves out the functions that fire for every ordinary close and say nothing about other endings that the
-// rest does not: that a close waited for the socket lock, and, if all ordinary closes are noted, a FIN that the state of
-// its socket implies. The rest must be there.
+// rest does not: that a close waited for the socket lock; and a FIN that the state of its socket implies, if all
+// ordinary closes are noted. The rest must be there.
 func (p *plan) leaveOut(q Quiet, absent []string) {
 	has := func(symbol string) bool { return !slices.Contains(absent, symbol) }
 	if p.mode == Tracepoint || !q.Any() || !has("__tcp_close") || !has("tcp_disconnect") {

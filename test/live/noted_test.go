@@ -85,8 +85,8 @@ func inThreadOfPlace(start <-chan bool, f func()) (done chan bool, found bool) {
 	return nil, false
 }
 
-// Two threads close at once whose noted closes have the same place: each of their closes is counted or reported, as what
-// it is, and never both.
+// Two threads close at once whose noted closes have the same place: each of their closes is counted or reported as what
+// it is, never both.
 func TestNotedPlaceOfTwoThreads(t *testing.T) { attempts(t, notedPlaceOfTwoThreads) }
 
 func notedPlaceOfTwoThreads(t testing.TB) {
@@ -121,8 +121,8 @@ func notedPlaceOfTwoThreads(t testing.TB) {
 	})
 }
 
-// Closes that are reported after all, because the kernel has too many orphans, take back their notes: the notes of later
-// closes are read nevertheless.
+// Closes that are reported after all, because the kernel has too many orphans, take back their notes. The notes of
+// later closes are read nevertheless.
 func TestNotesAfterNotesTakenBack(t *testing.T) { attempts(t, notesAfterNotesTakenBack) }
 
 func notesAfterNotesTakenBack(t testing.TB) {

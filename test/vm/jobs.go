@@ -65,9 +65,11 @@ var (
 		"TestKernelCounters", "TestClosesAtOnce", "TestUnreadBytes", "TestFilters", "TestConnectionID",
 		"TestPreforkServer",
 	}
-	looksAtLoad   = []string{"TestTwoContainers", "TestBurstNamesVictims", "TestManyBlockedCloses", "TestLeastPrivilege"}
-	looksAtStack  = []string{"TestStack"}
-	looksAtTier   = []string{"TestLabQuiet"}
+	looksAtLoad  = []string{"TestTwoContainers", "TestBurstNamesVictims", "TestManyBlockedCloses", "TestLeastPrivilege"}
+	looksAtStack = []string{"TestStack"}
+	looksAtTier  = []string{
+		"TestLabQuiet", "TestNotedPlaceOfTwoThreads", "TestNotesAfterNotesTakenBack", "TestDroppedMessageOfUnwantedSocket",
+	}
 	looksAtKernel = []string{"TestCheck", "TestStuck", "TestStuckAge", "TestPrivilegeMissing"}
 	looksAtFentry = []string{
 		"TestPrivilegesAreDropped", "TestContainer", "TestFieldCases", "TestFieldCasesFirewall", "TestPidOfVictim", "TestNoBTF",
