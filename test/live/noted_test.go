@@ -154,6 +154,7 @@ func notesAfterNotesTakenBack(t testing.TB) {
 		setLimit(usual[:n])
 		time.Sleep(300 * time.Millisecond)
 		ours, later := pairs(t, d, 1)
+		must(t, unix.SetsockoptInt(ours[0], unix.IPPROTO_TCP, unix.TCP_LINGER2, 100)) // no TIME_WAIT socket replies
 		closeAll(ours)
 		time.Sleep(50 * time.Millisecond)
 		_, err = unix.Write(later[0], []byte("123456789"))
@@ -166,7 +167,7 @@ func notesAfterNotesTakenBack(t testing.TB) {
 			t.Fatalf("%d of %d closes were reset, want more than 8; %d not explained", n, many, tr.unexplained)
 		}
 		for _, e := range tr.endingsIn(netns) {
-			if e.Path == events.ReplyTimeWait {
+			if e.Path == events.ReplyAfterClose {
 				replies++
 				if e.Earlier == nil || e.Earlier.Actor == nil || e.Earlier.Actor.PID != uint32(os.Getpid()) {
 					t.Errorf("who closed the connection is not known: %s", e.Cause)
@@ -174,7 +175,7 @@ func notesAfterNotesTakenBack(t testing.TB) {
 			}
 		}
 		if replies != 1 {
-			t.Errorf("reported %v, want one %s", paths, events.ReplyTimeWait)
+			t.Errorf("reported %v, want one %s", paths, events.ReplyAfterClose)
 		}
 	})
 }
