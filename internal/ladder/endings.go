@@ -133,7 +133,7 @@ func (b *builder) add(e *events.Ending) {
 	b.addPeerFIN(e, side)
 	step := Step{At: e.Time, Segments: b.segments(e, side)}
 	step.Acts[side] = Act{
-		What: What(e), Before: e.Before, After: e.After, Facts: facts(e), Got: b.got(e, side), Closes: closes(e.Path),
+		What: What(e), Before: e.Before, After: e.After, Facts: facts(e), Got: b.got(e, side), Closed: closed(e),
 	}
 	if t := e.Actor; t != nil && end.Process != "" && Task(t) != end.Process {
 		step.Acts[side].What += " by " + Task(t)
@@ -144,6 +144,31 @@ func (b *builder) add(e *events.Ending) {
 
 // closes reports whether an application has no descriptor of the socket after an ending.
 func closes(path events.Path) bool { return path.Family() == "close" }
+
+// wasClosed is what took the socket from an application if its trigger does not show the application's part.
+const wasClosed = "the socket was closed"
+
+// closed returns what took the socket from its application, empty if the ending did not. The application reads no
+// error of it.
+func closed(e *events.Ending) string {
+	if !closes(e.Path) {
+		return ""
+	}
+	if e.Path == events.CloseRSTChild {
+		return "it had not accepted the connection"
+	}
+	switch e.Trigger {
+	case events.TriggerSignal:
+		return "it was " + What(e)
+	case events.TriggerExit:
+		return "it exited without closing the socket"
+	case events.TriggerExecve:
+		return "it started another program (close-on-exec)"
+	case events.TriggerClose, events.TriggerDup2, events.TriggerIOUring, events.TriggerLastReference:
+		return "it closed the socket"
+	}
+	return wasClosed
+}
 
 // holder returns the process that an ending shows to hold the socket. The actor of others only ended it.
 func holder(e *events.Ending) *events.Task {
@@ -172,7 +197,10 @@ func (b *builder) addPast(e *events.Ending, p *events.Past, side Side) {
 	}
 	title := p.Path.Info().Title
 	step := Step{At: e.Time.Add(-time.Duration(p.AgoNS))}
-	step.Acts[side] = Act{What: title, Inferred: true, Closes: closes(p.Path)}
+	step.Acts[side] = Act{What: title, Inferred: true}
+	if closes(p.Path) {
+		step.Acts[side].Closed = wasClosed
+	}
 	for _, label := range []string{"FIN", "RST"} {
 		if strings.Contains(title, label) && p.Path.Family() != "recv" {
 			step.Segments = append(step.Segments, Segment{From: side, Label: label})

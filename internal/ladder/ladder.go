@@ -48,7 +48,7 @@ type Act struct {
 	Before, After events.State
 	Facts         []string // the numbers that decide, such as 148 B unread
 	Got           string   // what the application gets of it: ECONNRESET, EOF
-	Closes        bool     // the application releases the socket
+	Closed        string   // what took the socket from the application: it closed the socket; empty: nothing did
 	// Inferred: this was not observed itself, but follows from another ending.
 	Inferred bool
 }

@@ -55,7 +55,7 @@ func (c *Collector) JSON() (string, error) {
 		Abnormal: shown.isAbnormal(), Cause: object(shown.cause()),
 	}
 	for i, e := range shown.ends() {
-		o.Ends[i] = endObject{e.host, e.address, e.process, !e.unseen, e.closed, e.gets}
+		o.Ends[i] = endObject{e.host, e.address, e.process, !e.unseen, e.closed != "", e.gets}
 	}
 	for _, e := range shown.endings {
 		o.Endings = append(o.Endings, object(e))

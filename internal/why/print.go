@@ -185,7 +185,7 @@ type end struct {
 	address string
 	process string   // empty: unknown
 	gets    []string // what its application gets
-	closed  bool     // by its application
+	closed  string   // what took the socket from its application, empty if nothing did
 	unseen  bool     // nothing of it was seen
 	cut     bool     // what was seen of it may be among what was not kept
 }
@@ -213,7 +213,7 @@ func (n *connection) ends() (ends [2]end) {
 			if act := step.Acts[side]; act.Got != "" {
 				e.gets = append(e.gets, act.Got)
 			}
-			e.closed = e.closed || step.Acts[side].Closes
+			e.closed = cmp.Or(e.closed, step.Acts[side].Closed)
 		}
 		ends[i] = e
 	}
@@ -239,8 +239,8 @@ func (e *end) String() string {
 		return e.name() + ": " + strings.Join(e.gets, ", then ") + "."
 	case e.process == "":
 		return e.name() + ": no application was seen."
-	case e.closed:
-		return e.name() + ": no error; it closed the socket."
+	case e.closed != "":
+		return e.name() + ": no error; " + e.closed + "."
 	}
 	return e.name() + ": no error."
 }

@@ -108,6 +108,60 @@ func TestProbeOfHandshake(t *testing.T) {
 	}
 }
 
+// What took the socket from an application is not called a close of its own: a crash, an exit, another program, or a
+// listener that was closed before it accepted the connection.
+func TestHowTheSocketWasClosed(t *testing.T) {
+	library, err := explain.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		path             events.Path
+		trigger          events.Trigger
+		english, chinese string
+	}{
+		"close": {events.CloseRSTUnread, events.TriggerClose, "no error; it closed the socket.", "它关闭了套接字。"},
+		"kill":  {events.CloseRSTUnread, events.TriggerSignal, "no error; it was killed by SIGKILL.", "它被 SIGKILL 杀死。"},
+		"exit": {
+			events.CloseRSTUnread, events.TriggerExit, "no error; it exited without closing the socket.",
+			"它未关闭套接字就退出。",
+		},
+		"exec": {
+			events.CloseRSTUnread, events.TriggerExecve, "no error; it started another program (close-on-exec).",
+			"它执行了另一个程序（close-on-exec）。",
+		},
+		"not accepted": {
+			events.CloseRSTChild, events.TriggerClose, "no error; it had not accepted the connection.",
+			"它尚未 accept 这个连接。",
+		},
+		"kernel": {events.CloseRSTUnread, events.TriggerKernel, "no error; the socket was closed.", "套接字已关闭。"},
+	} {
+		ends := reset(0, 33042, 443)
+		ends[0].Path, ends[0].Trigger, ends[0].Owner = tt.path, tt.trigger, ends[0].Actor
+		ends[1].Peer.Path = tt.path
+		if tt.trigger == events.TriggerSignal {
+			ends[0].Signal = int(syscall.SIGKILL)
+		}
+		c := collect(t, line("33042"), ends)
+		for language, want := range map[explain.Language]string{
+			explain.English: "nginx[4211], 10.0.0.9:443: " + tt.english + "\n",
+			explain.Chinese: "nginx[4211]，10.0.0.9:443：没有错误；" + tt.chinese + "\n",
+		} {
+			if got := c.Print(library, Layout{Width: 200, Language: language}); !strings.Contains(got, want) {
+				t.Errorf("%s: %q is missing:\n%s", name, want, got)
+			}
+		}
+		if json, err := c.JSON(); err != nil || !strings.Contains(json, `"seen":true,"closed":true}`) {
+			t.Errorf("%s: %v: %s", name, err, json)
+		}
+	}
+	// All that is known of an end may be what the other end reports.
+	got := answerOf(t, collect(t, line("33042"), reset(0, 33042, 443)[1:]))
+	if !strings.Contains(got, "10.0.0.9:443: no error; the socket was closed.") {
+		t.Error(got)
+	}
+}
+
 // A process has its connections with both ends, also where its own ending came last.
 func TestProcess(t *testing.T) {
 	all := reset(0, 33042, 443)
