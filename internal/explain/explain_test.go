@@ -63,14 +63,33 @@ func TestNoBlankBesidePunctuation(t *testing.T) {
 	}
 }
 
+// A path that the crash of a process takes says where the reason of the crash is.
+func TestAdviceAfterACrash(t *testing.T) {
+	library, err := Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []events.Path{
+		events.CloseFINActive, events.CloseFINPassive, events.CloseRSTUnread, events.CloseRSTLinger0,
+		events.CloseRSTLinger0Unsent, events.CloseRSTChild,
+	} {
+		for language, want := range map[Language]string{English: "kernel (OOM killer).", Chinese: "内核日志（OOM killer）。"} {
+			if text := library.Avoid(string(path), language); !strings.Contains(text, want) {
+				t.Errorf("%s: %q is missing: %s", path, want, text)
+			}
+		}
+	}
+}
+
 // Terms of a language are the same on every page.
 func TestTerms(t *testing.T) {
 	for l, terms := range map[Language][]string{
 		English: {
 			"somebody", "nobody", "whoever", "It depends", "told", " tells ", "in vain", "without a word", "all the same",
 			"without owner", " be had", "likewise",
+			"PID/COMM", // columns of the table alone, not of closetrace why
 		},
-		Chinese: {"属主", "某人", "视情况", "悄悄", "没有人可以读", "放手"},
+		Chinese: {"属主", "某人", "视情况", "悄悄", "没有人可以读", "放手", "PID/COMM"},
 	} {
 		for _, p := range all(t) {
 			for line := range strings.Lines(p.Text(Layout{Language: l})) {
