@@ -202,8 +202,9 @@ type Task struct {
 	Process string `json:"process,omitempty"`
 }
 
-// Name returns the name of the process: of the thread group's leader.
-func (t *Task) Name() string { return cmp.Or(t.Process, t.Comm) }
+// Name returns the name of the process: of the thread group's leader. It is "-" if the process has set an empty one, by
+// prctl(PR_SET_NAME): one without a name would be the kernel in a list.
+func (t *Task) Name() string { return cmp.Or(t.Process, t.Comm, "-") }
 
 // Event is one report of the kernel side, with names looked up. A record file consists of events, and classification
 // uses nothing else.

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"cmp"
 	"regexp"
 	"strings"
 	"unicode"
@@ -22,15 +23,9 @@ const maxName = 63
 // NameOf returns the name of the workload of an ending: that of the process that made the call, or that holds the
 // socket.
 func NameOf(e *events.Ending) string {
-	task := e.Actor
-	if task == nil {
-		task = e.Owner
-	}
 	comm := ""
-	if task != nil {
-		if comm = task.Process; comm == "" {
-			comm = task.Comm
-		}
+	if task := cmp.Or(e.Actor, e.Owner); task != nil {
+		comm = task.Name()
 	}
 	return Name(e.Cgroup, e.ContainerNames, comm)
 }

@@ -167,6 +167,9 @@ func TestNameOf(t *testing.T) {
 	if got := NameOf(&events.Ending{Owner: &events.Task{Comm: "x"}}); got != "x" {
 		t.Errorf("%q", got)
 	}
+	if got := NameOf(&events.Ending{Owner: &events.Task{PID: 7}}); got != "-" {
+		t.Errorf("a process with an empty name: %q", got)
+	}
 	if got := NameOf(&events.Ending{}); got != None {
 		t.Errorf("%q", got)
 	}

@@ -106,6 +106,21 @@ func TestSummaryIsBounded(t *testing.T) {
 	}
 }
 
+// A process with an empty name is not the kernel, also in groups without ids.
+func TestSummaryOfProcessWithoutName(t *testing.T) {
+	s := &Summary{}
+	for n := range 2 * maxGroups {
+		e := reset(n)
+		e.Actor = &events.Task{PID: uint32(n + 1)}
+		s.Add(&e)
+	}
+	for _, g := range s.groups.sorted() {
+		if want := fmt.Sprintf("-[%d]", g.pid); g.process() != want && (g.level != 1 || g.process() != "-") {
+			t.Fatalf("process %d at level %d: %q", g.pid, g.level, g.process())
+		}
+	}
+}
+
 // A group whose endings have another reason says how many.
 func TestSummaryOfSeveralReasons(t *testing.T) {
 	s := &Summary{}

@@ -74,6 +74,15 @@ func TestGroups(t *testing.T) {
 	}
 }
 
+// A process with an empty name is not the kernel.
+func TestGroupOfProcessWithoutName(t *testing.T) {
+	b := New(99 * sec)
+	b.Add(ending("close.fin.active", &events.Task{PID: 7}, "10.0.0.9:1"), 100*sec)
+	if got := names(b.Groups(ByProcess, ByTotal, 101*sec)); !slices.Equal(got, []string{"-[7] 1"}) {
+		t.Errorf("%q", got)
+	}
+}
+
 // Of a connection, the port of the service counts, wherever it is.
 func TestGroupsOfConnections(t *testing.T) {
 	b := New(0)
