@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 
@@ -50,7 +51,7 @@ func newCheck(c *console, examine examiner) *cobra.Command {
 func runCheck(ctx context.Context, c *console, examine examiner, btf string, output format) error {
 	m, err := examine(ctx, btf)
 	if err != nil {
-		return interrupted(ctx, err)
+		return cmp.Or(interrupted(ctx, err), error(&hint.Error{What: "interrupted"})) // code 0: tracing works
 	}
 	if output == formatJSON {
 		enc := json.NewEncoder(c.stdout)
