@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"sync"
@@ -388,11 +389,17 @@ func (s *Stream) deliver(e *events.Ending) {
 	s.sinkErr = OutputFailure(s.sink.Write(e))
 }
 
-// OutputError means that standard output did not take what was written.
+// OutputError means that standard output, or the file instead of it, did not take what was written.
 type OutputError struct{ Err error }
 
-// Error says so and why.
-func (o *OutputError) Error() string { return "writing to standard output: " + o.Err.Error() }
+// Error says so and why. The error of a file names the file.
+func (o *OutputError) Error() string {
+	var file *fs.PathError
+	if errors.As(o.Err, &file) && file.Path != os.Stdout.Name() {
+		return o.Err.Error()
+	}
+	return "writing to standard output: " + o.Err.Error()
+}
 
 // Unwrap returns the reason.
 func (o *OutputError) Unwrap() error { return o.Err }
