@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"slices"
@@ -56,7 +57,7 @@ func newAnnotate(c *console, dropAll func() error) *cobra.Command {
 	g.flags.BoolVar(&a.force, "force", false, "replace the file of -o if it exists")
 	g.flags.BoolVarP(&a.verbose, "verbose", "v", false, "list the FINs and RSTs without a comment, and why they have none")
 	helpFlag(g)
-	codes := hint.ExitCodes("a file cannot be read or written", hint.Usage, hint.Incomplete)
+	codes := hint.ExitCodes("a file cannot be read (2: cannot be opened) or written", hint.Usage, hint.Incomplete)
 	m := manual{about: annotateAbout, groups: []flagGroup{g}, tail: codes + "\n" + annotateExamples}
 	m.attach(cmd)
 	return cmd
@@ -81,7 +82,7 @@ func (a *annotateFlags) run(cmd *cobra.Command, c *console, dropAll func() error
 	var opened []*os.File
 	for i, path := range slices.Concat(args[:1], a.recordings, args[1:]) { // files, because they are read several times
 		file, err := record.Open(path)
-		if err != nil && i == 0 {
+		if err != nil && i == 0 && !errors.Is(err, os.ErrPermission) {
 			return hint.New(hint.Usage, err.Error(), "tcpdump -w FILE makes a capture")
 		}
 		if err != nil {

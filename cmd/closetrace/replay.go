@@ -75,7 +75,7 @@ func newReplay(c *console, dropAll func() error) *cobra.Command {
 	m := manual{
 		about:  replayAbout,
 		groups: []flagGroup{r.filter.flags("inode:N"), shown, g},
-		tail: hint.ExitCodes("the recording cannot be read, or the output not written", hint.Usage, hint.Incomplete) +
+		tail: hint.ExitCodes("no recording (2: cannot be opened), or output not written", hint.Usage, hint.Incomplete) +
 			"\n" + replayExamples,
 	}
 	m.attach(cmd)

@@ -71,7 +71,7 @@ func newReport(c *console, dropAll func() error) *cobra.Command {
 	g.flags.Var(format, "format", "html: a page; md: Markdown for an issue tracker")
 	languageFlag(g, &r.language, "")
 	helpFlag(g)
-	codes := hint.ExitCodes("a recording cannot be read, or the output not written", hint.Usage, hint.Incomplete)
+	codes := hint.ExitCodes("no recording (2: cannot be opened), or output not written", hint.Usage, hint.Incomplete)
 	m := manual{about: reportAbout, groups: []flagGroup{shown, g}, tail: codes + "\n" + reportExamples}
 	m.attach(cmd)
 	completeEndings(cmd, "only", "not")

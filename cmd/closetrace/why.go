@@ -66,7 +66,7 @@ func newWhy(s *system) *cobra.Command {
 	languageFlag(g, &w.language, "")
 	w.waiting.kernelFlags(g)
 	helpFlag(g)
-	codes := hint.ExitCodes("tracing failed, a recording cannot be read, or the output not written",
+	codes := hint.ExitCodes("tracing or output failed, or a file is no recording (2: cannot be opened)",
 		hint.Usage, hint.Privilege, hint.Unsupported, hint.Incomplete, hint.NoMatch)
 	help := manual{about: whyAbout, groups: []flagGroup{g}, tail: codes + "\n" + whyExamples}
 	help.attach(cmd)

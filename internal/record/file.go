@@ -222,7 +222,7 @@ func (f *File) Close(e *End) error {
 func Open(path string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
-		return nil, hint.New(hint.Usage, err.Error(), makeOne)
+		return nil, &hint.Error{Kind: hint.Usage, Err: err, Hint: openHint(path, err)}
 	}
 	info, err := file.Stat()
 	if err == nil && !info.Mode().IsRegular() {
@@ -233,6 +233,14 @@ func Open(path string) (*os.File, error) {
 		return nil, hint.New(hint.Usage, err.Error(), makeOne)
 	}
 	return file, nil
+}
+
+// openHint returns what to do if a file cannot be opened. What root recorded, only root may read.
+func openHint(path string, err error) string {
+	if errors.Is(err, fs.ErrPermission) {
+		return "use sudo, or make the file yours: sudo chown $USER " + path
+	}
+	return makeOne
 }
 
 const makeOne = "closetrace -w FILE makes a recording"
