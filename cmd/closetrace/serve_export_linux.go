@@ -62,11 +62,11 @@ func (k keyFlag) Set(text string) (err error) {
 // validate reads the key and the variables of OpenTelemetry. It returns every mistake, with its line in the settings.
 func (f *exportFlags) validate(s *config.Settings) []error {
 	if f.URL == "" {
-		if f.Sample == 0 && f.Key == nil && f.anonymizeFile == "" {
+		if f.Sample == 0 && f.Rate == otlp.DefaultRate && f.Key == nil && f.anonymizeFile == "" {
 			return nil
 		}
 		err := hint.New(hint.Usage, "nothing is exported", "add --otlp URL, or leave out the other flags of the export")
-		return []error{s.At(err, "otlp-sample", "anonymize", "anonymize-file", "otlp")}
+		return []error{s.At(err, "otlp-sample", "otlp-rate", "anonymize", "anonymize-file", "otlp")}
 	}
 	var headers, resource error
 	f.Headers, headers = otlp.ParseHeaders(os.Getenv(otlp.HeadersVariable))
