@@ -31,11 +31,27 @@ func (d Duration) Set(text string) error {
 		return hint.New(hint.Usage, fmt.Sprintf("%q has no unit", text), fmt.Sprintf("%ss or %sm?", text, text))
 	}
 	parsed, err := time.ParseDuration(text)
+	if err != nil && !strings.HasPrefix(text, "-") && isTime(strings.Map(toZero, text)) {
+		return hint.New(hint.Usage, fmt.Sprintf("%q is too long", text), "use at most 2500000h, which is 285 years")
+	}
 	if err != nil || parsed < 0 {
 		return hint.New(hint.Usage, fmt.Sprintf("%q is not a time", text), "use a number with a unit, such as 10s or 5m")
 	}
 	*d.Time = parsed
 	return nil
+}
+
+func isTime(text string) bool {
+	_, err := time.ParseDuration(text)
+	return err == nil
+}
+
+// toZero returns 0 for a digit: what is a time with zeros only is one that is too long.
+func toZero(r rune) rune {
+	if '0' <= r && r <= '9' {
+		return '0'
+	}
+	return r
 }
 
 // Size is a number of bytes.

@@ -156,7 +156,7 @@ func TestSize(t *testing.T) {
 func TestDuration(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"5s": 5 * time.Second, "1h5m": 65 * time.Minute, "250ms": 250 * time.Millisecond, "0": 0, "0s": 0, "1.5s": 1500 * time.Millisecond,
-		"5": -1, "00": -1, "-5s": -1, "": -1, "5 s": -1, "5d": -1, "soon": -1,
+		"5": -1, "00": -1, "-5s": -1, "": -1, "5 s": -1, "5d": -1, "soon": -1, "99999999h": -1,
 	} {
 		var got time.Duration
 		err := Duration{&got}.Set(text)
@@ -167,6 +167,10 @@ func TestDuration(t *testing.T) {
 	err := Duration{new(time.Duration)}.Set("5")
 	if err == nil || err.Error() != `"5" has no unit` || hint.Of(err) != "5s or 5m?" {
 		t.Errorf("got %v, hint %q", err, hint.Of(err))
+	}
+	err = Duration{new(time.Duration)}.Set("99999999h")
+	if err == nil || err.Error() != `"99999999h" is too long` {
+		t.Errorf("got %v", err)
 	}
 	minute := time.Minute
 	if got := (Duration{&minute}).String(); got != "1m0s" {
