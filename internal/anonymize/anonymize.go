@@ -37,7 +37,7 @@ func ParseKey(text string) (*Key, error) {
 	}
 	if len(text) < minKey || len(text) > maxKey {
 		return nil, hint.New(hint.Usage,
-			fmt.Sprintf("a key of %d bytes; it needs %d to %d", len(text), minKey, maxKey), MakeKey)
+			fmt.Sprintf("a key of %d B; it needs %d to %d", len(text), minKey, maxKey), MakeKey)
 	}
 	return &Key{[]byte(text)}, nil
 }

@@ -82,7 +82,8 @@ func follows(a, b *part) error {
 		return hint.New(hint.Usage, both+" are the same part of a recording", "name each file once")
 	case a.header.Part+1 != b.header.Part:
 		return hint.New(hint.Usage,
-			fmt.Sprintf("between %s are %d other files of the recording", both, b.header.Part-a.header.Part-1),
+			events.Quantity(uint64(b.header.Part-a.header.Part-1), "other file of the recording is between ",
+				"other files of the recording are between ")+both,
 			"name them as well, or replay the files one by one")
 	}
 	return nil

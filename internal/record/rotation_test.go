@@ -303,7 +303,7 @@ func TestJoinRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct{ a, b, want string }{
-		{"a-000000.rec", "a-000002.rec", "are 1 other files of the recording"},
+		{"a-000000.rec", "a-000002.rec", "1 other file of the recording is between "},
 		{"a-000001.rec", "a-000001.rec", "are the same part of a recording"},
 		{"a-000000.rec", "b-000000.rec", "are not of one run"},
 		{"c.rec", "c.rec", "are not of one run"},
