@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/closetrace/closetrace/internal/events"
@@ -186,6 +187,12 @@ func (r *recording) failure(err error) error {
 	var file *fs.PathError
 	if errors.As(err, &file) {
 		err = file.Err // the path is named already
+	}
+	if errors.Is(err, syscall.EPIPE) { // nothing stays in a FIFO
+		return &hint.Error{
+			What: fmt.Sprintf("the recording %s is incomplete: its reader closed it", r.files.Path()),
+			Hint: "end closetrace before the reader",
+		}
 	}
 	return &hint.Error{
 		What: fmt.Sprintf("the recording %s is incomplete: %v", r.files.Path(), err),

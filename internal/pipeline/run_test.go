@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"bytes"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"syscall"
@@ -51,6 +52,21 @@ type endRecorder struct {
 }
 
 func (e *endRecorder) End(end *record.End) error { e.end = end; return nil }
+
+// What a FIFO had is gone with its reader: there is nothing to replay.
+func TestRecordingLosesItsReader(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.rec")
+	r, err := createRecording(RecordingOptions{Path: path}, events.Header{Attach: "fentry"}, &Options{Stderr: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = r.attempt(func() error { return &fs.PathError{Op: "write", Path: path, Err: syscall.EPIPE} })
+	err = r.End(&record.End{})
+	if err == nil || err.Error() != "the recording "+path+" is incomplete: its reader closed it" ||
+		hint.Of(err) != "end closetrace before the reader" {
+		t.Errorf("%v, hint %q", err, hint.Of(err))
+	}
+}
 
 // A recording that fails does not end the run: the first failure is reported at once, and the end returns it.
 func TestRecordingFails(t *testing.T) {
