@@ -60,8 +60,5 @@ func runCheck(ctx context.Context, c *console, examine examiner, btf string, out
 	} else {
 		err = m.Print(c.stdout, c.stdout.width)
 	}
-	if err != nil {
-		return pipeline.OutputFailure(err)
-	}
-	return m.Err
+	return cmp.Or(pipeline.OutputFailure(err), m.Err)
 }
