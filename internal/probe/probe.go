@@ -35,7 +35,7 @@ type Probe struct {
 	decode  func(raw []byte, ev *events.Event) error
 	coll    *ebpf.Collection
 	counts  *ebpf.Memory // of bpf/maps.h
-	linksMu sync.Mutex   // guards links, missedByLinks and detached
+	linksMu sync.Mutex   // guards links and missedByLinks
 	links   []attached
 	reader  *ringbuf.Reader
 	record  ringbuf.Record
@@ -44,7 +44,7 @@ type Probe struct {
 	// Events before began and, if it is set, after ended are discarded: while programs are attached or detached, not
 	// all of them run.
 	began, ended atomic.Uint64 // CLOCK_MONOTONIC
-	detached     bool
+	detached     atomic.Bool
 	// All events before idle were read. nextIdle is the time of the next poll. CLOCK_MONOTONIC.
 	idle, nextIdle uint64
 	// asleep: the kernel side was asked to wake the reader, by the variable sleeps.
@@ -343,7 +343,7 @@ func (p *Probe) missedRuns() (n uint64) {
 	for _, a := range p.links {
 		n += missedByLink(a)
 	}
-	if p.detached {
+	if p.detached.Load() {
 		// Before, some calls are still running.
 		n += p.count(bpfCounterCOUNT_BEGUN) - p.count(bpfCounterCOUNT_ENDED)
 	}
@@ -429,10 +429,11 @@ func (p *Probe) Detach() error {
 			}
 		}
 	}
-	if p.reader != nil && !p.detached {
+	if p.reader != nil && !p.detached.Load() {
 		errs = append(errs, p.reader.Flush())
 	}
-	p.links, p.detached = nil, true
+	p.links = nil
+	p.detached.Store(true)
 	return errors.Join(errs...)
 }
 

@@ -114,7 +114,7 @@ func (p *Probe) Counted() map[events.Path]uint64 {
 		counted[path] -= n
 	}
 	counted[events.RecvFIN] += p.quiet.lateFINs.Load()
-	if p.detached {
+	if p.detached.Load() {
 		counted[events.RecvFIN] += p.quiet.fins.count()
 	}
 	return counted
