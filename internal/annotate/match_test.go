@@ -2,6 +2,7 @@ package annotate
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -270,6 +271,22 @@ func TestComment(t *testing.T) {
 	e.Doubt = string(make([]byte, 5000))
 	if got := h.comment(e); len(got) != maxComment {
 		t.Errorf("%d bytes", len(got))
+	}
+}
+
+// A copy asks for each comment twice if a section says its length.
+func TestCommentsAskedForTwice(t *testing.T) {
+	m := &matcher{segments: []*segment{{comment: "first"}, {comment: "second"}}}
+	m.segments[0].Packet, m.segments[1].Packet = 2, 5
+	comments := (&summary{}).comments(m, "1")
+	for range 2 {
+		var got []string
+		for number := range int64(7) {
+			got = append(got, comments.Packet(number))
+		}
+		if want := []string{"", "", "first", "", "", "second", ""}; !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package annotate
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -36,18 +37,17 @@ func (s *summary) comments(m *matcher, version string) capture.Comments {
 	for _, h := range s.hosts {
 		recorded = append(recorded, fmt.Sprintf("%s, kernel %s, %s", h.name(), h.header.Kernel, h.header.Attach))
 	}
-	rest := m.segments
 	return capture.Comments{
 		Program: "closetrace " + version,
 		File:    cut(prefix + version + "; " + s.score() + "; recorded on " + strings.Join(recorded, "; on ")),
 		Packet: func(number int64) string {
-			for len(rest) > 0 && rest[0].Packet < number {
-				rest = rest[1:]
+			at, found := slices.BinarySearchFunc(m.segments, number, func(s *segment, number int64) int {
+				return cmp.Compare(s.Packet, number)
+			})
+			if !found {
+				return ""
 			}
-			if len(rest) > 0 && rest[0].Packet == number {
-				return rest[0].comment
-			}
-			return ""
+			return m.segments[at].comment
 		},
 	}
 }

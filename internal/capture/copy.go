@@ -13,7 +13,8 @@ import (
 type Comments struct {
 	Program string // that writes a pcapng file of a pcap file
 	File    string // comment on the first section
-	// Packet returns the comment on a packet, "" for none. It is called for each packet that can have one, in order.
+	// Packet returns the comment on a packet, "" for none: always the same, as it is asked for twice if the length of a
+	// section is counted before.
 	Packet func(number int64) string
 }
 
