@@ -124,7 +124,7 @@ var times = []struct {
 	pattern *regexp.Regexp
 	layout  string
 }{
-	{regexp.MustCompile(`\b(\d{4})[-/](\d\d)[-/](\d\d)[T ](\d\d:\d\d:\d\d)([.,]\d{1,9})?(?: ?(Z|UTC|[+-]\d\d:?\d\d)\b)?`),
+	{regexp.MustCompile(`\b(\d{4})[-/](\d\d)[-/](\d\d)[T ](\d\d:\d\d:\d\d)([.,]\d{1,9})?(?: ?(Z|UTC|GMT|[+-]\d\d:?\d\d)\b|([+-]\d\d)\b)?`),
 		"20060102 15:04:05"},
 	{regexp.MustCompile(`\b(\d{4})(\d\d)(\d\d)[T ](\d\d:\d\d:\d\d)([.,]\d{1,9})?(?:(Z|[+-]\d\d:?\d\d)\b)?`),
 		"20060102 15:04:05"},
@@ -143,11 +143,7 @@ func timeOf(text string) time.Time {
 		if m[5] != "" {
 			value += "." + m[5][1:]
 		}
-		switch zone := strings.ReplaceAll(m[6], ":", ""); zone {
-		case "":
-		case "Z", "UTC":
-			value, layout = value+" +0000", layout+" -0700"
-		default:
+		if zone := zoneOf(m[6:]); zone != "" {
 			value, layout = value+" "+zone, layout+" -0700"
 		}
 		if at, err := time.ParseInLocation(layout, value, time.Local); err == nil {
@@ -157,11 +153,24 @@ func timeOf(text string) time.Time {
 	return time.Time{}
 }
 
+// zoneOf returns the offset that one of the groups of a time has, as +0100, "" if none has one. PostgreSQL writes +01.
+func zoneOf(groups []string) string {
+	switch zone := strings.ReplaceAll(strings.Join(groups, ""), ":", ""); zone {
+	case "Z", "UTC", "GMT":
+		return "+0000"
+	default:
+		if len(zone) == len("+01") {
+			zone += "00"
+		}
+		return zone
+	}
+}
+
 // upstream is how nginx names the server that it is connected to, and withClient what it writes if the connection to
 // its client failed.
 var (
 	upstream   = regexp.MustCompile(`\bupstream: "([^"]*)"`)
-	withClient = regexp.MustCompile(`client prematurely closed|while sending (response )?to client|reading client`)
+	withClient = regexp.MustCompile(`client prematurely closed|sending (response )?to client|reading (from )?client`)
 	client     = regexp.MustCompile(`, client: ([^, ]+)`)
 )
 
