@@ -1,6 +1,7 @@
 package flagvalue
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -85,6 +86,16 @@ func TestUsers(t *testing.T) {
 		if err := Users(&got).Set(text); !hint.Is(err, hint.Usage) {
 			t.Errorf("%q: %v", text, err)
 		}
+	}
+}
+
+func TestNetworks(t *testing.T) {
+	var got []netip.Prefix
+	const list = "2001:db8::/32,10.0.0.5,::ffff:10.0.0.6,::ffff:10.0.0.0/104,::ffff:0:0/96,::/0"
+	err := Networks(&got).Set(list)
+	const want = "[2001:db8::/32 10.0.0.5/32 10.0.0.6/32 10.0.0.0/8 0.0.0.0/0 ::/0]"
+	if fmt.Sprint(got) != want || err != nil {
+		t.Errorf("%v, %v", got, err)
 	}
 }
 

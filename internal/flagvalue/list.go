@@ -137,6 +137,9 @@ func Networks(to *[]netip.Prefix) List[netip.Prefix] {
 			ip = ip.Unmap().WithZone("")
 			prefix, err = netip.PrefixFrom(ip, ip.BitLen()), nil
 		}
+		if ip := prefix.Addr(); ip.Is4In6() && prefix.Bits() >= 96 {
+			prefix = netip.PrefixFrom(ip.Unmap(), prefix.Bits()-96)
+		}
 		if err != nil {
 			return nil, hint.New(hint.Usage, fmt.Sprintf("%q is not a network", word),
 				"use for example 10.0.0.0/8, 2001:db8::/32 or a single address")
