@@ -8,6 +8,7 @@ package top
 import (
 	"cmp"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/closetrace/closetrace/internal/events"
@@ -138,15 +139,42 @@ type Group struct {
 // group is a group that counts.
 type group struct {
 	Group
-	rate rate
-	last []*events.Ending // a ring of endings that do not change
-	next int
+	rate     rate
+	last     ring
+	abnormal ring // the last abnormal ones, which the others must not push out
 }
+
+// ring has the last endings, which do not change.
+type ring struct {
+	endings []*events.Ending
+	next    int // where the oldest one is, if it is full
+}
+
+func (r *ring) add(e *events.Ending) {
+	if len(r.endings) < MaxLast {
+		r.endings = append(r.endings, e)
+		return
+	}
+	r.endings[r.next] = e
+	r.next = (r.next + 1) % MaxLast
+}
+
+// newest returns the endings, newest first.
+func (r *ring) newest() []*events.Ending {
+	var all []*events.Ending
+	for i := range r.endings {
+		all = append(all, r.endings[(r.next+len(r.endings)-1-i)%len(r.endings)])
+	}
+	return all
+}
+
+func (r *ring) clone() ring { return ring{endings: slices.Clone(r.endings), next: r.next} }
 
 func (g *group) add(e *events.Ending, second uint64) {
 	g.Endings++
 	if e.IsAbnormal() {
 		g.Errors++
+		g.abnormal.add(e)
 	}
 	if e.RST {
 		g.RSTSent++
@@ -156,12 +184,7 @@ func (g *group) add(e *events.Ending, second uint64) {
 	}
 	g.Worst = max(g.Worst, e.Severity())
 	g.rate.add(second)
-	if len(g.last) < MaxLast {
-		g.last = append(g.last, e)
-		return
-	}
-	g.last[g.next] = e
-	g.next = (g.next + 1) % MaxLast
+	g.last.add(e)
 }
 
 // Board holds the counts. It is not safe for concurrent use.
@@ -233,17 +256,16 @@ func (b *Board) counted(g *group, now uint64) Group {
 	return counted
 }
 
-// Last returns the last endings of a group, newest first.
-func (b *Board) Last(by Grouping, k Key) []*events.Ending {
+// Last returns the last endings of a group, newest first: all, or the last abnormal ones.
+func (b *Board) Last(by Grouping, k Key, onlyAbnormal bool) []*events.Ending {
 	g := b.groups[by][k]
-	if g == nil {
+	switch {
+	case g == nil:
 		return nil
+	case onlyAbnormal:
+		return g.abnormal.newest()
 	}
-	last := make([]*events.Ending, 0, len(g.last))
-	for i := range g.last {
-		last = append(last, g.last[(g.next+len(g.last)-1-i)%len(g.last)])
-	}
-	return last
+	return g.last.newest()
 }
 
 // Clone returns a copy of the counts, to which nothing can be added.
@@ -261,6 +283,6 @@ func (b *Board) Clone() *Board {
 
 func (g *group) clone() group {
 	c := *g
-	c.last = append([]*events.Ending(nil), g.last...)
+	c.last, c.abnormal = g.last.clone(), g.abnormal.clone()
 	return c
 }

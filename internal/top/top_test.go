@@ -192,7 +192,7 @@ func TestOthers(t *testing.T) {
 	if total := b.Total(0).Endings; sum != total {
 		t.Errorf("the groups have %d endings of %d", sum, total)
 	}
-	if n := len(b.Last(ByProcess, Key{Others: true})); n != 16 {
+	if n := len(b.Last(ByProcess, Key{Others: true}, false)); n != 16 {
 		t.Errorf("%d endings of the others", n)
 	}
 }
@@ -203,7 +203,7 @@ func TestLast(t *testing.T) {
 	for i := range 16 + 5 {
 		e.MonoNS = uint64(i)
 		b.Add(e, 0)
-		last := b.Last(ByPath, Key{Path: "close.fin.active"})
+		last := b.Last(ByPath, Key{Path: "close.fin.active"}, false)
 		if len(last) != min(i+1, 16) {
 			t.Fatalf("%d endings after %d", len(last), i+1)
 		}
@@ -213,7 +213,16 @@ func TestLast(t *testing.T) {
 			}
 		}
 	}
-	if last := b.Last(ByRemote, Key{Path: "no such"}); last != nil {
+	e = reset(nginx, "10.0.0.9:1")
+	e.Path = "close.fin.active"
+	b.Add(e, 0)
+	for range 16 {
+		b.Add(ending("close.fin.active", nginx, "10.0.0.9:1"), 0)
+	}
+	if last := b.Last(ByPath, Key{Path: "close.fin.active"}, true); len(last) != 1 || !last[0].RST {
+		t.Errorf("%d abnormal endings", len(last))
+	}
+	if last := b.Last(ByRemote, Key{Path: "no such"}, false); last != nil {
 		t.Errorf("%d endings of nothing", len(last))
 	}
 }
@@ -228,7 +237,7 @@ func TestClone(t *testing.T) {
 	if got := names(c.Groups(ByProcess, ByTotal, 5)); !slices.Equal(got, []string{"app[8] 1"}) {
 		t.Errorf("got %q", got)
 	}
-	if last := c.Last(ByProcess, Key{PID: 8, Name: "app"}); len(last) != 1 || !last[0].RST {
+	if last := c.Last(ByProcess, Key{PID: 8, Name: "app"}, false); len(last) != 1 || !last[0].RST {
 		t.Errorf("got %v", last)
 	}
 	if c.Began() != 5 || c.Total(5).Endings != 1 {

@@ -291,9 +291,7 @@ func (v *view) explain() {
 }
 
 // last returns the last endings of a group that are shown.
-func (v *view) last(k top.Key) []*events.Ending {
-	return slices.DeleteFunc(v.board.Last(v.By, k), func(e *events.Ending) bool { return v.errors && !e.IsAbnormal() })
-}
+func (v *view) last(k top.Key) []*events.Ending { return v.board.Last(v.By, k, v.errors) }
 
 // A screen of fewer lines has no heading, and of still fewer no title: the losses and a row of the table are shown as
 // long as possible.

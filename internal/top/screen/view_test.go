@@ -253,7 +253,7 @@ func TestViewPause(t *testing.T) {
 	if screen := press(v, keySpace); !strings.Contains(screen, "top: PAUSED, ") || !strings.Contains(screen, total(1)) {
 		t.Errorf("got\n%s", screen)
 	}
-	e := *v.board.Last(top.ByProcess, v.groups()[0].Key)[0]
+	e := *v.board.Last(top.ByProcess, v.groups()[0].Key, false)[0]
 	if err := v.counts.Write(&e); err != nil {
 		t.Fatal(err)
 	}
