@@ -301,6 +301,11 @@ func TestNothing(t *testing.T) {
 
 // A long ladder is cut, and the page says so.
 func TestLongLadder(t *testing.T) {
+	if v := (&view{Options: options(explain.English)}); v.counted("1", "cut") != "%s more step is not shown." ||
+		v.counted("1", "more") != "and %s more in %s group" ||
+		v.counted("1", "morefiles") != "%s more recording is not listed." {
+		t.Error("singulars")
+	}
 	var all []*events.Ending
 	for n := range 40 {
 		e := keepalive(time.Duration(n) * time.Second)

@@ -174,7 +174,8 @@ func (v *view) groups(c *Collector) {
 		})
 	}
 	if left > 0 {
-		v.More = v.phrase("more", events.Grouped(left), events.Grouped(uint64(len(all)-maxGroups)))
+		groups := events.Grouped(uint64(len(all) - maxGroups))
+		v.More = fmt.Sprintf(v.counted(groups, "more"), events.Grouped(left), groups)
 	}
 	v.Chart = v.chart(&c.timeline, counts)
 	examples := map[events.Path]*why.Example{}
@@ -208,7 +209,8 @@ func (v *view) verdict(path events.Path, examples map[events.Path]*why.Example) 
 	}
 	model := *x.Ladder
 	if more := len(model.Steps) - maxSteps; more > 0 {
-		model.Steps, s.Cut = model.Steps[:maxSteps], v.phrase("cut", events.Grouped(uint64(more)))
+		count := events.Grouped(uint64(more))
+		model.Steps, s.Cut = model.Steps[:maxSteps], fmt.Sprintf(v.counted(count, "cut"), count)
 	}
 	s.Ladder = &model
 	for _, text := range x.Reasons[:min(len(x.Reasons), maxSteps)] {
@@ -245,7 +247,8 @@ func (v *view) recordings(c *Collector) {
 		v.Recordings = append(v.Recordings, one)
 	}
 	if more := len(v.Files) - maxRecordings; more > 0 {
-		v.MoreFiles = v.phrase("morefiles", events.Grouped(uint64(more)))
+		count := events.Grouped(uint64(more))
+		v.MoreFiles = fmt.Sprintf(v.counted(count, "morefiles"), count)
 		v.Files = v.Files[:maxRecordings]
 	}
 	files := slices.Clone(v.Files)

@@ -40,15 +40,17 @@ func (b *BothEnds) Lines() (lines []string) {
 	}
 	line := "both ends: " + events.Quantity(uint64(b.Joined), "connection", "connections") + " joined"
 	for _, part := range []struct {
-		n    int
-		text string
+		n         int
+		one, many string
 	}{
-		{b.ByAddress, "%s of them by address"}, {b.Resets, "%s more RSTs by their numbers"},
-		{b.Ambiguous, "%s ambiguous, not joined"}, {b.OneEnd, "%s with one end only"},
-		{b.Beyond, "%s endings beyond the limit, not compared"},
+		{b.ByAddress, "of them by address", "of them by address"},
+		{b.Resets, "more RST by its numbers", "more RSTs by their numbers"},
+		{b.Ambiguous, "ambiguous, not joined", "ambiguous, not joined"},
+		{b.OneEnd, "with one end only", "with one end only"},
+		{b.Beyond, "ending beyond the limit, not compared", "endings beyond the limit, not compared"},
 	} {
 		if part.n > 0 {
-			line += "; " + fmt.Sprintf(part.text, events.Grouped(uint64(part.n)))
+			line += "; " + events.Quantity(uint64(part.n), part.one, part.many)
 		}
 	}
 	lines = append(lines, line)
