@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/rawevent"
 	"github.com/closetrace/closetrace/internal/record"
@@ -33,19 +34,24 @@ func ReplayAll(ctx context.Context, files []*os.File, times int, to Sink, o Opti
 			}
 			o.ReportError = func(error) {} // what is wrong was reported the first time
 		}
-		lost, err := replayOnce(ctx, files, recordings, to, o)
+		err := replayOnce(ctx, files, recordings, to, o)
 		switch {
 		case hint.Is(err, hint.Incomplete):
 			damaged = err
 		case err != nil:
 			return err
 		}
-		if lost > 0 && n == 0 {
-			fmt.Fprintf(o.Stderr, "closetrace: %s: %d records were lost, so that something may be missing\n",
-				sink.OneLine(record.Name(files)), lost)
-		}
+		o.Stderr = io.Discard // what was lost was said
 	}
 	return damaged
+}
+
+// reportLost says how many records a recording lost.
+func (o *Options) reportLost(name string, lost uint64) {
+	if lost > 0 {
+		fmt.Fprintf(o.Stderr, "closetrace: %s: %s lost, so that something may be missing\n",
+			sink.OneLine(name), events.Quantity(lost, "record was", "records were"))
+	}
 }
 
 // Keeper is a sink that keeps some connections, and forgets one for another if there are too many.
@@ -74,25 +80,27 @@ func ReplayWhole(ctx context.Context, files []*os.File, times int, to Keeper, o 
 	return err
 }
 
-// replayOnce passes on the endings of the recording in files or, if there are several, of all, and returns how many
-// records were lost.
-func replayOnce(
-	ctx context.Context, files []*os.File, recordings []Files, to Sink, o Options,
-) (lost uint64, err error) {
+// replayOnce passes on the endings of the recording in files or, if there are several, of all, and says how many
+// records each of them lost.
+func replayOnce(ctx context.Context, files []*os.File, recordings []Files, to Sink, o Options) error {
+	say := o
 	o.Stderr = io.Discard // of the summary
 	if len(recordings) > 1 {
 		sum, err := replayHosts(ctx, recordings, to, ReplayOptions{Options: o})
-		return sum.LostRecords, err
+		for _, part := range sum.Parts {
+			say.reportLost(part.Label, part.LostRecords)
+		}
+		return err
 	}
 	in, err := record.Join(files, rawevent.Recorded)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	err = Replay(ctx, in, to, ReplayOptions{Options: o, Path: record.Name(files)})
 	if in.End != nil {
-		lost = in.End.LostRecords
+		say.reportLost(record.Name(files), in.End.LostRecords)
 	}
-	return lost, err
+	return err
 }
 
 // rewinds sets files to their beginning, and reports whether all can be.
