@@ -65,6 +65,6 @@
 // docs/architecture.md explains the design.
 package closetrace
 
-//go:generate go tool bpf2go -output-dir internal/probe -go-package probe -cc clang-14 -strip llvm-strip-14 -target amd64,arm64 -type event -type progress -type endpoints -type counter -type filter_field -type call_stack -type note -type open_fin -type cpu_counts -type stuck_socket -type stuck_holder bpf bpf/closetrace.bpf.c -- -Ibpf -Wall -Wextra -Wno-unused-parameter -Wpadded -Werror
+//go:generate go tool bpf2go -output-dir internal/probe -go-package probe -cc clang-14 -strip llvm-strip-14 -target amd64,arm64 -type event -type progress -type endpoints -type counter -type filter_field -type call_stack -type kernel_stack -type note -type open_fin -type cpu_counts -type stuck_socket -type stuck_holder bpf bpf/closetrace.bpf.c -- -Ibpf -Wall -Wextra -Wno-unused-parameter -Wpadded -Werror
 //go:generate go tool bpf2go -output-dir internal/probe -go-package probe -cc clang-14 -strip llvm-strip-14 -target amd64,arm64 -no-global-types -output-stem bpf_plain bpfPlain bpf/closetrace.bpf.c -- -DPLAIN_LOADS -mcpu=v3 -Ibpf -Wall -Wextra -Wno-unused-parameter -Wpadded -Werror
 //go:generate go run internal/rawevent/generate.go

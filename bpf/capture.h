@@ -407,12 +407,23 @@ static __always_inline void send(struct event *e)
 	bpf_ringbuf_submit(e, wakeup());
 }
 
-/* capture_kernel_stack takes a kernel stack. ctx is the program's, caller is the frame that a
- * stack taken there lacks. */
-static __always_inline void capture_kernel_stack(struct event *e, void *ctx, u64 caller)
+/* send_kernel_stack sends a kernel stack for the event that follows, and returns its id: a random
+ * one, which few events at once have to tell apart. ctx is the program's. */
+static __noinline s32 send_kernel_stack(void *ctx)
 {
-	e->endpoints.stack = bpf_get_stackid(ctx, &stacks, BPF_F_REUSE_STACKID);
-	e->endpoints.caller = caller;
+	struct kernel_stack *stack = bpf_ringbuf_reserve(&ring, sizeof(*stack), 0);
+	s32 id;
+
+	if (!stack) {
+		count(COUNT_LOST);
+		return -1;
+	}
+	id = bpf_get_prandom_u32() & 0x7fffffff;
+	stack->id = id;
+	/* The helper clears what it does not fill, also on errors. */
+	bpf_get_stack(ctx, stack->frames, sizeof(stack->frames), 0);
+	bpf_ringbuf_submit(stack, BPF_RB_NO_WAKEUP);
+	return id;
 }
 
 /* send_stack sends the stacks of the call that the current task begins. ctx is the program's. */

@@ -144,7 +144,7 @@ struct endpoints {
 	s32 syscall;	  /* task: number of the system call; -1 unknown */
 	u32 segment;	  /* reply: payload of the segment that is answered */
 	u32 user_timeout; /* TCP_USER_TIMEOUT, ms */
-	s32 stack;	  /* id of the kernel stack; negative: none taken */
+	s32 stack;	  /* id of struct kernel_stack; negative: none taken */
 	u32 socket_uid;	  /* sock.sk_uid: of the process that created the socket */
 
 	/* done: headers of the RST that was received, if ttl is not 0 */
@@ -179,6 +179,15 @@ struct call_stack {
 	u64 start_stack; /* mm_struct.start_stack: identifies the address space */
 	u64 user[USER_FRAMES];
 	u64 kernel[KERNEL_FRAMES];
+};
+
+/*
+ * The kernel stack of an event that is not part of a call. Sent before the event, and distinguished from
+ * it by its size. A stack map would not do: it replaces one stack by another of the same bucket.
+ */
+struct kernel_stack {
+	u64 id;			   /* of struct endpoints */
+	u64 frames[KERNEL_FRAMES]; /* innermost first, up to the first 0 */
 };
 
 /*

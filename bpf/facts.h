@@ -43,6 +43,7 @@ static __noinline int report_standalone(void *ctx, const struct sock *sk, const 
 {
 	bool by_task = held_by_task(sk) || fact->listener;
 	struct event *e;
+	s32 stack = -1;
 	u64 now;
 
 	if (!wanted(sk, by_task))
@@ -50,14 +51,16 @@ static __noinline int report_standalone(void *ctx, const struct sock *sk, const 
 	now = bpf_ktime_get_ns();
 	if (want_stacks && by_task)
 		send_stack(ctx, sk, now);
+	if (fact->with_stack)
+		stack = send_kernel_stack(ctx);
 	e = new_event(fact->kind, now);
 	if (!e)
 		return 0;
+	e->endpoints.stack = stack;
+	e->endpoints.caller = fact->with_stack ? fact->caller : 0;
 	e->progress.flags = fact->flags | (by_task ? TASK_CONTEXT : 0);
 	e->endpoints.listener = fact->listener;
 	e->progress.kernel_reason = fact->reason;
-	if (fact->with_stack)
-		capture_kernel_stack(e, ctx, fact->caller);
 	if (by_task)
 		capture_task(e);
 	capture_socket(e, sk);

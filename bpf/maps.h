@@ -67,6 +67,7 @@ struct {
 
 /* Keep the type, for bpf2go. */
 const struct call_stack *call_stack_type __attribute__((unused));
+const struct kernel_stack *kernel_stack_type __attribute__((unused));
 
 /* The reader waits to be woken. internal/probe sets it, the next record clears it. */
 u32 reader_sleeps = 0;
@@ -275,16 +276,6 @@ struct {
 	__type(key, u32);
 	__type(value, struct old_name);
 } old_names SEC(".maps");
-
-/* Kernel stacks of RSTs that are not part of a call, by id. internal/probe reads them. */
-#define STACK_DEPTH 32
-
-struct {
-	__uint(type, BPF_MAP_TYPE_STACK_TRACE);
-	__uint(max_entries, 1024);
-	__uint(key_size, sizeof(u32));
-	__uint(value_size, STACK_DEPTH * sizeof(u64));
-} stacks SEC(".maps");
 
 /* counts_here returns what this CPU counts. It is atomic, because softirq or another task may interrupt
  * it. */

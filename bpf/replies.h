@@ -104,16 +104,18 @@ static __always_inline bool too_many(void)
 static __noinline int reply_without_socket(void *ctx, u64 sk, const struct segment *seg, u32 state,
 					   const struct fact *fact)
 {
-	struct event *e = new_event(fact->kind, bpf_ktime_get_ns());
+	u64 now = bpf_ktime_get_ns();
+	s32 stack = fact->with_stack ? send_kernel_stack(ctx) : -1;
+	struct event *e = new_event(fact->kind, now);
 
 	if (!e)
 		return 0;
+	e->endpoints.stack = stack;
+	e->endpoints.caller = fact->with_stack ? fact->caller : 0;
 	e->progress.flags = fact->flags;
 	e->progress.kernel_reason = fact->reason;
 	e->progress.how = fact->how;
 	e->endpoints.sock = sk;
-	if (fact->with_stack)
-		capture_kernel_stack(e, ctx, fact->caller);
 	e->progress.before = state;
 	e->progress.after = state;
 	if (state == TCP_LISTEN) {

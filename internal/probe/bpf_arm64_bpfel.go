@@ -113,6 +113,12 @@ type bpfFilterKey struct {
 	Value uint32
 }
 
+type bpfKernelStack struct {
+	_      structs.HostLayout
+	Id     uint64
+	Frames [32]uint64
+}
+
 type bpfNote struct {
 	_             structs.HostLayout
 	Begun         uint64
@@ -300,7 +306,6 @@ const (
 	bpfMapScmDropped                = "scm_dropped"
 	bpfMapSince                     = "since"
 	bpfMapSinceSmall                = "since_small"
-	bpfMapStacks                    = "stacks"
 	bpfProgFentryFilpClose          = "fentry_filp_close"
 	bpfProgFentryFilpFlush          = "fentry_filp_flush"
 	bpfProgFentryInetShutdown       = "fentry_inet_shutdown"
@@ -379,6 +384,7 @@ const (
 	bpfVarHasReset                  = "has_reset"
 	bpfVarHasTaskStorage            = "has_task_storage"
 	bpfVarInferFins                 = "infer_fins"
+	bpfVarKernelStackType           = "kernel_stack_type"
 	bpfVarNoCall                    = "no_call"
 	bpfVarNoteType                  = "note_type"
 	bpfVarNotedCloses               = "noted_closes"
@@ -519,7 +525,6 @@ type bpfMapSpecs struct {
 	ScmDropped    *ebpf.MapSpec `ebpf:"scm_dropped"`
 	Since         *ebpf.MapSpec `ebpf:"since"`
 	SinceSmall    *ebpf.MapSpec `ebpf:"since_small"`
-	Stacks        *ebpf.MapSpec `ebpf:"stacks"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -544,6 +549,7 @@ type bpfVariableSpecs struct {
 	HasReset         *ebpf.VariableSpec `ebpf:"has_reset"`
 	HasTaskStorage   *ebpf.VariableSpec `ebpf:"has_task_storage"`
 	InferFins        *ebpf.VariableSpec `ebpf:"infer_fins"`
+	KernelStackType  *ebpf.VariableSpec `ebpf:"kernel_stack_type"`
 	NoCall           *ebpf.VariableSpec `ebpf:"no_call"`
 	NoteType         *ebpf.VariableSpec `ebpf:"note_type"`
 	NotedCloses      *ebpf.VariableSpec `ebpf:"noted_closes"`
@@ -596,7 +602,6 @@ type bpfMaps struct {
 	ScmDropped    *ebpf.Map `ebpf:"scm_dropped"`
 	Since         *ebpf.Map `ebpf:"since"`
 	SinceSmall    *ebpf.Map `ebpf:"since_small"`
-	Stacks        *ebpf.Map `ebpf:"stacks"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -615,7 +620,6 @@ func (m *bpfMaps) Close() error {
 		m.ScmDropped,
 		m.Since,
 		m.SinceSmall,
-		m.Stacks,
 	)
 }
 
@@ -641,6 +645,7 @@ type bpfVariables struct {
 	HasReset         *ebpf.Variable `ebpf:"has_reset"`
 	HasTaskStorage   *ebpf.Variable `ebpf:"has_task_storage"`
 	InferFins        *ebpf.Variable `ebpf:"infer_fins"`
+	KernelStackType  *ebpf.Variable `ebpf:"kernel_stack_type"`
 	NoCall           *ebpf.Variable `ebpf:"no_call"`
 	NoteType         *ebpf.Variable `ebpf:"note_type"`
 	NotedCloses      *ebpf.Variable `ebpf:"noted_closes"`

@@ -31,7 +31,6 @@ const (
 	bpfPlainMapScmDropped                = "scm_dropped"
 	bpfPlainMapSince                     = "since"
 	bpfPlainMapSinceSmall                = "since_small"
-	bpfPlainMapStacks                    = "stacks"
 	bpfPlainProgFentryFilpClose          = "fentry_filp_close"
 	bpfPlainProgFentryFilpFlush          = "fentry_filp_flush"
 	bpfPlainProgFentryInetShutdown       = "fentry_inet_shutdown"
@@ -110,6 +109,7 @@ const (
 	bpfPlainVarHasReset                  = "has_reset"
 	bpfPlainVarHasTaskStorage            = "has_task_storage"
 	bpfPlainVarInferFins                 = "infer_fins"
+	bpfPlainVarKernelStackType           = "kernel_stack_type"
 	bpfPlainVarNoCall                    = "no_call"
 	bpfPlainVarNoteType                  = "note_type"
 	bpfPlainVarNotedCloses               = "noted_closes"
@@ -252,7 +252,6 @@ type bpfPlainMapSpecs struct {
 	ScmDropped    *ebpf.MapSpec `ebpf:"scm_dropped"`
 	Since         *ebpf.MapSpec `ebpf:"since"`
 	SinceSmall    *ebpf.MapSpec `ebpf:"since_small"`
-	Stacks        *ebpf.MapSpec `ebpf:"stacks"`
 }
 
 // bpfPlainVariableSpecs contains global variables before they are loaded into the kernel.
@@ -277,6 +276,7 @@ type bpfPlainVariableSpecs struct {
 	HasReset         *ebpf.VariableSpec `ebpf:"has_reset"`
 	HasTaskStorage   *ebpf.VariableSpec `ebpf:"has_task_storage"`
 	InferFins        *ebpf.VariableSpec `ebpf:"infer_fins"`
+	KernelStackType  *ebpf.VariableSpec `ebpf:"kernel_stack_type"`
 	NoCall           *ebpf.VariableSpec `ebpf:"no_call"`
 	NoteType         *ebpf.VariableSpec `ebpf:"note_type"`
 	NotedCloses      *ebpf.VariableSpec `ebpf:"noted_closes"`
@@ -331,7 +331,6 @@ type bpfPlainMaps struct {
 	ScmDropped    *ebpf.Map `ebpf:"scm_dropped"`
 	Since         *ebpf.Map `ebpf:"since"`
 	SinceSmall    *ebpf.Map `ebpf:"since_small"`
-	Stacks        *ebpf.Map `ebpf:"stacks"`
 }
 
 func (m *bpfPlainMaps) Close() error {
@@ -351,7 +350,6 @@ func (m *bpfPlainMaps) Close() error {
 		m.ScmDropped,
 		m.Since,
 		m.SinceSmall,
-		m.Stacks,
 	)
 }
 
@@ -377,6 +375,7 @@ type bpfPlainVariables struct {
 	HasReset         *ebpf.Variable `ebpf:"has_reset"`
 	HasTaskStorage   *ebpf.Variable `ebpf:"has_task_storage"`
 	InferFins        *ebpf.Variable `ebpf:"infer_fins"`
+	KernelStackType  *ebpf.Variable `ebpf:"kernel_stack_type"`
 	NoCall           *ebpf.Variable `ebpf:"no_call"`
 	NoteType         *ebpf.Variable `ebpf:"note_type"`
 	NotedCloses      *ebpf.Variable `ebpf:"noted_closes"`

@@ -55,6 +55,7 @@ type Probe struct {
 	uncounted map[string]bool
 	symbols   *kernel.Symbols
 	stacks    *stacks // nil without Options.Stacks
+	frames    kernelStacks
 	quietOf   Quiet
 	quiet     *quietSide // nil if every close is reported
 	noticed   noticed
@@ -198,7 +199,7 @@ func open(ctx context.Context, k *kernel.Kernel, pl plan, o Options) (p *Probe, 
 			return nil, &pl.hooks[i], err
 		}
 	}
-	p = &Probe{uncounted: pl.uncounted(k), symbols: kernel.OpenSymbols()}
+	p = &Probe{uncounted: pl.uncounted(k), symbols: kernel.OpenSymbols(), frames: newKernelStacks()}
 	p.decode = p.names.Decode
 	if o.RecordsOnly && !o.Stacks {
 		p.decode = p.names.Outline
@@ -301,13 +302,13 @@ func (p *Probe) read(ev *events.Event) error {
 		if p.asleep {
 			p.setPoll()
 		}
-		if p.stacks != nil && p.stacks.keep(p.record.RawSample) {
+		if p.frames.keep(p.record.RawSample) || p.stacks != nil && p.stacks.keep(p.record.RawSample) {
 			continue
 		}
 		err := p.decode(p.record.RawSample, ev)
 		ev.Record = p.record.RawSample
 		if err == nil && p.stacks != nil {
-			p.stacks.take(ev)
+			p.stacks.set(ev)
 		}
 		if err != nil || p.covers(ev.MonoNS) {
 			return err
@@ -397,8 +398,8 @@ func missedByLink(a attached) uint64 {
 // stack returns the functions of a kernel stack, innermost first, without those of tracing. caller, if it is not 0,
 // is the second function, which the stack lacks.
 func (p *Probe) stack(id uint32, caller uint64) []string {
-	var addresses [stackDepth]uint64
-	if p.coll.Maps[bpfMapStacks].Lookup(id, &addresses) != nil {
+	addresses, found := p.frames.take(id)
+	if !found {
 		return nil
 	}
 	return p.symbols.Names(whole(addresses[:], caller))
@@ -410,9 +411,6 @@ func whole(stack []uint64, caller uint64) []uint64 {
 	}
 	return slices.Insert(slices.Clone(stack), 1, caller)
 }
-
-// stackDepth is STACK_DEPTH of bpf/maps.h.
-const stackDepth = 32
 
 // Detach detaches the programs, and ends the wait of Read. Events in the buffer can still be read.
 func (p *Probe) Detach() error {

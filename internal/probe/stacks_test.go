@@ -21,6 +21,37 @@ func rawStack(t *testing.T, sock, monoNS uint64) []byte {
 	return b.Bytes()
 }
 
+// A kernel stack is that of one event, whatever other stacks arrived before it, and of no second one.
+func TestKernelStacks(t *testing.T) {
+	s := newKernelStacks()
+	if s.keep(make([]byte, unsafe.Sizeof(bpfEvent{}))) || s.keep(make([]byte, stackRecordSize)) || s.keep(nil) {
+		t.Error("another record was taken for a kernel stack")
+	}
+	raw := func(id uint64, frame uint64) []byte {
+		var b bytes.Buffer
+		if err := binary.Write(&b, binary.NativeEndian, bpfKernelStack{Id: id, Frames: [32]uint64{frame}}); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	for n := range uint64(maxKernelStacks + 1) {
+		if !s.keep(raw(n, n*10)) {
+			t.Fatal("a stack was not taken")
+		}
+	}
+	if _, found := s.take(0); found || len(s.byKey) != maxKernelStacks {
+		t.Errorf("%d stacks are kept, the first: %v", len(s.byKey), found)
+	}
+	for _, id := range []uint32{1024, 1, 500} {
+		if frames, found := s.take(id); !found || frames[0] != uint64(id)*10 {
+			t.Errorf("%d: %v %v", id, found, frames)
+		}
+		if _, found := s.take(id); found {
+			t.Errorf("%d was taken twice", id)
+		}
+	}
+}
+
 // A stack goes to the event of the same socket and time, once.
 func TestStacksFindTheirEvents(t *testing.T) {
 	names := func(addresses []uint64) (all []string) {
@@ -44,7 +75,7 @@ func TestStacksFindTheirEvents(t *testing.T) {
 		{events.Event{Sock: 7, MonoNS: 100}, true}, {events.Event{Sock: 7, MonoNS: 100}, false},
 	} {
 		ev := tt.ev
-		s.take(&ev)
+		s.set(&ev)
 		if (ev.CallStack != nil) != tt.found {
 			t.Fatalf("%+v: %+v", tt, ev.CallStack)
 		}
