@@ -145,7 +145,10 @@ func openToWrite(path string, o Options) (*os.File, error) {
 	if statErr != nil {
 		return nil, err
 	}
-	if info.Mode().IsRegular() || o.Rotation.Active() {
+	switch {
+	case o.Rotation.Active():
+		return nil, takenBefore(path)
+	case info.Mode().IsRegular():
 		return nil, hint.New(hint.Usage, path+" exists", "use another name, or --force to replace the file")
 	}
 	return outfile.Open(path, flags, 0)

@@ -128,13 +128,10 @@ func (n *fileNames) existing() (all []keptFile, next int, err error) {
 
 var sixDigits = regexp.MustCompile(`^\d{6,9}$`)
 
-// removeRegular deletes a regular file, if there is one.
-func removeRegular(path string) error {
-	info, err := os.Lstat(path)
-	if err != nil || !info.Mode().IsRegular() {
-		return nil
-	}
-	return os.Remove(path)
+// exists reports whether a name is taken, by whatever it is.
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // keptFile is a file of a recording that -W may delete.

@@ -63,11 +63,15 @@ func CreateFiles(path string, h events.Header, o Options) (*Files, error) {
 			return err
 		}
 		if len(f.kept) > 0 && !o.Force {
-			return hint.New(hint.Usage, f.kept[0].path+" exists",
-				"use another name, or --force to go on after the files of this name")
+			return takenBefore(f.kept[0].path)
 		}
 		return f.begin()
 	})
+}
+
+// takenBefore is the error for a file that another recording with rotation may have written.
+func takenBefore(path string) error {
+	return hint.New(hint.Usage, path+" exists", "use another name, or --force to go on after the files of this name")
 }
 
 // Path returns the name of the file that is being written.
@@ -82,18 +86,7 @@ func (f *Files) begin() (err error) {
 	}
 	f.begun = f.now()
 	f.end, f.events = FileEnd{}, 0
-	f.path = f.names.name(f.begun, f.number, f.names.numbered)
-	if first := f.header.Part == 0; first && f.options.Force {
-		if err := removeRegular(f.path); err != nil {
-			return err
-		}
-	}
-	f.file, err = create(f.path, f.header, f.seed, f.options)
-	if f.names.dated && !f.names.numbered && f.header.Part > 0 && hint.Is(err, hint.Usage) {
-		// The name is taken: the clock or the time zone was set back, or names have too little of the time.
-		f.path = f.names.name(f.begun, int(f.header.Part), true)
-		f.file, err = create(f.path, f.header, f.seed, f.options)
-	}
+	f.file, err = f.createFree()
 	if err != nil {
 		return err
 	}
@@ -102,6 +95,21 @@ func (f *Files) begin() (err error) {
 	f.number++
 	f.header.Part++
 	return err
+}
+
+// createFree creates a file under a name that is free. Only the first file without Force has to get its first name. A
+// name with the time is also taken if the clock or the time zone was set back, or if it has too little of the time.
+func (f *Files) createFree() (*File, error) {
+	for numbered := f.names.numbered; ; numbered = true {
+		f.path = f.names.name(f.begun, f.number, numbered)
+		file, err := create(f.path, f.header, f.seed, f.options)
+		if !hint.Is(err, hint.Usage) || !exists(f.path) || f.header.Part == 0 && !f.options.Force {
+			return file, err
+		}
+		if numbered {
+			f.number++
+		}
+	}
 }
 
 // Write appends an event, in another file if this one is full or old.

@@ -251,6 +251,62 @@ func TestRotationOverExisting(t *testing.T) {
 	}
 }
 
+// With force, names with the time are never those of files that are there, and the files of a run are still one
+// recording.
+func TestRotationOverExistingTimes(t *testing.T) {
+	const runs, rotations = 3, 2
+	now := time.Now()
+	for _, rotation := range []Rotation{{Every: time.Hour}, {Every: time.Hour, Size: 64 << 10}} {
+		path := filepath.Join(t.TempDir(), "%Y.rec")
+		for run := range uint64(runs) {
+			f, err := rotatingIn(path, Options{Rotation: rotation, Force: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.now = func() time.Time { return now }
+			for n := run << 20; f.header.Part <= rotations; n++ {
+				if rotation.Size == 0 {
+					f.begun = now.Add(-rotation.Every)
+				}
+				if err := f.Write(closeAt(t, n+1, 1)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := f.Close(&End{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		dir := filepath.Dir(path)
+		byRun := map[string][]*os.File{}
+		for _, file := range openAll(t, dir, namesIn(t, dir, rotation.Size)...) {
+			r, err := Read(file, rawevent.Recorded)
+			if err != nil {
+				t.Fatal(err)
+			}
+			byRun[r.Header.Run] = append(byRun[r.Header.Run], file)
+		}
+		if len(byRun) != runs {
+			t.Fatalf("%d runs in %v", len(byRun), namesIn(t, dir, 0))
+		}
+		for _, files := range byRun {
+			for _, file := range files {
+				if _, err := file.Seek(0, io.SeekStart); err != nil {
+					t.Fatal(err)
+				}
+			}
+			times, _, r, err := timesIn(t, files...)
+			if len(files) != rotations+1 || err != nil || r.End == nil || r.End.Continues || r.Header.Part != 0 ||
+				times[len(times)-1]-times[0] != uint64(len(times))-1 {
+				t.Errorf("a run of %d files, %d events, end %+v, %v", len(files), len(times), r.End, err)
+			}
+		}
+		_, err := rotatingIn(path, Options{Rotation: rotation})
+		if !hint.Is(err, hint.Usage) || !strings.Contains(hint.Of(err), "--force to go on after the files") {
+			t.Errorf("not refused: %v (%s)", err, hint.Of(err))
+		}
+	}
+}
+
 // A file that someone put in the place of an old one is not deleted.
 func TestRotationSparesOthers(t *testing.T) {
 	dir, f := rotating(t, "a.rec", Options{Rotation: Rotation{Size: 64 << 10, Keep: 1}})
