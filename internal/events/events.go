@@ -335,6 +335,8 @@ type Event struct {
 	MissedProbes uint32 `json:"missed_probes,omitempty"` // KindLoss
 	// RepliesLeftOut is the number of RST replies over the rate limit in the time of a KindLoss. They change no verdict.
 	RepliesLeftOut uint32 `json:"replies_left_out,omitempty"`
+	// LeftOut is how many of LostRecords were not lost, but left out of the recording by --trigger.
+	LeftOut uint32 `json:"left_out,omitempty"`
 
 	// Record is what the kernel side wrote, for a recording: valid until the source is read again. nil if the event was
 	// not a record.

@@ -107,14 +107,13 @@ func (t *triggered) next() *events.Event {
 	return &h.event
 }
 
-// leaveOut makes an event part of the next loss, unless it answers a FIN that is recorded: without the answer, a replay
-// would report the FIN as not answered.
+// leaveOut makes an event part of the next loss, to which a real loss adds its numbers, unless it answers a FIN that is
+// recorded: without the answer, a replay would report the FIN as not answered.
 func (t *triggered) leaveOut(ev *events.Event) {
 	if t.fins[ev.Sock] && ev.Kind != events.KindPeerFIN {
 		_ = t.keep(ev) // the recording has its error
 		return
 	}
-	t.leftOut++
 	g := &t.gap
 	from := ev.MonoNS - min(ev.DurationNS, ev.MonoNS)
 	if g.Kind == 0 {
@@ -124,10 +123,21 @@ func (t *triggered) leaveOut(ev *events.Event) {
 	}
 	g.MonoNS = max(g.MonoNS, ev.MonoNS)
 	g.DurationNS = g.MonoNS - from
+	if ev.Kind == events.KindLoss {
+		g.LostRecords = addCapped(g.LostRecords, ev.LostRecords)
+		g.MissedProbes = addCapped(g.MissedProbes, ev.MissedProbes)
+		g.RepliesLeftOut = addCapped(g.RepliesLeftOut, ev.RepliesLeftOut)
+		return
+	}
+	t.leftOut++
 	if g.LostRecords < math.MaxUint32 {
-		g.LostRecords++
+		g.LostRecords++ // as well, so that any reader considers it a gap
+		g.LeftOut++
 	}
 }
+
+// addCapped returns a + b, or the highest number.
+func addCapped(a, b uint32) uint32 { return a + min(b, math.MaxUint32-a) }
 
 // keep records an event, after what was left out before it.
 func (t *triggered) keep(ev *events.Event) error {
@@ -201,8 +211,8 @@ func (t *triggered) End(e *record.End) error {
 	for t.count() > 0 {
 		t.leaveOut(t.next())
 	}
+	_ = t.keepGap() // as above
 	if t.leftOut > 0 {
-		_ = t.keepGap() // as above
 		e.Audit = record.Audit{Impossible: "--trigger recorded only the time around some endings"}
 	}
 	fmt.Fprintf(t.stderr, "trigger: %s; %s recorded, %s left out%s\n",

@@ -2,7 +2,9 @@ package pipeline
 
 import (
 	"bytes"
+	"io"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/filter"
+	"github.com/closetrace/closetrace/internal/rawevent"
 	"github.com/closetrace/closetrace/internal/record"
 )
 
@@ -140,5 +143,69 @@ func TestTriggerIsBounded(t *testing.T) {
 		"of them 101 before the time of the trigger was over: at most 32,768 are held\n"
 	if stderr != want {
 		t.Errorf("printed %q, want %q", stderr, want)
+	}
+}
+
+// What the trigger left out is a gap in a ring of files, but not lost. What was lost is.
+func TestTriggerLosesNothing(t *testing.T) {
+	dir := t.TempDir()
+	var all []events.Event
+	for n := range uint64(2000) {
+		at := (n + 1) * second
+		if n >= 1990 && n%4 < 3 {
+			all = append(all, events.Event{
+				Kind: events.KindLoss, MonoNS: at, DurationNS: 1, LostRecords: 5, MissedProbes: 2, RepliesLeftOut: 3,
+			})
+		}
+		all = append(all, closing(at, n+1, n%4 == 0))
+	}
+	o := Options{Stderr: io.Discard}
+	source := &listed{all: all}
+	err := o.RecordTo(RecordingOptions{
+		Path: filepath.Join(dir, "a.rec"), Rotation: record.Rotation{Size: 64 << 10, Keep: 2}, Only: true,
+		Trigger: Trigger{Endings: []filter.Pattern{"rst"}, Before: 1, After: 1},
+	}, source.Header())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(source, DiscardSink{}, o)
+	if err := s.drain(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.options.Recorder.End(&record.End{}); err != nil {
+		t.Fatal(err)
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "a-*.rec"))
+	if err != nil || len(names) != 2 || strings.HasSuffix(names[0], "a-000000.rec") {
+		t.Fatalf("files %v, %v", names, err)
+	}
+	var files []*os.File
+	for _, name := range names {
+		file, err := record.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { file.Close() })
+		files = append(files, file)
+	}
+	in, err := record.Join(files, rawevent.Recorded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gaps, losses := 0, 0
+	for ev, err := range in.Events() {
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case ev.Kind == events.KindLoss && ev.LeftOut > 0 && ev.LostRecords >= ev.LeftOut:
+			gaps++
+		case ev.Kind == events.KindLoss:
+			losses++
+		}
+	}
+	const happened = 7 // losses
+	if e := in.End; e.LostRecords != 5*happened || e.MissedProbes != 2*happened || e.Suppressed != 3*happened ||
+		gaps < 50 || losses == 0 || losses >= happened {
+		t.Errorf("end %+v, %d gaps, %d losses", e, gaps, losses)
 	}
 }

@@ -171,9 +171,9 @@ func (f *Files) Close(e *End) error {
 	return f.file.Close(e)
 }
 
-// add counts a loss.
+// add counts a loss, without what was left out on purpose.
 func (e *FileEnd) add(ev *events.Event) {
-	e.LostRecords += uint64(ev.LostRecords)
+	e.LostRecords += uint64(ev.LostRecords - min(ev.LeftOut, ev.LostRecords))
 	e.MissedProbes += uint64(ev.MissedProbes)
 	e.Suppressed += uint64(ev.RepliesLeftOut)
 }
