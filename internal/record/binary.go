@@ -186,7 +186,10 @@ func (b *binaryWriter) Write(ev *events.Event) error {
 
 // writeNames appends the names of an event that the file does not have.
 func (b *binaryWriter) writeNames(ev *events.Event) error {
-	err := b.name(ofCgroup, nameKey{'c', ev.CgroupID}, ev.Cgroup)
+	err := b.makeSpace()
+	if err == nil {
+		err = b.name(ofCgroup, nameKey{'c', ev.CgroupID}, ev.Cgroup)
+	}
 	if err == nil && ev.SocketCgroupID != ev.CgroupID {
 		err = b.name(ofSocketCgroup, nameKey{'c', ev.SocketCgroupID}, ev.SocketCgroup)
 	}
@@ -202,6 +205,17 @@ func (b *binaryWriter) writeNames(ev *events.Event) error {
 		err = b.name(ofReason, nameKey{'r', uint64(reason)}, ev.KernelReason)
 	}
 	return err
+}
+
+// makeSpace forgets all names unless those of an event fit. Forgetting them between two names of an event would forget
+// the first one, to which the event refers.
+func (b *binaryWriter) makeSpace() error {
+	if len(b.names)+len(b.recent) <= maxNames {
+		return nil
+	}
+	clear(b.names)
+	clear(b.recent[:])
+	return b.json(frameName, name{})
 }
 
 // name appends a name, unless the file has it. place is that of its kind.
@@ -221,12 +235,6 @@ func (b *binaryWriter) addName(key nameKey, text string) error {
 	known, found := b.names[key]
 	if known == text && (found || text == "") {
 		return nil
-	}
-	if len(b.names) >= maxNames {
-		clear(b.names)
-		if err := b.json(frameName, name{}); err != nil {
-			return err
-		}
 	}
 	b.names[key] = text
 	clear(b.recent[:])

@@ -319,6 +319,35 @@ func TestBinaryNamesForgotten(t *testing.T) {
 	}
 }
 
+// An event that needs a name too many keeps the names that the file has already.
+func TestBinaryNamesOfOneEvent(t *testing.T) {
+	for _, known := range []int{maxNames - 1, maxNames} {
+		var b bytes.Buffer
+		w := binaryTo(t, &b)
+		write := func(task, socket int) {
+			ev := events.Event{
+				CgroupID: uint64(task), Cgroup: fmt.Sprint("/", task),
+				SocketCgroupID: uint64(socket), SocketCgroup: fmt.Sprint("/", socket),
+			}
+			ev.Record = rawRecord(t, map[string]uint64{
+				"kind": uint64(events.KindClose), "cgroup_id": ev.CgroupID, "socket_cgroup_id": ev.SocketCgroupID,
+			})
+			if err := w.Write(&ev); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for id := known; id > 0; id-- {
+			write(id, id)
+		}
+		write(1, known+1)
+		all := eventsOf(t, w, &b)
+		last := all[len(all)-1]
+		if want := fmt.Sprint("/", known+1); last.Cgroup != "/1" || last.SocketCgroup != want {
+			t.Errorf("after %d names: read %q and %q, wrote /1 and %s", known, last.Cgroup, last.SocketCgroup, want)
+		}
+	}
+}
+
 // A cgroup may be that of the task in one event and that of the socket in the next. Its name is always the last one.
 func TestBinaryNameOfBothCgroups(t *testing.T) {
 	var b bytes.Buffer
