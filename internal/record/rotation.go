@@ -37,7 +37,7 @@ type Files struct {
 	kept   []keptFile // oldest first; the last one is being written
 	begun  time.Time
 	end    FileEnd // of the file
-	events uint64  // in the file
+	filled bool    // has events or owners
 }
 
 // CreateFiles creates the first file. With rotation, files of this name that are there are an error of kind
@@ -85,7 +85,7 @@ func (f *Files) begin() (err error) {
 		}
 	}
 	f.begun = f.now()
-	f.end, f.events = FileEnd{}, 0
+	f.end, f.filled = FileEnd{}, false
 	f.file, err = f.createFree()
 	if err != nil {
 		return err
@@ -117,17 +117,24 @@ func (f *Files) Write(ev *events.Event) error {
 	if err := f.rotate(); err != nil {
 		return err
 	}
-	f.events++
+	f.filled = true
 	if ev.Kind == events.KindLoss {
 		f.end.add(ev)
 	}
 	return f.file.Write(ev)
 }
 
-// Owner appends the owner of an event that was written before, perhaps to an earlier file.
-func (f *Files) Owner(ev *events.Event) error { return f.file.Owner(ev) }
+// Owner appends the owner of an event that was written before, perhaps to an earlier file. One event may conclude
+// thousands of others, so that their owners fill several files.
+func (f *Files) Owner(ev *events.Event) error {
+	if err := f.rotate(); err != nil {
+		return err
+	}
+	f.filled = true
+	return f.file.Owner(ev)
+}
 
-// Idle appends a moment without events: see [File.Idle].
+// Idle appends a moment without events: see [File.Idle]. It begins no file: [Files.Flush] follows.
 func (f *Files) Idle(monoNS uint64) error { return f.file.Idle(monoNS) }
 
 // Flush writes what is buffered to the file: see [File.Flush].
@@ -138,11 +145,11 @@ func (f *Files) Flush() error {
 	return f.file.Flush()
 }
 
-// rotate ends a file that has events and is full or old, and begins the next one.
+// rotate ends a file that has something in it and is full or old, and begins the next one.
 func (f *Files) rotate() error {
 	r := f.options.Rotation
 	old := r.Every > 0 && f.now().Sub(f.begun) >= r.Every
-	if f.events == 0 || !old && !(r.Size > 0 && f.file.full(r.Size-endReserve)) {
+	if !f.filled || !old && !(r.Size > 0 && f.file.full(r.Size-endReserve)) {
 		return nil
 	}
 	f.end.TookNS = int64(f.now().Sub(f.begun))

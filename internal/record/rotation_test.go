@@ -166,6 +166,33 @@ func TestRotationBySize(t *testing.T) {
 	}
 }
 
+// The owners of many events that are concluded at once go to several files. All are read.
+func TestRotationOfOwners(t *testing.T) {
+	const size, owned = 64 << 10, 4000
+	for _, name := range []string{"a.rec", "a.jsonl"} {
+		dir, f := rotating(t, name, Options{Rotation: Rotation{Size: size}})
+		if err := f.Write(closeAt(t, 1, 1)); err != nil {
+			t.Fatal(err)
+		}
+		for sock := range uint64(owned) {
+			ev := &events.Event{
+				Kind: events.KindPeerFIN, MonoNS: 1, Sock: sock + 1, Owner: &events.Task{PID: 4211, Comm: "nginx"},
+			}
+			if err := f.Owner(ev); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(f.Idle(2), f.Close(&End{})); err != nil {
+			t.Fatal(err)
+		}
+		names := namesIn(t, dir, size)
+		_, _, r, err := timesIn(t, openAll(t, dir, names...)...)
+		if n := len(r.owners.newer); err != nil || len(names) < 5 || n != owned || r.End == nil || r.End.Continues {
+			t.Errorf("%s: %d owners in %d files, end %+v, %v", name, n, len(names), r.End, err)
+		}
+	}
+}
+
 // A recording in all of its files has the end of the run, and each file the losses that were noticed in it.
 func TestRotationByTime(t *testing.T) {
 	dir, f := rotating(t, "%F_%H.rec", Options{Rotation: Rotation{Every: time.Hour}})
