@@ -45,6 +45,7 @@ func replayHosts(ctx context.Context, recordings []Files, out Sink, o ReplayOpti
 		ReportOutputClosed(o.Stderr)
 		return r.sum, nil
 	}
+	r.sum.Unwritten = linesLost(err) // the streams of the recordings do not write
 	for _, rec := range r.recordings {
 		r.finish(ctx, rec)
 		err = cmp.Or(err, rec.err)

@@ -48,6 +48,7 @@ func Replay(ctx context.Context, in *record.Reader, out Sink, o ReplayOptions) e
 		err = src.skip(ctx)
 	}
 	sum.Took, sum.Undecodable, sum.Unexplained = src.took(), s.undecodable, s.classifier.Unexplained
+	sum.Unwritten = s.notWritten()
 	restore(&sum, src.End)
 	o.limitAudit(sum.Audit, s)
 	if printErr := s.print(&sum); err == nil {

@@ -2,8 +2,14 @@ package pipeline
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/closetrace/closetrace/internal/events"
@@ -124,5 +130,67 @@ func TestReplay(t *testing.T) {
 		case err == nil, err.Error() != tt.err, hint.Of(err) != tt.hint, !hint.Is(err, hint.Incomplete):
 			t.Errorf("%s: got %v (%s), want %s (%s)", name, err, hint.Of(err), tt.err, tt.hint)
 		}
+	}
+}
+
+// filling is a file on a disk that is full after one write.
+type filling struct{ bytes.Buffer }
+
+func (f *filling) Write(p []byte) (int, error) {
+	if f.Len() > 0 {
+		return 0, syscall.ENOSPC
+	}
+	return f.Buffer.Write(p)
+}
+
+// The summary of a replay, of one recording or several, has the endings that the output did not take.
+func TestReplayNotWritten(t *testing.T) {
+	const n = 1000
+	var files []*os.File
+	for _, host := range []string{"a", "b"} {
+		path := filepath.Join(t.TempDir(), "run.jsonl")
+		text := strings.Replace(recordingOf(t, n), `{`, `{"host":"`+host+`","boot_id":"`+host+`",`, 1)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		file, err := record.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { file.Close() })
+		files = append(files, file)
+	}
+	for name, replay := range map[string]func(Sink, ReplayOptions) error{
+		"one": func(to Sink, o ReplayOptions) error {
+			return Replay(t.Context(), openRecorded(t, files[0].Name()), to, o)
+		},
+		"several": func(to Sink, o ReplayOptions) error {
+			recordings, err := Recordings(files, io.Discard)
+			if err != nil || len(recordings) != 2 {
+				t.Fatal(len(recordings), err)
+			}
+			return ReplayHosts(t.Context(), recordings, to, o)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var to filling
+			var printed bytes.Buffer
+			o := ReplayOptions{Options: Options{Stderr: io.Discard, SummaryTo: &printed}}
+			err := replay(sink.NewJSONL(NewDeadlineWriter(&to, nil)), o)
+			if !errors.Is(err, syscall.ENOSPC) {
+				t.Errorf("got %v", err)
+			}
+			var sum struct {
+				Endings    int `json:"endings"`
+				NotWritten int `json:"not_written"`
+			}
+			if err := json.Unmarshal(printed.Bytes(), &sum); err != nil {
+				t.Fatal(err)
+			}
+			written := strings.Count(to.String(), "\n")
+			if written == 0 || sum.NotWritten == 0 || written+sum.NotWritten != sum.Endings {
+				t.Errorf("%d written, summary %+v", written, sum)
+			}
+		})
 	}
 }

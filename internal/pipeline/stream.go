@@ -157,8 +157,12 @@ func (s *Stream) Complete(sum *sink.Summary) {
 	sum.LostRecords, sum.MissedProbes, sum.Suppressed = s.losses.LostRecords, s.losses.MissedProbes, s.losses.Suppressed
 	sum.Undecodable, sum.Unexplained = s.undecodable, s.classifier.Unexplained
 	sum.Counted = s.counted
-	sum.Unwritten = s.unwritten + linesLost(s.sinkErr)
+	sum.Unwritten = s.notWritten()
 }
+
+// notWritten returns how many endings the output may lack, of those that were for the sink: see
+// [sink.Summary.Unwritten].
+func (s *Stream) notWritten() uint64 { return s.unwritten + linesLost(s.sinkErr) }
 
 // live reads until ctx ends, the limit is reached or the sink fails.
 func (s *Stream) live(ctx context.Context) error {
