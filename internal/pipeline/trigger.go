@@ -141,11 +141,12 @@ func addCapped(a, b uint32) uint32 { return a + min(b, math.MaxUint32-a) }
 
 // keep records an event, after what was left out before it.
 func (t *triggered) keep(ev *events.Event) error {
-	switch isFIN := ev.Kind == events.KindPeerFIN; {
-	case isFIN && len(t.fins) >= maxOpenFINs:
+	// The connection of a FIN that this side has no answer to, because it sent its own before, may have no later event.
+	switch isOpen := ev.Kind == events.KindPeerFIN && ev.After == events.CloseWait; {
+	case isOpen && len(t.fins) >= maxOpenFINs:
 		t.leaveOut(ev)
 		return nil
-	case isFIN:
+	case isOpen:
 		t.fins[ev.Sock] = true
 	default:
 		delete(t.fins, ev.Sock)

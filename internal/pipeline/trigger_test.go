@@ -127,6 +127,27 @@ func TestTriggerFollowsFINs(t *testing.T) {
 	}
 }
 
+// FINs that this side has answered before do not use up what is remembered for those that it will answer.
+func TestTriggerForgetsAnsweredFINs(t *testing.T) {
+	all := []events.Event{closing(100*second, 1, true)}
+	const answered = 5000
+	for n := range uint64(answered) {
+		fin := received(100*second+n+1, n+10)
+		fin.Before, fin.After = events.FinWait2, events.TimeWait
+		all = append(all, fin)
+	}
+	answer := closing(105*second, 7, false)
+	answer.Before, answer.After = events.CloseWait, events.LastAck
+	all = append(all, received(101*second, 7), closing(104*second, 2, false), answer)
+	recorded, _, _ := triggeredBy(t, all, Trigger{
+		Endings: []filter.Pattern{"close.rst"}, Before: time.Second, After: 2 * time.Second,
+	})
+	want := []string{"1m41s peer-fin", "1m44s loss", "1m45s close"}
+	if n := len(recorded); n != 1+answered+len(want) || !slices.Equal(recorded[n-len(want):], want) {
+		t.Errorf("%d recorded, the last %q, want %q", n, recorded[max(0, n-len(want)):], want)
+	}
+}
+
 // The memory for what is held is bounded, and what it leaves out is counted.
 func TestTriggerIsBounded(t *testing.T) {
 	const more = 100
