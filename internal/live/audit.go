@@ -78,21 +78,12 @@ func (c *counters) Finish(h events.Header, full bool) {
 		c.Impossible = pipeline.LimitReached
 	default:
 		first, attached, detaching, last := c.readings[0], c.readings[1], c.readings[2], c.readings[3]
-		c.Moved, c.Edges = difference(first, last), difference(first, attached)
-		for name, n := range difference(detaching, last) {
+		c.Moved, c.Edges = last.Since(first), attached.Since(first)
+		for name, n := range last.Since(detaching) {
 			c.Edges[name] += n
 		}
 		c.finishOthers()
 	}
-}
-
-// difference returns by how much counters moved.
-func difference(from, to map[string]uint64) sink.Counters {
-	by := sink.Counters{}
-	for name, n := range to {
-		by[name] = n - from[name]
-	}
-	return by
 }
 
 // countedSource is a source around whose detaching the counters are read.

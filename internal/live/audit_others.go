@@ -39,7 +39,11 @@ func (c *counters) finishOthers() {
 // appeared later began at 0.
 func movedIn(inode uint32, readings []netns.Readings) sink.NetnsCounters {
 	n := sink.NetnsCounters{Netns: inode}
-	first, last := readings[0].Counters[inode], readings[3].Counters[inode]
+	var at [4]sink.Counters
+	for i := range at {
+		at[i] = readings[i].Counters[inode]
+	}
+	first, attached, detaching, last := at[0], at[1], at[2], at[3]
 	switch {
 	case last == nil:
 		n.Impossible = whyFailed(readings[3], inode, unfound)
@@ -49,21 +53,20 @@ func movedIn(inode uint32, readings []netns.Readings) sink.NetnsCounters {
 	default:
 		n.New = true
 	}
-	if n.Impossible == "" && wentBack(first, last) {
+	if n.Impossible == "" && last.WentBack(first) {
 		n.Impossible = otherSpace
 	}
 	if n.Impossible != "" {
 		return n
 	}
-	attached, detaching := readings[1].Counters[inode], readings[2].Counters[inode]
 	if attached == nil {
 		attached = first
 	}
 	if detaching == nil {
 		detaching = last
 	}
-	n.Moved, n.Edges = difference(first, last), difference(first, attached)
-	for name, by := range difference(detaching, last) {
+	n.Moved, n.Edges = last.Since(first), attached.Since(first)
+	for name, by := range last.Since(detaching) {
 		n.Edges[name] += by
 	}
 	return n
@@ -74,16 +77,6 @@ func whyFailed(r netns.Readings, inode uint32, otherwise string) string {
 		return why
 	}
 	return otherwise
-}
-
-// wentBack reports whether a counter that only grows has become less: the kernel reuses inode numbers.
-func wentBack(from, to map[string]uint64) bool {
-	for _, name := range []string{"TcpInSegs", "TcpOutSegs", "TcpOutRsts", "TcpActiveOpens", "TcpPassiveOpens"} {
-		if to[name] < from[name] {
-			return true
-		}
-	}
-	return false
 }
 
 // moved reports whether a counter that the audit shows has moved.

@@ -52,6 +52,11 @@ func TestOtherCounters(t *testing.T) {
 			t.Errorf("%s: got %+v, want %+v", name, got, tt.want)
 		}
 	}
+	before, after := rsts(true, map[uint32]uint64{8: 10}), rsts(true, map[uint32]uint64{8: 14})
+	before.Counters[8]["TcpEstabResets"] = 1
+	if n := movedIn(8, []netns.Readings{before, before, after, after}); n.Impossible != otherSpace {
+		t.Errorf("fewer resets than before: %+v", n)
+	}
 	n := movedIn(6, []netns.Readings{failed, failed, failed, failed})
 	if n.Impossible != "not permitted" {
 		t.Errorf("unreadable: %q", n.Impossible)

@@ -122,7 +122,7 @@ func (a *audit) take() {
 	}
 	for inode, counters := range read {
 		s := a.spaces[inode]
-		if s == nil || s.base == nil || wentBack(s.last, counters) {
+		if s == nil || s.base == nil || counters.WentBack(s.last) {
 			a.spaces[inode] = &space{base: counters, last: counters}
 			continue
 		}
@@ -132,12 +132,6 @@ func (a *audit) take() {
 		}
 		s.after = events.Moved{}
 	}
-}
-
-// wentBack reports whether a counter that only grows has become less: the kernel reuses inode numbers.
-func wentBack(from, to sink.Counters) bool {
-	const sent = "TcpOutSegs"
-	return to[sent] < from[sent]
 }
 
 // compare sets by how much the counters have moved beyond what the endings explain, in all namespaces.
@@ -152,10 +146,10 @@ func (a *audit) compare() {
 		if a.difference == nil {
 			a.difference = map[string]uint64{}
 		}
+		moved := s.last.Since(s.base)
 		for i := range events.Counters {
-			name := i.String()
-			moved := s.last[name] - s.base[name]
-			a.difference[name] += moved - min(moved, s.explained[i])
+			n := moved[i.String()]
+			a.difference[i.String()] += n - min(n, s.explained[i])
 		}
 	}
 }

@@ -90,6 +90,21 @@ func TestAudit(t *testing.T) {
 	unexplainedRSTs(t, a, 1)
 }
 
+// A new namespace may have the number of one that is gone, and have sent more already, but fewer RSTs.
+func TestNumberUsedAgain(t *testing.T) {
+	a := (&world{}).audit()
+	var now sink.Counters
+	a.read = func() map[uint32]sink.Counters { return map[uint32]sink.Counters{3: now} }
+	now = sink.Counters{"TcpOutRsts": 9, "TcpOutSegs": 10}
+	a.begin()
+	now = sink.Counters{"TcpOutRsts": 0, "TcpOutSegs": 50}
+	a.take()
+	unexplainedRSTs(t, a, 0)
+	now = sink.Counters{"TcpOutRsts": 1, "TcpOutSegs": 51}
+	a.take()
+	unexplainedRSTs(t, a, 1)
+}
+
 // Endings of many namespaces take a bounded memory.
 func TestAuditIsBounded(t *testing.T) {
 	w := &world{rsts: map[uint32]uint64{}}

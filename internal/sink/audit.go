@@ -11,9 +11,6 @@ import (
 	"github.com/closetrace/closetrace/internal/events"
 )
 
-// Counters are those of a network namespace, by the names of nstat(8) without "TcpExt".
-type Counters map[string]uint64
-
 // Audit compares the endings of network namespaces with the kernel's counters of these namespaces: an ending must
 // explain every RST that the kernel counted.
 //
@@ -334,16 +331,6 @@ func (a *Audit) unseen(c *comparison, s *Summary) []string {
 	}
 	return causes
 }
-
-// Names of counters of handshakes that the kernel drops without a segment. No ending moves them.
-const (
-	listenOverflows = "ListenOverflows"
-	listenDrops     = "ListenDrops"
-	requestsDropped = "TCPReqQFullDrop"
-)
-
-// Dropped returns the counters of drops that have moved.
-func (c Counters) Dropped() bool { return c[listenOverflows]+c[listenDrops]+c[requestsDropped] > 0 }
 
 // dropLines returns what listeners dropped without an answer, one line per namespace, the most drops first.
 func (a *Audit) dropLines(own NetnsCounters, s *Summary) (lines []string) {
