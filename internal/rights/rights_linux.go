@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -50,8 +51,8 @@ func lowerThread() (restore func() error, err error) {
 		return nil, os.NewSyscallError("capget", err)
 	}
 	lowered := before
-	for i := range lowered {
-		lowered[i].Effective &= ambient(i)
+	for i, word := range ambient() {
+		lowered[i].Effective &= word
 	}
 	// An effective user id of 0 passes the checks of owners. Changing the ids for files changes the capabilities for
 	// files, which is why the ids come first.
@@ -79,16 +80,18 @@ func setFileIDs(uid, gid int) error {
 	return os.NewSyscallError("setfsuid", unix.Setfsuid(uid))
 }
 
-// ambient returns the word of the capabilities that the user has without the program's file. execve(2) clears the
-// ambient set for a file that has capabilities or set-user-ID.
-func ambient(word int) (set uint32) {
-	for bit := range 32 {
-		if has, err := cap.GetAmbient(cap.Value(word*32 + bit)); err == nil && has {
-			set |= 1 << bit
+// ambient returns the capabilities that the user has without the program's file, as capget(2) does: the ambient set of
+// the first call. execve(2) clears that set for a file that has capabilities or set-user-ID, and [Limit] empties it.
+var ambient = sync.OnceValue(func() (words [2]uint32) {
+	for word := range words {
+		for bit := range 32 {
+			if has, err := cap.GetAmbient(cap.Value(word*32 + bit)); err == nil && has {
+				words[word] |= 1 << bit
+			}
 		}
 	}
-	return set
-}
+	return words
+})
 
 // DropForUser permanently drops what the user does not have without this program: see [AsUser]. It drops nothing of
 // root's.
@@ -119,6 +122,7 @@ const securebits = cap.SecbitNoRoot | cap.SecbitNoRootLocked | cap.SecbitKeepCap
 // Limit permanently limits every thread to a set of capabilities: no execve(2) gives one back. Without CAP_SETPCAP the
 // bounding set and the securebits stay, but no_new_privs has the same effect.
 func Limit(kept *cap.Set) error {
+	ambient() // while there is one
 	if _, err := cap.Prctlw(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("setting no_new_privs: %w", err)
 	}

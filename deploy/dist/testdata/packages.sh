@@ -39,6 +39,17 @@ names_unit() {
 	done
 	return 1
 }
+# Reloads the configuration, and returns once the service has reported that, and after it $1.
+reloads() {
+	systemctl reload closetrace
+	for _ in {1..30}; do
+		if journalctl --no-pager --output cat --unit closetrace | grep "closetrace: reloaded the configuration$1\$"; then
+			return
+		fi
+		sleep 1
+	done
+	return 1
+}
 left() { find / -xdev -path /packages -prune -o -iname '*closetrace*' -print; }
 before=$(left)
 
@@ -59,8 +70,16 @@ grep -qx 'Seccomp:	2' "/proc/$first/status"
 reports
 names_unit
 
+# A configuration and a key that only root may read. The service reads them with CAP_DAC_READ_SEARCH, also once it has
+# dropped the capabilities that it does not need any more.
+chmod 600 /etc/closetrace/serve.yaml
+(umask 077 && echo 0123456789abcdef >/etc/closetrace/key)
+printf 'otlp: http://127.0.0.1:4318\nanonymize-file: /etc/closetrace/key\n' >/etc/closetrace/serve.yaml
+reloads '; restart to change anonymize-file, otlp'
+rm /etc/closetrace/key
 echo 'last: 7' >/etc/closetrace/serve.yaml
-systemctl reload closetrace
+reloads ''
+[ "$(stat --format %a /etc/closetrace/serve.yaml)" = 600 ]
 [ "$(pid)" = "$first" ]
 
 dpkg --install --force-confold new.deb
