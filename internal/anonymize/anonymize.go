@@ -6,8 +6,10 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"strings"
 
@@ -24,7 +26,7 @@ const (
 	digits = 16
 )
 
-// MakeKey is the hint of each error about a key.
+// MakeKey is the hint of each error about the text of a key.
 const MakeKey = "make a key: openssl rand -hex 32"
 
 // Key is the secret that the hashes depend on. A nil Key replaces nothing.
@@ -46,14 +48,27 @@ func ParseKey(text string) (*Key, error) {
 func ReadKey(path string) (*Key, error) {
 	file, err := regular.Open(path)
 	if err != nil {
-		return nil, hint.New(hint.Usage, err.Error(), MakeKey+" > FILE")
+		return nil, unreadable(err)
 	}
 	defer file.Close()
 	text, err := io.ReadAll(io.LimitReader(file, maxKey+2)) // more is an error of ParseKey
 	if err != nil {
-		return nil, hint.New(hint.Usage, err.Error(), MakeKey+" > FILE")
+		return nil, unreadable(err)
 	}
 	return ParseKey(strings.TrimSpace(string(text)))
+}
+
+// unreadable returns the error of a file. Only one that does not exist may be written: the key in another one is that
+// of all hosts.
+func unreadable(err error) error {
+	next := "name a file that has only the key"
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		next = MakeKey + " > FILE"
+	case errors.Is(err, fs.ErrPermission):
+		next = "let the user of closetrace read the file: ls -l FILE shows who may"
+	}
+	return hint.New(hint.Usage, err.Error(), next)
 }
 
 // Name returns what stands for a name, for example name-5f3a9c0e12b47d86. There is nothing to hide in an empty one.

@@ -1,6 +1,7 @@
 package anonymize
 
 import (
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -71,6 +72,24 @@ func TestReadKey(t *testing.T) {
 		if _, err := ReadKey(path); !hint.Is(err, hint.Usage) || hint.Of(err) == "" {
 			t.Errorf("%s was read as a key: %v", path, err)
 		}
+	}
+}
+
+// The hint for a file that cannot be read overwrites none: it may be the key of all hosts.
+func TestHintOverwritesNoKey(t *testing.T) {
+	_, missing := ReadKey(filepath.Join(t.TempDir(), "key"))
+	if next := hint.Of(missing); next != MakeKey+" > FILE" {
+		t.Errorf("no file: %q", next)
+	}
+	_, directory := ReadKey(t.TempDir())
+	denied := unreadable(&fs.PathError{Op: "open", Path: "key", Err: syscall.EACCES})
+	for _, err := range []error{directory, denied} {
+		if next := hint.Of(err); next == "" || strings.Contains(next, ">") {
+			t.Errorf("%v: %q", err, next)
+		}
+	}
+	if next := hint.Of(denied); !strings.Contains(next, "ls -l") {
+		t.Errorf("a file of another user: %q", next)
 	}
 }
 
