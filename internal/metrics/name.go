@@ -52,19 +52,20 @@ func Name(cgroup string, names *events.ContainerNames, comm string) string {
 	return name
 }
 
-// Suffixes of the names of pods. Kubernetes makes random ones of these characters.
+// Suffixes of the names of pods. Kubernetes makes random ones of these characters. A CronJob names each of its Jobs by
+// the minutes since 1970.
 var (
+	ofCronJob    = regexp.MustCompile(`-[0-9]{8}-[bcdfghjklmnpqrstvwxz2456789]{5}$`)
 	ofReplicaSet = regexp.MustCompile(`-[bcdfghjklmnpqrstvwxz2456789]{6,10}-[bcdfghjklmnpqrstvwxz2456789]{5}$`)
 	ofController = regexp.MustCompile(`-([bcdfghjklmnpqrstvwxz2456789]{5}|[0-9]+)$`)
 )
 
-// ownerOf returns the name of what made a pod: a Deployment, a StatefulSet, a DaemonSet or a Job.
+// ownerOf returns the name of what made a pod: a Deployment, a StatefulSet, a DaemonSet, a CronJob or a Job.
 func ownerOf(pod string) string {
-	if at := ofReplicaSet.FindStringIndex(pod); at != nil && at[0] > 0 {
-		return pod[:at[0]]
-	}
-	if at := ofController.FindStringIndex(pod); at != nil && at[0] > 0 {
-		return pod[:at[0]]
+	for _, suffix := range []*regexp.Regexp{ofCronJob, ofReplicaSet, ofController} {
+		if at := suffix.FindStringIndex(pod); at != nil && at[0] > 0 {
+			return pod[:at[0]]
+		}
 	}
 	return pod
 }

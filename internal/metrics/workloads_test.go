@@ -129,8 +129,11 @@ func TestName(t *testing.T) {
 		comm   string
 		want   string
 	}{
-		{docker, pod("shop", "cart-7d4b9c6f5d-x2x9z"), "nginx", "shop/cart"}, // Deployment
-		{docker, pod("shop", "db-0"), "postgres", "shop/db"},                 // StatefulSet
+		{docker, pod("shop", "cart-7d4b9c6f5d-x2x9z"), "nginx", "shop/cart"},     // Deployment
+		{docker, pod("shop", "backup-29912345-x2x9z"), "pg_dump", "shop/backup"}, // CronJob
+		{docker, pod("shop", "backup-29942578-x2x9z"), "pg_dump", "shop/backup"},
+		{docker, pod("shop", "backup-2991234-x2x9z"), "pg_dump", "shop/backup-2991234"}, // Job of that name
+		{docker, pod("shop", "db-0"), "postgres", "shop/db"},                            // StatefulSet
 		{docker, pod("kube-system", "proxy-x2x9z"), "proxy", "kube-system/proxy"},
 		{docker, pod("shop", "cart-api"), "nginx", "shop/cart-api"}, // vowels are in no suffix
 		{docker, pod("", "x2x9z"), "nginx", "x2x9z"},
