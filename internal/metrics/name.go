@@ -17,8 +17,9 @@ const (
 	None  = "none"  // no process and no cgroup is known
 )
 
-// maxName is the length of the name of a workload, in bytes.
-const maxName = 63
+// maxName is the length of the name of a workload, in bytes: of the longest namespace and pod of Kubernetes. Two whose
+// names were cut would be one.
+const maxName = 63 + len("/") + 253
 
 // NameOf returns the name of the workload of an ending: that of the process that made the call, or that holds the
 // socket.

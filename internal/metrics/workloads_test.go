@@ -152,7 +152,12 @@ func TestName(t *testing.T) {
 		{"/", nil, Other, "program other"},
 		{"/", nil, Any, "program any"},
 		{"/", nil, "a\x1b[31m\xff\n", "a?[31m??"},
-		{"/", nil, strings.Repeat("é", 80), strings.Repeat("é", 31)},
+		{"/", nil, strings.Repeat("é", 200), strings.Repeat("é", 158)},
+		// The longest names that Kubernetes has.
+		{docker, pod(strings.Repeat("n", 63), strings.Repeat("p", 251)+"-0"), "x",
+			strings.Repeat("n", 63) + "/" + strings.Repeat("p", 251)},
+		{docker, pod(strings.Repeat("n", 63), strings.Repeat("p", 253)), "x",
+			strings.Repeat("n", 63) + "/" + strings.Repeat("p", 253)},
 	} {
 		got := Name(test.cgroup, test.names, test.comm)
 		if got != test.want || !utf8.ValidString(got) || len(got) > maxName {
