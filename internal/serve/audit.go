@@ -111,6 +111,7 @@ func (a *audit) run(ctx context.Context) {
 // take reads the counters. Endings until now are those that they are compared with. A namespace that is new is compared
 // from now on, one that is gone no more.
 func (a *audit) take() {
+	a.forgetUnread()
 	read := a.read()
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -122,8 +123,12 @@ func (a *audit) take() {
 	}
 	for inode, counters := range read {
 		s := a.spaces[inode]
-		if s == nil || s.base == nil || counters.WentBack(s.last) {
-			a.spaces[inode] = &space{base: counters, last: counters}
+		if s == nil {
+			s = &space{}
+		}
+		if s.base == nil || counters.WentBack(s.last) {
+			// Endings that were concluded while the counters were read may have moved them after that.
+			a.spaces[inode] = &space{base: counters, last: counters, explained: s.after}
 			continue
 		}
 		s.last = counters
@@ -131,6 +136,17 @@ func (a *audit) take() {
 			s.explained[i] += s.after[i]
 		}
 		s.after = events.Moved{}
+	}
+}
+
+// forgetUnread forgets the endings of namespaces whose counters were never read: the first reading includes them.
+func (a *audit) forgetUnread() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, s := range a.spaces {
+		if s.base == nil {
+			s.after = events.Moved{}
+		}
 	}
 }
 

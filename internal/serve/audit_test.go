@@ -105,6 +105,37 @@ func TestNumberUsedAgain(t *testing.T) {
 	unexplainedRSTs(t, a, 1)
 }
 
+// A RST that is concluded while the counters are read, after those of its namespace were, moves them until the next
+// reading, also of a namespace that is new in this one or has the number of another.
+func TestEndingsWhileReading(t *testing.T) {
+	w := &world{clock: 100, rsts: map[uint32]uint64{1: 50, 2: 50}}
+	a := w.audit()
+	a.begin()
+	w.clock++
+	read, during := a.read, func() {}
+	a.read = func() map[uint32]sink.Counters {
+		defer func() { during() }()
+		return read()
+	}
+	w.rsts[2], w.rsts[3] = 7, 7
+	a.Observe(w.reset(3), true) // before the reading, which includes it
+	during = func() {
+		for inode := range uint32(3) {
+			a.Observe(w.reset(inode+1), true)
+		}
+		w.clock++
+	}
+	a.take()
+	during = func() {}
+	w.clock++
+	a.take()
+	unexplainedRSTs(t, a, 0)
+	w.reset(3)
+	w.clock++
+	a.take()
+	unexplainedRSTs(t, a, 1)
+}
+
 // Endings of many namespaces take a bounded memory.
 func TestAuditIsBounded(t *testing.T) {
 	w := &world{rsts: map[uint32]uint64{}}
