@@ -74,6 +74,8 @@ type daemon struct {
 	run     *pipeline.Run
 	pulse   pulse
 	tracing atomic.Bool // what handlers read is there
+	// atDetach is what the source had counted just before it was detached; nil until then.
+	atDetach atomic.Pointer[metrics.Readings]
 
 	mu       sync.Mutex
 	settings Settings
@@ -139,6 +141,7 @@ func (d *daemon) attach(ctx context.Context) (err error) {
 	}
 	d.audit = newAudit(&d.o.Live.System, o.Counters)
 	o.Observers = append(o.Observers, d.audit)
+	o.System.Open = d.opening(o.System.Open)
 	if d.run, err = live.Start(ctx, &endings{d.last, &d.pulse}, o); err != nil {
 		return err
 	}
@@ -149,20 +152,6 @@ func (d *daemon) attach(ctx context.Context) (err error) {
 	d.audit.begin()
 	d.metrics.Begin(d.o.Version, h.Attach, d.read)
 	return nil
-}
-
-// read returns what the tracer has counted, for a scrape.
-func (d *daemon) read() metrics.Readings {
-	lost := d.run.Losses()
-	r := metrics.Readings{
-		LostRecords: lost.LostRecords, MissedProbes: lost.MissedProbes, Suppressed: lost.Suppressed,
-		Counted: d.run.Counted(), Unexplained: d.audit.unexplained(lost.Suppressed),
-	}
-	r.RecordingFailed, r.Recorded = d.run.RecordingFailed()
-	for _, e := range d.o.Exporters {
-		r.ExportDropped += e.Dropped()
-	}
-	return r
 }
 
 // serve answers requests on a goroutine of its own. If that fails, it calls fail.

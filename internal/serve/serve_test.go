@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -395,6 +396,8 @@ type slowExporter struct {
 	each          time.Duration
 	host          string
 	seen, dropped atomic.Uint64
+	ending        atomic.Bool     // Shutdown was called
+	ended         <-chan struct{} // nothing is left to send once it is closed; nil: when all is sent
 }
 
 func (e *slowExporter) Begin(h events.Header) { e.host = h.Host }
@@ -408,6 +411,11 @@ func (e *slowExporter) Observe(_ *events.Ending, shown bool) {
 func (e *slowExporter) Dropped() uint64 { return e.dropped.Load() }
 
 func (e *slowExporter) Shutdown(ctx context.Context) error {
+	e.ending.Store(true)
+	if e.ended != nil {
+		<-e.ended
+		return nil
+	}
 	for left := e.seen.Load(); left > 0; left-- {
 		if !wait(ctx, e.each) {
 			e.dropped.Store(left)
@@ -447,6 +455,63 @@ func TestShutdown(t *testing.T) {
 		if strings.Contains(s.stderr.String(), why) != test.why {
 			t.Errorf("want %s: %t\n%s", why, test.why, &s.stderr)
 		}
+	}
+}
+
+// ending is a source whose numbers jump when it is detached, as those of the kernel side do: calls that are still blocked
+// are missed runs, and every open FIN is counted.
+type ending struct {
+	resetting
+	detached atomic.Bool
+}
+
+func (e *ending) Losses() events.Losses {
+	if e.detached.Load() {
+		return events.Losses{MissedProbes: 9000}
+	}
+	return events.Losses{LostRecords: 1, MissedProbes: 2, Suppressed: 3}
+}
+
+func (e *ending) Counted() map[events.Path]uint64 {
+	if e.detached.Load() {
+		return map[events.Path]uint64{events.RecvFIN: 9000}
+	}
+	return map[events.Path]uint64{events.RecvFIN: 4, events.CloseFINActive: 5}
+}
+
+func (e *ending) Notes(func(*events.Note)) uint64 { return 0 }
+
+func (e *ending) PeerFIN(*events.Event) (uint64, bool) { return 0, false }
+
+func (e *ending) Detach() error {
+	e.detached.Store(true)
+	return e.resetting.Detach()
+}
+
+// What is scraped while exporters send the rest at the end is what was counted before.
+func TestScrapeAtTheEnd(t *testing.T) {
+	s := newService(t, 5)
+	s.options.ShutdownTimeout = time.Minute
+	source := &ending{resetting: resetting{Source: fake.Source{Left: 5}, failure: make(chan error, 1)}}
+	s.options.Live.System.Open = func(context.Context, probe.Options) (pipeline.Source, error) { return source, nil }
+	flushed := make(chan struct{})
+	e := &slowExporter{ended: flushed}
+	s.options.Exporters = []Exporter{e}
+	s.start()
+	s.eventually("all endings are seen", func() bool { return e.seen.Load() == 5 })
+	_, before := s.get("/metrics")
+	s.end()
+	s.eventually("it is detached", source.detached.Load)
+	s.eventually("it sends the rest", e.ending.Load)
+	_, after := s.get("/metrics")
+	of := regexp.MustCompile(`(?m)^closetrace_.*$`)
+	was, is := of.FindAllString(before, -1), of.FindAllString(after, -1)
+	if len(was) == 0 || !slices.Equal(was, is) {
+		t.Errorf("before:\n%s\nat the end:\n%s", strings.Join(was, "\n"), strings.Join(is, "\n"))
+	}
+	close(flushed)
+	if err := s.finish(); err != nil {
+		t.Error(err)
 	}
 }
 
