@@ -65,7 +65,8 @@ func TestFindNetns(t *testing.T) {
 		return 6, "/run/netns/" + text, nil
 	}
 	err := f.findNetns([]string{"inode:5", "web", "inode:5"}, find)
-	if err != nil || !slices.Equal(f.Netns, []uint32{5, 6}) || f.netnsPath != "" {
+	if err != nil || !slices.Equal(f.Netns, []uint32{5, 6}) ||
+		!slices.Equal(f.paths, []string{"", "/run/netns/web"}) {
 		t.Errorf("%+v, %v", f, err)
 	}
 }

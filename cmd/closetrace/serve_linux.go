@@ -224,7 +224,7 @@ func (f *serveFlags) stuckSource(m tracer, s stuckSystem) (*serve.StuckSource, e
 	from := &serve.StuckSource{
 		Source: sockets,
 		Namespaces: func() (map[uint32]string, int, error) {
-			return s.spaces.Selected(f.filter.netns, f.allNetns)
+			return s.spaces.Selected(f.selected.netnsNames(&s.spaces), f.allNetns)
 		},
 		Cgroup: func(pid uint32) string { return enrich.ProcessCgroup("/proc", pid) },
 	}

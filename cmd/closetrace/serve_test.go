@@ -4,6 +4,8 @@ package main
 
 import (
 	"errors"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -13,6 +15,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/closetrace/closetrace/internal/netns"
 )
 
 func serveDoc(t *testing.T) string {
@@ -99,5 +103,47 @@ func TestShippedConfiguration(t *testing.T) {
 	}
 	if f.Settings != defaults.Settings || f.listen != defaults.listen {
 		t.Errorf("%+v, listen %s; the defaults are %+v, listen %s", f.Settings, f.listen, defaults.Settings, defaults.listen)
+	}
+}
+
+// Stuck sockets are those of the network namespace that is traced, even if the process that named it is another one now.
+func TestStuckFollowsNamespace(t *testing.T) {
+	const ours, traced, others = 1, 100, 200
+	s := fakeSystem(0)
+	spaces := netns.Finder{Proc: t.TempDir(), Named: t.TempDir()}
+	at := func(pid string) string { return filepath.Join(spaces.Proc, pid, "ns/net") }
+	leads := map[string]uint32{at("self"): ours, at("7"): traced, at("8"): traced}
+	spaces.Inode = func(path string) (uint32, error) {
+		if inode, ok := leads[path]; ok {
+			return inode, nil
+		}
+		return 0, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+	}
+	for _, pid := range []string{"7", "8"} {
+		if err := os.Mkdir(filepath.Join(spaces.Proc, pid), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.tracer.targets.spaces, s.stuck.spaces = spaces, spaces
+	f := newServeFlags(s.tracer)
+	f.attachTo(&cobra.Command{})
+	f.filter.netns = []string{"7"}
+	if err := f.check(&s.tracer); err != nil {
+		t.Fatal(err)
+	}
+	from, err := f.stuckSource(s.tracer, s.stuck)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	for _, by := range []string{"7", "8"} {
+		found, _, err := from.Namespaces()
+		if want := map[uint32]string{traced: at(by)}; err != nil || !maps.Equal(found, want) {
+			t.Errorf("%v, %v, want %v", found, err, want)
+		}
+		leads[at(by)] = others
+	}
+	if found, _, err := from.Namespaces(); err == nil {
+		t.Errorf("nothing is in it, and it is %v", found)
 	}
 }

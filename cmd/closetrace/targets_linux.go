@@ -21,7 +21,7 @@ const netnsNames = "names of ip-netns, paths, process ids, or inode:N"
 // kernelFilter is an [eventFilter] for the kernel side: what it names was looked up.
 type kernelFilter struct {
 	probe.Filter
-	netnsPath string // of the first network namespace; empty: not found
+	paths []string // of the network namespaces; empty: not found
 }
 
 // targets finds what filters name: processes, network namespaces, cgroups, containers.
@@ -58,19 +58,28 @@ func (t *targets) find(f *eventFilter) (found kernelFilter, err error) {
 
 // findNetns looks up network namespaces.
 func (f *kernelFilter) findNetns(names []string, find func(string) (uint32, string, error)) error {
-	for i, text := range names {
+	for _, text := range names {
 		inode, path, err := find(text)
 		if err != nil {
 			return err
 		}
-		if i == 0 {
-			f.netnsPath = path
-		}
 		if !slices.Contains(f.Netns, inode) {
-			f.Netns = append(f.Netns, inode)
+			f.Netns, f.paths = append(f.Netns, inode), append(f.paths, path)
 		}
 	}
 	return nil
+}
+
+// netnsNames returns names by which the network namespaces are found now: their paths or, if these lead to others, for
+// example because the id of a process was used again, inode:N.
+func (f *kernelFilter) netnsNames(spaces *netns.Finder) []string {
+	names := slices.Clone(f.paths)
+	for i, inode := range f.Netns {
+		if now, err := spaces.Inode(names[i]); err != nil || now != inode {
+			names[i] = fmt.Sprintf("inode:%d", inode)
+		}
+	}
+	return names
 }
 
 // process returns an error unless pid is a running process. The id of a thread is an

@@ -263,11 +263,11 @@ func (t *traceFlags) counters(m *tracer) live.CounterOptions {
 		o.Skip = sink.FiltersUncounted
 	case len(t.selected.Netns) == 0:
 		o.Others = true
-	case t.selected.Netns[0] != own && t.selected.netnsPath == "":
+	case t.selected.Netns[0] != own && t.selected.paths[0] == "":
 		o.Skip = fmt.Sprintf("network namespace %d has no process or name, by which it could be entered", t.selected.Netns[0])
 	default:
 		if first := t.selected.Netns[0]; first != own {
-			o.Netns, o.Path = first, t.selected.netnsPath
+			o.Netns, o.Path = first, t.selected.paths[0]
 		}
 		o.Those = t.selected.Netns[1:]
 		o.Others = len(o.Those) > 0
