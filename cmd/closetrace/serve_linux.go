@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"slices"
@@ -112,7 +113,7 @@ func (f *serveFlags) attachTo(cmd *cobra.Command) {
 	counted.flags.Var(flagvalue.Number{N: &f.Bounds.Series, Most: serve.MostSeries}, "series",
 		"at most `N` time series for them (reload)")
 	counted.flags.Var(flagvalue.Duration{Time: &f.Bounds.Expiry}, "workload-expiry",
-		"forget a workload without an ending for `TIME` (reload)")
+		"forget a workload without an ending for `TIME`; 0s: never (reload)")
 	counted.flags.Var(flagvalue.Number{N: &f.Last, Most: serve.MostLast}, "last",
 		"keep the last `N` abnormal endings for /debug/last (reload)")
 	counted.flags.Var(flagvalue.Duration{Time: &f.StuckEvery}, "stuck-every",
@@ -149,6 +150,7 @@ func (f *serveFlags) configure() error {
 	}
 	mistakes = append(mistakes, f.export.validate(f.settings)...)
 	mistakes = append(mistakes,
+		f.settings.At(f.checkExpiry(), "workload-expiry"),
 		f.settings.At(f.checkRotation(), "trigger", "rotate-count", "rotate-size", "rotate-time", "write"),
 		f.settings.At(f.filter.contradicts(&f.shown), "port", "lport", "rport"))
 	if err := config.Join(mistakes...); err != nil {
@@ -158,6 +160,15 @@ func (f *serveFlags) configure() error {
 		f.tier = plan.Full // ordinary endings are sent, so the kernel side reports them
 	}
 	return f.validate()
+}
+
+func (f *serveFlags) checkExpiry() error {
+	after := f.Bounds.Expiry
+	if after == 0 || after >= metrics.LeastExpiry {
+		return nil
+	}
+	return hint.New(hint.Usage, fmt.Sprintf("a workload would expire after %s, before it is scraped", after),
+		"use at least 1m, or 0s: never")
 }
 
 // reload returns the settings that a new start would have, and what a reload cannot change.

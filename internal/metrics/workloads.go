@@ -11,7 +11,7 @@ import (
 type Bounds struct {
 	Workloads int // by name; the others are one, "other"
 	Series    int // of endings and resets by workload, all together; stuck sockets have at most a third as many
-	// Expiry is the time after which a workload without an ending is forgotten, and its series are removed.
+	// Expiry is the time after which a workload without an ending is forgotten, and its series are removed; 0: never.
 	Expiry time.Duration
 }
 
@@ -21,6 +21,9 @@ func DefaultBounds() Bounds { return Bounds{Workloads: 200, Series: 1500, Expiry
 // protected is the time for which a workload is not forgotten for another one. So many workloads that have one ending
 // each do not replace those that have some every minute, and series do not come and go with each ending.
 const protected = time.Minute
+
+// LeastExpiry is longer than most scrape intervals. With a shorter one, workloads would be forgotten between scrapes.
+const LeastExpiry = time.Minute
 
 // workload is a workload with time series of its own.
 type workload struct {
@@ -75,6 +78,9 @@ func (w *workloads) admits(of *workload) bool { return of == w.other || w.series
 
 // expire forgets the workloads that were not used for a long time.
 func (w *workloads) expire(now time.Time) {
+	if w.bounds.Expiry == 0 {
+		return
+	}
 	for w.forgetOlder(now.Add(-w.bounds.Expiry)) {
 	}
 }

@@ -63,6 +63,24 @@ func TestLeastRecentlyUsed(t *testing.T) {
 	})
 }
 
+// Without an expiry no workload is forgotten, as long as there is a place for it.
+func TestNoExpiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := begun(Bounds{Workloads: 2, Series: 100})
+		m.Observe(anEnding("first"), true)
+		time.Sleep(24 * time.Hour)
+		m.Observe(anEnding("second"), true)
+		time.Sleep(24 * time.Hour)
+		if got := known(t, m); !slices.Equal(got, []string{"first", "second"}) {
+			t.Errorf("%q", got)
+		}
+		m.Observe(anEnding("third"), true)
+		if got := known(t, m); !slices.Equal(got, []string{"second", "third"}) {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
 // At the bound of series, further ones of known workloads are counted under other.
 func TestSeriesBound(t *testing.T) {
 	m := begun(Bounds{Workloads: 10, Series: 3, Expiry: time.Hour})
