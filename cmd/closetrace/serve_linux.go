@@ -83,6 +83,9 @@ func newServe(m tracer, s stuckSystem) *cobra.Command {
 		DisableFlagsInUseLine: true,
 	}
 	f.attachTo(cmd)
+	// Here, and not for each reload: cobra keeps what completes a flag, and with it the flag, for ever.
+	complete(cmd, "attach", attachChoice(&f.attach).Words())
+	completeList(cmd, "trigger", flagvalue.PatternWords())
 	return cmd
 }
 
@@ -133,8 +136,6 @@ func (f *serveFlags) attachTo(cmd *cobra.Command) {
 		tail:   hint.LiveExitCodes("tracing, serving or recording failed") + "\n" + serveExamples,
 	}
 	help.attach(cmd)
-	complete(cmd, "attach", attachChoice(&f.attach).Words())
-	completeList(cmd, "trigger", flagvalue.PatternWords())
 	f.settings = config.New(cmd.Flags())
 }
 
@@ -173,12 +174,7 @@ func (f *serveFlags) checkExpiry() error {
 
 // reload returns the settings that a new start would have, and what a reload cannot change.
 func (f *serveFlags) reload(m tracer) (serve.Settings, []string, error) {
-	next := newServeFlags(m)
-	next.attachTo(&cobra.Command{})
-	err := next.settings.Repeat(f.settings)
-	if err == nil {
-		err = next.configure()
-	}
+	next, err := f.again(m)
 	if err != nil {
 		return serve.Settings{}, nil, err
 	}
@@ -186,6 +182,16 @@ func (f *serveFlags) reload(m tracer) (serve.Settings, []string, error) {
 		return slices.Contains(reloadable, name)
 	})
 	return next.Settings, unchanged, nil
+}
+
+// again returns the flags that a new start would have.
+func (f *serveFlags) again(m tracer) (*serveFlags, error) {
+	next := newServeFlags(m)
+	next.attachTo(&cobra.Command{})
+	if err := next.settings.Repeat(f.settings); err != nil {
+		return nil, err
+	}
+	return next, next.configure()
 }
 
 func (f *serveFlags) run(ctx context.Context, m tracer, s stuckSystem) error {

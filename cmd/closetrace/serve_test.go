@@ -9,9 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"weak"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -146,4 +148,24 @@ func TestStuckFollowsNamespace(t *testing.T) {
 	if found, _, err := from.Namespaces(); err == nil {
 		t.Errorf("nothing is in it, and it is %v", found)
 	}
+}
+
+// A reload parses the flags anew, and nothing keeps them: a service may be reloaded every minute for weeks.
+func TestReloadKeepsNothing(t *testing.T) {
+	s := fakeSystem(0)
+	f := newServeFlags(s.tracer)
+	f.attachTo(&cobra.Command{})
+	next := func() weak.Pointer[serveFlags] {
+		next, err := f.again(s.tracer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return weak.Make(next)
+	}()
+	for range 10 {
+		if runtime.GC(); next.Value() == nil {
+			return
+		}
+	}
+	t.Error("the flags of a reload are still there")
 }
