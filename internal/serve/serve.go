@@ -127,8 +127,7 @@ func Run(ctx context.Context, o Options) error {
 	d.notify.ready()
 	err = d.run.Trace(ctx)
 	fail(nil)
-	ended.Wait()
-	d.shutDown(server)
+	d.shutDown(server, ended)
 	return errors.Join(err, serverFailure(ctx))
 }
 
@@ -179,8 +178,8 @@ func serverFailure(ctx context.Context) error {
 	return nil
 }
 
-// inBackground begins what runs beside the trace until ctx ends.
-func (d *daemon) inBackground(ctx context.Context) *sync.WaitGroup {
+// inBackground begins what runs beside the trace until ctx ends. It returns a channel that is closed once all has ended.
+func (d *daemon) inBackground(ctx context.Context) <-chan struct{} {
 	var all sync.WaitGroup
 	all.Go(func() { d.reloads(ctx) })
 	all.Go(func() { d.watchdog(ctx) })
@@ -195,11 +194,16 @@ func (d *daemon) inBackground(ctx context.Context) *sync.WaitGroup {
 		d.mu.Unlock()
 		d.notify.stopping()
 	})
-	return &all
+	ended := make(chan struct{})
+	go func() {
+		all.Wait()
+		close(ended)
+	}()
+	return ended
 }
 
-// shutDown sends what is queued and ends the server, both within a limit.
-func (d *daemon) shutDown(server *http.Server) {
+// shutDown sends what is queued, ends the server and waits for what runs beside the trace, all within a limit.
+func (d *daemon) shutDown(server *http.Server, background <-chan struct{}) {
 	current, _ := d.current()
 	ctx, cancel := context.WithTimeout(context.Background(), current.ShutdownTimeout)
 	defer cancel()
@@ -221,6 +225,10 @@ func (d *daemon) shutDown(server *http.Server) {
 	}
 	if server.Shutdown(ctx) != nil {
 		server.Close() // a request that takes longer is cut off
+	}
+	select {
+	case <-background:
+	case <-ctx.Done(): // it may wait for a file system that does not answer
 	}
 }
 

@@ -56,3 +56,26 @@ func TestStuckInOtherNamespaces(t *testing.T) {
 		t.Errorf("%d times that a namespace is gone:\n%s", n, log)
 	}
 }
+
+// A search that does not end, for example in a file system that does not answer, does not keep the service from ending,
+// nor exporters from sending what is queued.
+func TestEndWhileLookingForStuck(t *testing.T) {
+	s := newService(t, 5)
+	s.options.ShutdownTimeout = 200 * time.Millisecond
+	looking, never := make(chan struct{}), make(chan struct{})
+	t.Cleanup(func() { close(never) })
+	s.options.StuckEvery = time.Hour
+	s.options.Stuck = &StuckSource{Namespaces: func() (map[uint32]string, int, error) {
+		close(looking)
+		<-never
+		return nil, 0, errors.New("too late")
+	}}
+	e := &slowExporter{each: time.Millisecond}
+	s.options.Exporters = []Exporter{e}
+	s.start()
+	<-looking
+	s.eventually("all endings are seen", func() bool { return e.seen.Load() == 5 })
+	if err := s.finish(); err != nil || !strings.Contains(s.stderr.String(), "export: 0 endings dropped\n") {
+		t.Errorf("%v\n%s", err, &s.stderr)
+	}
+}
