@@ -59,6 +59,13 @@ func TestActionScriptLimits(t *testing.T) {
 		quiet.outputs != "endings=0\n" {
 		t.Errorf("without an ending: %+v", quiet)
 	}
+	if !strings.HasPrefix(quiet.summary, "### closetrace: 0 endings match\n") {
+		t.Errorf("the summary without an ending:\n%s", quiet.summary)
+	}
+	one := runAction(t, 0, map[string]any{"path": "recv.rst", "cause": "RST received"})
+	if one.outputs != "endings=1\n" || !strings.HasPrefix(one.summary, "### closetrace: 1 ending matches\n") {
+		t.Errorf("with one ending: outputs %q, summary:\n%s", one.outputs, one.summary)
+	}
 	var many []map[string]any
 	for port := range 300 {
 		many = append(many, map[string]any{"path": "recv.rst", "cause": "RST received", "local": port,
@@ -89,13 +96,15 @@ type action struct {
 	args, stdout, summary, outputs string
 }
 
-// runAction runs the script with a closetrace that writes endings, and exits with a code.
+// runAction runs the script with a closetrace that writes endings and, as run does with --output-file, a summary, and
+// exits with a code.
 func runAction(t *testing.T, code int, endings ...map[string]any) action {
 	t.Helper()
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	var written strings.Builder
-	for _, e := range endings {
+	summary := map[string]any{"schema_version": 1, "kind": "summary", "endings": len(endings)}
+	for _, e := range append(endings[:len(endings):len(endings)], summary) {
 		if err := json.NewEncoder(&written).Encode(e); err != nil {
 			t.Fatal(err)
 		}

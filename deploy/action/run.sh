@@ -20,8 +20,11 @@ status=$?
 [ -e "$ENDINGS" ] || exit "$status" # closetrace printed why
 "${root[@]}" chown "$(id -u):$(id -g)" "$ENDINGS"
 
+# endings prints the endings of the file. Its last object is the summary, which has a kind; an ending has none.
+endings() { jq -c 'select(has("kind") | not)' "$ENDINGS"; }
+
 # GitHub shows ten errors of a step, and refuses a summary of more than a megabyte.
-jq -r -s -f "$here/annotations.jq" --argjson most 10 "$ENDINGS"
-jq -r -s -f "$here/summary.jq" --argjson most 100 --arg fail_on "$FAIL_ON" "$ENDINGS" >>"$GITHUB_STEP_SUMMARY"
-echo "endings=$(jq -s length "$ENDINGS")" >>"$GITHUB_OUTPUT"
+endings | jq -r -s -f "$here/annotations.jq" --argjson most 10
+endings | jq -r -s -f "$here/summary.jq" --argjson most 100 --arg fail_on "$FAIL_ON" >>"$GITHUB_STEP_SUMMARY"
+echo "endings=$(endings | jq -s length)" >>"$GITHUB_OUTPUT"
 exit "$status"

@@ -4,7 +4,8 @@ def cell: "<td>\(. // "" | tostring | gsub("[\r\n]"; " ") | @html)</td>";
 def process: .actor // .owner | if . then "\(.comm)[\(.pid)]" else "kernel" end;
 
 group_by([.path, .cause, process]) | sort_by(-length) as $rows
-| "### closetrace: \($rows | map(length) | add // 0) endings match",
+| ($rows | map(length) | add // 0) as $endings
+| "### closetrace: \($endings) \(if $endings == 1 then "ending matches" else "endings match" end)",
   "",
   if $rows == [] then "No connection of the command ended as in `\($fail_on | gsub("[`\n]"; " "))`."
   else
