@@ -73,7 +73,8 @@ func (c *console) streamOptions(limit uint64) pipeline.Options {
 	}
 }
 
-// open returns where the flags say that endings are printed, which is otherwise std, and whether that is closed.
+// open returns where the flags say that endings are printed, which is otherwise std, and whether that is closed. All
+// that is printed there goes through one writer: once a write has failed, no other one follows or waits for it.
 func (c *console) open(
 	std output, closed func() bool, d *display, others pipeline.Others,
 ) (output, func() bool, error) {
@@ -81,6 +82,7 @@ func (c *console) open(
 	case d.sums != nil && *d.sums && d.output != formatJSON:
 		return output{}, nil, hint.New(hint.Usage, "--json-summary needs -o json", "add -o json")
 	case !d.to.Given():
+		std.Writer = pipeline.NewDeadlineWriter(std.Writer, c.interrupted)
 		return std, closed, nil
 	}
 	var f *os.File
@@ -92,21 +94,21 @@ func (c *console) open(
 		return output{}, nil, err
 	}
 	o := newOutput(f)
+	o.Writer = pipeline.NewDeadlineWriter(f, c.interrupted)
 	o.replaces = d.to.File != ""
 	return o, func() bool { return stdio.Closed(f) }, nil
 }
 
-// sink returns the sink that prints endings to an output of the console.
+// sink returns the sink that prints endings to an output of [console.open].
 func (c *console) sink(to output, d *display) pipeline.Sink {
-	w := pipeline.NewDeadlineWriter(to, c.interrupted)
 	if d.every > 0 {
 		d.speak(&to.summary)
-		return pipeline.NewSummarySink(w, d.every, to.summary)
+		return pipeline.NewSummarySink(to, d.every, to.summary)
 	}
 	if d.output == formatJSON {
-		return sink.NewJSONL(w)
+		return sink.NewJSONL(to)
 	}
-	t := sink.NewTable(w, sink.TableOptions{
+	t := sink.NewTable(to, sink.TableOptions{
 		Wide: d.output == formatWide, Width: to.width, Color: d.color.enabled(to.color),
 		ASCII: to.isASCII && d.isEnglish(), Recorded: d.recorded, Say: d.language.Say(),
 	})

@@ -45,7 +45,7 @@ func start(t *testing.T, name string, args ...string) *program {
 	}
 	w.Close()
 	line, err := p.stderr.ReadString('\n')
-	if err != nil || !strings.HasPrefix(line, "closetrace: tracing on ") {
+	if err != nil || !strings.HasPrefix(line, "closetrace: tracing ") {
 		t.Fatalf("not ready: %q, %v", line, err)
 	}
 	return p
@@ -151,30 +151,48 @@ func TestClosedPipeEndsQuietly(t *testing.T) {
 }
 
 // A reader that reads nothing does not delay the end, and the summary counts what it did not get. A recording has
-// every ending.
+// every ending. The summary as JSON, which comes after them, does not wait for the reader either.
 func TestStalledOutputDoesNotDelayTheEnd(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "run.rec")
-	p := start(t, "closetrace-flood", "-o", "json", "-w", file)
-	filled(t, p.stdout)
-	p.signal(t, syscall.SIGINT)
-	code, stderr := p.ended(t)
-	if code != 1 || !strings.Contains(stderr, "\nclosetrace: writing to standard output: no reader for 1s\n") {
-		t.Errorf("exit code %d, stderr:\n%s", code, stderr)
-	}
-	rest, err := io.ReadAll(p.stdout)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := bytes.Count(rest, []byte("\n"))
-	shown, unwritten := number(stderr, " endings in"), number(stderr, " endings not written")
-	if got == 0 || got > shown || shown > got+unwritten {
-		t.Errorf("%d of %d endings were read, at most %d are reported as not written", got, shown, unwritten)
-	}
-	again, err := exec.Command("closetrace", "replay", "-o", "json", file).Output()
-	if err != nil || bytes.Count(again, []byte("\n")) != shown {
-		t.Errorf("%d of %d endings are in the recording: %v", bytes.Count(again, []byte("\n")), shown, err)
+	for _, sums := range []string{"--json-summary=false", "--json-summary"} {
+		file := filepath.Join(t.TempDir(), "run.rec")
+		p := start(t, "closetrace-flood", "-o", "json", sums, "-w", file)
+		filled(t, p.stdout)
+		p.signal(t, syscall.SIGINT)
+		code, stderr := p.ended(t)
+		if code != 1 || !strings.Contains(stderr, "\nclosetrace: writing to standard output: no reader for 1s\n") {
+			t.Errorf("%s: exit code %d, stderr:\n%s", sums, code, stderr)
+		}
+		rest, err := io.ReadAll(p.stdout)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(rest, []byte(`"kind":"summary"`)) {
+			t.Errorf("%s: a summary follows a line that was cut off:\n%s", sums, lastLine(rest))
+		}
+		got := bytes.Count(rest, []byte("\n"))
+		shown, unwritten := number(stderr, " endings in"), number(stderr, " endings not written")
+		if got == 0 || got > shown || shown > got+unwritten {
+			t.Errorf("%s: %d of %d endings were read, at most %d are reported as not written", sums, got, shown, unwritten)
+		}
+		again, err := exec.Command("closetrace", "replay", "-o", "json", file).Output()
+		if err != nil || bytes.Count(again, []byte("\n")) != shown {
+			t.Errorf("%s: %d of %d endings are in the recording: %v", sums, bytes.Count(again, []byte("\n")), shown, err)
+		}
 	}
 }
+
+// The same holds for a command that is traced: it ends by the signal, and closetrace with it.
+func TestStalledOutputDoesNotDelayTheEndOfRun(t *testing.T) {
+	fifo, stalled := stalledFIFO(t)
+	p := start(t, "closetrace-flood", "run", "-o", "json", "--output-file", fifo, "--", "sleep", "600")
+	filled(t, stalled)
+	p.signal(t, syscall.SIGTERM)
+	if code, stderr := p.ended(t); code != 128+int(syscall.SIGTERM) {
+		t.Errorf("exit code %d, stderr:\n%s", code, stderr)
+	}
+}
+
+func lastLine(text []byte) []byte { return text[bytes.LastIndexByte(bytes.TrimSpace(text), '\n')+1:] }
 
 // number returns the number before a text, or -1.
 func number(stderr, text string) int {
@@ -204,17 +222,24 @@ func TestSlowReaderGetsAll(t *testing.T) {
 	}
 }
 
-// A recording into a pipe without a reader does not delay the end either.
-func TestStalledRecordingDoesNotDelayTheEnd(t *testing.T) {
-	fifo := filepath.Join(t.TempDir(), "fifo")
-	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+// stalledFIFO returns a FIFO, and its end to read from, which nothing reads.
+func stalledFIFO(t *testing.T) (path string, reader *os.File) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	stalled, err := os.OpenFile(fifo, os.O_RDWR, 0) // a reader that never reads
+	reader, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stalled.Close()
+	t.Cleanup(func() { reader.Close() })
+	return path, reader
+}
+
+// A recording into a pipe without a reader does not delay the end either.
+func TestStalledRecordingDoesNotDelayTheEnd(t *testing.T) {
+	fifo, stalled := stalledFIFO(t)
 	p := start(t, "closetrace-flood", "-o", "json", "-w", fifo)
 	go io.Copy(io.Discard, p.stdout)
 	filled(t, stalled)

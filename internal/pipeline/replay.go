@@ -59,7 +59,7 @@ func Replay(ctx context.Context, in *record.Reader, out Sink, o ReplayOptions) e
 
 // Convert prints a recording itself, as format 1.
 func Convert(ctx context.Context, in *record.Reader, to io.Writer, o Options) error {
-	out := &CheckedWriter{Writer: NewDeadlineWriter(to, o.Interrupted)}
+	out := &CheckedWriter{Writer: to}
 	err := out.Outcome(record.Convert(ctx, in, out))
 	if ctx.Err() != nil {
 		fmt.Fprintln(o.Stderr, "closetrace: interrupted; the rest is not converted")
