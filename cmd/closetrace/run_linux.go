@@ -3,8 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,6 +18,7 @@ import (
 	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/kernel"
 	"github.com/closetrace/closetrace/internal/live"
+	"github.com/closetrace/closetrace/internal/message"
 	"github.com/closetrace/closetrace/internal/pipeline"
 	"github.com/closetrace/closetrace/internal/probe"
 	"github.com/closetrace/closetrace/internal/rights"
@@ -139,17 +142,18 @@ func (r *runFlags) run(cmd *cobra.Command, m runner, argv []string) error {
 	}
 	h := src.Header()
 	fmt.Fprintf(c.stderr, "closetrace: tracing %s on %s by %s\n", sink.OneLine(argv[0]), sink.OneLine(h.Kernel), h.Attach)
+	printer := c.sink(out, &r.display)
 	t := &commandTrace{
-		runFlags: r, out: c.sink(out, &r.display), header: h, sumTo: r.display.summaryTo(out),
+		runFlags: r, out: &pipeline.CheckedSink{Sink: printer}, header: h, sumTo: r.display.summaryTo(out),
 		policy: command.NewFailOn(r.failOn),
 	}
-	pipeline.Begin(t.out, h)
+	pipeline.Begin(printer, h)
 	o := c.streamOptions(0)
 	o.OutputClosed = nil // the command goes on
 	r.display.apply(&o.Summary, &r.shown)
 	t.sum.SummaryOptions = o.Summary
 	o.Summary.HidesNoEffect = false // the attribution gets the command's calls
-	pipeline.ShowSummary(t.out, &t.sum)
+	pipeline.ShowSummary(printer, &t.sum)
 	o.LossesTo = o.Stderr
 	o.Resolvers = live.NewResolvers(c.resolverOptions(m.resolvers, r.stacks, r.names), c.logger(r.verbose))
 	t.Attribution = command.NewAttribution(group, t.emit)
@@ -180,14 +184,14 @@ type commandTrace struct {
 	header events.Header
 	sumTo  io.Writer // for the summary as JSON; nil: nowhere
 	*command.Attribution
-	out     pipeline.Sink
+	out     *pipeline.CheckedSink
 	printed bool // an ending
 	sum     sink.Summary
 	policy  *command.FailOn
 }
 
-// emit accepts an ending of the command. An ending that cannot be printed still
-// counts for --fail-on.
+// emit accepts an ending of the command. If one cannot be printed, the command goes
+// on, and it still counts for --fail-on; finish reports the failure.
 func (t *commandTrace) emit(e *events.Ending) {
 	t.policy.Count(e)
 	if !t.shown.Match(e) {
@@ -202,7 +206,8 @@ func (t *commandTrace) emit(e *events.Ending) {
 	_ = cmp.Or(t.out.Write(e), t.out.Flush())
 }
 
-// Flush flushes the output, where endings of a burst may wait for the end of their second.
+// Flush flushes the output, where endings of a burst may wait for the end of their second. It returns no error, which
+// would end the trace before the command.
 func (t *commandTrace) Flush() error {
 	if t.printed {
 		_ = t.out.Flush()
@@ -228,15 +233,13 @@ func (t *commandTrace) flow(ctx context.Context, s *pipeline.Stream, child *comm
 
 // finish prints the summary, and returns the error that has the exit code of run.
 func (t *commandTrace) finish(stderr io.Writer, err error, child *command.Command) error {
-	if t.printed {
-		_ = t.out.Close()
-	}
-	_ = t.sum.Print(stderr)
-	if t.sumTo != nil {
-		_ = t.sum.PrintJSON(t.sumTo, t.header)
-	}
+	unprinted := t.printSummary(stderr)
 	if t.policy.Active() && t.sum.LostRecords+t.sum.MissedProbes > 0 {
 		fmt.Fprintln(stderr, "closetrace: lost records or missed probes may hide an ending of --fail-on")
+	}
+	if unprinted != nil { // whatever else run fails with
+		message.Report(stderr, unprinted)
+		unprinted = hint.As(hint.Untraced, hint.ErrReported)
 	}
 	if failed := t.policy.Err(child.String()); failed != nil {
 		return failed
@@ -245,5 +248,22 @@ func (t *commandTrace) finish(stderr io.Writer, err error, child *command.Comman
 		return hint.As(hint.Untraced,
 			fmt.Errorf("tracing failed before the command ended; the command itself: %s: %w", child, err))
 	}
-	return child.Status()
+	return cmp.Or(child.Status(), unprinted)
+}
+
+// printSummary completes the output, prints the summary, and returns why the output is incomplete. That its reader
+// closed it is no failure.
+func (t *commandTrace) printSummary(stderr io.Writer) (err error) {
+	if t.printed {
+		_ = t.out.Close() // Outcome returns the error
+	}
+	t.sum.Unwritten, err = t.out.Outcome()
+	_ = t.sum.Print(stderr)
+	if t.sumTo != nil {
+		err = cmp.Or(err, pipeline.OutputFailure(t.sum.PrintJSON(t.sumTo, t.header)))
+	}
+	if errors.Is(err, syscall.EPIPE) {
+		return nil
+	}
+	return err
 }

@@ -23,7 +23,7 @@ const (
 	Undecodable             // one record cannot be decoded; reading continues with the next one
 	NoMatch                 // nothing matches what was asked for
 	FailOn                  // an ending matched --fail-on
-	Untraced                // the command was not traced, or not to its end
+	Untraced                // the command was not traced, or not to its end, or its endings were not written
 	CannotRun               // the command cannot be executed
 	NoCommand               // command not found
 	Command                 // the command of run failed; see Status
@@ -47,7 +47,8 @@ var kinds = [...]struct {
 	NoMatch:     {code: 6, help: "no connection matches"},
 	FailOn:      {code: 124, run: "an ending matched --fail-on, whatever the command's own status"},
 	Untraced: {code: 125, run: "closetrace could not trace the command and did not start it; or tracing\n" +
-		"       failed before the command ended: see the message"},
+		"       failed before the command ended; or the command succeeded, but closetrace\n" +
+		"       could not write its endings: see the message"},
 	CannotRun: {code: 126, run: "the command cannot be executed"},
 	NoCommand: {code: 127, run: "command not found"},
 	Command:   {code: 1},

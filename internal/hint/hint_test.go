@@ -120,7 +120,7 @@ func TestHelp(t *testing.T) {
 			t.Errorf("not in the help of run: %s", line)
 		}
 	}
-	if got := strings.Count(run, "\n"); got != 7 {
+	if got := strings.Count(run, "\n"); got != 8 {
 		t.Errorf("%d lines of help of run:\n%s", got, run)
 	}
 }

@@ -6,6 +6,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/sink"
 )
 
 // fullAfter is a disk with space for some writes.
@@ -42,6 +45,29 @@ func TestCheckedWriter(t *testing.T) {
 		}
 		if disk.String() != want {
 			t.Errorf("after %d writes: %q was written, want %q", writes, disk.String(), want)
+		}
+	}
+}
+
+// An ending that is in no write any more is counted, like those of the write that failed.
+func TestCheckedSink(t *testing.T) {
+	for _, tc := range []struct {
+		writes    int
+		unwritten uint64
+	}{{0, 3}, {1, 2}, {2, 1}, {3, 0}} {
+		disk := &fullAfter{writes: tc.writes}
+		s := &CheckedSink{Sink: sink.NewJSONL(NewDeadlineWriter(disk, nil))}
+		for range 3 {
+			_, _ = s.Write(&events.Ending{}), s.Flush()
+		}
+		disk.writes = 1
+		closeErr := s.Close()
+		unwritten, err := s.Outcome()
+		if unwritten != tc.unwritten || strings.Count(disk.String(), "\n") != tc.writes {
+			t.Errorf("after %d writes: %d endings not written, written:\n%s", tc.writes, unwritten, disk)
+		}
+		if failed := errors.Is(err, syscall.ENOSPC); failed != (tc.writes < 3) || !errors.Is(err, closeErr) {
+			t.Errorf("after %d writes: %v, of Close %v", tc.writes, err, closeErr)
 		}
 	}
 }
