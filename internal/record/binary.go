@@ -187,7 +187,7 @@ func (b *binaryWriter) Write(ev *events.Event) error {
 // writeNames appends the names of an event that the file does not have.
 func (b *binaryWriter) writeNames(ev *events.Event) error {
 	err := b.makeSpace()
-	if err == nil {
+	if err == nil && ev.CgroupID != 0 { // that of no task, which would take the place of the last one
 		err = b.name(ofCgroup, nameKey{'c', ev.CgroupID}, ev.Cgroup)
 	}
 	if err == nil && ev.SocketCgroupID != ev.CgroupID {
