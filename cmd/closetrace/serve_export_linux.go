@@ -20,6 +20,9 @@ type exportFlags struct {
 	anonymizeFile string
 }
 
+// keyFile is the flag of the file of a key.
+const keyFile = "anonymize-file"
+
 func (f *exportFlags) group() flagGroup {
 	g := newGroup("Export")
 	g.flags.Var(urlFlag{&f.URL}, "otlp", "send abnormal endings as OpenTelemetry logs to `URL`, a collector or a store")
@@ -29,7 +32,7 @@ func (f *exportFlags) group() flagGroup {
 	g.flags.Var(flagvalue.Count{N: &f.Rate}, "otlp-rate",
 		"send at most `N` records a second one by one (2000); equal endings beyond it share one")
 	g.flags.Var(keyFlag{&f.Key}, "anonymize", "send hashes with `KEY` instead of addresses and names")
-	g.flags.Var(flagvalue.File{Path: &f.anonymizeFile}, "anonymize-file", "the same with the key in `FILE`")
+	g.flags.Var(flagvalue.File{Path: &f.anonymizeFile}, keyFile, "the same with the key in `FILE`")
 	return g
 }
 
@@ -66,12 +69,17 @@ func (f *exportFlags) validate(s *config.Settings) []error {
 			return nil
 		}
 		err := hint.New(hint.Usage, "nothing is exported", "add --otlp URL, or leave out the other flags of the export")
-		return []error{s.At(err, "otlp-sample", "otlp-rate", "anonymize", "anonymize-file", "otlp")}
+		return []error{s.At(err, "otlp-sample", "otlp-rate", "anonymize", keyFile, "otlp")}
 	}
 	var headers, resource error
 	f.Headers, headers = otlp.ParseHeaders(os.Getenv(otlp.HeadersVariable))
 	f.Resource, resource = otlp.ParseList(otlp.ResourceVariable, os.Getenv(otlp.ResourceVariable))
-	return []error{s.At(f.readKey(), "anonymize-file", "anonymize"), headers, resource}
+	return []error{s.At(f.readKey(), keyFile, "anonymize"), headers, resource}
+}
+
+// hasOtherKey reports whether the same file of a key has another key in later flags.
+func (f *exportFlags) hasOtherKey(later *exportFlags) bool {
+	return f.anonymizeFile != "" && f.anonymizeFile == later.anonymizeFile && !f.Key.Equal(later.Key)
 }
 
 // readKey reads the key from its file, if it is in one.

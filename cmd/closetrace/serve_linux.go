@@ -181,6 +181,10 @@ func (f *serveFlags) reload(m tracer) (serve.Settings, []string, error) {
 	unchanged := slices.DeleteFunc(next.settings.Changed(f.settings), func(name string) bool {
 		return slices.Contains(reloadable, name)
 	})
+	if f.export.hasOtherKey(&next.export) {
+		unchanged = append(unchanged, keyFile)
+		slices.Sort(unchanged)
+	}
 	return next.Settings, unchanged, nil
 }
 

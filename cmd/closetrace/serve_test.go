@@ -169,3 +169,35 @@ func TestReloadKeepsNothing(t *testing.T) {
 	}
 	t.Error("the flags of a reload are still there")
 }
+
+// A reload names the file of a key that has another key by now: the old one is used until a restart.
+func TestReloadNamesOtherKey(t *testing.T) {
+	s := fakeSystem(0)
+	key := filepath.Join(t.TempDir(), "key")
+	write := func(text string) {
+		if err := os.WriteFile(key, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("0123456789abcdef\n")
+	f, cmd := newServeFlags(s.tracer), &cobra.Command{}
+	f.attachTo(cmd)
+	for name, text := range map[string]string{"otlp": "http://127.0.0.1:4318", "anonymize-file": key} {
+		if err := cmd.Flags().Set(name, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.settings.Given()
+	if err := f.configure(); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		key  string
+		want []string
+	}{{"0123456789abcdef", nil}, {"fedcba9876543210", []string{"anonymize-file"}}} {
+		write(test.key)
+		if _, unchanged, err := f.reload(s.tracer); err != nil || !slices.Equal(unchanged, test.want) {
+			t.Errorf("%s: %q, %v, want %q", test.key, unchanged, err, test.want)
+		}
+	}
+}

@@ -71,6 +71,14 @@ func unreadable(err error) error {
 	return hint.New(hint.Usage, err.Error(), next)
 }
 
+// Equal reports whether both are the same key.
+func (k *Key) Equal(other *Key) bool {
+	if k == nil || other == nil {
+		return k == other
+	}
+	return hmac.Equal(k.secret, other.secret)
+}
+
 // Name returns what stands for a name, for example name-5f3a9c0e12b47d86. There is nothing to hide in an empty one.
 func (k *Key) Name(name string) string {
 	if k == nil || name == "" {
