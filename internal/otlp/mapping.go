@@ -52,7 +52,7 @@ var severities = map[string]logs.SeverityNumber{
 // are.
 var words = []string{
 	"path", "confidence", "trigger", "syscall", "owner_by", "connection_id", "family", "kernel_reason", "runtime",
-	"before", "after", "tcp_options", "netfilter_hook",
+	"before", "after", "tcp_options", "netfilter_hook", "icmp",
 }
 
 // mapping turns endings into log records. Not for concurrent use.

@@ -102,7 +102,7 @@ func TestAnonymized(t *testing.T) {
 	e := reset(1)
 	fill(reflect.ValueOf(e).Elem(), 3)
 	e.Path, e.Trigger, e.OwnerBy, e.Syscall = events.CloseRSTUnread, events.TriggerClose, events.OwnerByProc, "close"
-	e.KernelReason, e.Evidence.NetfilterHook = "NOT_SPECIFIED", "INPUT"
+	e.KernelReason, e.Evidence.NetfilterHook, e.Evidence.ICMP = "NOT_SPECIFIED", "INPUT", "ICMP port unreachable"
 	e.Earlier.Path, e.Peer.Path = events.CloseFINActive, events.CloseFINActive
 	e.Cgroup = "/secret.slice/secret.service"
 	e.PeerLocal = netip.MustParseAddrPort("10.9.9.9:1")
@@ -125,6 +125,7 @@ func TestAnonymized(t *testing.T) {
 	for name, want := range map[string]string{
 		"closetrace.path": "close.rst.unread", "closetrace.trigger": "close", "closetrace.kernel_reason": "NOT_SPECIFIED",
 		"closetrace.connection_id": "0000000000000007", "network.local.port": "443",
+		"closetrace.evidence.netfilter_hook": "INPUT", "closetrace.evidence.icmp": "ICMP port unreachable",
 	} {
 		if here[name] != want {
 			t.Errorf("%s=%q, want %q", name, here[name], want)
