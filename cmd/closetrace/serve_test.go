@@ -108,7 +108,7 @@ func TestShippedConfiguration(t *testing.T) {
 	}
 }
 
-// Stuck sockets are those of the network namespace that is traced, even if the process that named it is another one now.
+// Stuck sockets are those of the network namespace that is traced, even if the process that named it is another now.
 func TestStuckFollowsNamespace(t *testing.T) {
 	const ours, traced, others = 1, 100, 200
 	s := fakeSystem(0)

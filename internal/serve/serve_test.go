@@ -458,8 +458,8 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// ending is a source whose numbers jump when it is detached, as those of the kernel side do: calls that are still blocked
-// are missed runs, and every open FIN is counted.
+// ending is a source whose numbers jump when it is detached, as those of the kernel side do: calls that are still
+// blocked are missed runs, and every open FIN is counted.
 type ending struct {
 	resetting
 	detached atomic.Bool
