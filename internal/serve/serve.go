@@ -178,7 +178,7 @@ func serverFailure(ctx context.Context) error {
 	return nil
 }
 
-// inBackground begins what runs beside the trace until ctx ends. The channel that it returns is closed once all has ended.
+// inBackground begins what runs beside the trace until ctx ends. The returned channel is closed once all has ended.
 func (d *daemon) inBackground(ctx context.Context) <-chan struct{} {
 	var all sync.WaitGroup
 	all.Go(func() { d.reloads(ctx) })
