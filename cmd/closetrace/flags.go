@@ -19,8 +19,10 @@ import (
 	"github.com/closetrace/closetrace/internal/sink"
 )
 
-// serveName is the command that SIGHUP does not end.
-const serveName = "serve"
+const (
+	serveName = "serve" // which SIGHUP does not end
+	runName   = "run"   // whose command has signals of its own
+)
 
 // noArguments returns an error for any argument.
 func noArguments(cmd *cobra.Command, args []string) error {

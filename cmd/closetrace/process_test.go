@@ -282,6 +282,7 @@ func TestStoppedTerminalDoesNotDelayTheEnd(t *testing.T) {
 // The terminal shows ^C where the cursor is. What follows begins on the next line, of a trace, of one that prints only
 // the summary, and of a command that the key ends as well.
 func TestInterruptKeyIsNotGlued(t *testing.T) {
+	heedSignals(t)
 	for _, args := range [][]string{{}, {"--summary"}, {"run", "--", "sleep", "600"}} {
 		cmd := exec.CommandContext(t.Context(), "closetrace-fake", args...)
 		cmd.Env = append(cmd.Environ(), "COLUMNS=120")

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -59,6 +60,7 @@ func run(ctx context.Context, s *system) int {
 
 // endSignals returns the signals that end a run in good order. SIGHUP stays ignored if it was (nohup), and makes serve
 // reload. GOTRACEBACK, if it is set, keeps what SIGQUIT does in a Go program: print the stacks of all goroutines.
+// SIGINT stays ignored for the command of run, which inherits that: see package command.
 func endSignals(cmd *cobra.Command) []os.Signal {
 	all := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) && cmd.Name() != serveName {
@@ -66,6 +68,9 @@ func endSignals(cmd *cobra.Command) []os.Signal {
 	}
 	if os.Getenv("GOTRACEBACK") == "" {
 		all = append(all, syscall.SIGQUIT)
+	}
+	if cmd.Name() == runName {
+		all = slices.DeleteFunc(all, signal.Ignored)
 	}
 	return all
 }

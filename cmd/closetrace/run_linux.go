@@ -68,7 +68,7 @@ func newRun(m runner) *cobra.Command {
 		attach: probe.Attachment{Attach: probe.Auto},
 	}
 	cmd := &cobra.Command{
-		Use:   "run [flags] -- COMMAND [ARGUMENT...]",
+		Use:   runName + " [flags] -- COMMAND [ARGUMENT...]",
 		Short: "Trace a command and its children; with --fail-on, fail if an ending matches",
 		RunE:  func(cmd *cobra.Command, argv []string) error { return r.run(cmd, m, argv) },
 

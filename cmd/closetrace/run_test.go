@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -114,6 +115,7 @@ func runCounting(t *testing.T) (cmd *exec.Cmd, out *bufio.Reader) {
 	}
 	t.Cleanup(func() { r.Close() })
 	cmd.Stdout, cmd.SysProcAttr = w, &syscall.SysProcAttr{Setsid: true}
+	heedSignals(t)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -123,6 +125,14 @@ func runCounting(t *testing.T) (cmd *exec.Cmd, out *bufio.Reader) {
 	out = bufio.NewReader(r)
 	expectLine(t, out, "ready")
 	return cmd, out
+}
+
+// heedSignals makes what this test starts not ignore the signals that its own shell may have it ignore.
+func heedSignals(t *testing.T) {
+	t.Helper()
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGINT, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(caught) })
 }
 
 func expectLine(t *testing.T, out *bufio.Reader, want string) {

@@ -11,11 +11,21 @@ import (
 // forwarder passes signals on to a process.
 type forwarder struct{ caught chan os.Signal }
 
-// catchSignals catches the signals that are for the command.
+// forwarded are the signals that are for the command.
+var forwarded = []os.Signal{
+	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2,
+}
+
+// catchSignals catches the signals that are for the command, except those that this process ignores, such as SIGHUP
+// under nohup(1), or SIGINT as a background job of a script. The command inherits that, but not from a process that
+// catches the signal. The Go runtime itself catches all others.
 func catchSignals() *forwarder {
 	f := &forwarder{make(chan os.Signal, 16)}
-	signal.Notify(f.caught, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM,
-		syscall.SIGUSR1, syscall.SIGUSR2)
+	for _, sig := range forwarded {
+		if !signal.Ignored(sig) {
+			signal.Notify(f.caught, sig)
+		}
+	}
 	return f
 }
 
