@@ -33,7 +33,7 @@ func catchSignals() *forwarder {
 func (f *forwarder) forward(p *os.Process) {
 	go func() {
 		for sig := range f.caught {
-			if !fromTerminal(sig) {
+			if !fromTerminal(sig, p.Pid) {
 				_ = p.Signal(sig) // it may have ended
 			}
 		}
@@ -45,10 +45,15 @@ func (f *forwarder) stop() {
 	close(f.caught)
 }
 
-// fromTerminal reports whether the terminal has sent sig to the command as well:
-// a key such as Ctrl-C signals the whole foreground process group.
-func fromTerminal(sig os.Signal) bool {
+// fromTerminal reports whether the terminal has sent sig to the command as well: a key such as Ctrl-C signals the whole
+// foreground process group. It says so of every SIGINT or SIGQUIT while the command is in that group, because Go does
+// not report who sent a signal, and a command that gets one twice may skip its cleanup.
+func fromTerminal(sig os.Signal, pid int) bool {
 	if sig != syscall.SIGINT && sig != syscall.SIGQUIT {
+		return false
+	}
+	own := unix.Getpgrp()
+	if group, err := unix.Getpgid(pid); err != nil || group != own { // such as that of setsid(1)
 		return false
 	}
 	tty, err := os.Open("/dev/tty")
@@ -57,5 +62,5 @@ func fromTerminal(sig os.Signal) bool {
 	}
 	defer tty.Close()
 	foreground, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
-	return err == nil && foreground == unix.Getpgrp()
+	return err == nil && foreground == own
 }

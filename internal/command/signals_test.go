@@ -10,20 +10,23 @@ import (
 	"github.com/creack/pty"
 )
 
-// reportVariable makes this test program print which signals it would not forward.
+// reportVariable makes this test program print which signals it would not forward, to a process of its own group and
+// to its parent, which is in another one.
 const reportVariable = "CLOSETRACE_TEST_FROM_TERMINAL"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(reportVariable) != "" {
-		fmt.Printf("%v %v, %v %v, %v %v\n", syscall.SIGINT, fromTerminal(syscall.SIGINT),
-			syscall.SIGQUIT, fromTerminal(syscall.SIGQUIT), syscall.SIGTERM, fromTerminal(syscall.SIGTERM))
+		own, other := os.Getpid(), os.Getppid()
+		fmt.Printf("%v %v, %v %v, %v %v, elsewhere %v\n", syscall.SIGINT, fromTerminal(syscall.SIGINT, own),
+			syscall.SIGQUIT, fromTerminal(syscall.SIGQUIT, own), syscall.SIGTERM, fromTerminal(syscall.SIGTERM, own),
+			fromTerminal(syscall.SIGINT, other))
 		return
 	}
 	m.Run()
 }
 
 // The terminal sends Ctrl-C to the command, so it is not forwarded. Other signals
-// are, and all of them are if there is no terminal.
+// are, and all of them are if there is no terminal, or the command is in another group.
 func TestFromTerminal(t *testing.T) {
 	master, slave, err := pty.Open()
 	if err != nil {
@@ -32,8 +35,8 @@ func TestFromTerminal(t *testing.T) {
 	defer master.Close()
 	defer slave.Close()
 	for want, attr := range map[string]*syscall.SysProcAttr{
-		"interrupt true, quit true, terminated false\n":   {Setsid: true, Setctty: true, Ctty: 0},
-		"interrupt false, quit false, terminated false\n": {Setsid: true},
+		"interrupt true, quit true, terminated false, elsewhere false\n":   {Setsid: true, Setctty: true, Ctty: 0},
+		"interrupt false, quit false, terminated false, elsewhere false\n": {Setsid: true},
 	} {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), reportVariable+"=1")
