@@ -152,7 +152,7 @@ func (r *replayFlags) replay(
 		return err
 	}
 	if r.convert != "" {
-		return pipeline.Convert(ctx, in, out, o.Options)
+		return pipeline.Convert(ctx, in, out)
 	}
 	o.Path = record.Name(files)
 	return pipeline.Replay(ctx, in, c.sink(out, &r.display), o)

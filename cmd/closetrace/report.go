@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"fmt"
+	"errors"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -126,8 +126,7 @@ func (r *reportFlags) text(ctx context.Context, c *console, files []*os.File, pa
 		return nil, err
 	}
 	if ctx.Err() != nil {
-		fmt.Fprintln(c.stderr, "closetrace: interrupted; there is no report")
-		return nil, nil
+		return nil, errors.New("interrupted; there is no report")
 	}
 	write := collected.HTML
 	if r.format == reportMarkdown {

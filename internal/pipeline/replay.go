@@ -58,14 +58,13 @@ func Replay(ctx context.Context, in *record.Reader, out Sink, o ReplayOptions) e
 }
 
 // Convert prints a recording itself, as format 1.
-func Convert(ctx context.Context, in *record.Reader, to io.Writer, o Options) error {
+func Convert(ctx context.Context, in *record.Reader, to io.Writer) error {
 	out := &CheckedWriter{Writer: to}
-	err := out.Outcome(record.Convert(ctx, in, out))
-	if ctx.Err() != nil {
-		fmt.Fprintln(o.Stderr, "closetrace: interrupted; the rest is not converted")
-		return nil
+	err := record.Convert(ctx, in, out)
+	if err != nil && ctx.Err() != nil {
+		err = errors.New("interrupted; the rest is not converted")
 	}
-	return err
+	return out.Outcome(err)
 }
 
 // LimitReached is why there may be nothing to compare in an audit.

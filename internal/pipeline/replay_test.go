@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -192,5 +193,27 @@ func TestReplayNotWritten(t *testing.T) {
 				t.Errorf("%d written, summary %+v", written, sum)
 			}
 		})
+	}
+}
+
+// An interrupted conversion is no success. The failure of its output is the first reason.
+func TestConvertInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	convert := func(to io.Writer) error {
+		in, err := record.NewReader(strings.NewReader(recordingOf(t, 2)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Convert(ctx, in, to)
+	}
+	if err := convert(io.Discard); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	if err := convert(io.Discard); err == nil || err.Error() != "interrupted; the rest is not converted" {
+		t.Errorf("interrupted: %v", err)
+	}
+	if err := convert(&fullAfter{}); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("interrupted, with a full disk: %v", err)
 	}
 }
