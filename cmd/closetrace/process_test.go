@@ -187,7 +187,9 @@ func TestStalledOutputDoesNotDelayTheEndOfRun(t *testing.T) {
 	p := start(t, "closetrace-flood", "run", "-o", "json", "--output-file", fifo, "--", "sleep", "600")
 	filled(t, stalled)
 	p.signal(t, syscall.SIGTERM)
-	if code, stderr := p.ended(t); code != 128+int(syscall.SIGTERM) {
+	code, stderr := p.ended(t)
+	if want := "\nclosetrace: write " + fifo + ": no reader for 1s\n"; code != 128+int(syscall.SIGTERM) ||
+		!strings.Contains(stderr, want) || number(stderr, " endings not written") <= 0 {
 		t.Errorf("exit code %d, stderr:\n%s", code, stderr)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"sync"
 	"time"
 )
@@ -66,8 +68,16 @@ func (w *DeadlineWriter) write(p []byte) (written int, err error) {
 	case r := <-done:
 		return r.n, r.err
 	case <-time.After(stallTimeout):
-		return 0, errStalled
+		return 0, w.stalled()
 	}
+}
+
+// stalled returns errStalled, with the name of the file, as the os package would for its errors.
+func (w *DeadlineWriter) stalled() error {
+	if file, ok := w.to.(*os.File); ok && file != os.Stdout {
+		return &fs.PathError{Op: "write", Path: file.Name(), Err: errStalled}
+	}
+	return errStalled
 }
 
 // unwritten is why a write failed, and how many lines it did not write: at most, if it timed out.
