@@ -29,7 +29,8 @@ type Options struct {
 	URL string // as given: see [Endpoint]
 	// Headers are sent with each request, for example for authorization.
 	Headers map[string]string
-	// Resource are attributes that all records have in common, besides those of the host. They replace these.
+	// Resource are attributes that all records have in common, besides those of the host. They replace these. Key
+	// replaces the names of hosts in them.
 	Resource map[string]string
 	// Rate is how many endings a second have their own record; 0: DefaultRate.
 	Rate int

@@ -3,6 +3,7 @@ package otlp
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"reflect"
@@ -134,9 +135,38 @@ func TestAnonymized(t *testing.T) {
 	if doubt, ok := here["closetrace.doubt"]; ok {
 		t.Errorf("closetrace.doubt=%q: it may have names in it", doubt)
 	}
-	resource := resourceOf(events.Header{Host: "secret", BootID: "secret"}, &Options{Key: key}).String()
-	if strings.Contains(resource, "secret") {
-		t.Errorf("the resource has the name of the host: %s", resource)
+}
+
+// With a key, the resource does not name the host either, also where the environment does. What names no host is sent
+// as given.
+func TestAnonymizedResource(t *testing.T) {
+	key, err := anonymize.ParseKey("0123456789abcdef")
+	if err != nil {
+		t.Fatal(err)
+	}
+	given := map[string]string{"k8s.node.name": "secret", "k8s.cluster.name": "east", "service.name": "mine"}
+	for _, named := range []string{"", "host.name", "host.id", "k8s.pod.name", "service.instance.id"} {
+		o := Options{Key: key, Resource: maps.Clone(given)}
+		if named != "" {
+			o.Resource[named] = "secret"
+		}
+		resource := resourceOf(events.Header{Host: "secret", BootID: "secret"}, &o)
+		if strings.Contains(resource.String(), "secret") {
+			t.Errorf("%s: the resource has the name of the host: %s", named, resource)
+		}
+		got := map[string]string{}
+		for _, a := range resource.Attributes {
+			got[a.Key] = a.Value.GetStringValue()
+		}
+		if got["k8s.node.name"] != key.Name("secret") || got["host.name"] != got["k8s.node.name"] {
+			t.Errorf("%s: the host is %q, its node %q", named, got["host.name"], got["k8s.node.name"])
+		}
+		if got["k8s.cluster.name"] != "east" || got["service.name"] != "mine" {
+			t.Errorf("%s: what names no host differs: %v", named, got)
+		}
+		if _, ok := got["k8s.node.uid"]; ok {
+			t.Errorf("%s: an attribute that nothing set: %v", named, got)
+		}
 	}
 }
 

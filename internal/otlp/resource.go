@@ -58,14 +58,24 @@ func ParseHeaders(text string) (map[string]string, error) {
 	return headers, nil
 }
 
+// hostNames are the attributes of a resource that name or address the host, or the pod or container that closetrace
+// runs in. With a key they are replaced, whoever set them: the Helm chart sets two.
+var hostNames = []string{
+	"host.name", "host.id", "host.ip", "host.mac", "service.instance.id", "container.id", "container.name",
+	"k8s.node.name", "k8s.node.uid", "k8s.pod.name", "k8s.pod.uid", "k8s.pod.ip",
+}
+
 // resourceOf returns what all records of a host have in common.
 func resourceOf(h events.Header, o *Options) *resource.Resource {
 	all := map[string]string{
 		"service.name": "closetrace", "service.version": version.Build().Version,
 		"os.type": "linux", "os.version": h.Kernel,
-		"host.name": o.Key.Name(h.Host), prefix + "boot_id": o.Key.Name(h.BootID), prefix + "attach": h.Attach,
+		"host.name": h.Host, prefix + "boot_id": o.Key.Name(h.BootID), prefix + "attach": h.Attach,
 	}
 	maps.Copy(all, o.Resource)
+	for _, key := range hostNames {
+		all[key] = o.Key.Name(all[key]) // "" stays "", and is left out below
+	}
 	r := &resource.Resource{}
 	for _, key := range slices.Sorted(maps.Keys(all)) {
 		if all[key] != "" {
