@@ -25,6 +25,19 @@ const (
 	workloads = selected + `, workload=~"$workload"`
 )
 
+// histogram says where the precision of a quantile comes from.
+const histogram = "Native histogram, or the few buckets of a classic one where Prometheus does not scrape native ones."
+
+// quantile returns the expression of a quantile by path. A Prometheus that does not scrape native histograms, which is
+// the default, has the classic buckets, and the other way around.
+func quantile(q, metric string) string {
+	of := func(metric, labels string) string {
+		return `histogram_quantile(` + q + `, sum by (` + labels + `) (rate(` + metric + `{` + selected +
+			`}[$__rate_interval])))`
+	}
+	return of(metric, "path") + " or " + of(metric+"_bucket", "path, le")
+}
+
 // rows are the panels, two a line.
 var rows = []struct {
 	title  string
@@ -41,15 +54,12 @@ var rows = []struct {
 			"{{workload}} {{direction}} {{reason}}",
 		},
 		{
-			"Unread bytes, median", "What a close threw away. Native histogram.", units.BytesIEC,
-			`histogram_quantile(0.5, sum by (path) (rate(closetrace_tcp_unread_bytes{` + selected + `}[$__rate_interval])))`,
-			"{{path}}",
+			"Unread bytes, median", "What a close threw away. " + histogram, units.BytesIEC,
+			quantile("0.5", "closetrace_tcp_unread_bytes"), "{{path}}",
 		},
 		{
-			"Time that SO_LINGER blocked close(2), 99 %", "Native histogram.", units.Seconds,
-			`histogram_quantile(0.99, sum by (path) (rate(closetrace_tcp_linger_wait_seconds{` + selected +
-				`}[$__rate_interval])))`,
-			"{{path}}",
+			"Time that SO_LINGER blocked close(2), 99 %", histogram, units.Seconds,
+			quantile("0.99", "closetrace_tcp_linger_wait_seconds"), "{{path}}",
 		},
 	}},
 	{"Sockets that do not close", []panel{

@@ -39,14 +39,17 @@ priorityClassName: system-node-critical
 podAnnotations: {a: b}
 podLabels: {c: d}
 recordings: {hostPath: /var/lib/closetrace}
-podMonitor: {enabled: true, labels: {release: prometheus}}
+podMonitor: {enabled: true, scrapeNativeHistograms: true, labels: {release: prometheus}}
 `
 
 // A daemonSet is what the tests look at of the object that the chart makes.
 type daemonSet struct {
 	Kind string
 	Spec struct {
-		JobLabel string `yaml:"jobLabel"` // of a PodMonitor
+		// Of a PodMonitor.
+		JobLabel               string `yaml:"jobLabel"`
+		ScrapeNativeHistograms bool   `yaml:"scrapeNativeHistograms"`
+		// Of a DaemonSet.
 		Template struct {
 			Metadata struct{ Labels map[string]any }
 			Spec     podSpec
@@ -244,6 +247,13 @@ func TestChartIsScraped(t *testing.T) {
 	const named = "sourceLabels: [__meta_kubernetes_pod_node_name]\n          targetLabel: instance\n"
 	if !strings.Contains(text, named) {
 		t.Errorf("no instance is named as its node:\n%s", text)
+	}
+	if !objects["PodMonitor"].Spec.ScrapeNativeHistograms {
+		t.Errorf("native histograms are not scraped:\n%s", text)
+	}
+	// An operator before 0.88 does not have the field.
+	if text, _ := rendered(t, "podMonitor: {enabled: true}"); strings.Contains(text, "NativeHistograms") {
+		t.Errorf("native histograms are scraped by default:\n%s", text)
 	}
 	labels := objects["DaemonSet"].Spec.Template.Metadata.Labels
 	if job := labels[objects["PodMonitor"].Spec.JobLabel]; job != "closetrace" {

@@ -231,6 +231,26 @@ func TestDashboardIsComplete(t *testing.T) {
 	}
 }
 
+// Each panel of a native histogram also asks for the classic buckets: by default, Prometheus does not scrape native
+// ones.
+func TestDashboardNeedsNoNativeHistograms(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/grafana/closetrace.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	classic := strings.NewReplacer("by (path)", "by (path, le)", "{job=", "_bucket{job=")
+	panels := regexp.MustCompile(`"expr": "(histogram_quantile.*)"`).FindAllStringSubmatch(string(text), -1)
+	for _, p := range panels {
+		native, or, _ := strings.Cut(p[1], " or ")
+		if want := classic.Replace(native); or != want {
+			t.Errorf("%s\nor %s\nwant %s", native, or, want)
+		}
+	}
+	if len(panels) != 2 {
+		t.Errorf("%d panels of histograms", len(panels))
+	}
+}
+
 // The dashboard is what its program prints.
 func TestDashboardIsGenerated(t *testing.T) {
 	needsEngines(t)
