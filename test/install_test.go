@@ -4,6 +4,7 @@ package test
 
 import (
 	"bytes"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -12,7 +13,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/kernel"
 )
 
@@ -107,6 +110,29 @@ func filesBelow(t *testing.T, dir string) (files []string) {
 		t.Fatal(err)
 	}
 	return files
+}
+
+// systemd starts the service again after a failure, at an interval at which it never gives up, unless waiting does not
+// help.
+func TestUnitIsStartedAgain(t *testing.T) {
+	unit := readFile(t, unitFile)
+	const starts, within = 5, 10 * time.Second // systemd's defaults
+	sec := regexp.MustCompile(`(?m)^RestartSec=(\w+)$`).FindStringSubmatch(unit)
+	if sec == nil {
+		t.Fatal("RestartSec is systemd's 100 ms: after 5 starts it gives up")
+	}
+	if pause, err := time.ParseDuration(sec[1]); err != nil || starts*pause <= within {
+		t.Errorf("systemd gives up: RestartSec is %v, %v", pause, err)
+	}
+	prevent := "RestartPreventExitStatus="
+	for _, kind := range []hint.Kind{hint.Usage, hint.Privilege, hint.Unsupported} {
+		prevent += fmt.Sprintf("%d ", hint.ExitCode(hint.New(kind, "", "")))
+	}
+	for _, line := range []string{"Restart=on-failure", strings.TrimSpace(prevent)} {
+		if !strings.Contains(unit, "\n"+line+"\n") {
+			t.Errorf("the unit has no line %s", line)
+		}
+	}
 }
 
 // The service has the capabilities that tracing needs and no others, and systemd rates its exposure below 3 of 10.
