@@ -110,6 +110,9 @@ func TestTwiceTheSame(t *testing.T) {
 	if out, err := check.CombinedOutput(); err != nil {
 		t.Errorf("sha256sum: %v\n%s", err, out)
 	}
+	if sums, err := os.ReadFile(filepath.Join(second, sumsFile)); err != nil || bytes.Contains(sums, []byte("~")) {
+		t.Errorf("GitHub would store a file under another name: %v\n%s", err, sums)
+	}
 }
 
 // All packages of an architecture have the same files with the same content, except for what only Debian has, and

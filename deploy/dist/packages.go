@@ -57,7 +57,9 @@ func (b build) writePackage(dir, version string, to nfpm.Packager, debian bool) 
 			RPM: nfpm.RPM{BuildHost: "closetrace", Summary: "Show how and why each TCP connection ended"},
 		},
 	})
-	name = to.ConventionalFileName(info)
+	// GitHub replaces the tilde of a version before a release by a period in the names of files of a release. SHA256SUMS
+	// has the names, and package managers read the version in the package.
+	name = strings.ReplaceAll(to.ConventionalFileName(info), "~", ".")
 	out, err := os.Create(filepath.Join(dir, name))
 	if err != nil {
 		return "", err
