@@ -134,6 +134,10 @@ func TestPackagesAgree(t *testing.T) {
 				delete(deb, path)
 			}
 		}
+		upgrade := unpack(t, one(t, "*_linux_"+names[0]+".tar.gz"), "tar", "--exclude="+config[1:], "-xzf")
+		if _, replaced := upgrade[config[1:]]; replaced || len(upgrade) != len(archive)-1 {
+			t.Errorf("an upgrade by the archive replaces the configuration, or leaves out more: %d files", len(upgrade))
+		}
 		same(t, names[0]+".tar.gz and apk", archive, apk)
 		same(t, names[0]+".tar.gz and deb", archive, deb)
 		if _, err := exec.LookPath("rpm2cpio"); err != nil {
