@@ -39,6 +39,13 @@ priorityClassName: system-node-critical
 podAnnotations: {a: b}
 podLabels: {c: d}
 recordings: {hostPath: /var/lib/closetrace}
+env:
+- name: OTEL_EXPORTER_OTLP_HEADERS
+  valueFrom: {secretKeyRef: {name: collector, key: headers}}
+volumes:
+- {name: key, secret: {secretName: key, defaultMode: 256}}
+volumeMounts:
+- {name: key, mountPath: /run/key, readOnly: true}
 podMonitor: {enabled: true, scrapeNativeHistograms: true, labels: {release: prometheus}}
 `
 
@@ -66,7 +73,8 @@ type podSpec struct {
 		Image           string
 		Args            []string
 		Env             []struct{ Name, Value string }
-		SecurityContext securityContext `yaml:"securityContext"`
+		VolumeMounts    []map[string]any `yaml:"volumeMounts"`
+		SecurityContext securityContext  `yaml:"securityContext"`
 	}
 	Volumes []map[string]any
 }
@@ -209,7 +217,7 @@ func TestChartPrivileges(t *testing.T) {
 		}
 		const node = "host.name=$(NODE_NAME),k8s.node.name=$(NODE_NAME)"
 		want := map[string]string{"": node, everything: node + ",k8s.cluster.name=east"}
-		variables := map[string]int{"": 2, everything: 3}
+		variables := map[string]int{"": 2, everything: 4}
 		env := pod.Containers[0].Env
 		if len(env) != variables[values] || env[1].Value != want[values] {
 			t.Errorf("environment %q", env)
@@ -217,9 +225,22 @@ func TestChartPrivileges(t *testing.T) {
 		if values == everything && env[2].Value != "unix:///run/containerd/containerd.sock" {
 			t.Errorf("%s=%s", env[2].Name, env[2].Value)
 		}
-		if volumes := map[string]int{"": 2, everything: 4}; len(pod.Volumes) != volumes[values] {
+		if volumes := map[string]int{"": 2, everything: 5}; len(pod.Volumes) != volumes[values] {
 			t.Errorf("volumes %v", pod.Volumes)
 		}
+	}
+}
+
+// The pod has what the user adds, after what the chart has: a header and a key, both from Secrets.
+func TestChartAdditions(t *testing.T) {
+	_, objects := rendered(t, everything)
+	pod := objects["DaemonSet"].Spec.Template.Spec
+	env, mounts := pod.Containers[0].Env, pod.Containers[0].VolumeMounts
+	if env[len(env)-1].Name != "OTEL_EXPORTER_OTLP_HEADERS" {
+		t.Errorf("environment %q", env)
+	}
+	if mounts[len(mounts)-1]["mountPath"] != "/run/key" || pod.Volumes[len(pod.Volumes)-1]["name"] != "key" {
+		t.Errorf("mounts %v of volumes %v", mounts, pod.Volumes)
 	}
 }
 
@@ -280,6 +301,8 @@ func TestChartRefusesValues(t *testing.T) {
 		"config: {listen: ':1'}":           "listen",
 		"clusterName: 'a,b=c'":             "clusterName",
 		"podMonitor: {interval: sometime}": "interval",
+		"env: [{value: x}]":                "env",
+		"volumeMounts: [{name: x}]":        "mountPath",
 	} {
 		text, err := helm(t, values, "template", "night", chart, "--kube-version", kubernetes)
 		if err == nil || !strings.Contains(text, word) {
