@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -126,8 +127,7 @@ func (w *whyFlags) run(cmd *cobra.Command, s *system, args []string) error {
 	case text == "" && err != nil:
 		return err
 	case text == "" && cmd.Context().Err() != nil:
-		fmt.Fprintln(s.console.stderr, "closetrace: interrupted before an ending of this connection was seen")
-		return nil
+		return errors.New("interrupted before an ending of this connection was seen")
 	case text == "":
 		return hint.New(hint.NoMatch, "no ending of this connection", w.elsewhere())
 	}
