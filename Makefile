@@ -109,8 +109,9 @@ live: build ## live tests on this kernel, with the race detector
 	$(GO) test -race -c -o bin/live.test ./test/live
 	$(SUDO) env CLOSETRACE_LIVE=1 CLOSETRACE_REPORT=bin/live.json PATH="$(CURDIR):$$PATH" bin/live.test -test.v -test.timeout 20m
 
-lab-live: build ## the lab on this kernel
+lab-live: build ## the lab on this kernel, with the scenarios that change a setting of the whole machine
 	$(SUDO) ./closetrace lab
+	$(SUDO) ./closetrace lab abort.orphan.oom close.rst.oom
 
 vm: ## run the live tests on one Debian kernel in QEMU: make vm KERNEL=6.1
 	@test/deps.sh test

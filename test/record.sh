@@ -8,6 +8,10 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+if [ $# -eq 0 ]; then # by name, because some scenarios run only so
+	# shellcheck disable=SC2046
+	set -- $(./closetrace lab --list | cut -d ' ' -f 1)
+fi
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 for mode in ${MODES:-tracepoint fentry kprobe}; do

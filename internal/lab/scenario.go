@@ -183,15 +183,21 @@ func (sc *Scenario) addStuck(text string, line int) error {
 	return err
 }
 
+// ChangesMachine reports whether the scenario changes a setting of the whole machine while it runs, which also acts on
+// the connections of other programs.
+func (sc *Scenario) ChangesMachine() bool {
+	return slices.ContainsFunc(sc.Steps, func(st Step) bool { return st.Verb == "global" })
+}
+
 // Alone reports whether the scenario must run without others at the same time. It
 // changes a setting of the whole machine; or it starts a process, which for a
 // moment holds copies of all descriptors, so a close(2) in another scenario would
 // not be the last; or it blocks a close(2) by SO_LINGER, of which kretprobes
 // follow only a few at a time.
 func (sc *Scenario) Alone() bool {
-	return slices.ContainsFunc(sc.Steps, func(st Step) bool {
+	return sc.ChangesMachine() || slices.ContainsFunc(sc.Steps, func(st Step) bool {
 		switch st.Verb {
-		case "global", "spawn":
+		case "spawn":
 			return true
 		case "linger":
 			return len(st.Args) == 2 && st.Args[1] != "0"

@@ -26,6 +26,8 @@ type Options struct {
 	JSON    bool             // an object per scenario
 	Record  string           // directory to keep the events in; empty: none
 	Sockets *sockets.Source  // lists the open sockets of a scenario
+	// Named: the user named the scenarios. Those that change a setting of the whole machine run only then.
+	Named bool
 	// Quiet: ordinary closes, and FINs received, are only counted, and scenarios may miss them.
 	Quiet bool
 	// Tour shows some endings that most users meet, each with its ladder, and of the others only how many passed.
@@ -148,11 +150,19 @@ func (r *runner) runOne(ctx context.Context, sc numbered) error {
 
 // judged runs a scenario, again if its failure may be none of closetrace, and returns the verdict.
 func (r *runner) judged(ctx context.Context, sc *lab.Scenario) (*verdict, error) {
+	if sc.ChangesMachine() && !r.Named {
+		v := newVerdict(sc, r.header.Attach)
+		v.Verdict, v.Reason = notPossible, onlyNamed
+		return v, nil
+	}
 	if r.Quiet {
 		sc = sc.Counting(string(events.CloseFINActive), string(events.CloseFINPassive), string(events.RecvFIN))
 	}
 	return retry(r.Stream.Stderr, func() (*verdict, error) { return r.attempt(ctx, sc) }, r.lost)
 }
+
+// onlyNamed is why a scenario does not run that changes a setting of the whole machine.
+const onlyNamed = "it changes a setting of the whole machine; name it to run it"
 
 // maxAttempts is how often a scenario runs if its failure may be none of closetrace.
 const maxAttempts = 3

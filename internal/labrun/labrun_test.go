@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -154,6 +155,34 @@ func TestRetry(t *testing.T) {
 		line := "closetrace: retrying close.rst.unread: " + tt.because + ": "
 		if err != nil || v.Verdict != tt.became || n != len(tt.kinds) || strings.Count(stderr.String(), line) != tt.repeats {
 			t.Errorf("%v: %s after %d attempts, %v, stderr:\n%s", tt.kinds, v.Verdict, n, err, &stderr)
+		}
+	}
+}
+
+// Without their names, the scenarios that change a setting of the whole machine do not run, nor in the tour.
+func TestOnlyNamed(t *testing.T) {
+	all, err := lab.Scenarios()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all = slices.DeleteFunc(all, func(sc *lab.Scenario) bool { return !sc.ChangesMachine() })
+	if len(all) == 0 {
+		t.Fatal("no scenario changes a setting of the whole machine")
+	}
+	for _, brief := range []bool{false, true} {
+		var out, stderr bytes.Buffer
+		r := &runner{tally: tally{out: &out, brief: brief}}
+		r.Stream.Stderr = &stderr
+		if err := r.runScheduled(t.Context(), all); err != nil || r.tally.counts != (counts{impossible: len(all)}) {
+			t.Errorf("%v, %v", err, &r.tally.counts)
+		}
+		if !brief && strings.Count(out.String(), "not possible here: "+onlyNamed) != len(all) {
+			t.Errorf("got:\n%s", &out)
+		}
+	}
+	for _, at := range tour {
+		if sc, err := lab.Find(at.scenario()); err != nil || sc.ChangesMachine() {
+			t.Errorf("the tour has %s: %v", at.scenario(), err)
 		}
 	}
 }
