@@ -99,27 +99,67 @@ func sysctlPath(key string) string {
 	return filepath.Join("/proc/sys", strings.ReplaceAll(key, ".", "/"))
 }
 
-// setGlobal changes a setting of the whole machine until restore or the end of
-// the run.
-func (r *sandbox) setGlobal(key, value string) error {
+// global is a setting of the whole machine that a scenario has changed.
+type global struct{ file, old, now string }
+
+// setGlobal changes a setting of the whole machine, which is in file, until
+// restore or the end of the run. It is an error if it has that value already: the
+// old one is not known then.
+func (r *sandbox) setGlobal(key, file, value string) error {
 	return outside(func() error {
-		old, err := os.ReadFile(sysctlPath(key))
+		text, err := os.ReadFile(file)
 		if err != nil {
 			return err
 		}
-		if _, changed := r.globals[key]; !changed {
-			r.globals[key] = strings.TrimSpace(string(old))
+		g, changed := r.globals[key]
+		if !changed {
+			g = global{file: file, old: strings.TrimSpace(string(text))}
 		}
-		return os.WriteFile(sysctlPath(key), []byte(value), 0o644)
+		if !changed && g.old == value {
+			return fmt.Errorf("%s is already %s: set by another lab, or by one that was killed; %s", key, value, setBack(key))
+		}
+		if err := os.WriteFile(file, []byte(value), 0o644); err != nil {
+			return err
+		}
+		g.now = value
+		r.globals[key] = g
+		return nil
 	})
 }
 
+// setBack returns how to give a setting its usual value.
+func setBack(key string) string {
+	how := fmt.Sprintf("to set it back: sysctl -w %s=N", key)
+	if key == maxOrphans { // tcp_init
+		how += `, by default half of the "TCP established hash table entries" in dmesg`
+	}
+	return how
+}
+
+// NotRestored means that a setting of the whole machine does not have its old value again.
+type NotRestored struct {
+	Key, Old, Now string
+	Err           error
+}
+
+// Error says so, and how to restore it.
+func (e *NotRestored) Error() string {
+	return fmt.Sprintf("%s is still %s: %v; to set it back: sysctl -w %s=%s", e.Key, e.Now, e.Err, e.Key, e.Old)
+}
+
+// Unwrap returns the reason.
+func (e *NotRestored) Unwrap() error { return e.Err }
+
 // restore gives a global setting its old value.
 func (r *sandbox) restore(key string) error {
-	value, changed := r.globals[key]
+	g, changed := r.globals[key]
 	if !changed {
 		return fmt.Errorf("%s was not changed", key)
 	}
 	delete(r.globals, key)
-	return outside(func() error { return os.WriteFile(sysctlPath(key), []byte(value), 0o644) })
+	err := outside(func() error { return os.WriteFile(g.file, []byte(g.old), 0o644) })
+	if err != nil {
+		return &NotRestored{key, g.old, g.now, err}
+	}
+	return nil
 }

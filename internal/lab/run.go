@@ -34,7 +34,7 @@ type sandbox struct {
 	helpers map[string]*helper
 	// messages are descriptors in SCM_RIGHTS messages that were not received, by the name of the socket.
 	messages map[string]*message
-	globals  map[string]string // global settings to restore
+	globals  map[string]global // settings of the whole machine to restore
 }
 
 // Run runs the steps of the scenario in a new network namespace, on a thread that ends with it.
@@ -79,7 +79,7 @@ func (sc *Scenario) RunWith(ctx context.Context, begin func(*Result) error, sett
 		threads:  map[string]*thread{},
 		helpers:  map[string]*helper{},
 		messages: map[string]*message{},
-		globals:  map[string]string{},
+		globals:  map[string]global{},
 	}
 	if err := r.checkVerbs(); err != nil {
 		return r.res, err

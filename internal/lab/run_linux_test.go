@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -226,5 +227,52 @@ func TestParseEntry(t *testing.T) {
 		if _, ok := parseEntry(bad); ok {
 			t.Errorf("took %q for a socket", bad)
 		}
+	}
+}
+
+// A setting of the whole machine gets its old value back, and is left alone if that is not known: another lab may have
+// set it, or one that was killed.
+func TestSetGlobal(t *testing.T) {
+	const key = "net.ipv4.tcp_max_orphans"
+	file := filepath.Join(t.TempDir(), "tcp_max_orphans")
+	expect := func(want string) {
+		t.Helper()
+		if got, err := os.ReadFile(file); err != nil || strings.TrimSpace(string(got)) != want {
+			t.Errorf("%v, %q, not %s", err, got, want)
+		}
+	}
+	if err := os.WriteFile(file, []byte("8192\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	newLab := func() *sandbox { return &sandbox{res: &Result{}, globals: map[string]global{}} }
+	one, other := newLab(), newLab()
+	for range 2 { // its own value is not that of another
+		if err := one.setGlobal(key, file, "0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := other.setGlobal(key, file, "0")
+	if err == nil || !strings.Contains(err.Error(), key+" is already 0: set by another lab, or by one that was killed; ") ||
+		!strings.Contains(err.Error(), "sysctl -w "+key+"=N, by default half of ") {
+		t.Errorf("a second lab: %v", err)
+	}
+	if err := other.cleanup(); err != nil {
+		t.Error(err)
+	}
+	expect("0")
+	if err := one.cleanup(); err != nil {
+		t.Error(err)
+	}
+	expect("8192")
+
+	if err := one.setGlobal(key, file, "0"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Dir(file)); err != nil {
+		t.Fatal(err)
+	}
+	var changed *NotRestored
+	if err := one.cleanup(); !errors.As(err, &changed) || !strings.Contains(err.Error(), "sysctl -w "+key+"=8192") {
+		t.Errorf("not restored: %v", err)
 	}
 }

@@ -218,7 +218,7 @@ func doGlobal(r *sandbox, _ struct{}, args []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return "", r.setGlobal(key, value)
+	return "", r.setGlobal(key, sysctlPath(key), value)
 }
 
 func doRestore(r *sandbox, _ struct{}, args []string) (string, error) {
