@@ -204,10 +204,20 @@ func (r *runner) lost() bool {
 	return l.LostRecords+l.MissedProbes > 0
 }
 
+// interruption returns the error of a scenario that was interrupted and then ended with err. Steps that could not go on
+// are no news; a setting of the whole machine that stays changed is.
+func interruption(err error) error {
+	var changed *lab.NotRestored
+	if errors.As(err, &changed) {
+		return fmt.Errorf("interrupted, and %w", changed)
+	}
+	return errors.New("interrupted")
+}
+
 // attempt runs a scenario once.
 func (r *runner) attempt(ctx context.Context, sc *lab.Scenario) (*verdict, error) {
 	if ctx.Err() != nil {
-		return nil, errors.New("interrupted")
+		return nil, interruption(nil)
 	}
 	var open openSockets
 	res, err := sc.Run(ctx, func(res *lab.Result) {
@@ -217,7 +227,7 @@ func (r *runner) attempt(ctx context.Context, sc *lab.Scenario) (*verdict, error
 	defer r.collector.drop(res)
 	switch {
 	case ctx.Err() != nil:
-		return nil, errors.New("interrupted")
+		return nil, interruption(err)
 	case errors.Is(err, syscall.EPERM) && res.Netns == 0:
 		return nil, hint.New(hint.Privilege, "cannot create a network namespace for the lab: "+err.Error(),
 			"run as root: sudo closetrace lab")

@@ -3,12 +3,15 @@ package labrun
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/closetrace/closetrace/internal/classify"
@@ -183,6 +186,24 @@ func TestOnlyNamed(t *testing.T) {
 	for _, at := range tour {
 		if sc, err := lab.Find(at.scenario()); err != nil || sc.ChangesMachine() {
 			t.Errorf("the tour has %s: %v", at.scenario(), err)
+		}
+	}
+}
+
+// A setting of the whole machine that stays changed after ^C is shown.
+func TestInterruption(t *testing.T) {
+	changed := &lab.NotRestored{Key: "net.ipv4.tcp_max_orphans", Old: "8192", Now: "0", Err: syscall.EACCES}
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{nil, "interrupted"},
+		{context.Canceled, "interrupted"},
+		{errors.Join(context.Canceled, errors.Join(nil, changed)), "interrupted, and net.ipv4.tcp_max_orphans is still 0: " +
+			"permission denied; to set it back: sysctl -w net.ipv4.tcp_max_orphans=8192"},
+	} {
+		if got := interruption(tt.err).Error(); got != tt.want {
+			t.Errorf("%v: got %q", tt.err, got)
 		}
 	}
 }
