@@ -29,7 +29,10 @@ func fixture(t testing.TB) targets {
 			t.Fatal(err)
 		}
 	}
-	return targets{spaces: netns.Finder{Proc: proc, Named: filepath.Join(proc, "netns")}}
+	return targets{
+		spaces:         netns.Finder{Proc: proc, Named: filepath.Join(proc, "netns")},
+		inPIDNamespace: func() bool { return inPIDNamespace(proc) },
+	}
 }
 
 func TestProcess(t *testing.T) {
@@ -42,6 +45,38 @@ func TestProcess(t *testing.T) {
 	} {
 		if err := f.process(pid); err == nil || err.Error() != want {
 			t.Errorf("%d: %v", pid, err)
+		}
+	}
+}
+
+// In a container the ids of processes are others than those of endings.
+func TestProcessInPIDNamespace(t *testing.T) {
+	const initial, other = "pid:[4026531836]", "pid:[4026532198]"
+	for _, tt := range []struct {
+		name, first, self string // the pid namespaces of process 1 and of this one; empty: cannot be read
+		refused           bool
+	}{
+		{"outside", initial, initial, false},
+		{"no pid namespaces", "", "", false},
+		{"in a container", other, other, true},
+		{"in a container, without CAP_SYS_PTRACE", "", other, true},
+		{"in a new namespace with the old /proc", initial, other, false},
+	} {
+		f := fixture(t)
+		for process, namespace := range map[string]string{"1": tt.first, "self": tt.self} {
+			dir := filepath.Join(f.spaces.Proc, process, "ns")
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if namespace == "" {
+				continue
+			}
+			if err := os.Symlink(namespace, filepath.Join(dir, "pid")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := f.process(4211); hint.Is(err, hint.Usage) != tt.refused || (err != nil) != tt.refused {
+			t.Errorf("%s: %v", tt.name, err)
 		}
 	}
 }

@@ -48,6 +48,8 @@ func thisSystem() *system {
 			targets: targets{
 				spaces:  netns.System(),
 				cgroups: func() (enrich.CgroupMount, error) { return enrich.FindCgroups("/proc") },
+
+				inPIDNamespace: func() bool { return inPIDNamespace("/proc") },
 			},
 			resolvers: live.ResolverOptions{
 				Proc: "/proc", Runtimes: runtimes.System(os.Getenv), AnswerIn: runtimes.AnswerTimeout, Cgroups: cgroups,
