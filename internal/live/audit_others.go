@@ -35,7 +35,8 @@ func (c *counters) finishOthers() {
 	}
 }
 
-// movedIn returns how far the counters of a network namespace moved between four readings. Those of a namespace that
+// movedIn returns how far the counters of a network namespace moved between four readings, and how far at the edges:
+// before the second, which follows attaching, and after the third, which precedes detaching. Those of a namespace that
 // appeared later began at 0.
 func movedIn(inode uint32, readings []netns.Readings) sink.NetnsCounters {
 	n := sink.NetnsCounters{Netns: inode}
@@ -59,13 +60,12 @@ func movedIn(inode uint32, readings []netns.Readings) sink.NetnsCounters {
 	if n.Impossible != "" {
 		return n
 	}
-	if attached == nil {
-		attached = first
+	n.Moved = last.Since(first)
+	if detaching == nil || attached == nil && first != nil {
+		n.Edges = maps.Clone(n.Moved) // any of it may have moved while programs were attached or detached
+		return n
 	}
-	if detaching == nil {
-		detaching = last
-	}
-	n.Moved, n.Edges = last.Since(first), attached.Since(first)
+	n.Edges = attached.Since(first)
 	for name, by := range last.Since(detaching) {
 		n.Edges[name] += by
 	}

@@ -61,11 +61,29 @@ func TestOtherCounters(t *testing.T) {
 	if n.Impossible != "not permitted" {
 		t.Errorf("unreadable: %q", n.Impossible)
 	}
-	edges := []netns.Readings{
-		rsts(true, map[uint32]uint64{8: 1}), rsts(true, map[uint32]uint64{8: 3}),
-		rsts(true, map[uint32]uint64{8: 7}), rsts(true, map[uint32]uint64{8: 8}),
-	}
-	if n := movedIn(8, edges); n.Moved["TcpOutRsts"] != 7 || n.Edges["TcpOutRsts"] != 2+1 {
-		t.Errorf("edges: got %+v", n)
+	for name, tt := range map[string]struct {
+		counts       [4]int // by reading; -1: the namespace is not there, or was not read
+		moved, edges uint64
+	}{
+		"read each time":           {[4]int{1, 3, 7, 8}, 7, 2 + 1},
+		"new while attaching":      {[4]int{-1, 3, 7, 8}, 8, 3 + 1},
+		"new while tracing":        {[4]int{-1, -1, 7, 8}, 8, 1},
+		"new while detaching":      {[4]int{-1, -1, -1, 4}, 4, 4},
+		"not read after attaching": {[4]int{1, -1, 7, 8}, 7, 7},
+		"not read before the end":  {[4]int{1, 3, -1, 8}, 7, 7},
+		"read first and last":      {[4]int{1, -1, -1, 8}, 7, 7},
+	} {
+		var readings []netns.Readings
+		for _, n := range tt.counts {
+			r := rsts(true, nil)
+			if n >= 0 {
+				r = rsts(true, map[uint32]uint64{8: uint64(n)})
+			}
+			readings = append(readings, r)
+		}
+		n := movedIn(8, readings)
+		if n.Moved["TcpOutRsts"] != tt.moved || n.Edges["TcpOutRsts"] != tt.edges {
+			t.Errorf("%s: got %+v, want %d moved, %d at the edges", name, n, tt.moved, tt.edges)
+		}
 	}
 }
