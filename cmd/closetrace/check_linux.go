@@ -60,5 +60,5 @@ func runCheck(ctx context.Context, c *console, examine examiner, btf string, out
 	} else {
 		err = m.Print(c.stdout, c.stdout.width)
 	}
-	return cmp.Or(pipeline.OutputFailure(err), m.Err)
+	return cmp.Or(m.Err, pipeline.OutputFailure(err)) // a closed pipe must not hide that tracing does not work
 }
