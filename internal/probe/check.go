@@ -52,7 +52,7 @@ func Check(ctx context.Context, o Options) (*Report, error) {
 	r := &Report{Err: err}
 	var refusals []error
 	for _, mode := range ladder(o.Attach) {
-		m := ModeReport{Mode: mode}
+		m := ModeReport{Mode: mode, Unseen: []string{}}
 		if err == nil {
 			var refusal error
 			if m, refusal = checkMode(ctx, k, mode, o); refusal != nil {
