@@ -233,11 +233,19 @@ func (s *Stream) interrupted() bool {
 	}
 }
 
-// discardRest counts the events that are left, without classifying them: they are lost.
+// discardRest counts the events that are left, without classifying them: they are lost. What the source lost itself is
+// passed on.
 func (s *Stream) discardRest() error {
 	loss := events.Event{Kind: events.KindLoss}
 	first := uint64(math.MaxUint64)
 	for s.source.Read(&s.event) == nil {
+		if s.event.Kind == events.KindLoss {
+			s.lossNotice.add(&s.event)
+			if err := s.pass(&s.event); err != nil {
+				return err
+			}
+			continue
+		}
 		s.discarded++
 		first, loss.MonoNS = min(first, s.event.MonoNS), max(loss.MonoNS, s.event.MonoNS)
 	}

@@ -91,6 +91,61 @@ func TestFlowCountsWhatItDiscards(t *testing.T) {
 	}
 }
 
+// Among what there is no time for, the losses of the source are passed on, and are no records that were discarded.
+func TestFlowDiscardsNoLoss(t *testing.T) {
+	var stderr bytes.Buffer
+	kept := new(keptLosses)
+	interrupted := make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	s := New(&losing{Source: fake.Source{Left: 500}}, sink.NewJSONL(io.Discard), Options{
+		Observers: []Observer{&onFirst{func() { cancel(); close(interrupted) }}},
+		Recorder:  kept, Interrupted: interrupted, Stderr: &stderr,
+	})
+	s.drainTimeout = -1
+	losses, err := s.Flow(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var probes, records uint32
+	for _, ev := range kept.events {
+		probes, records = probes+ev.MissedProbes, records+ev.LostRecords
+	}
+	if probes != 3 || uint64(records) != losses.LostRecords {
+		t.Errorf("recorded %d records lost and %d probes missed, losses: %+v", records, probes, losses)
+	}
+	if want := fmt.Sprintf("; %d records discarded\n", losses.LostRecords-2); !strings.HasSuffix(stderr.String(), want) {
+		t.Errorf("got %q, want %q", &stderr, want)
+	}
+}
+
+// losing is a source that has lost something before its last event.
+type losing struct {
+	fake.Source
+	reported bool
+}
+
+func (l *losing) Read(ev *events.Event) error {
+	if l.Left == 1 && !l.reported {
+		l.reported = true
+		*ev = events.Event{Kind: events.KindLoss, MonoNS: 1, DurationNS: 1, LostRecords: 2, MissedProbes: 3}
+		return nil
+	}
+	return l.Source.Read(ev)
+}
+
+// keptLosses is a recorder of losses.
+type keptLosses struct {
+	DiscardRecorder
+	events []events.Event
+}
+
+func (k *keptLosses) Write(ev *events.Event) error {
+	if ev.Kind == events.KindLoss {
+		k.events = append(k.events, *ev)
+	}
+	return nil
+}
+
 // A recording that cannot be written any more ends the run with an error.
 func TestFullDiskEndsARecording(t *testing.T) {
 	var out, stderr bytes.Buffer
