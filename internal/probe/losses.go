@@ -20,7 +20,8 @@ type noticed struct {
 	at, runsAt              uint64 // when the counters were read, CLOCK_MONOTONIC
 }
 
-// beginNoticing begins to notice losses: what was lost before counts for nothing.
+// beginNoticing begins to count and to notice losses, and the closes that the kernel side counts: what was lost or
+// counted before counts for nothing.
 func (p *Probe) beginNoticing() {
 	now := kernel.MonoNow()
 	p.noticed = noticed{
@@ -28,6 +29,11 @@ func (p *Probe) beginNoticing() {
 		noMemory: p.count(bpfCounterCOUNT_NO_MEMORY),
 		runs:     p.missedRuns(), at: now, runsAt: now,
 		suppressed: p.count(bpfCounterCOUNT_SUPPRESSED),
+	}
+	n := &p.noticed
+	p.lostBefore = events.Losses{LostRecords: n.records, MissedProbes: n.noMemory + n.runs, Suppressed: n.suppressed}
+	if p.quiet != nil {
+		p.quiet.before = p.counted()
 	}
 }
 
@@ -57,12 +63,12 @@ func (p *Probe) noticeLoss(ev *events.Event) bool {
 	return true
 }
 
-// grown sets a counter, and returns by how much it has grown: a detached program may report fewer misses than before.
+// growth returns by how much a counter has grown: a detached program may report fewer misses than before.
+func growth(before, now uint64) uint64 { return max(before, now) - before }
+
+// grown sets a counter, and returns by how much it has grown.
 func grown(counter *uint64, now uint64) uint64 {
-	if now <= *counter {
-		return 0
-	}
-	by := now - *counter
-	*counter = now
+	by := growth(*counter, now)
+	*counter += by
 	return by
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
 
 	"github.com/closetrace/closetrace/internal/events"
 	"github.com/closetrace/closetrace/internal/hint"
@@ -44,6 +45,7 @@ type Probe struct {
 	// Events before began and, if it is set, after ended are discarded: while programs are attached or detached, not
 	// all of them run.
 	began, ended atomic.Uint64 // CLOCK_MONOTONIC
+	lostBefore   events.Losses // before began
 	detached     atomic.Bool
 	// All events before idle were read. nextIdle is the time of the next poll. CLOCK_MONOTONIC.
 	idle, nextIdle uint64
@@ -242,9 +244,32 @@ func (p *Probe) begin(closeWait time.Duration) (err error) {
 		return err
 	}
 	p.sleeps = p.coll.Variables[bpfVarReaderSleeps]
-	p.setPoll()
+	if err := p.empty(); err != nil {
+		return fmt.Errorf("emptying the ring buffer: %w", err)
+	}
+	p.beginNoticing() // first: what is lost in between counts
 	p.began.Store(kernel.MonoNow())
-	p.beginNoticing()
+	return nil
+}
+
+// empty drops what the ring buffer holds, because it happened before tracing begins. On a busy machine attaching fills
+// the buffer, and what follows would be lost. It reads no more than that, so that it ends. Stacks are kept: their calls
+// may return after it.
+func (p *Probe) empty() error {
+	p.pollIn(0) // does not wait; an idle moment that is noticed later is that of now
+	for left := p.reader.AvailableBytes(); left > 0; {
+		err := p.reader.ReadInto(&p.record)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if p.stacks != nil {
+			p.stacks.keep(p.record.RawSample)
+		}
+		left -= unix.BPF_RINGBUF_HDR_SZ + len(p.record.RawSample)
+	}
 	return nil
 }
 
@@ -322,13 +347,14 @@ func (p *Probe) covers(monoNS uint64) bool {
 	return monoNS >= p.began.Load() && (ended == 0 || monoNS <= ended)
 }
 
-// Losses returns what was lost since attaching.
+// Losses returns what was lost since tracing began. It may be called while another goroutine reads.
 func (p *Probe) Losses() events.Losses {
-	var l events.Losses
-	l.LostRecords = p.count(bpfCounterCOUNT_LOST)
-	l.MissedProbes = p.count(bpfCounterCOUNT_NO_MEMORY) + p.missedRuns()
-	l.Suppressed = p.count(bpfCounterCOUNT_SUPPRESSED)
-	return l
+	before := &p.lostBefore
+	return events.Losses{
+		LostRecords:  growth(before.LostRecords, p.count(bpfCounterCOUNT_LOST)),
+		MissedProbes: growth(before.MissedProbes, p.count(bpfCounterCOUNT_NO_MEMORY)+p.missedRuns()),
+		Suppressed:   growth(before.Suppressed, p.count(bpfCounterCOUNT_SUPPRESSED)),
+	}
 }
 
 // missedRuns returns how often programs did not run, and how many returns of calls were not seen.

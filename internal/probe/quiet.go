@@ -73,7 +73,6 @@ func (p *Probe) openQuiet(wait time.Duration) error {
 		fins:  openFINs{p.coll.Maps[bpfMapOpenFins], p.coll.Maps[bpfMapMoreFins]},
 		wait:  uint64(wait),
 	}
-	p.quiet.before = p.counted()
 	return nil
 }
 

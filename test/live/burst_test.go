@@ -6,17 +6,22 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/closetrace/closetrace/internal/events"
+	"github.com/closetrace/closetrace/internal/hint"
+	"github.com/closetrace/closetrace/internal/probe"
 )
 
 // In a burst that overflows the ring buffer, what is reported and what is counted
@@ -35,6 +40,45 @@ func ringTooSmall(t testing.TB) {
 			t.Errorf("%d closes, %d reported, exit code %d, standard error:\n%s", closes, got, code, stderr)
 		}
 	})
+}
+
+// What overflows the ring buffer while programs are attached is no loss, because tracing has not begun. From then on all
+// that is counted as lost is also reported.
+func TestLossesBeforeTracing(t *testing.T) {
+	var closing atomic.Bool
+	var busy sync.WaitGroup
+	closing.Store(true)
+	for range 2 {
+		busy.Go(func() {
+			for closing.Load() {
+				if fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err == nil {
+					unix.Close(fd)
+				}
+			}
+		})
+	}
+	o := fullTier(t)
+	o.Attach, o.Shared, o.BufferSize = probe.Mode(*attach), shared, 64<<10 // 240 records
+	p, err := probe.Open(t.Context(), o)
+	closing.Store(false)
+	busy.Wait()
+	if hint.Is(err, hint.Privilege) && os.Getenv("CLOSETRACE_LIVE") != "1" {
+		t.Skipf("needs the privileges of closetrace: %v", err)
+	}
+	must(t, err)
+	defer p.Close()
+	must(t, p.Detach())
+	var ev events.Event
+	var reported, read uint64
+	for err = p.Read(&ev); err == nil; err = p.Read(&ev) {
+		read++
+		if ev.Kind == events.KindLoss {
+			reported += uint64(ev.LostRecords)
+		}
+	}
+	if lost := p.Losses().LostRecords; !errors.Is(err, events.ErrIdle) || lost != reported {
+		t.Errorf("%v: lost %d records, of which %d were reported; %d events", err, lost, reported, read)
+	}
 }
 
 // A verdict that rests on a time in which records were lost is inferred, live and in

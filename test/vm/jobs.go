@@ -76,9 +76,9 @@ var (
 		"TestBothEnds",
 	}
 	looksAtReader = []string{
-		"TestRingTooSmall", "TestVerdictsAfterLostRecords", "TestCloseWait", "TestStuckMemory", "TestOneWayProtocol",
-		"TestEndedBefore", "TestSameAddresses", "TestParanoidKernel", "TestAgain", "TestTwoTracers", "TestSoakQuiet",
-		"TestAnnotate", "TestServe", "TestRefusedMode",
+		"TestRingTooSmall", "TestLossesBeforeTracing", "TestVerdictsAfterLostRecords", "TestCloseWait", "TestStuckMemory",
+		"TestOneWayProtocol", "TestEndedBefore", "TestSameAddresses", "TestParanoidKernel", "TestAgain", "TestTwoTracers",
+		"TestSoakQuiet", "TestAnnotate", "TestServe", "TestRefusedMode",
 	}
 	looksAtProgram = []string{
 		"TestOwnersNeedPrivileges", "TestNamesNeedPrivileges", "TestNetnsNeedsPrivileges", "TestFileCapabilities",
