@@ -265,9 +265,7 @@ func (p *Probe) empty() error {
 		if err != nil {
 			return err
 		}
-		if p.stacks != nil {
-			p.stacks.keep(p.record.RawSample)
-		}
+		p.keepStack()
 		left -= unix.BPF_RINGBUF_HDR_SZ + len(p.record.RawSample)
 	}
 	return nil
@@ -327,7 +325,7 @@ func (p *Probe) read(ev *events.Event) error {
 		if p.asleep {
 			p.setPoll()
 		}
-		if p.frames.keep(p.record.RawSample) || p.stacks != nil && p.stacks.keep(p.record.RawSample) {
+		if p.keepStack() {
 			continue
 		}
 		err := p.decode(p.record.RawSample, ev)
@@ -339,6 +337,12 @@ func (p *Probe) read(ev *events.Event) error {
 			return err
 		}
 	}
+}
+
+// keepStack keeps the record for the event that follows if it is a stack, and reports whether it is.
+func (p *Probe) keepStack() bool {
+	raw := p.record.RawSample
+	return p.frames.keep(raw) || p.stacks != nil && p.stacks.keep(raw)
 }
 
 // covers reports whether all programs were attached at this time.
