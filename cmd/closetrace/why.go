@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -126,7 +127,12 @@ func (w *whyFlags) run(cmd *cobra.Command, s *system, args []string) error {
 	case text == "" && err != nil:
 		return err
 	case text == "" && cmd.Context().Err() != nil:
-		return errors.New("interrupted before an ending of this connection was seen")
+		const interrupted = "interrupted before an ending of this connection was seen"
+		if !w.waiting.active {
+			return errors.New(interrupted)
+		}
+		fmt.Fprintln(s.console.stderr, "closetrace: "+interrupted) // which is how a wait ends
+		return nil
 	case text == "":
 		return hint.New(hint.NoMatch, "no ending of this connection", w.elsewhere())
 	}
