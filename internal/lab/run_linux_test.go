@@ -252,7 +252,8 @@ func TestSetGlobal(t *testing.T) {
 		}
 	}
 	err := other.setGlobal(key, file, "0")
-	if err == nil || !strings.Contains(err.Error(), key+" is already 0: set by another lab, or by one that was killed; ") ||
+	if err == nil ||
+		!strings.Contains(err.Error(), key+" is already 0: set by another lab, or by one that was killed; ") ||
 		!strings.Contains(err.Error(), "sysctl -w "+key+"=N, by default half of ") {
 		t.Errorf("a second lab: %v", err)
 	}

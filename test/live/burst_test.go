@@ -42,8 +42,8 @@ func ringTooSmall(t testing.TB) {
 	})
 }
 
-// What overflows the ring buffer while programs are attached is no loss, because tracing has not begun. From then on all
-// that is counted as lost is also reported.
+// What overflows the ring buffer while programs are attached is no loss, because tracing has not begun. From then on
+// all that is counted as lost is also reported.
 func TestLossesBeforeTracing(t *testing.T) {
 	var closing atomic.Bool
 	var busy sync.WaitGroup
