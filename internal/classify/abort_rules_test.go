@@ -124,6 +124,9 @@ func TestTimerVerdicts(t *testing.T) {
 		{"keepalive, part of the function", reset(events.CloseWait, 0, "tcp_keepalive_timer.part.0"), events.AbortKeepalive},
 		{"keepalive with a user timeout", userTimeout(reset(events.Established, 0, "tcp_keepalive_timer")),
 			events.AbortKeepaliveTimeout},
+		{"keepalive of an MPTCP subflow", reset(events.Established, events.MPTCP|events.KeepAlive, "tcp_keepalive_timer"),
+			events.AbortKeepalive},
+		{"memory, MPTCP subflow", reset(events.LastAck, orphan|events.MPTCP, "tcp_out_of_resources"), events.AbortOrphanOOM},
 		{"no stack, FIN_WAIT2", reset(events.FinWait2, orphan), events.AbortFINWait2},
 		{"FIN_WAIT2 over", reset(events.FinWait2, orphan, "tcp_keepalive_timer"), events.AbortFINWait2},
 		{"memory", reset(events.FinWait1, orphan, "tcp_out_of_resources", "tcp_write_timeout"), events.AbortOrphanOOM},
@@ -157,7 +160,12 @@ func TestTimerJoins(t *testing.T) {
 	if len(endings) != 1 || unexplained != 0 || endings[0].Path != events.AbortKeepalive || !endings[0].RST {
 		t.Errorf("no stack: %+v, %d unexplained", endings, unexplained)
 	}
+	reset.Flags |= events.MPTCP
+	if endings, _ = conclude(reset, done); len(endings) != 1 || endings[0].Path != events.AbortKeepalive {
+		t.Errorf("no stack, MPTCP subflow: %+v", endings)
+	}
 	done.Sock = 4
+	reset.Flags &^= events.MPTCP
 	if endings, unexplained = conclude(reset, done); len(endings) != 1 || unexplained != 1 || endings[0].RST {
 		t.Errorf("of two sockets: %+v, %d unexplained", endings, unexplained)
 	}

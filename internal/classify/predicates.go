@@ -154,7 +154,12 @@ func isSubflow(f *fact) bool            { return f.sent(events.MPTCP) }
 func subflowReset(f *fact) bool         { return isSubflow(f) && sentRST(f) }
 func subflowInEstablished(f *fact) bool { return isSubflow(f) && f.Before == events.Established }
 func subflowInCloseWait(f *fact) bool   { return isSubflow(f) && f.Before == events.CloseWait }
-func refusedByMPTCP(f *fact) bool       { return strings.HasPrefix(f.KernelReason, "MPTCP_") }
+
+// resetByMPTCP: the timers of TCP run on a subflow as on any socket, and MPTCP has no part in the RST that they send.
+func resetByMPTCP(f *fact) bool {
+	return isSubflow(f) && !f.isCalledBy("tcp_keepalive_timer", "tcp_out_of_resources") && !keepaliveTimedOut(f)
+}
+func refusedByMPTCP(f *fact) bool { return strings.HasPrefix(f.KernelReason, "MPTCP_") }
 
 // sentByHandshake: the FIN of an earlier shutdown, which the end of the handshake sends.
 func sentByHandshake(f *fact) bool { return !f.sent(events.TaskContext) && !isSubflow(f) }

@@ -23,7 +23,7 @@ var resetRules = []rule{
 		},
 	},
 	{
-		path: events.AbortMPTCP, when: isSubflow,
+		path: events.AbortMPTCP, when: resetByMPTCP,
 		why: mptcpReset,
 	},
 	{
