@@ -140,6 +140,8 @@ func TestTimerVerdicts(t *testing.T) {
 		{"data", done(events.Established, 0, etimedout), events.AbortRetransTimeout},
 		{"orphan", done(events.LastAck, orphan, etimedout), events.AbortOrphanRetries},
 		{"SYN-ACK", done(events.SynRecv, 0, etimedout), events.AbortSynAckTimeout},
+		{"SYN, refused by ICMP in between", events.Event{Kind: events.KindDone, Before: events.SynSent, After: events.Close,
+			SockErr: econnrefused, Stack: []string{"tcp_done", "tcp_write_timer"}}, events.AbortRetransTimeout},
 		{"ICMP on the way: host", done(events.Established, 0, 113), events.AbortRetransTimeout},
 		{"ICMP on the way: port", done(events.Established, 0, econnrefused), events.AbortRetransTimeout},
 		{"ICMP on the way, peer closed", done(events.CloseWait, 0, econnreset), events.AbortRetransTimeout},

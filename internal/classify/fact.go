@@ -168,16 +168,24 @@ func (f *fact) restoreWait() {
 func (f *fact) restoreError() {
 	switch {
 	case f.SockErr != 0:
-	case f.isCalledBy("tcp_write_timer", "tcp_write_timer_handler", "tcp_retransmit_timer"):
+	case f.byWriteTimer():
 		f.SockErr = etimedout
 	case f.isCalledBy("tcp_reset"):
 		f.SockErr = resetError(f.Before)
 	}
 }
 
-// wasReset reports whether the error is the one that tcp_reset sets in this state.
-// A timer passes on any error that an ICMP message had reported before.
-func (f *fact) wasReset() bool { return f.SockErr == resetError(f.Before) }
+// byWriteTimer reports whether the stack shows that the timer of retransmissions and window probes ended the socket.
+func (f *fact) byWriteTimer() bool {
+	return f.isCalledBy("tcp_write_timer", "tcp_write_timer_handler", "tcp_retransmit_timer")
+}
+
+// wasReset reports whether the error is the one that tcp_reset sets in this state. A timer passes on any error that an
+// ICMP message had reported before: in SYN_SENT, where that may be the same one, it is in the stack. tcp_reset itself
+// often is not: from 6.11 on it ends with a jump to tcp_done_with_error.
+func (f *fact) wasReset() bool {
+	return f.SockErr == resetError(f.Before) && !(inSynSent(f) && f.byWriteTimer())
+}
 
 // resetError returns the error that tcp_reset sets (net/ipv4/tcp_input.c).
 func resetError(before events.State) int32 {

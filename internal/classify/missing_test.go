@@ -166,6 +166,16 @@ func TestNoStackIsInferred(t *testing.T) {
 	}); e.Path != events.AbortFINWait2 || !strings.Contains(e.Doubt, "CAP_SYSLOG") {
 		t.Errorf("%s, doubt %q", e.Path, e.Doubt)
 	}
+	for errno, want := range map[int32]events.Path{ehostunreach: events.RecvICMP, econnrefused: events.RecvRST} {
+		refused := events.Event{Kind: events.KindDone, Before: events.SynSent, After: events.Close, SockErr: errno}
+		if e := lastWithout(t, nil, []events.Event{refused}); e.Path != want || !strings.Contains(e.Doubt, "CAP_SYSLOG") {
+			t.Errorf("refused by error %d: %s, doubt %q", errno, e.Path, e.Doubt)
+		}
+		refused.RST = &events.RSTHeaders{TTL: 64}
+		if e := lastWithout(t, nil, []events.Event{refused}); want == events.RecvRST && e.Doubt != "" {
+			t.Errorf("refused by a RST that was seen: doubt %q", e.Doubt)
+		}
+	}
 	ev.Stack = []string{"tcp_send_active_reset", "tcp_keepalive_timer"}
 	if e := lastWithout(t, nil, []events.Event{ev}); e.Path != events.AbortFINWait2 || e.Doubt != "" {
 		t.Errorf("with a stack: %s, doubt %q", e.Path, e.Doubt)

@@ -231,8 +231,21 @@ func newInClose(f *fact) bool {
 	return inClose(f) && !f.sent(events.TaskContext) && f.Inode == 0
 }
 func notShutDown(f *fact) bool { return f.ShutdownMask == 0 }
-func errorByICMP(f *fact) bool {
-	return f.SockErr != 0 && f.isCalledBy("tcp_v4_err", "tcp_v6_err", "icmp_rcv", "icmpv6_rcv", "tcp_req_err")
+func hasAnyError(f *fact) bool { return f.SockErr != 0 }
+
+var icmpHandlers = []string{"tcp_v4_err", "tcp_v6_err", "icmp_rcv", "icmpv6_rcv", "tcp_req_err"}
+
+// refusedByICMP reports whether a handshake ended with an error that no RST, timer or SOCK_DESTROY has of its own. A
+// timer passes on that of an ICMP message that came while a task held the lock (tcp_v4_err, tcp_write_err).
+func refusedByICMP(f *fact) bool {
+	return f.in(events.SynSent, events.SynRecv) &&
+		!f.hasError(resetError(f.Before), econnreset, etimedout, econnaborted, epipe)
+}
+
+// refusedUnseen reports whether only the error shows that a RST refused a connection: ICMP port unreachable sets the
+// same one.
+func refusedUnseen(f *fact) bool {
+	return inSynSent(f) && f.wasReset() && !f.hasStack() && f.RST == nil
 }
 func inListenWithoutSYN(f *fact) bool { return inListen(f) && f.SegmentFlags&thSYN == 0 }
 func invalidSYN(f *fact) bool         { return f.KernelReason == "INVALID_SYN" }

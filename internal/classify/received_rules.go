@@ -9,7 +9,8 @@ import (
 // receivedRules are for the end of a socket by a segment.
 var receivedRules = []rule{
 	{
-		path: events.RecvICMP, by: events.TriggerSegment, when: errorByICMP,
+		path: events.RecvICMP, by: events.TriggerSegment, when: hasAnyError,
+		calledBy: icmpHandlers, otherwise: refusedByICMP,
 		why: func(p phrase, f *fact) phrase {
 			if f.ICMP != nil {
 				return p.refusal(f.ICMP)
@@ -21,6 +22,11 @@ var receivedRules = []rule{
 		path: events.RecvRST, by: events.TriggerSegment, when: resetByNeitherEnd,
 		why:   func(p phrase, f *fact) phrase { return sentByNeitherEnd(resetReceived(p, f), f) },
 		doubt: doubtSender,
+	},
+	{
+		path: events.RecvRST, by: events.TriggerSegment, when: refusedUnseen,
+		why:   resetReceived,
+		doubt: noStack,
 	},
 	{
 		path: events.RecvRST, by: events.TriggerSegment, when: (*fact).wasReset,

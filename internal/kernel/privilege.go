@@ -41,7 +41,8 @@ var privileges = []struct {
 	{capability: cap.PERFMON, purpose: "attach programs to the kernel and let them read its memory", required: always},
 	{
 		capability: cap.SYSLOG, purpose: "name the kernel's functions (/proc/kallsyms)",
-		unseen: "which timer sent a RST: it is inferred from the socket's state", needless: kallsymsReadable,
+		unseen:   "which timer sent a RST, and whether ICMP refused a connection: inferred from the socket's state",
+		needless: kallsymsReadable,
 	},
 	{
 		capability: cap.DAC_READ_SEARCH,
