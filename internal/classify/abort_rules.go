@@ -29,7 +29,7 @@ func killed(p phrase, f *fact) phrase {
 	switch {
 	case isOrphan(f), lingers(f):
 		return p
-	case f.Before == events.CloseWait:
+	case peerFinished(f):
 		return p.endOfFile(f, "ECONNABORTED")
 	}
 	return p.text("; the application gets ECONNABORTED")

@@ -236,7 +236,7 @@ func TestReceivedVerdicts(t *testing.T) {
 	})
 }
 
-// In CLOSE_WAIT a RST changes nothing for recv(2), which returns what was received and then 0, as before.
+// After the peer's FIN a RST changes nothing for recv(2), which returns what was received and then 0, as before.
 func TestCauseOfReset(t *testing.T) {
 	for _, tt := range []struct {
 		before events.State
@@ -254,6 +254,11 @@ func TestCauseOfReset(t *testing.T) {
 		{
 			events.CloseWait, epipe, 9,
 			"in CLOSE_WAIT; after 9 B that can still be read, recv(2) returns 0, only a write fails (EPIPE)",
+		},
+		{events.LastAck, econnreset, 0, "in LAST_ACK; recv(2) returns 0, only a write fails (ECONNRESET)"},
+		{
+			events.Closing, econnreset, 9,
+			"in CLOSING; after 9 B that can still be read, recv(2) returns 0, only a write fails (ECONNRESET)",
 		},
 	} {
 		endings, _ := conclude(events.Event{
@@ -280,6 +285,7 @@ func TestCauseOfKill(t *testing.T) {
 			events.CloseWait, 0, 9,
 			"in CLOSE_WAIT; after 9 B that can still be read, recv(2) returns 0, only a write fails (ECONNABORTED)",
 		},
+		{events.LastAck, 0, 0, "in LAST_ACK; recv(2) returns 0, only a write fails (ECONNABORTED)"},
 		{events.FinWait2, events.Orphan, 0, "in FIN_WAIT2"},
 		{events.FinWait1, lingering, 0, "in FIN_WAIT1"},
 		{events.FinWait1, events.LingerOn, 0, "in FIN_WAIT1; the application gets ECONNABORTED"},

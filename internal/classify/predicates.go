@@ -255,6 +255,9 @@ func openWithError(f *fact) bool      { return isOwned(f) && f.SockErr != 0 && !
 func isClosed(f *fact) bool           { return isOrphan(f) || isClosing(f) }
 func inCloseAfter(f *fact) bool       { return f.After == events.Close }
 
+// peerFinished: once the peer's FIN was received, recv(2) returns 0 before it looks for an error (tcp_recvmsg_locked).
+func peerFinished(f *fact) bool { return f.in(events.CloseWait, events.Closing, events.LastAck) }
+
 // A write that failed.
 
 func writingShutDown(f *fact) bool {

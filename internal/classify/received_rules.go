@@ -131,8 +131,8 @@ func resetNoticed(p phrase, f *fact) phrase {
 	if f.sent(events.EndedInCall) {
 		p = p.text(", during ").text(callInProgress(f))
 	}
-	if f.Before == events.CloseWait {
-		return p.endOfFile(f, "EPIPE").discarded(f.Event)
+	if peerFinished(f) {
+		return p.endOfFile(f, errno(f.SockErr)).discarded(f.Event)
 	}
 	return leftOver(p.text("; the application gets ").text(errno(f.SockErr)), f)
 }

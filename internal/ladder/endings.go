@@ -309,14 +309,14 @@ func (b *builder) got(e *events.Ending, side Side) string {
 	case e.Path == events.RecvFIN:
 		b.atEOF[side] = true
 		return eof
-	case v.SockErr == int(events.EPIPE) && b.atEOF[side]:
-		return "send(2): EPIPE"
-	case v.SockErr == int(events.EPIPE):
-		return eof + "; send(2): EPIPE"
-	case v.SockErr != 0:
+	case v.SockErr == 0:
+		return ""
+	case !v.PeerFIN && v.SockErr != int(events.EPIPE):
 		return Errno(v.SockErr)
+	case b.atEOF[side]: // recv(2) goes on to return 0, whatever ended the connection
+		return "send(2): " + Errno(v.SockErr)
 	}
-	return ""
+	return eof + "; send(2): " + Errno(v.SockErr)
 }
 
 // Errno returns the name of an error.

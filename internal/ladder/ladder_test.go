@@ -62,6 +62,8 @@ func late() []*events.Ending {
 }
 
 func TestText(t *testing.T) {
+	both := late()
+	both[1].Before, both[1].Evidence.SockErr = events.LastAck, int(syscall.ECONNRESET)
 	tests := []struct {
 		name   string
 		of     []*events.Ending
@@ -103,6 +105,18 @@ func TestText(t *testing.T) {
   +250.0 ms     RST received
                 CLOSE_WAIT → CLOSE
                 send(2): EPIPE
+`},
+		{"data after a close, both have sent a FIN", both, Layout{Width: 100, Indent: 2}, `
+                10.0.0.5:33042                                   10.0.0.9:443
+                app[977]                                         nginx[4211]
+  12:01:01.867                       <---------- FIN ----------  close → FIN
+  +30 µs        FIN received
+                recv(2): EOF
+  +250.0 ms                          ---------- 9 B ---------->  RST in reply
+                                     <---------- RST ----------
+  +250.0 ms     RST received
+                LAST_ACK → CLOSE
+                send(2): ECONNRESET
 `},
 		{"one end only", reset()[:1], Layout{Width: 60}, `
               10.0.0.5:33042                    10.0.0.9:443
