@@ -113,7 +113,8 @@ func setCgroups(e *events.Ending, ev *events.Event) {
 
 // isHarmless reports whether a RST lost nothing. Both sides had sent their FIN and
 // all output was acknowledged; or the RST answered a segment without data after
-// this side had sent its FIN; or the connection was a probe.
+// this side had sent its FIN, and ended no socket, whose peer may still be sending;
+// or the connection was a probe.
 func (f *fact) isHarmless() bool {
 	switch f.Kind {
 	case events.KindClose:
@@ -122,7 +123,7 @@ func (f *fact) isHarmless() bool {
 		closed := f.in(events.LastAck, events.Closing) && f.UnsentBytes+f.UnackedBytes == 0
 		return f.SockErr == econnreset && (closed || f.isProbed())
 	case events.KindReply:
-		return f.SegmentBytes == 0 && f.past != nil && f.past.fin
+		return f.SegmentBytes == 0 && f.past != nil && f.past.fin && !inCloseAfter(f)
 	}
 	return false
 }

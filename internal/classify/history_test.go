@@ -304,6 +304,10 @@ func TestHarmless(t *testing.T) {
 	if e := last(t, resetBy(0), fin); e.Harmless {
 		t.Error("we had reset, not closed in good order")
 	}
+	fin.Before, fin.After, fin.Linger2Jiffies, fin.Flags = events.Close, events.Close, -1, fin.Flags|orphan
+	if e := last(t, closedBy(0), fin); e.Path != events.CloseRSTLinger2Late || e.Earlier == nil || e.Harmless {
+		t.Errorf("the peer may be sending: %s, earlier %v, harmless %v", e.Path, e.Earlier, e.Harmless)
+	}
 	ended := gotRST(9)
 	ended.Before = events.LastAck
 	if e := last(t, ended); !e.Harmless {

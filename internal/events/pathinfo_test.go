@@ -15,7 +15,7 @@ func TestSeverity(t *testing.T) {
 	}{
 		"a RST sent":            {Ending{Path: "close.rst.unread", RST: true}, Severe},
 		"a RST received":        {Ending{Path: "recv.rst"}, Severe},
-		"a harmless RST":        {Ending{Path: "close.rst.linger2-late", RST: true, Harmless: true}, Plain},
+		"a harmless RST":        {Ending{Path: "reply.tw-data", RST: true, Harmless: true}, Plain},
 		"the answer to a stray": {Ending{Path: "reply.embryonic", RST: true}, Plain},
 		"aborted without a RST": {Ending{Path: "abort.user-timeout"}, Notable},
 		"aborted with a RST":    {Ending{Path: "abort.keepalive", RST: true}, Severe},
