@@ -28,6 +28,9 @@ func TestWriteAfterTheEnd(t *testing.T) {
 		{"reset in CLOSE_WAIT, error pending", []events.Event{
 			write(events.Close, func(ev *events.Event) { ev.SockErr = epipe }),
 		}, events.AppWriteAfterReset},
+		{"after a deferred shutdown", []events.Event{
+			write(events.SynRecv, func(ev *events.Event) { ev.ShutdownMask = 2 }),
+		}, events.AppWriteAfterShutdown},
 		{"never connected", []events.Event{write(events.Close)}, events.AppWriteNotConnected},
 	}
 	for _, tt := range tests {

@@ -461,3 +461,16 @@ func TestLateRST(t *testing.T) {
 		}
 	}
 }
+
+// The last ACK of a handshake may wait for a task in another call, which handles it when it releases the lock: the FIN
+// of an earlier shutdown(2) is sent in its context.
+func TestDeferredFINFromBacklog(t *testing.T) {
+	for _, flags := range []events.Flags{0, inTask} {
+		endings, unexplained := conclude(events.Event{Kind: events.KindFIN, Before: events.FinWait1, After: events.FinWait1,
+			Flags: flags | events.SentFIN, ShutdownMask: 2, Syscall: "setsockopt"})
+		if len(endings) != 1 || unexplained != 0 || endings[0].Path != events.ShutdownDeferred ||
+			endings[0].Trigger != events.TriggerSegment || endings[0].Actor != nil {
+			t.Errorf("flags %s: %+v, %d unexplained", flags, endings, unexplained)
+		}
+	}
+}

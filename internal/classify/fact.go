@@ -46,7 +46,11 @@ const (
 	thACK = 0x10
 )
 
-const bothDirections = 3 // SHUTDOWN_MASK of include/net/sock.h
+// Directions of shutdown(2), of include/net/sock.h.
+const (
+	sendShutdown   = 2 // SEND_SHUTDOWN
+	bothDirections = 3 // SHUTDOWN_MASK
+)
 
 func (f *fact) sent(flags events.Flags) bool { return f.Flags.Has(flags) }
 

@@ -161,8 +161,11 @@ func resetByMPTCP(f *fact) bool {
 }
 func refusedByMPTCP(f *fact) bool { return strings.HasPrefix(f.KernelReason, "MPTCP_") }
 
-// sentByHandshake: the FIN of an earlier shutdown, which the end of the handshake sends.
-func sentByHandshake(f *fact) bool { return !f.sent(events.TaskContext) && !isSubflow(f) }
+// sentByHandshake: the FIN of an earlier shutdown, which the end of the handshake sends. A task that holds the lock in
+// another call handles the last ACK of the handshake when it releases the lock (release_sock).
+func sentByHandshake(f *fact) bool {
+	return !isSubflow(f) && (!f.sent(events.TaskContext) || f.ShutdownMask&sendShutdown != 0)
+}
 
 // A RST or an end by a task.
 
@@ -261,7 +264,7 @@ func peerFinished(f *fact) bool { return f.in(events.CloseWait, events.Closing, 
 // A write that failed.
 
 func writingShutDown(f *fact) bool {
-	return f.afterShutdown() ||
+	return f.afterShutdown() || inSynRecv(f) && f.ShutdownMask&sendShutdown != 0 ||
 		f.isEndedAs(events.ShutdownWrite, events.ShutdownBoth, events.ShutdownListen, events.ShutdownSynSent)
 }
 func connectionReset(f *fact) bool {
