@@ -131,6 +131,9 @@ func TestTimerVerdicts(t *testing.T) {
 		{"FIN_WAIT2 over", reset(events.FinWait2, orphan, "tcp_keepalive_timer"), events.AbortFINWait2},
 		{"memory", reset(events.FinWait1, orphan, "tcp_out_of_resources", "tcp_write_timeout"), events.AbortOrphanOOM},
 		{"memory, no stack", reset(events.LastAck, orphan), events.AbortOrphanOOM},
+		{"memory, no RST", events.Event{Kind: events.KindDone, Before: events.FinWait1, After: events.Close, Flags: orphan,
+			Stack: []string{"tcp_done", "tcp_out_of_resources", "tcp_retransmit_timer", "tcp_write_timer"}},
+			events.AbortOrphanOOM},
 		{"user timeout", userTimeout(done(events.Established, 0, etimedout)), events.AbortUserTimeout},
 		{"error read by the application", events.Event{
 			Kind: events.KindDone, Before: events.Established, Stack: []string{"tcp_done", "tcp_write_timer"},

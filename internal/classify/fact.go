@@ -171,7 +171,7 @@ func (f *fact) restoreWait() {
 // The function that ended the socket shows what it was.
 func (f *fact) restoreError() {
 	switch {
-	case f.SockErr != 0:
+	case f.SockErr != 0, orphanOutOfMemory(f): // which sets no error
 	case f.byWriteTimer():
 		f.SockErr = etimedout
 	case f.isCalledBy("tcp_reset"):

@@ -201,6 +201,9 @@ func finUnacknowledged(f *fact) bool {
 	return f.in(events.FinWait1, events.Closing, events.LastAck)
 }
 
+// orphanOutOfMemory: tcp_out_of_resources ended the socket, without a RST if the peer had not answered for long.
+func orphanOutOfMemory(f *fact) bool { return isOrphan(f) && f.isCalledBy("tcp_out_of_resources") }
+
 // timedOut: tcp_write_err passes on an ICMP error that came before.
 func timedOut(f *fact) bool          { return f.SockErr != 0 }
 func timedOutInSynSent(f *fact) bool { return timedOut(f) && inSynSent(f) }

@@ -63,15 +63,17 @@ var resetRules = []rule{
 	{
 		path: events.AbortOrphanOOM, by: events.TriggerTimer, when: isOrphan,
 		calledBy: []string{"tcp_out_of_resources"}, otherwise: finUnacknowledged,
-		why: func(p phrase, f *fact) phrase {
-			return outOfMemory(p.text("closed with unacknowledged output; ")).discarded(f.Event)
-		},
+		why: orphanDropped,
 	},
 	{
 		path: events.AbortAcceptRace, by: events.TriggerSegment, when: newInClose,
 		calledBy: []string{"inet_csk_reqsk_queue_add", "inet_child_forget"}, otherwise: notShutDown,
 		why: func(p phrase, f *fact) phrase { return p.text("handshake completed while its listener was closing") },
 	},
+}
+
+func orphanDropped(p phrase, f *fact) phrase {
+	return outOfMemory(p.text("closed with unacknowledged output; ")).discarded(f.Event)
 }
 
 func mptcpReset(p phrase, f *fact) phrase {

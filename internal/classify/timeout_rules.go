@@ -18,6 +18,10 @@ var timeoutRules = []rule{
 		},
 	},
 	{
+		path: events.AbortOrphanOOM, title: "timer, silent", by: events.TriggerTimer, when: orphanOutOfMemory,
+		why: orphanDropped,
+	},
+	{
 		path: events.AbortSynAckTimeout, by: events.TriggerTimer, when: synAckTimedOut,
 		why: func(p phrase, f *fact) phrase { return p.text("SYN-ACK never acknowledged") },
 	},

@@ -240,3 +240,12 @@ func TestComputedFIN(t *testing.T) {
 		t.Errorf("sent: %q", e.Doubt)
 	}
 }
+
+// An orphan that is dropped for lack of memory without a RST has no error: no timer gave it up.
+func TestSilentlyOutOfMemory(t *testing.T) {
+	e := last(t, events.Event{Kind: events.KindDone, Before: events.FinWait1, After: events.Close, Flags: orphan,
+		UserTimeoutMS: 700, UnackedBytes: 9, Stack: []string{"tcp_done", "tcp_out_of_resources", "tcp_write_timer"}})
+	if e.Path != events.AbortOrphanOOM || e.Title != "timer, silent" || e.RST || e.Evidence.SockErr != 0 || e.Doubt != "" {
+		t.Errorf("%s (%s), RST %v, error %d, doubt %q", e.Path, e.Title, e.RST, e.Evidence.SockErr, e.Doubt)
+	}
+}
