@@ -165,7 +165,9 @@ func (c *Classifier) conclude(ev *events.Event, emit func(*events.Ending)) {
 	f.notesLost = noted && f.past == nil && c.history.notedSince > 0
 	r, inferred := decide(f)
 	if r == nil {
-		c.Unexplained++
+		if !endedInOrder(f) {
+			c.Unexplained++
+		}
 		return
 	}
 	e := c.conclusion(f, r, inferred)

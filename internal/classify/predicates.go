@@ -201,11 +201,20 @@ func finUnacknowledged(f *fact) bool {
 	return f.in(events.FinWait1, events.Closing, events.LastAck)
 }
 
+// endedInOrder reports whether a socket in FIN_WAIT2 became a TIME_WAIT entry (tcp_time_wait) while an error was
+// pending that did not end it, for example of an ICMP message under IP_RECVERR. All its output is acknowledged: only
+// keepalive and the FIN_WAIT2 timer may end it, and they send a RST first.
+func endedInOrder(f *fact) bool {
+	return f.Kind == events.KindDone && f.Before == events.FinWait2 && f.SockErr != 0 &&
+		!f.hasError(econnreset, econnaborted, etimedout) &&
+		!slices.Contains(f.missing, "tcp_send_active_reset") && !slices.Contains(f.missing, "tcp:tcp_send_reset")
+}
+
 // orphanOutOfMemory: tcp_out_of_resources ended the socket, without a RST if the peer had not answered for long.
 func orphanOutOfMemory(f *fact) bool { return isOrphan(f) && f.isCalledBy("tcp_out_of_resources") }
 
 // timedOut: tcp_write_err passes on an ICMP error that came before.
-func timedOut(f *fact) bool          { return f.SockErr != 0 }
+func timedOut(f *fact) bool          { return f.SockErr != 0 && !endedInOrder(f) }
 func timedOutInSynSent(f *fact) bool { return timedOut(f) && inSynSent(f) }
 func synAckTimedOut(f *fact) bool {
 	return timedOut(f) && (inSynRecv(f) || f.sent(events.FastOpenChild))

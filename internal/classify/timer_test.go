@@ -249,3 +249,29 @@ func TestSilentlyOutOfMemory(t *testing.T) {
 		t.Errorf("%s (%s), RST %v, error %d, doubt %q", e.Path, e.Title, e.RST, e.Evidence.SockErr, e.Doubt)
 	}
 }
+
+// An error that is pending when the peer's FIN ends a connection in order did not end it.
+func TestErrorInFinWait2(t *testing.T) {
+	done := events.Event{Kind: events.KindDone, Sock: 3, MonoNS: 9, Before: events.FinWait2, After: events.Close,
+		Flags: orphan, SockErr: epipe}
+	if endings, unexplained := conclude(done); len(endings) != 0 || unexplained != 0 {
+		t.Errorf("%+v, %d unexplained", endings, unexplained)
+	}
+	done.Flags, done.SockErr = 0, ehostunreach
+	if endings, unexplained := conclude(done); len(endings) != 0 || unexplained != 0 {
+		t.Errorf("%+v, %d unexplained", endings, unexplained)
+	}
+	reset := events.Event{Kind: events.KindReset, Sock: 3, Before: events.FinWait2, Flags: events.SentRST | events.KeepAlive,
+		Stack: []string{"tcp_keepalive_timer"}}
+	if e := last(t, reset, done); e.Path != events.AbortKeepalive || e.Evidence.SockErr != ehostunreach {
+		t.Errorf("after a RST: %s, error %d", e.Path, e.Evidence.SockErr)
+	}
+	done.SockErr = etimedout
+	if e := last(t, done); e.Path.Family() != "abort" {
+		t.Errorf("timed out: %s", e.Path)
+	}
+	done.SockErr = ehostunreach
+	if all := concludeUnder(events.Header{Missing: []string{"tcp_send_active_reset"}}, done); len(all) != 1 {
+		t.Errorf("where a RST is not seen: %+v", all)
+	}
+}
