@@ -70,6 +70,10 @@ func New(h events.Header) *Classifier {
 // emitting stays valid.
 func (c *Classifier) Reuse(e *events.Ending) { c.ending = e }
 
+// SetWallOffset sets what is added from now on to the time of an event for the wall time of its ending, in nanoseconds.
+// Until then it is that of the header.
+func (c *Classifier) SetWallOffset(ns int64) { c.header.WallOffsetNS = ns }
+
 // Push takes the next event and emits the endings that it completes. An ending is
 // valid during emit only, unless [Classifier.Reuse] is called meanwhile; what it
 // points to stays valid.

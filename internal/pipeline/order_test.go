@@ -129,6 +129,7 @@ func (b *burst) Header() events.Header {
 	return events.Header{Schema: events.SchemaVersion, HZ: 250, Attach: "tracepoint", Kernel: "6.1"}
 }
 func (b *burst) IdleNS() uint64        { return b.now }
+func (b *burst) WallOffset() int64     { return 0 }
 func (b *burst) PollSoon()             {}
 func (b *burst) PollLater()            {}
 func (b *burst) Losses() events.Losses { return events.Losses{} }

@@ -21,6 +21,8 @@ type Source interface {
 	Read(*events.Event) error
 	// IdleNS returns the moment of the last [events.ErrIdle], by CLOCK_MONOTONIC.
 	IdleNS() uint64
+	// WallOffset returns what is to be added now to the time of an event for nanoseconds since the Unix epoch.
+	WallOffset() int64
 	// PollSoon limits how long the next Read waits, because something waits to be printed.
 	PollSoon()
 	// PollLater lets the next Read wait longer if nothing happens, because nothing waits to be printed.

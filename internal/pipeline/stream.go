@@ -46,6 +46,7 @@ type Stream struct {
 	losses      events.Losses
 	counted     map[events.Path]uint64 // by the source, at the end
 	lossNotice  lossNotice
+	clock       wallClock
 	sinkErr     error  // the first
 	unwritten   uint64 // endings after it
 }
@@ -55,6 +56,7 @@ func New(src Source, out Sink, o Options) *Stream {
 	s := &Stream{
 		options: o, source: src, classifier: classify.New(src.Header()), sink: out,
 		filtered: !o.Filter.Empty(), drainTimeout: drainTimeout, lossNotice: lossNotice{out: o.LossesTo},
+		clock: wallClock{offset: src.Header().WallOffsetNS},
 	}
 	Begin(out, src.Header())
 	if o.Recorder == nil {
@@ -316,7 +318,8 @@ func (s *Stream) pass(ev *events.Event) error {
 	return nil
 }
 
-// idle uses a moment without events to report pending endings that are due and to flush. Its error is the recorder's.
+// idle uses a moment without events to report pending endings that are due, to look at the clock and to flush. Its
+// error is the recorder's.
 func (s *Stream) idle() error {
 	s.lossNotice.report()
 	if err := s.releaseNamed(); err != nil {
@@ -331,6 +334,7 @@ func (s *Stream) idle() error {
 			s.source.PollLater()
 		}
 	}
+	s.followClock()
 	if s.sinkErr == nil {
 		s.sinkErr = OutputFailure(s.sink.Flush())
 	}

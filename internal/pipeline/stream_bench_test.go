@@ -110,6 +110,7 @@ func (m *finMix) Header() events.Header {
 	return events.Header{HZ: 250, Attach: "fentry", CloseWaitNS: 30e9}
 }
 func (m *finMix) IdleNS() uint64        { return m.n * 20_000 }
+func (m *finMix) WallOffset() int64     { return 0 }
 func (m *finMix) PollSoon()             {}
 func (m *finMix) PollLater()            {}
 func (m *finMix) Losses() events.Losses { return events.Losses{} }

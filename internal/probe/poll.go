@@ -72,6 +72,9 @@ func (p *Probe) pollIn(d time.Duration) {
 	p.reader.SetDeadline(time.Now().Add(d))
 }
 
+// WallOffset returns what is to be added now to the time of an event for nanoseconds since the Unix epoch.
+func (p *Probe) WallOffset() int64 { return kernel.WallOffset() }
+
 // IdleNS returns the time of the last [events.ErrIdle], in nanoseconds of CLOCK_MONOTONIC: all events before it were
 // read. It may be in the past, because closetrace may have been stopped or waited for a CPU.
 func (p *Probe) IdleNS() uint64 { return p.idle }

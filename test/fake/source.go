@@ -79,6 +79,9 @@ func (f *Source) Losses() events.Losses {
 // IdleNS returns the time of now.
 func (f *Source) IdleNS() uint64 { return monoNow() }
 
+// WallOffset is that of the header.
+func (f *Source) WallOffset() int64 { return f.Header().WallOffsetNS }
+
 // PollSoon does nothing.
 func (f *Source) PollSoon() {}
 
