@@ -72,7 +72,7 @@ func fakeSystem(left int) *system {
 	s.tracer.targets.spaces.Inode, s.stuck.spaces.Inode = inode, inode
 	s.examine = func(context.Context, string) (*check.Machine, error) { return fakeMachine(), nil }
 	s.tracer.system.Privileges = func() []kernel.Privilege { return nil }
-	s.tracer.targets.inPIDNamespace = func() bool { return false }
+	s.tracer.targets.checkPIDs = func() error { return nil }
 	s.tracer.targets.cgroups = func() (enrich.CgroupMount, error) {
 		return enrich.CgroupMount{Dir: os.TempDir(), Root: "/"}, nil
 	}

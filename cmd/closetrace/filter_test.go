@@ -30,8 +30,8 @@ func fixture(t testing.TB) targets {
 		}
 	}
 	return targets{
-		spaces:         netns.Finder{Proc: proc, Named: filepath.Join(proc, "netns")},
-		inPIDNamespace: func() bool { return inPIDNamespace(proc) },
+		spaces:    netns.Finder{Proc: proc, Named: filepath.Join(proc, "netns")},
+		checkPIDs: func() error { return enrich.CheckPIDs(proc) },
 	}
 }
 

@@ -46,10 +46,9 @@ func thisSystem() *system {
 				ReadOthers: otherCounters,
 			},
 			targets: targets{
-				spaces:  netns.System(),
-				cgroups: func() (enrich.CgroupMount, error) { return enrich.FindCgroups("/proc") },
-
-				inPIDNamespace: func() bool { return inPIDNamespace("/proc") },
+				spaces:    netns.System(),
+				cgroups:   func() (enrich.CgroupMount, error) { return enrich.FindCgroups("/proc") },
+				checkPIDs: func() error { return enrich.CheckPIDs("/proc") },
 			},
 			resolvers: live.ResolverOptions{
 				Proc: "/proc", Runtimes: runtimes.System(os.Getenv), AnswerIn: runtimes.AnswerTimeout, Cgroups: cgroups,

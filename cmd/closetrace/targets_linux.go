@@ -2,11 +2,7 @@ package main
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/closetrace/closetrace/internal/enrich"
 	"github.com/closetrace/closetrace/internal/hint"
@@ -26,11 +22,10 @@ type kernelFilter struct {
 
 // targets finds what filters name: processes, network namespaces, cgroups, containers.
 type targets struct {
-	spaces   netns.Finder
-	cgroups  func() (enrich.CgroupMount, error)
-	runtimes []*runtimes.API // asked for names of containers; nil: none
-	// inPIDNamespace reports whether the process ids here are those of another pid namespace than the initial one.
-	inPIDNamespace func() bool
+	spaces    netns.Finder
+	cgroups   func() (enrich.CgroupMount, error)
+	runtimes  []*runtimes.API // asked for names of containers; nil: none
+	checkPIDs func() error    // whether the process ids here are those of endings
 }
 
 // find looks up what the flags name.
@@ -84,42 +79,12 @@ func (f *kernelFilter) netnsNames(spaces *netns.Finder) []string {
 	return names
 }
 
-// initialPIDNamespace is PROC_PID_INIT_INO of the kernel.
-const initialPIDNamespace = "pid:[4026531836]"
-
-// inPIDNamespace reports whether the ids in a /proc are those of another pid namespace than the initial one. They are
-// those of process 1 there: unshare(1) may start a process in a new namespace that still has the /proc of the old one.
-func inPIDNamespace(proc string) bool {
-	for _, process := range []string{"1", "self"} { // the first needs CAP_SYS_PTRACE
-		if namespace, err := os.Readlink(filepath.Join(proc, process, "ns/pid")); err == nil {
-			return namespace != initialPIDNamespace
-		}
-	}
-	return false
-}
-
-// process returns an error unless pid is a running process by the ids that endings have. The id of a thread is an
-// error, because no ending would match it.
+// process returns an error unless pid is a running process by the ids that endings have.
 func (t *targets) process(pid uint32) error {
-	if t.inPIDNamespace() {
-		return hint.New(hint.Usage, "process ids here are not those of the initial pid namespace, which endings have",
-			"run the container with --pid=host, or use --container or --cgroup")
+	if err := t.checkPIDs(); err != nil {
+		return err
 	}
-	status, err := os.ReadFile(filepath.Join(t.spaces.Proc, strconv.Itoa(int(pid)), "status"))
-	if err != nil {
-		return hint.New(hint.Usage, fmt.Sprintf("no process has the id %d", pid), "ps -e lists the processes")
-	}
-	for line := range strings.Lines(string(status)) {
-		leader, found := strings.CutPrefix(line, "Tgid:")
-		leader = strings.TrimSpace(leader)
-		if found && leader != strconv.Itoa(int(pid)) {
-			return hint.New(hint.Usage,
-				fmt.Sprintf("%d is a thread of process %s", pid, leader),
-				"filter by the process: -p "+leader,
-			)
-		}
-	}
-	return nil
+	return enrich.CheckProcess(t.spaces.Proc, pid)
 }
 
 // cgroup returns the id of the cgroup (v2) that text names.
