@@ -196,8 +196,10 @@ static __always_inline void capture_decision(struct event *e, const struct sock 
 		capture_retransmission(e, sk);
 		capture_queued_error(e, sk);
 	}
-	if (e->progress.before == TCP_LISTEN)
+	if (e->progress.before == TCP_LISTEN) {
 		capture_accept_queue(e, sk);
+		e->progress.flags |= may_migrate(sk) ? MAY_MIGRATE : 0;
+	}
 }
 
 /* capture_owner reads what user space needs to find the process that holds the socket, for

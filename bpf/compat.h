@@ -166,6 +166,18 @@ static __always_inline u32 ms_since(const struct sock *sk, u32 stamp)
 	return (u32)(now_us / 1000) - stamp;
 }
 
+/* may_migrate reports whether handshakes of a listener move to another one of its SO_REUSEPORT group
+ * when it is closed (reuseport_migrate_sock, 5.14): by tcp_migrate_req or, perhaps, by a program. */
+static __noinline int may_migrate(const struct sock *sk)
+{
+	const struct net *net = READ(sk, __sk_common.skc_net.net);
+
+	if (!bpf_core_field_exists(net->ipv4.sysctl_tcp_migrate_req) ||
+	    !READ_BIT(sk, __sk_common.skc_reuseport))
+		return 0;
+	return READ(net, ipv4.sysctl_tcp_migrate_req) || READ(sk, sk_reuseport_cb, prog);
+}
+
 /* inet_connection_sock.icsk_probes_tstamp: 5.11, and 5.10.10 of the stable series. */
 struct inet_connection_sock___probes {
 	u32 icsk_probes_tstamp;

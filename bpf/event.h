@@ -56,6 +56,7 @@ enum event_flag {
 	ACCEPTED = 1 << 23,
 	CONNECTED = 1 << 24,
 	WINDOW_OPEN = 1 << 25,
+	MAY_MIGRATE = 1 << 26,
 };
 
 /*

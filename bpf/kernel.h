@@ -138,8 +138,13 @@ struct ns_common {
 	u32 inum;
 } __kernel_type;
 
+struct netns_ipv4 {
+	u8 sysctl_tcp_migrate_req;
+} __kernel_type;
+
 struct net {
 	struct ns_common ns;
+	struct netns_ipv4 ipv4;
 } __kernel_type;
 
 typedef struct {
@@ -155,6 +160,7 @@ struct sock_common {
 	u16 skc_num;
 	u16 skc_family;
 	volatile u8 skc_state;
+	unsigned char skc_reuseport : 1;
 	possible_net_t skc_net;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
@@ -214,6 +220,12 @@ struct sk_buff_head {
 	struct sk_buff *prev;
 } __kernel_type;
 
+struct bpf_prog;
+
+struct sock_reuseport {
+	struct bpf_prog *prog;
+} __kernel_type;
+
 struct sock {
 	struct sock_common __sk_common;
 	socket_lock_t sk_lock;
@@ -229,6 +241,7 @@ struct sock {
 	u8 sk_kern_sock : 1;
 	kuid_t sk_uid;
 	unsigned long sk_lingertime;
+	struct sock_reuseport *sk_reuseport_cb;
 } __kernel_type;
 
 /* include/net/sock.h; numbers resolved by name */

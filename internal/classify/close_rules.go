@@ -16,6 +16,14 @@ var closeListenRules = []rule{
 		},
 	},
 	{
+		path: events.CloseListen, when: requestsMayMigrate,
+		why: func(p phrase, f *fact) phrase {
+			p = p.text("listener closed; ").count(uint64(f.PendingRequests), "handshake").text(" in progress dropped")
+			return queueReset(p.text(", or moved to another listener of the SO_REUSEPORT group"), f)
+		},
+		doubt: "whether handshakes in progress moved to another listener of the SO_REUSEPORT group is not observed",
+	},
+	{
 		path: events.CloseListenSynRecv, when: hasPendingRequests,
 		why: func(p phrase, f *fact) phrase {
 			p = p.text("listener closed; ").count(uint64(f.PendingRequests), "handshake")

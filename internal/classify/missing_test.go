@@ -181,3 +181,18 @@ func TestNoStackIsInferred(t *testing.T) {
 		t.Errorf("with a stack: %s, doubt %q", e.Path, e.Doubt)
 	}
 }
+
+// Handshakes of a closed listener go on at another one of its group, if there is one.
+func TestHandshakesMayMigrate(t *testing.T) {
+	ev := events.Event{Kind: events.KindClose, Before: events.Listen, After: events.Close, PendingRequests: 2,
+		Flags: inTask | events.MayMigrate}
+	e := lastWithout(t, nil, []events.Event{ev})
+	if e.Path != events.CloseListen || !strings.Contains(e.Doubt, "SO_REUSEPORT") || e.IsAbnormal() {
+		t.Errorf("%s, doubt %q, abnormal %v", e.Path, e.Doubt, e.IsAbnormal())
+	}
+	ev.Flags = inTask
+	e = lastWithout(t, nil, []events.Event{ev})
+	if e.Path != events.CloseListenSynRecv || e.Doubt != "" || !e.IsAbnormal() {
+		t.Errorf("%s, doubt %q, abnormal %v", e.Path, e.Doubt, e.IsAbnormal())
+	}
+}

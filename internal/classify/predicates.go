@@ -89,6 +89,7 @@ func waitInterrupted(f *fact) bool {
 
 func movedConnections(f *fact) bool   { return f.moved() > 0 && f.childrenSeen() }
 func hasPendingRequests(f *fact) bool { return f.PendingRequests > 0 }
+func requestsMayMigrate(f *fact) bool { return hasPendingRequests(f) && f.sent(events.MayMigrate) }
 func inAcceptQueue(f *fact) bool      { return f.Listener != 0 || f.isCalledBy("inet_csk_listen_stop") }
 
 // A socket that had ended before.

@@ -261,8 +261,8 @@ func TestErrorInFinWait2(t *testing.T) {
 	if endings, unexplained := conclude(done); len(endings) != 0 || unexplained != 0 {
 		t.Errorf("%+v, %d unexplained", endings, unexplained)
 	}
-	reset := events.Event{Kind: events.KindReset, Sock: 3, Before: events.FinWait2, Flags: events.SentRST | events.KeepAlive,
-		Stack: []string{"tcp_keepalive_timer"}}
+	reset := events.Event{Kind: events.KindReset, Sock: 3, Before: events.FinWait2,
+		Flags: events.SentRST | events.KeepAlive, Stack: []string{"tcp_keepalive_timer"}}
 	if e := last(t, reset, done); e.Path != events.AbortKeepalive || e.Evidence.SockErr != ehostunreach {
 		t.Errorf("after a RST: %s, error %d", e.Path, e.Evidence.SockErr)
 	}

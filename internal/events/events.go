@@ -179,6 +179,9 @@ const (
 	// WindowOpen: the peer's window has room for more than was sent; read when a RST or
 	// the end of a socket is reported.
 	WindowOpen
+	// MayMigrate: handshakes of this listener may move to another one of its SO_REUSEPORT group when it is closed
+	// (tcp_migrate_req, or a BPF program).
+	MayMigrate
 )
 
 var flagNames = []string{
@@ -186,6 +189,7 @@ var flagNames = []string{
 	"mptcp", "kernel-socket", "ulp", "netns-gone", "task-context", "file-closing",
 	"compat-syscall", "in-reported-call", "under-lock", "reached-tcp", "return-unseen", "scm-rights-dropped",
 	"fastopen-child", "oom-victim", "ended-in-call", "accepted", "connected", "window-open",
+	"may-migrate",
 }
 
 // Has reports whether all of f are set.
