@@ -77,7 +77,7 @@ var plan = []plannedPackage{
 	{"anonymize", "replaces addresses and names by keyed hashes", []string{"hint", "regular"}},
 	{"otlp", "sends endings to a collector of OpenTelemetry", []string{"anonymize", "events", "hint", "version"}},
 	{"serve", "traces as a service and answers HTTP requests",
-		[]string{"events", "hint", "kernel", "live", "metrics", "pipeline", "sink", "sockets", "stuck"}},
+		[]string{"events", "hint", "kernel", "live", "metrics", "pipeline", "probe", "sink", "sockets", "stuck"}},
 	{"lab", "provokes every path with real sockets", []string{"netns"}},
 	{"labrun", "traces the lab and judges what was reported",
 		[]string{"events", "hint", "lab", "ladder", "pipeline", "rights", "sink", "sink/table", "sockets", "stuck"}},

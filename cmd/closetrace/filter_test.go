@@ -6,7 +6,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
 
 	"github.com/closetrace/closetrace/internal/enrich"
@@ -88,21 +87,6 @@ func TestNoCgroups(t *testing.T) {
 	}
 	if _, err := f.container("0f4b"); !hint.Is(err, hint.Unsupported) {
 		t.Errorf("a filter by container: %v", err)
-	}
-}
-
-func TestFindNetns(t *testing.T) {
-	var f kernelFilter
-	find := func(text string) (uint32, string, error) {
-		if text == "inode:5" {
-			return 5, "", nil
-		}
-		return 6, "/run/netns/" + text, nil
-	}
-	err := f.findNetns([]string{"inode:5", "web", "inode:5"}, find)
-	if err != nil || !slices.Equal(f.Netns, []uint32{5, 6}) ||
-		!slices.Equal(f.paths, []string{"", "/run/netns/web"}) {
-		t.Errorf("%+v, %v", f, err)
 	}
 }
 

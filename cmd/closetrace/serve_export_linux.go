@@ -77,11 +77,6 @@ func (f *exportFlags) validate(s *config.Settings) []error {
 	return []error{s.At(f.readKey(), keyFile, "anonymize"), headers, resource}
 }
 
-// hasOtherKey reports whether the same file of a key has another key in later flags.
-func (f *exportFlags) hasOtherKey(later *exportFlags) bool {
-	return f.anonymizeFile != "" && f.anonymizeFile == later.anonymizeFile && !f.Key.Equal(later.Key)
-}
-
 // readKey reads the key from its file, if it is in one.
 func (f *exportFlags) readKey() error {
 	switch {

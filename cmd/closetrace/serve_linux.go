@@ -181,7 +181,8 @@ func (f *serveFlags) reload(m tracer) (serve.Settings, []string, error) {
 	unchanged := slices.DeleteFunc(next.settings.Changed(f.settings), func(name string) bool {
 		return slices.Contains(reloadable, name)
 	})
-	if f.export.hasOtherKey(&next.export) {
+	now, later := &f.export, &next.export
+	if now.anonymizeFile != "" && now.anonymizeFile == later.anonymizeFile && !now.Key.Equal(later.Key) {
 		unchanged = append(unchanged, keyFile)
 		slices.Sort(unchanged)
 	}
@@ -245,7 +246,7 @@ func (f *serveFlags) stuckSource(m tracer, s stuckSystem) (*serve.StuckSource, e
 	from := &serve.StuckSource{
 		Source: sockets,
 		Namespaces: func() (map[uint32]string, int, error) {
-			return s.spaces.Selected(f.selected.netnsNames(&s.spaces), f.allNetns)
+			return s.spaces.Selected(s.spaces.NamesNow(f.selected.paths, f.selected.Netns), f.allNetns)
 		},
 		Cgroup: func(pid uint32) string { return enrich.ProcessCgroup("/proc", pid) },
 	}

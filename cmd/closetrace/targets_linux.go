@@ -1,9 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"slices"
-
 	"github.com/closetrace/closetrace/internal/enrich"
 	"github.com/closetrace/closetrace/internal/hint"
 	"github.com/closetrace/closetrace/internal/netns"
@@ -33,7 +30,7 @@ func (t *targets) find(f *eventFilter) (found kernelFilter, err error) {
 	found.Filter = probe.Filter{
 		Ports: f.Ports, LocalPorts: f.LocalPorts, RemotePorts: f.RemotePorts, IPv4: f.IPv4, IPv6: f.IPv6,
 	}
-	if err := found.findNetns(f.netns, t.spaces.FindInUse); err != nil {
+	if found.Netns, found.paths, err = t.spaces.FindAllInUse(f.netns); err != nil {
 		return found, err
 	}
 	for _, path := range f.Cgroups {
@@ -51,32 +48,6 @@ func (t *targets) find(f *eventFilter) (found kernelFilter, err error) {
 		found.Cgroups = append(found.Cgroups, cgroups...)
 	}
 	return found, nil
-}
-
-// findNetns looks up network namespaces.
-func (f *kernelFilter) findNetns(names []string, find func(string) (uint32, string, error)) error {
-	for _, text := range names {
-		inode, path, err := find(text)
-		if err != nil {
-			return err
-		}
-		if !slices.Contains(f.Netns, inode) {
-			f.Netns, f.paths = append(f.Netns, inode), append(f.paths, path)
-		}
-	}
-	return nil
-}
-
-// netnsNames returns names by which the network namespaces are found now: their paths or, if these lead to others, for
-// example because the id of a process was used again, inode:N.
-func (f *kernelFilter) netnsNames(spaces *netns.Finder) []string {
-	names := slices.Clone(f.paths)
-	for i, inode := range f.Netns {
-		if now, err := spaces.Inode(names[i]); err != nil || now != inode {
-			names[i] = fmt.Sprintf("inode:%d", inode)
-		}
-	}
-	return names
 }
 
 // process returns an error unless pid is a running process by the ids that endings have.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -105,28 +106,27 @@ func (w *whyFlags) query(cmd *cobra.Command, args []string) (why.Query, error) {
 	return q, nil
 }
 
-func (w *whyFlags) run(cmd *cobra.Command, s *system, args []string) error {
-	q, err := w.query(cmd, args)
+func (w *whyFlags) run(command *cobra.Command, s *system, args []string) error {
+	q, err := w.query(command, args)
 	if err != nil {
 		return err
 	}
 	found := why.New(q)
 	if w.waiting.active {
-		err = w.waiting.trace(cmd.Context(), s, w.pids, found)
+		err = w.waiting.trace(command.Context(), s, w.pids, found)
 	} else {
-		err = w.read(cmd.Context(), s, found)
+		err = w.read(command.Context(), s, found)
 	}
 	if err != nil && !hint.Is(err, hint.Incomplete) {
 		return err
 	}
-	out := s.console.stdout
 	text, failed := w.answer(s, found)
 	switch {
 	case failed != nil:
 		return failed
 	case text == "" && err != nil:
 		return err
-	case text == "" && cmd.Context().Err() != nil:
+	case text == "" && command.Context().Err() != nil:
 		const interrupted = "interrupted before an ending of this connection was seen"
 		if !w.waiting.active {
 			return errors.New(interrupted)
@@ -136,10 +136,7 @@ func (w *whyFlags) run(cmd *cobra.Command, s *system, args []string) error {
 	case text == "":
 		return hint.New(hint.NoMatch, "no ending of this connection", w.elsewhere())
 	}
-	if writeErr := write(out, text); writeErr != nil {
-		return writeErr
-	}
-	return err
+	return cmp.Or(write(s.console.stdout, text), err)
 }
 
 // answer returns the text that is printed, "" if no connection matches.

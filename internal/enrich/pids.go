@@ -13,8 +13,8 @@ import (
 // initialPIDNamespace is PROC_PID_INIT_INO of the kernel.
 const initialPIDNamespace = "pid:[4026531836]"
 
-// CheckPIDs returns an error if the ids in a /proc are not those of the initial pid namespace. They are those of process
-// 1 there: unshare(1) may start a process in a new namespace that still has the /proc of the old one.
+// CheckPIDs returns an error if the ids in a /proc are not those of the initial pid namespace. They are those of
+// process 1 there: unshare(1) may start a process in a new namespace that still has the /proc of the old one.
 func CheckPIDs(proc string) error {
 	for _, process := range []string{"1", "self"} { // the first needs CAP_SYS_PTRACE
 		namespace, err := os.Readlink(filepath.Join(proc, process, "ns/pid"))
@@ -30,8 +30,8 @@ func CheckPIDs(proc string) error {
 	return nil
 }
 
-// CheckProcess returns an error unless pid is a running process. The id of a thread is an error, because no ending would
-// match it.
+// CheckProcess returns an error unless pid is a running process. The id of a thread is an error, because no ending
+// would match it.
 func CheckProcess(proc string, pid uint32) error {
 	status, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(int(pid)), "status"))
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -75,6 +76,32 @@ func (f *Finder) FindInUse(text string) (inode uint32, path string, err error) {
 			fmt.Sprintf("no process is in network namespace %d, and it has no name", inode), "lsns -t net lists them")
 	}
 	return inode, path, nil
+}
+
+// FindAllInUse is FindInUse of several names. Each namespace is found once.
+func (f *Finder) FindAllInUse(names []string) (inodes []uint32, paths []string, err error) {
+	for _, text := range names {
+		inode, path, err := f.FindInUse(text)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !slices.Contains(inodes, inode) {
+			inodes, paths = append(inodes, inode), append(paths, path)
+		}
+	}
+	return inodes, paths, nil
+}
+
+// NamesNow returns names by which namespaces of [Finder.FindAllInUse] are found now: their paths or, if these lead to
+// others, for example because the id of a process was used again, inode:N.
+func (f *Finder) NamesNow(paths []string, inodes []uint32) []string {
+	names := slices.Clone(paths)
+	for i, inode := range inodes {
+		if now, err := f.Inode(names[i]); err != nil || now != inode {
+			names[i] = fmt.Sprintf("inode:%d", inode)
+		}
+	}
+	return names
 }
 
 // path returns where the file of a namespace should be, and the hint for when it

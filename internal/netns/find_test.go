@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -48,6 +49,27 @@ func fixture(t testing.TB) Finder {
 			}
 			return n, nil
 		},
+	}
+}
+
+func TestFindAllInUse(t *testing.T) {
+	f := fixture(t)
+	inodes, paths, err := f.FindAllInUse([]string{"inode:100", "web", "4211"})
+	want := []string{f.Proc + "/4211/ns/net", f.Named + "/web"}
+	if err != nil || !slices.Equal(inodes, []uint32{100, 200}) || !slices.Equal(paths, want) {
+		t.Fatalf("%v, %q, %v", inodes, paths, err)
+	}
+	if names := f.NamesNow(paths, inodes); !slices.Equal(names, want) {
+		t.Errorf("%q, want %q", names, want)
+	}
+	if err := os.WriteFile(paths[0], []byte("300"), 0o644); err != nil { // another process
+		t.Fatal(err)
+	}
+	if names := f.NamesNow(paths, inodes); names[0] != "inode:100" || names[1] != want[1] {
+		t.Errorf("%q", names)
+	}
+	if _, _, err := f.FindAllInUse([]string{"web", "db"}); err == nil {
+		t.Error("db was found")
 	}
 }
 
