@@ -119,11 +119,11 @@ func (s *Stream) Flow(ctx context.Context) (events.Losses, error) {
 		done <- err
 	}()
 	<-ctx.Done()
-	if s.interrupted() && s.options.Summary.IsTerminal {
-		fmt.Fprintln(s.options.Stderr) // behind ^C
-	}
 	before := s.Losses()
 	err := s.detach()
+	if s.interrupted() && s.options.Summary.IsTerminal {
+		fmt.Fprintln(s.options.Stderr) // behind ^C, which the kernel shows a moment after it has sent the signal
+	}
 	s.losses = atLeast(before, s.Losses())
 	close(detached)
 	if flowErr := <-done; flowErr != nil {
