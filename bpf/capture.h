@@ -416,14 +416,15 @@ static __noinline s32 send_kernel_stack(void *ctx)
 	struct kernel_stack *stack = bpf_ringbuf_reserve(&ring, sizeof(*stack), 0);
 	s32 id;
 
-	if (!stack) {
-		count(COUNT_LOST);
-		return -1;
-	}
+	if (!stack)
+		return -1; /* the event, if it finds room, says that it has none */
 	id = bpf_get_prandom_u32() & 0x7fffffff;
 	stack->id = id;
-	/* The helper clears what it does not fill, also on errors. */
-	bpf_get_stack(ctx, stack->frames, sizeof(stack->frames), 0);
+	/* The helper clears what it does not fill, but not if too many programs are nested on this CPU. */
+	if (bpf_get_stack(ctx, stack->frames, sizeof(stack->frames), 0) < 0) {
+		bpf_ringbuf_discard(stack, BPF_RB_NO_WAKEUP);
+		return -1;
+	}
 	bpf_ringbuf_submit(stack, BPF_RB_NO_WAKEUP);
 	return id;
 }

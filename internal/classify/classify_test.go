@@ -473,4 +473,13 @@ func TestDeferredFINFromBacklog(t *testing.T) {
 			t.Errorf("flags %s: %+v, %d unexplained", flags, endings, unexplained)
 		}
 	}
+	for _, ev := range []events.Event{ // of a call whose beginning was missed
+		{Flags: inTask | events.SentFIN, ShutdownMask: 2, Syscall: "shutdown"},
+		{Flags: inTask | events.SentFIN | events.FileClosing, ShutdownMask: 3, Syscall: "close"},
+	} {
+		ev.Kind, ev.Before, ev.After = events.KindFIN, events.Established, events.FinWait1
+		if endings, unexplained := conclude(ev); len(endings) != 0 || unexplained != 1 {
+			t.Errorf("in %s: %+v, %d unexplained", ev.Syscall, endings, unexplained)
+		}
+	}
 }

@@ -163,9 +163,14 @@ func resetByMPTCP(f *fact) bool {
 func refusedByMPTCP(f *fact) bool { return strings.HasPrefix(f.KernelReason, "MPTCP_") }
 
 // sentByHandshake: the FIN of an earlier shutdown, which the end of the handshake sends. A task that holds the lock in
-// another call handles the last ACK of the handshake when it releases the lock (release_sock).
+// another call handles the last ACK of the handshake when it releases the lock (release_sock). In a close or a
+// shutdown, the FIN may be that of the call itself, of which only the beginning was missed.
 func sentByHandshake(f *fact) bool {
-	return !isSubflow(f) && (!f.sent(events.TaskContext) || f.ShutdownMask&sendShutdown != 0)
+	if isSubflow(f) {
+		return false
+	}
+	inOther := f.ShutdownMask&sendShutdown != 0 && !f.sent(events.FileClosing) && notInShutdownCall(f)
+	return !f.sent(events.TaskContext) || inOther
 }
 
 // A RST or an end by a task.
