@@ -228,6 +228,8 @@ func (r *runner) attempt(ctx context.Context, sc *lab.Scenario) (*verdict, error
 	switch {
 	case ctx.Err() != nil:
 		return nil, interruption(err)
+	case errors.As(err, new(*lab.NotRestored)): // trying again would hide how to restore it
+		return nil, err
 	case errors.Is(err, syscall.EPERM) && res.Netns == 0:
 		return nil, hint.New(hint.Privilege, "cannot create a network namespace for the lab: "+err.Error(),
 			"run as root: sudo closetrace lab")
