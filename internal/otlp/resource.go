@@ -59,7 +59,7 @@ func ParseHeaders(text string) (map[string]string, error) {
 }
 
 // hostNames are the attributes of a resource that name or address the host, or the pod or container that closetrace
-// runs in. With a key they are replaced, whoever set them: the Helm chart sets two.
+// runs in. With a key they are replaced, also if the user set them: the Helm chart sets two.
 var hostNames = []string{
 	"host.name", "host.id", "host.ip", "host.mac", "service.instance.id", "container.id", "container.name",
 	"k8s.node.name", "k8s.node.uid", "k8s.pod.name", "k8s.pod.uid", "k8s.pod.ip",

@@ -56,17 +56,7 @@ func triggeredBy(t *testing.T, all []events.Event, trigger Trigger) (recorded []
 	path := filepath.Join(t.TempDir(), "a.jsonl")
 	var printed bytes.Buffer
 	o := Options{Stderr: &printed}
-	source := &listed{all: all}
-	if err := o.RecordTo(RecordingOptions{Path: path, Trigger: trigger, Only: true}, source.Header()); err != nil {
-		t.Fatal(err)
-	}
-	s := New(source, DiscardSink{}, o)
-	if err := s.drain(); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.options.Recorder.End(&record.End{}); err != nil {
-		t.Fatal(err)
-	}
+	recordAll(t, all, &o, RecordingOptions{Path: path, Trigger: trigger, Only: true})
 	in := openRecorded(t, path)
 	for ev, err := range in.Events() {
 		if err != nil {
@@ -167,6 +157,22 @@ func TestTriggerIsBounded(t *testing.T) {
 	}
 }
 
+// recordAll records events, and the end of the recording.
+func recordAll(t *testing.T, all []events.Event, o *Options, to RecordingOptions) {
+	t.Helper()
+	source := &listed{all: all}
+	if err := o.RecordTo(to, source.Header()); err != nil {
+		t.Fatal(err)
+	}
+	s := New(source, DiscardSink{}, *o)
+	if err := s.drain(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.options.Recorder.End(&record.End{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // What the trigger left out is a gap in a ring of files, but not lost. What was lost is.
 func TestTriggerLosesNothing(t *testing.T) {
 	dir := t.TempDir()
@@ -181,21 +187,10 @@ func TestTriggerLosesNothing(t *testing.T) {
 		all = append(all, closing(at, n+1, n%4 == 0))
 	}
 	o := Options{Stderr: io.Discard}
-	source := &listed{all: all}
-	err := o.RecordTo(RecordingOptions{
+	recordAll(t, all, &o, RecordingOptions{
 		Path: filepath.Join(dir, "a.rec"), Rotation: record.Rotation{Size: 64 << 10, Keep: 2}, Only: true,
 		Trigger: Trigger{Endings: []filter.Pattern{"rst"}, Before: 1, After: 1},
-	}, source.Header())
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := New(source, DiscardSink{}, o)
-	if err := s.drain(); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.options.Recorder.End(&record.End{}); err != nil {
-		t.Fatal(err)
-	}
+	})
 	names, err := filepath.Glob(filepath.Join(dir, "a-*.rec"))
 	if err != nil || len(names) != 2 || strings.HasSuffix(names[0], "a-000000.rec") {
 		t.Fatalf("files %v, %v", names, err)
